@@ -1,0 +1,49 @@
+# run · test · lab · bench · check: each builds .venv first if it is missing or stale.
+PYTHON ?= python3
+UV_VERSION = 0.13.9
+VENV = .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+EXAMPLE = data/example.h5
+EXAMPLE_LABELS = data/example_labels.csv
+WORK_DIR ?= data/work
+
+.PHONY: run test lab bench check lock clean
+.DEFAULT_GOAL := run
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} found; 3.11, 3.12 or 3.13 needed. Say which one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(EXAMPLE): | $(READY)
+	$(BIN)/python -m helpers simulate --out $@ --patterns 1200 --seed 1 --labels $(EXAMPLE_LABELS)
+
+run: $(READY) $(EXAMPLE)
+	$(BIN)/python -m helpers run --patterns $(EXAMPLE) --labels $(EXAMPLE_LABELS) --work-dir $(WORK_DIR)
+
+lab: $(READY) $(EXAMPLE)
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/01-inspect.ipynb
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+bench: $(READY)
+	$(BIN)/python tests/bench/bench_ranking.py
+
+lock:
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.lock
+
+clean:
+	rm -rf $(VENV) data/work $(EXAMPLE) $(EXAMPLE_LABELS)

@@ -1,0 +1,54 @@
+"""The errors that a user can cause: each says what, where, found, expected, next step.
+
+Everything here derives from `HelpersError`, so the command line can print the message
+alone and a notebook can catch one name. An error that is not of this family is a
+mistake of ours and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class HelpersError(Exception):
+    """Something that the user can put right; the message says how."""
+
+
+class PatternsFileError(HelpersError):
+    """A file of patterns cannot be used.
+
+    Parameters
+    ----------
+    path
+        The file.
+    problems
+        Every problem found in it, one sentence or two each.
+    """
+
+    def __init__(self, path: str | Path, problems: Sequence[str]) -> None:
+        self.path = Path(path)
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+
+
+class LabelsError(HelpersError):
+    """Labels cannot be read, stored or used."""
+
+
+class OtherPatternsError(HelpersError):
+    """A file in the work folder was made from other patterns than these."""
+
+
+class WorkFolderError(HelpersError):
+    """A file that an earlier stage writes is missing from the work folder, or broken."""
+
+
+class ModelError(HelpersError):
+    """A model cannot be read, or does not fit the patterns."""
+
+
+class ParameterError(HelpersError):
+    """A parameter has an impossible value or an unknown name."""
+
+
+class NotebookError(HelpersError):
+    """A notebook stopped; the message names it, its cell and the reason."""
