@@ -1,0 +1,100 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from helpers import plots
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def ax():
+    """Give Axes whose figure is drawn when the test ends, so that drawing is tested."""
+    figure = Figure()
+    yield figure.subplots()
+    figure.canvas.draw()
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, np.nan, np.inf, 1e30])
+def test_constant_patterns_can_be_shown(ax, value):
+    plots.plot_pattern(ax, np.full((6, 5), value), centre=(2, 3), unit="ADU")
+
+
+def test_bad_pixels_are_grey(ax):
+    bad = np.zeros((6, 5), bool)
+    bad[2, 3] = True
+    image = plots.plot_pattern(ax, np.ones((6, 5)), bad)
+    colours = image.cmap(image.norm(image.get_array()))
+    assert mpl.colors.to_hex(colours[2, 3]) == "#8c8c8c"
+    assert mpl.colors.to_hex(colours[0, 0]) != "#8c8c8c"
+
+
+@pytest.mark.parametrize("n", [1, 8, 11])
+def test_a_gallery_has_a_caption_for_each_pattern(ax, n):
+    captions = [f"no. {k}" for k in range(n)]
+    plots.plot_gallery(ax, np.ones((n, 6, 5)), captions, colours=["red"] * n)
+    assert [text.get_text() for text in ax.texts] == captions
+
+
+def test_a_gallery_keeps_the_patterns_in_order(ax):
+    patterns = np.zeros((3, 6, 5))
+    patterns[1, 2, 3] = 9
+    plots.plot_gallery(ax, patterns, ["a", "b", "c"], columns=2)
+    canvas = ax.images[0].get_array()
+    differs = np.abs(canvas[2, 8 + 3] - canvas[2, 3]).max()
+    assert differs > 0.1  # the second thumbnail starts at column 5 + 3
+
+
+def test_an_empty_gallery_says_so(ax):
+    plots.plot_gallery(ax, np.ones((0, 6, 5)), [])
+    assert ax.texts[0].get_text() == "no pattern to show"
+
+
+def test_histogram_bars_count_the_patterns_of_each_label(ax):
+    values = np.array([1.0, 1.0, 2.0, 5.0])
+    labels = np.array(["single", "single", "", "blank"])
+    plots.plot_histogram(ax, values, xlabel="photons", labels=labels, threshold=3)
+    heights = [sum(bar.get_height() for bar in bars) for bars in ax.containers]
+    names = ax.get_legend_handles_labels()[1]
+    assert heights == [1, 2, 1]
+    assert names == ["no label", "single", "blank", "3"]
+
+
+@pytest.mark.parametrize("values", [[], [0, 0], [3], [-1, np.nan, 2]])
+def test_histograms_of_odd_values_can_be_drawn(ax, values):
+    values = np.array(values, float)
+    plots.plot_histogram(ax, values, xlabel="photons", log_values=True)
+    plots.plot_histogram(ax, values, xlabel="photons")
+
+
+@pytest.mark.parametrize("n", [1, 59, 61, 1000])
+def test_runs_of_any_length_can_be_drawn(ax, n):
+    plots.plot_along_run(ax, np.arange(n), ylabel="photons", threshold=3)
+
+
+def test_the_distance_curve_marks_only_the_labelled(ax):
+    labels = np.array(["", "single", "", "multiple", "single"])
+    plots.plot_distance_curve(ax, np.arange(5.0), labels)
+    marked = {line.get_label(): line.get_xdata().tolist() for line in ax.lines[1:]}
+    assert marked == {"single": [2, 5], "multiple": [4]}
+
+
+def test_the_precision_curve_is_the_running_share(ax):
+    plots.plot_precision_curve(ax, np.array([True, False, True, True]), share=0.5)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 1 / 2, 2 / 3, 3 / 4])
+
+
+def test_the_confusion_matrix_shows_its_counts(ax):
+    plots.plot_confusion(ax, np.array([[5, 1], [0, 0]]), ("not single", "single"))
+    assert [text.get_text() for text in ax.texts] == ["5", "1", "0", "0"]
+
+
+def test_curves_are_named(ax):
+    plots.plot_training(ax, {"loss": [2, 1], "val_loss": [2, 1.5]}, "loss")
+    plots.plot_precision_recall(ax, np.array([0.5, 1]), np.array([1, 0]), name="net")
+    plots.plot_radial_averages(ax, {"a": ([0, 1], [1, np.nan])}, unit="photons")
+    proposed = {"hot": np.eye(4, dtype=bool)}
+    plots.plot_proposed_pixels(ax, np.ones((4, 4)), np.zeros((4, 4), bool), proposed)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert "hot: 4" in names
