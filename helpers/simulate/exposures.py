@@ -1,0 +1,335 @@
+"""From what is in the beam to counted photons."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from operator import index as as_index
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from helpers.errors import ParameterError
+from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
+from helpers.simulate.sample import Sample, find_sample
+from helpers.simulate.shapes import equal_sphere_nm, sphere
+from helpers.simulate.shots import Particle, Shot, draw_shot
+
+BLOCK_BYTES = 2**24
+DETAILS = np.dtype(
+    [
+        ("kind", "S11"),
+        ("n_particles", "i8"),
+        ("size_nm", "f8"),
+        ("second_fluence", "f8"),
+        ("separation_nm", "f8"),
+        ("fluence", "f8"),
+        ("photons", "f8"),
+    ]
+)
+
+
+class Simulation(NamedTuple):
+    """Patterns and what is true of them.
+
+    Attributes
+    ----------
+    patterns
+        float32 (n, rows, columns), photon counts, bad pixels 0.
+    truth
+        str (n,), class names.
+    details
+        (n,) with named fields, all float64 unless said: `kind` bytes, what kind of its
+        class; `n_particles` int64; `size_nm` of the first particle, NaN in a blank;
+        `second_fluence` and `separation_nm` of the second, as a share of the first's
+        and across the beam, NaN where there is none; `fluence` as a share of the
+        median; `photons` expected on good pixels, without background and streaks.
+    """
+
+    patterns: NDArray[np.float32]
+    truth: NDArray[np.str_]
+    details: NDArray[np.void]
+
+
+class Simulator:
+    """One sample before one detector.
+
+    Pattern i depends on the seed and on i alone: not on how many there are, nor on the
+    order or the number of threads in which they are made.
+
+    Parameters
+    ----------
+    seed
+        0 or more.
+    sample
+        A `Sample` or a name in `SAMPLES`.
+    detector
+        Without it, `Detector.of_shape` of the bad pixels, or the default.
+    bad_pixels
+        bool (rows, columns), True = leave out; without it, `pnccd_bad_pixels`.
+
+    Raises
+    ------
+    ParameterError
+        If the seed is not a whole number from 0 on, the sample's name unknown, or the
+        bad pixels of the wrong shape, or all of them bad.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        sample: Sample | str = "default",
+        detector: Detector | None = None,
+        bad_pixels: NDArray[np.bool_] | None = None,
+    ) -> None:
+        self.seed = check_whole_number("seed", seed, lowest=0)
+        self.sample = find_sample(sample)
+        self.detector = detector or _detector_for(bad_pixels)
+        self.bad_pixels = _checked_bad_pixels(bad_pixels, self.detector)
+        self._far_field = FarField(self.detector)
+        self._good = (~self.bad_pixels).astype(np.float32)
+        self._background = self._background_photons()
+        self._photons_per_intensity = self.sample.photons / self._median_intensity()
+
+    def blocks(
+        self, n: int, block: int | None = None
+    ) -> Iterator[tuple[int, Simulation]]:
+        """Yield the first patterns and their truth, `block` at a time.
+
+        Parameters
+        ----------
+        n
+            How many.
+        block
+            Most of them in memory at once; without it, 16 MiB of them.
+
+        Yields
+        ------
+        start, simulation
+            Index of the block's first pattern, and the block.
+        """
+        block = block or max(1, BLOCK_BYTES // (4 * self.bad_pixels.size))
+        # One pattern a thread: these products are too small to be shared out.
+        with (
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(os.cpu_count()) as threads,
+        ):
+            for start in range(0, n, block):
+                indices = range(start, min(start + block, n))
+                patterns, truth, details = zip(
+                    *threads.map(self._expose, indices), strict=True
+                )
+                table = np.array(list(details), dtype=DETAILS)
+                yield start, Simulation(np.stack(patterns), np.array(truth), table)
+
+    def expected_photons(self, shot: Shot) -> NDArray[np.float32]:
+        """Return the photons that a shot's particles scatter into each pixel.
+
+        Parameters
+        ----------
+        shot
+            Particles and fluence.
+
+        Returns
+        -------
+        photons
+            float32 (rows, columns), expected number, 0 in bad pixels.
+        """
+        if not shot.particles:
+            return np.zeros(self.detector.shape, dtype=np.float32)
+        intensity = scattered_intensity(shot.particles, self._far_field) * self._good
+        scale = self._photons_per_intensity * shot.fluence
+        if shot.total_share is not None:
+            scale = self.sample.photons * shot.total_share / float(intensity.sum())
+        return np.asarray(intensity * np.float32(scale))
+
+    def _expose(
+        self, index: int
+    ) -> tuple[NDArray[np.float32], str, tuple[object, ...]]:
+        """Return one pattern, its class name and its row of details."""
+        rng = np.random.default_rng(
+            np.random.SeedSequence(self.seed, spawn_key=(index,))
+        )
+        shot = draw_shot(rng, self.sample)
+        expected = self.expected_photons(shot)
+        details = _details(shot, float(expected.sum()))
+        expected += self._background * np.float32(shot.fluence)
+        if shot.particles and rng.random() < self.sample.streak_share:
+            expected += self._streaks(rng, expected)
+        return self._count(rng, expected), shot.truth, details
+
+    def _count(
+        self, rng: np.random.Generator, expected: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        counts = rng.poisson(expected).astype(np.float32)
+        if self.sample.read_noise:
+            noise = rng.standard_normal(counts.shape, dtype=np.float32)
+            counts += np.float32(self.sample.read_noise) * noise * self._good
+        return counts
+
+    def _streaks(
+        self, rng: np.random.Generator, expected: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return charge that ran over along two columns, from the centre outward."""
+        row, column = (round(place) for place in self.detector.centre)
+        reach = self.detector.shape[1] // 30
+        columns = column + rng.integers(-reach, reach + 1, size=2)
+        streaks = np.zeros_like(expected)
+        rows = slice(int(row * rng.uniform(0, 0.8)), row)
+        streaks[rows, np.clip(columns, 0, self.detector.shape[1] - 1)] = 1
+        streaks *= self._good * np.float32(expected.max() * rng.uniform(0.1, 1))
+        return streaks
+
+    def _median_intensity(self) -> float:
+        """Return the sum over good pixels for the sphere of a median particle."""
+        diameter_nm = equal_sphere_nm(self.sample.size_nm)
+        typical = Particle(sphere(diameter_nm), diameter_nm)
+        return float(
+            (scattered_intensity((typical,), self._far_field) * self._good).sum()
+        )
+
+    def _background_photons(self) -> NDArray[np.float32]:
+        """Return half of it spread evenly, half around the beam."""
+        q_squared = (
+            self._far_field.q_rows_inv_nm**2 + self._far_field.q_columns_inv_nm**2
+        )
+        around_beam = 1 / (1 + q_squared / 0.1**2)
+        shape = 1 / q_squared.size + around_beam / around_beam.sum()
+        photons = shape * self._good * self.sample.background / 2
+        return np.asarray(photons, dtype=np.float32)
+
+
+def scattered_intensity(
+    particles: tuple[Particle, ...], far_field: FarField
+) -> NDArray[np.float32]:
+    """Return the intensity of particles whose waves add up.
+
+    The sum of the amplitudes is squared; then the fringes of each pair lose what a
+    pixel is too wide to show.
+
+    Parameters
+    ----------
+    particles
+        One or more.
+    far_field
+        The detector's pixels.
+
+    Returns
+    -------
+    intensity
+        float32 (rows, columns), in nm⁶, 0 or more.
+    """
+    amplitudes = [
+        particle.shape.amplitude(far_field)
+        * far_field.shift(particle.position_nm)
+        * np.float32(np.sqrt(particle.fluence))
+        for particle in particles
+    ]
+    total = np.sum(amplitudes, axis=0)
+    intensity = total.real**2 + total.imag**2
+    for one, other in combinations(range(len(particles)), 2):
+        apart_nm = particles[other].position_nm - particles[one].position_nm
+        lost = np.float32(2 * (1 - far_field.fringe_visibility(apart_nm)))
+        intensity -= lost * (amplitudes[one] * amplitudes[other].conj()).real
+    return np.asarray(np.maximum(intensity, 0))
+
+
+def simulate_patterns(
+    n: int,
+    seed: int,
+    *,
+    sample: Sample | str = "default",
+    detector: Detector | None = None,
+    bad_pixels: NDArray[np.bool_] | None = None,
+) -> Simulation:
+    """Make patterns with known truth, in memory.
+
+    Parameters
+    ----------
+    n
+        How many; each is 0.27 MB with the default detector.
+    seed
+        The same seed gives the same patterns, and the first of a longer run.
+    sample
+        A `Sample` or a name in `SAMPLES`.
+    detector
+        Without it, `Detector.of_shape` of the bad pixels, or the default.
+    bad_pixels
+        bool (rows, columns), True = leave out; without it, `pnccd_bad_pixels`.
+
+    Returns
+    -------
+    simulation
+        `patterns` float32 (n, rows, columns) in photons, `truth` and `details`.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has an impossible value.
+    """
+    n = check_whole_number("n", n, lowest=1)
+    simulator = Simulator(seed, sample=sample, detector=detector, bad_pixels=bad_pixels)
+    _, blocks = zip(*simulator.blocks(n), strict=True)
+    return Simulation(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+
+
+def check_whole_number(name: str, value: int, *, lowest: int) -> int:
+    """Return `value` as an int, or raise a `ParameterError` that names it."""
+    try:
+        number = as_index(value)
+    except TypeError:
+        number = lowest - 1
+    if number < lowest:
+        message = f"{name} is {value!r}; expected a whole number from {lowest} on."
+        raise ParameterError(message)
+    return number
+
+
+def _detector_for(bad_pixels: NDArray[np.bool_] | None) -> Detector:
+    if bad_pixels is None:
+        return Detector()
+    if np.ndim(bad_pixels) != 2:
+        message = (
+            f"bad_pixels has shape {np.shape(bad_pixels)}; expected (rows, columns)."
+        )
+        raise ParameterError(message)
+    return Detector.of_shape(bad_pixels.shape)
+
+
+def _checked_bad_pixels(
+    bad_pixels: NDArray[np.bool_] | None, detector: Detector
+) -> NDArray[np.bool_]:
+    if bad_pixels is None:
+        return pnccd_bad_pixels(detector.shape)
+    bad_pixels = np.asarray(bad_pixels)
+    if bad_pixels.shape != detector.shape or bad_pixels.dtype != bool:
+        message = (
+            f"bad_pixels is {bad_pixels.dtype} of shape {bad_pixels.shape}; expected "
+            f"bool of the detector's shape {detector.shape}, True = leave out."
+        )
+        raise ParameterError(message)
+    if bad_pixels.all():
+        message = "bad_pixels leaves out every pixel; is True and False exchanged?"
+        raise ParameterError(message)
+    return bad_pixels
+
+
+def _details(shot: Shot, photons: float) -> tuple[object, ...]:
+    size_nm = shot.particles[0].size_nm if shot.particles else np.nan
+    second_fluence = separation_nm = np.nan
+    if len(shot.particles) > 1:
+        first, second = shot.particles[:2]
+        second_fluence = second.fluence / first.fluence
+        separation_nm = np.hypot(*(second.position_nm - first.position_nm)[:2])
+    return (
+        shot.kind,
+        len(shot.particles),
+        size_nm,
+        second_fluence,
+        separation_nm,
+        shot.fluence,
+        photons,
+    )
