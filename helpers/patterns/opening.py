@@ -1,0 +1,195 @@
+"""Files named by a person, opened and checked as one stack."""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import ParameterError, PatternsFileError
+from helpers.layouts import (
+    BadPixels,
+    Recording,
+    Unit,
+    find_unit,
+    open_recording,
+    read_bad_pixels,
+)
+from helpers.patterns.patterns import Patterns, check_bad_pixels
+
+UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
+
+
+def open_patterns(
+    files: str | Path | Sequence[str | Path],
+    dataset: str | None = None,
+    bad_pixels: NDArray[np.bool_] | str | Path | None = None,
+) -> Patterns:
+    """Open one or several HDF5 files as one stack of patterns; nothing is loaded.
+
+    Parameters
+    ----------
+    files
+        One name or several, in the order of the stack. A name with `*`, `?` or `[…]`
+        stands for all files that it matches, `run2` before `run10`.
+    dataset
+        Where the patterns are in each file, for example `/a/b`. Without it the layout
+        is recognised: see `helpers.layouts.LAYOUTS`.
+    bad_pixels
+        Pixels to leave out, instead of those of the files' own masks: (rows, columns)
+        bool, True = leave out; or `mask.npy`, `mask.byt` (raw uint8) or
+        `file.h5:/path/to/mask`. Where it is not known which values of such a file mean
+        bad, say it after the name, as in `mask.npy == 0` or `file.h5:/mask != 0`.
+        Without it, pixels are left out that the mask of any of the files calls bad.
+
+    Returns
+    -------
+    Patterns
+        What was found and what was assumed is told by its `describe`.
+
+    Raises
+    ------
+    PatternsFileError
+        If a file is missing or broken, of an unknown layout, or does not fit the
+        others; with everything that is wrong with it.
+    ParameterError
+        If no file is named.
+
+    Warns
+    -----
+    UserWarning
+        If a file holds a mask whose polarity is not known, or labels that are not.
+
+    Examples
+    --------
+    >>> patterns = open_patterns("run*.h5", bad_pixels="mask.byt")  # doctest: +SKIP
+    """
+    paths = _expand(files)
+    recordings = _open_all(paths, dataset, use_masks=bad_pixels is None)
+    _check_alike(recordings)
+    for remark in (remark for one in recordings for remark in one.remarks):
+        warnings.warn(remark, stacklevel=2)
+    frame = recordings[0].source.shape[1:]
+    chosen = _choose_bad_pixels(bad_pixels, recordings, frame)
+    return Patterns(recordings, chosen, _find_common_unit(recordings, chosen.pixels))
+
+
+def _expand(files: str | Path | Sequence[str | Path]) -> list[Path]:
+    names = [files] if isinstance(files, str | Path) else files
+    paths = [path for name in names for path in _match(Path(name).expanduser())]
+    if not paths:
+        message = "files is empty; expected at least one file of patterns."
+        raise ParameterError(message)
+    twice = [path for path, n in Counter(p.resolve() for p in paths).items() if n > 1]
+    if twice:
+        problem = "is named more than once; each file belongs in a stack once."
+        raise PatternsFileError(twice[0], [problem])
+    return paths
+
+
+def _match(name: Path) -> list[Path]:
+    if name.exists() or not re.search(r"[*?\[]", str(name)):
+        return [name]
+    found = Path(name.anchor).glob(str(name.relative_to(name.anchor)))
+    paths = sorted(found, key=_natural_order)
+    if not paths:
+        counted = "" if name.is_absolute() else f" It counts from {Path.cwd()}."
+        problem = f"no file has a name like this. Check folder and ending.{counted}"
+        raise PatternsFileError(name, [problem])
+    return paths
+
+
+def _natural_order(path: Path) -> list[str | int]:
+    """Sort run2 before run10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+def _open_all(
+    paths: Sequence[Path], dataset: str | None, *, use_masks: bool
+) -> list[Recording]:
+    recordings = []
+    errors = []
+    for path in paths:
+        try:
+            recordings.append(open_recording(path, dataset, use_mask=use_masks))
+        except PatternsFileError as error:
+            errors.append(error)
+    _raise_first(errors)
+    return recordings
+
+
+def _check_alike(recordings: Sequence[Recording]) -> None:
+    """Check that all files can be read as one stack with the first."""
+    first = recordings[0]
+    errors = []
+    for other in recordings[1:]:
+        problems = []
+        frame, expected = other.source.shape[1:], first.source.shape[1:]
+        if frame != expected:
+            problems.append(
+                f"its patterns have shape {frame}; expected {expected} as in "
+                f"{first.source.path}. Open files of different shapes one by one."
+            )
+        if other.layout.patterns != first.layout.patterns:
+            problems.append(
+                f"its patterns are in {other.layout.patterns}; expected "
+                f"{first.layout.patterns} as in {first.source.path}. "
+                "Pass dataset= if every file has the same, or open them one by one."
+            )
+        if problems:
+            errors.append(PatternsFileError(other.source.path, problems))
+    _raise_first(errors)
+
+
+def _raise_first(errors: Sequence[PatternsFileError]) -> None:
+    """Raise the first error, if any, naming the other files that have one too."""
+    if len(errors) < 2:
+        for error in errors:
+            raise error
+        return
+    others = ", ".join(str(error.path) for error in errors[1:])
+    more = f"it is not the only file that cannot be used; see also {others}."
+    first = errors[0]
+    raise PatternsFileError(first.path, [*first.problems, more]) from first
+
+
+def _choose_bad_pixels(
+    bad_pixels: NDArray[np.bool_] | str | Path | None,
+    recordings: Sequence[Recording],
+    frame: tuple[int, int],
+) -> BadPixels:
+    if isinstance(bad_pixels, str | Path):
+        return read_bad_pixels(bad_pixels, frame)
+    if bad_pixels is not None:
+        return check_bad_pixels(bad_pixels, frame, recordings[0].source.path)
+    return _unite([one.bad_pixels for one in recordings if one.bad_pixels], frame)
+
+
+def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
+    if not found:
+        return BadPixels(np.zeros(frame, np.bool_), "no mask was found")
+    origins = dict.fromkeys(one.origin for one in found)
+    pixels = np.any([one.pixels for one in found], axis=0)
+    return BadPixels(pixels, "; ".join(origins))
+
+
+def _find_common_unit(
+    recordings: Sequence[Recording], bad_pixels: NDArray[np.bool_]
+) -> Unit:
+    n_sampled = max(2, UNIT_SAMPLE // len(recordings))
+    units = [find_unit(one, bad_pixels, n_sampled) for one in recordings]
+    known = {unit.name: number for number, unit in enumerate(units) if unit.name}
+    known.pop("unknown", None)
+    if len(known) > 1:
+        (one, i), (other, j) = known.items()
+        problem = (
+            f"its patterns are in {other} ({units[j].why}), but those of "
+            f"{recordings[i].source.path} in {one} ({units[i].why}). A stack has one "
+            "unit: open them one by one."
+        )
+        raise PatternsFileError(recordings[j].source.path, [problem])
+    return units[next(iter(known.values()), 0)]

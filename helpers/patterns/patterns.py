@@ -1,0 +1,333 @@
+"""The stack of patterns that every stage reads from."""
+
+import copy
+import hashlib
+import operator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from helpers.errors import PatternsFileError
+from helpers.layouts import (
+    BadPixels,
+    Layout,
+    Recording,
+    Unit,
+    find_pixel_problems,
+    find_shape_problems,
+)
+from helpers.patterns.stack import Stack, read_ahead
+
+Key = int | np.integer[Any] | slice | ArrayLike
+
+FINGERPRINT_SAMPLE = 16
+
+
+class Patterns:
+    """One or many files as one lazy, read-only stack (n, rows, columns).
+
+    `patterns[key]` and `blocks` give clean float32 values in the unit of the files:
+    bad pixels are 0; NaN and infinite values are 0 too, as if that pixel were bad in
+    that pattern; negative values stay. `read_raw` gives what the files hold. Files are
+    opened when they are read, one at a time.
+
+    Made by `open_patterns`.
+
+    Parameters
+    ----------
+    recordings
+        The files, with patterns of one shape and unit.
+    bad_pixels
+        To leave out in all of them.
+    unit
+        Of all of them.
+
+    Attributes
+    ----------
+    files
+        The files, in the order of the stack.
+    layout
+        Of the first file; the patterns are in the same place in all of them.
+    shape
+        (n, rows, columns).
+    dtype
+        As recorded; with several files, one that holds the values of all.
+    unit
+        "photons", "ADU" or "unknown".
+    bad_pixels
+        (rows, columns) bool, True = leave out.
+    recorded_labels
+        (n,) label words from the files, "" = none; None if no file holds labels.
+    truth
+        (n,) class names of simulated patterns, "" = none; None if no file holds them.
+    groups
+        (n,) int64: number of the file (run) that each pattern is from.
+    """
+
+    def __init__(
+        self, recordings: Sequence[Recording], bad_pixels: BadPixels, unit: Unit
+    ) -> None:
+        sources = [recording.source for recording in recordings]
+        self._stack = Stack(sources)
+        self._layouts = [recording.layout for recording in recordings]
+        self._bad_pixels = bad_pixels
+        self._bad_pixels.pixels.setflags(write=False)
+        self._unit = unit
+        self.files = tuple(source.path for source in sources)
+        self.layout: Layout = self._layouts[0]
+        self.shape = (len(self._stack), *sources[0].shape[1:])
+        self.dtype = np.result_type(*(source.dtype for source in sources))
+        self.unit = unit.name
+        lengths = [source.shape[0] for source in sources]
+        self.groups = np.repeat(np.arange(len(sources)), lengths)
+        self.recorded_labels = _join([one.labels for one in recordings], lengths)
+        self.truth = _join([one.truth for one in recordings], lengths)
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """(rows, columns) bool, True = leave out."""
+        return self._bad_pixels.pixels
+
+    def __len__(self) -> int:
+        """Return the number of patterns."""
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        """Return what the stack is, in one line."""
+        n, rows, columns = self.shape
+        return f"<Patterns: {n} of {rows} × {columns}, unit {self.unit}>"
+
+    def __getitem__(self, key: Key) -> NDArray[np.float32]:
+        """Return clean patterns, float32 (…, rows, columns).
+
+        Parameters
+        ----------
+        key
+            An index, a slice, a list or array of indices (in any order, repeats and
+            negative ones allowed) or (n,) bool; as for a NumPy array.
+
+        Raises
+        ------
+        IndexError
+            If there is no such pattern.
+        PatternsFileError
+            If a file is gone or damaged.
+        """
+        with np.errstate(over="ignore"):  # beyond float32 is inf, which is left out
+            return self._read(key, np.dtype(np.float32), self._clean)
+
+    def read_raw(self, key: Key) -> NDArray[Any]:
+        """Return patterns exactly as recorded, in `dtype`; bad pixels and all.
+
+        Parameters and errors are those of `patterns[key]`.
+        """
+        return self._read(key, self.dtype, lambda values: None)
+
+    def blocks(
+        self, max_bytes: int = 256 * 2**20, progress: str = ""
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Go through all patterns once, in blocks that fit in memory.
+
+        While the caller works on a block the next is read. Blocks end where chunks of
+        the file end, so nothing is decompressed twice.
+
+        Parameters
+        ----------
+        max_bytes
+            Largest size of a block, at least one pattern. Up to three blocks are in
+            memory: the caller's last, the present one and the next.
+        progress
+            Name of the work; shows a bar over the patterns that the caller is done
+            with. Without a name, none.
+
+        Yields
+        ------
+        tuple
+            Index of the first pattern, and clean patterns float32 (m, rows, columns).
+        """
+        from tqdm.auto import tqdm  # slow to import, so only when it is needed
+
+        spans = pairwise(self._find_bounds(max_bytes))
+        unseen = not progress
+        with tqdm(
+            total=len(self), desc=progress, unit="pattern", disable=unseen
+        ) as bar:
+            for start, block in read_ahead(self._read_span, spans):
+                yield start, block
+                bar.update(len(block))
+
+    def locate(self, index: int) -> tuple[Path, int]:
+        """Return the file of a pattern, and the pattern's index in that file.
+
+        Raises
+        ------
+        IndexError
+            If there is no such pattern.
+        """
+        source, row = self._stack.locate(int(self._find_rows(operator.index(index))))
+        return source.path, row
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells this stack from others, wherever its files are: hexadecimal.
+
+        The SHA-256 of shape, dtype and the bytes of 16 evenly spread patterns as they
+        are recorded. Bad pixels do not change it.
+        """
+        digest = hashlib.sha256(f"{self.shape} {self.dtype.str}".encode())
+        chosen = np.linspace(0, len(self) - 1, FINGERPRINT_SAMPLE).astype(np.int64)
+        for values in self.read_raw(np.unique(chosen)):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    def with_bad_pixels(self, bad_pixels: NDArray[np.bool_]) -> Self:
+        """Return the same patterns with other bad pixels instead of the present ones.
+
+        Parameters
+        ----------
+        bad_pixels
+            (rows, columns) bool, True = leave out.
+
+        Raises
+        ------
+        PatternsFileError
+            If they are not bool, have another shape, or leave out everything.
+        """
+        other = copy.copy(self)
+        other._bad_pixels = check_bad_pixels(bad_pixels, self.shape[1:], self.files[0])
+        return other
+
+    def describe(self) -> str:
+        """Say in a few sentences what was found, and what was assumed."""
+        n, rows, columns = self.shape
+        n_bad = np.count_nonzero(self.bad_pixels)
+        names = ", ".join(dict.fromkeys(layout.name for layout in self._layouts))
+        sentences = [
+            f"{n} patterns of {rows} × {columns} pixels, recorded as {self.dtype}, in "
+            f"{self.layout.patterns} of {_name_files(self.files)}.",
+            f"Layout: {names}.",
+            f"Unit: {self.unit} ({self._unit.why}).",
+            f"Bad pixels: {n_bad} of {rows * columns} ({n_bad / rows / columns:.1%}) "
+            f"are left out ({self._bad_pixels.origin}).",
+        ]
+        for name, words in (("Labels", self.recorded_labels), ("Truth", self.truth)):
+            if words is not None:
+                sentences.append(f"{name} in the file: {_count_words(words)}.")
+        return "\n".join(sentences)
+
+    def close(self) -> None:
+        """Close the file that is open; reading opens it again."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        """Return the stack itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file that is open."""
+        self.close()
+
+    def _read(
+        self,
+        key: Key,
+        dtype: np.dtype[Any],
+        tidy: Callable[[NDArray[Any]], None],
+    ) -> NDArray[Any]:
+        rows = self._find_rows(key)
+        out = np.empty((rows.size, *self.shape[1:]), dtype)
+        self._stack.read_into(out, rows.ravel(), tidy)
+        return out.reshape(*rows.shape, *self.shape[1:])
+
+    def _read_span(self, span: tuple[int, int]) -> tuple[int, NDArray[np.float32]]:
+        return span[0], self[slice(*span)]
+
+    def _find_rows(self, key: Key) -> NDArray[np.int64]:
+        """Return the indices that a key means, in an array of the key's shape."""
+        if not isinstance(key, slice):
+            one_index = not isinstance(key, tuple)
+            key = np.asarray(key)
+            if not one_index or (key.ndim == 0 and key.dtype.kind not in "iu"):
+                message = f"index {key} is not a whole number, a slice or a list"
+                raise IndexError(message)
+            if key.size == 0 and key.dtype != bool:
+                key = key.astype(np.int64)
+        try:
+            return np.asarray(np.arange(len(self))[key])
+        except IndexError as error:
+            message = f"{error}; there are {len(self)} patterns, counted from 0"
+            raise IndexError(message) from None
+
+    def _find_bounds(self, max_bytes: int) -> Iterator[int]:
+        """Yield where blocks begin, and where the last one ends."""
+        _, rows, columns = self.shape
+        length = max(1, max_bytes // (rows * columns * 4))
+        start = 0
+        while start < len(self):
+            yield start
+            start = self._stack.align(start, start + length)
+        yield start
+
+    def _clean(self, values: NDArray[np.float32]) -> None:
+        values[~np.isfinite(values)] = 0
+        values[:, self.bad_pixels] = 0
+
+
+def check_bad_pixels(
+    bad_pixels: NDArray[np.bool_], frame: tuple[int, int], path: Path
+) -> BadPixels:
+    """Check bad pixels that a caller gives; return a copy that cannot be changed.
+
+    Parameters
+    ----------
+    bad_pixels
+        (rows, columns) bool, True = leave out.
+    frame
+        (rows, columns) of the patterns.
+    path
+        A file of the patterns, for messages.
+
+    Raises
+    ------
+    PatternsFileError
+        If they are not bool, have another shape, or leave out everything.
+    """
+    pixels = np.array(bad_pixels)
+    name = "the array bad_pixels"
+    problems = list(find_shape_problems(name, pixels.shape, frame))
+    if pixels.dtype != bool:
+        problems.append(
+            f"{name} has dtype {pixels.dtype}; expected bool, True = leave out. "
+            "Compare it with the value that means bad, as in mask == 1."
+        )
+    problems.extend(find_pixel_problems(name, pixels) if not problems else ())
+    if problems:
+        raise PatternsFileError(path, problems)
+    pixels.setflags(write=False)
+    return BadPixels(pixels, "given by the caller")
+
+
+def _join(
+    parts: Sequence[NDArray[np.str_] | None], lengths: Sequence[int]
+) -> NDArray[np.str_] | None:
+    """Put the words of all files end to end, "" where a file has none."""
+    if all(part is None for part in parts):
+        return None
+    pairs = zip(parts, lengths, strict=True)
+    return np.concatenate([np.full(n, "") if p is None else p for p, n in pairs])
+
+
+def _name_files(files: Sequence[Path]) -> str:
+    if len(files) == 1:
+        return str(files[0])
+    return f"{len(files)} files, {files[0]} to {files[-1]}"
+
+
+def _count_words(words: NDArray[np.str_]) -> str:
+    counts = Counter(words.tolist()).most_common()
+    return ", ".join(f"{n} {word or 'without'}" for word, n in counts)
