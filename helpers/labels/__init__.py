@@ -1,0 +1,26 @@
+"""Labels that people gave to patterns: stored, counted, compared, never lost.
+
+Every key press is one more event in a database, and nothing in it is ever changed or
+taken out: undo is an event as well, and the label of a pattern is what the events say.
+`open_label_store` opens one file for one person, or a PostgreSQL database for several
+people at once. This room knows no widgets.
+"""
+
+from helpers.labels.agreement import cohen_kappa, disagreements, fleiss_kappa
+from helpers.labels.events import LabelEvent
+from helpers.labels.foreign import read_euxfel2013, read_pr772, read_specklenn
+from helpers.labels.schema import LABELS
+from helpers.labels.store import LabelStore, open_label_store
+
+__all__ = [
+    "LABELS",
+    "LabelEvent",
+    "LabelStore",
+    "cohen_kappa",
+    "disagreements",
+    "fleiss_kappa",
+    "open_label_store",
+    "read_euxfel2013",
+    "read_pr772",
+    "read_specklenn",
+]

@@ -1,0 +1,234 @@
+"""What happened, one event each: found, compared and appended; never changed."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from helpers.labels.exchange import GivenLabel
+from helpers.labels.schema import label_events, standing_labels
+
+EVENT_COLUMNS = [column for column in label_events.c if column.name != "id"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelEvent:
+    """One thing that happened: a label given, a label imported, or an undo.
+
+    Parameters
+    ----------
+    session, seq
+        Which event this is: a stretch of work, and the count within it.
+    kind
+        `label`, `import` or `undo`.
+    labeller
+        Who did it.
+    labelled_at
+        When, in UTC. What is labelled in a store is never dated before what the same
+        labeller did there earlier, even if the clock was set back.
+    time_on_screen_ms
+        How long the pattern had been shown, in ms; None = not known.
+    shown
+        How it was shown, such as the colour map; for an import, where it came from.
+    pattern
+        Its index; for an undo, whose label was taken back (None = there was none).
+    label
+        The word; None for an undo.
+    undone_session, undone_seq
+        For an undo, the event that was taken back.
+    """
+
+    session: str
+    seq: int
+    kind: str
+    labeller: str
+    labelled_at: datetime
+    time_on_screen_ms: int | None = None
+    shown: str = ""
+    pattern: int | None = None
+    label: str | None = None
+    undone_session: str | None = None
+    undone_seq: int | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Session and seq, which no other event has."""
+        return self.session, self.seq
+
+    def __str__(self) -> str:
+        """Say what happened, in words."""
+        if self.kind == "undo":
+            return f"an undo by {self.labeller}"
+        return f"«{self.label}» for pattern {self.pattern} by {self.labeller}"
+
+    def says_the_same_as(self, other: "LabelEvent") -> bool:
+        """Say whether the same labeller did the same, whatever the time."""
+        return _saying(self) == _saying(other)
+
+
+def now() -> datetime:
+    """Return the present moment in UTC."""
+    return datetime.now(UTC)
+
+
+def find_event(connection: sa.Connection, session: str, seq: int) -> LabelEvent | None:
+    """Return the event of this session and seq, or None."""
+    c = label_events.c
+    found = read_events(connection, c.session == session, c.seq == seq)
+    return found[0] if found else None
+
+
+def read_events(
+    connection: sa.Connection, *conditions: sa.ColumnElement[bool]
+) -> list[LabelEvent]:
+    """Return the events that meet all conditions, in the order they were stored."""
+    query = sa.select(*EVENT_COLUMNS).where(*conditions).order_by(label_events.c.id)
+    return [LabelEvent(**row) for row in connection.execute(query).mappings()]
+
+
+def newest_pressed(connection: sa.Connection, labeller: str) -> sa.Row[Any] | None:
+    """Return the newest label that a labeller pressed and that still stands, or None.
+
+    Returns
+    -------
+        A row of the view `standing_labels`.
+    """
+    c = standing_labels.c
+    query = (
+        sa.select(standing_labels)
+        .where(c.labeller == labeller, c.kind == "label")
+        .order_by(c.labelled_at.desc(), c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).first()
+
+
+def take_back(undo: LabelEvent, label: sa.Row[Any] | None) -> LabelEvent:
+    """Return the undo with what it takes back; with None it takes nothing back."""
+    if label is None:
+        return undo
+    return replace(
+        undo,
+        pattern=label.pattern,
+        undone_session=label.session,
+        undone_seq=label.seq,
+    )
+
+
+def append_event(connection: sa.Connection, event: LabelEvent) -> None:
+    """Store one event, dated not before what its labeller did earlier."""
+    newest = _newest_moments(connection, [event.labeller])
+    insert_events(connection, [_dated(event, newest)])
+
+
+def append_imports(
+    connection: sa.Connection, given: Iterable[GivenLabel], source: str
+) -> int:
+    """Store imported labels, except those that an earlier import has stored.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that writes.
+    given
+        A label with a time is known when the store has it with this labeller and
+        time, pressed or imported. A label without is known when it is what was last
+        imported for this labeller and pattern.
+    source
+        Where they come from, for the history.
+
+    Returns
+    -------
+        How many were new.
+    """
+    given = list(given)
+    known = _Known(connection, sorted({each.labeller for each in given}))
+    new = [event for each in given if (event := known.as_new_event(each, source))]
+    insert_events(connection, new)
+    return len(new)
+
+
+def insert_events(connection: sa.Connection, events: Sequence[LabelEvent]) -> None:
+    """Store events as they are."""
+    if events:
+        connection.execute(sa.insert(label_events), [vars(each) for each in events])
+
+
+class _Known:
+    """What a store already holds of some labellers, while an import goes on."""
+
+    def __init__(self, connection: sa.Connection, labellers: Sequence[str]) -> None:
+        self._moments = _newest_moments(connection, labellers)
+        self._dated: set[GivenLabel] = set()
+        self._last_word: dict[tuple[str, int | None], str | None] = {}
+        self._last_seq: dict[str, int] = {}
+        c = label_events.c
+        for event in read_events(
+            connection, c.kind != "undo", c.labeller.in_(labellers)
+        ):
+            self._add(event)
+
+    def as_new_event(self, given: GivenLabel, source: str) -> LabelEvent | None:
+        if self._has(given):
+            return None
+        session = _import_session(given)
+        event = LabelEvent(
+            session=session,
+            seq=self._last_seq.get(session, 0) + 1,
+            kind="import",
+            labeller=given.labeller,
+            labelled_at=given.labelled_at or now(),
+            shown=source,
+            pattern=given.pattern,
+            label=given.label,
+        )
+        if given.labelled_at is None:
+            event = _dated(event, self._moments)
+        self._add(event)
+        return event
+
+    def _has(self, given: GivenLabel) -> bool:
+        if given.labelled_at is not None:
+            return given in self._dated
+        return self._last_word.get((given.labeller, given.pattern)) == given.label
+
+    def _add(self, event: LabelEvent) -> None:
+        self._dated.add(_as_given(event))
+        if event.kind == "import":
+            self._last_word[event.labeller, event.pattern] = event.label
+            self._last_seq[event.session] = event.seq
+
+
+def _saying(event: LabelEvent) -> tuple[Any, ...]:
+    undone = event.undone_session, event.undone_seq
+    return event.kind, event.labeller, event.pattern, event.label, *undone
+
+
+def _newest_moments(
+    connection: sa.Connection, labellers: Sequence[str]
+) -> dict[str, datetime]:
+    c = label_events.c
+    query = sa.select(c.labeller, sa.func.max(c.labelled_at)).group_by(c.labeller)
+    rows = connection.execute(query.where(c.labeller.in_(labellers)))
+    return {row[0]: row[1] for row in rows}
+
+
+def _dated(event: LabelEvent, newest: dict[str, datetime]) -> LabelEvent:
+    moment = max(event.labelled_at, newest.get(event.labeller, event.labelled_at))
+    return replace(event, labelled_at=moment)
+
+
+def _as_given(event: LabelEvent) -> GivenLabel:
+    pattern, label = event.pattern, event.label
+    return GivenLabel(pattern or 0, label or "", event.labeller, event.labelled_at)
+
+
+def _import_session(given: GivenLabel) -> str:
+    """Name an import after what it says, so that it is the same event in any store."""
+    moment = given.labelled_at.isoformat() if given.labelled_at else ""
+    content = json.dumps([given.labeller, given.pattern, given.label, moment])
+    return f"import-{hashlib.sha256(content.encode()).hexdigest()[:32]}"

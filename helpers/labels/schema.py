@@ -1,0 +1,163 @@
+"""The tables of the label store, its views, and what keeps its events unchanged."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Connection,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    TableClause,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    column,
+    event,
+    table,
+)
+
+LABELS = ("single", "multiple", "other", "blank", "unsure")
+"""The words that a label can be; `unsure` is never trained with."""
+
+NAME_LENGTH = 200
+"""Longest name of a labeller or a session, in characters."""
+
+WORD_DTYPE = "<U8"
+"""The NumPy type of an array of label words."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, to the microsecond, in databases with and without time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Turn a moment of any time zone into UTC before it is stored."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(
+        self, value: datetime | None, dialect: Dialect
+    ) -> datetime | None:
+        """Say that a stored moment is UTC where the database has forgotten it."""
+        if value is None:
+            return None
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+metadata = MetaData()
+
+labelled_patterns = Table(
+    "labelled_patterns",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("fingerprint", String(NAME_LENGTH), nullable=False),
+    Column("n_patterns", Integer, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    CheckConstraint("id = 1", name="one_stack_of_patterns"),
+)
+
+label_events = Table(
+    "label_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("session", String(NAME_LENGTH), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("labeller", String(NAME_LENGTH), nullable=False),
+    Column("labelled_at", UtcDateTime, nullable=False),
+    Column("time_on_screen_ms", Integer),
+    Column("shown", Text, nullable=False),
+    Column("pattern", Integer),
+    Column("label", String(8)),
+    Column("undone_session", String(NAME_LENGTH)),
+    Column("undone_seq", BigInteger),
+    UniqueConstraint("session", "seq", name="one_event_per_session_and_seq"),
+    CheckConstraint(
+        "kind IN ('label', 'import') AND pattern IS NOT NULL"
+        f" AND label IS NOT NULL AND label IN {LABELS}"
+        " OR kind = 'undo' AND label IS NULL",
+        name="a_label_or_an_undo",
+    ),
+    Index("events_of_a_labeller", "labeller", "labelled_at"),
+    Index("what_was_undone", "undone_session", "undone_seq"),
+    sqlite_autoincrement=True,
+)
+
+_VIEW_COLUMNS = {
+    "id": Integer,
+    "session": String,
+    "seq": BigInteger,
+    "kind": String,
+    "labeller": String,
+    "labelled_at": UtcDateTime,
+    "pattern": Integer,
+    "label": String,
+}
+
+
+def _view(name: str) -> TableClause:
+    return table(name, *(column(*each) for each in _VIEW_COLUMNS.items()))
+
+
+standing_labels = _view("standing_labels")
+"""View: every label that was not taken back."""
+
+current_labels = _view("current_labels")
+"""View: of the standing labels, the newest of each labeller for each pattern."""
+
+_columns = ", ".join(_VIEW_COLUMNS)
+
+_VIEWS = (
+    f"""
+CREATE VIEW standing_labels AS
+SELECT {_columns} FROM label_events AS given
+WHERE kind <> 'undo' AND NOT EXISTS (
+    SELECT 1 FROM label_events AS undo
+    WHERE undo.undone_session = given.session AND undo.undone_seq = given.seq
+)""",
+    f"""
+CREATE VIEW current_labels AS
+SELECT {_columns} FROM (
+    SELECT {_columns}, ROW_NUMBER() OVER (
+        PARTITION BY labeller, pattern ORDER BY labelled_at DESC, id DESC
+    ) AS age
+    FROM standing_labels
+) AS aged WHERE age = 1""",
+)
+
+_GUARDS = {
+    "sqlite": (
+        """
+CREATE TRIGGER no_update BEFORE UPDATE ON label_events
+BEGIN SELECT RAISE(ABORT, 'label_events is append-only'); END""",
+        """
+CREATE TRIGGER no_delete BEFORE DELETE ON label_events
+BEGIN SELECT RAISE(ABORT, 'label_events is append-only'); END""",
+    ),
+    "postgresql": (
+        """
+CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'label_events is append-only'; END $$""",
+        """
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON label_events
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()""",
+    ),
+}
+
+
+@event.listens_for(metadata, "after_create")
+def _add_views_and_guards(_: MetaData, connection: Connection, **__: Any) -> None:
+    for statement in (*_VIEWS, *_GUARDS.get(connection.dialect.name, ())):
+        connection.exec_driver_sql(statement)

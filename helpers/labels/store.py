@@ -1,0 +1,436 @@
+"""The label store: append-only events, and the current labels that they add up to."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from operator import index
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from helpers.errors import LabelsError
+from helpers.labels import agreement
+from helpers.labels.checks import check_label, check_names, check_words
+from helpers.labels.claim import check_same_patterns, claim_store
+from helpers.labels.database import Database
+from helpers.labels.events import (
+    LabelEvent,
+    append_event,
+    append_imports,
+    find_event,
+    insert_events,
+    newest_pressed,
+    now,
+    read_events,
+    take_back,
+)
+from helpers.labels.exchange import (
+    UNNAMED,
+    GivenLabel,
+    Locate,
+    read_labels_csv,
+    write_labels_csv,
+)
+from helpers.labels.schema import (
+    LABELS,
+    WORD_DTYPE,
+    current_labels,
+    label_events,
+    labelled_patterns,
+)
+
+
+def open_label_store(
+    url_or_path: str | Path, patterns_fingerprint: str, n_patterns: int
+) -> "LabelStore":
+    """Open the labels of a stack of patterns; make an empty store where there is none.
+
+    Parameters
+    ----------
+    url_or_path
+        An SQLite file, such as `work/labels.sqlite`; or a SQLAlchemy URL, such as
+        `postgresql://name@host/database`, when several people label at once. One
+        database holds the labels of one stack.
+    patterns_fingerprint, n_patterns
+        Which patterns the labels are for: `patterns.fingerprint`, `len(patterns)`.
+
+    Raises
+    ------
+    OtherPatternsError
+        The store holds labels of other patterns.
+    LabelsError
+        The database cannot be opened, or is none.
+    """
+    return LabelStore(Database(url_or_path), patterns_fingerprint, n_patterns)
+
+
+class LabelStore:
+    """The labels of one stack of patterns; `open_label_store` opens them.
+
+    Every method may be called from any thread, and several processes may have one
+    store open. When a method that writes has returned, what it wrote is on the disk.
+
+    A label counts until it is undone or until the same labeller gives the pattern a
+    newer one. Where labellers differ, `current_labels` says which word counts.
+
+    Parameters
+    ----------
+    database
+        Where the events lie.
+    patterns_fingerprint, n_patterns
+        Which patterns the labels are for.
+    """
+
+    def __init__(
+        self, database: Database, patterns_fingerprint: str, n_patterns: int
+    ) -> None:
+        self.name = database.name
+        self.patterns_fingerprint = patterns_fingerprint
+        self.n_patterns = n_patterns
+        self._database = database
+        try:
+            claim_store(database, patterns_fingerprint, n_patterns)
+        except BaseException:
+            database.close()
+            raise
+
+    def __enter__(self) -> Self:
+        """Use the store in a `with` block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the store at the end of a `with` block."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say where the labels lie, and of how many patterns."""
+        return f"<labels of {self.n_patterns} patterns in {self.name}>"
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def record(
+        self,
+        pattern: int,
+        label: str,
+        *,
+        labeller: str,
+        session: str,
+        seq: int,
+        time_on_screen_ms: float | None = None,
+        shown: str = "",
+    ) -> None:
+        """Store one label; a repetition of the same event changes nothing.
+
+        Parameters
+        ----------
+        pattern
+            Index in the stack, from 0.
+        label
+            One of `LABELS`.
+        labeller
+            Who gave it.
+        session, seq
+            Name this event for ever: a name for the stretch of work that is used for
+            no other, and a count within it, from 1.
+        time_on_screen_ms
+            How long the pattern had been shown, in ms; None = not known.
+        shown
+            How it was shown, such as `log scale, viridis`.
+
+        Raises
+        ------
+        LabelsError
+            No such pattern or word; another event has this session and seq already;
+            or the database refused. The label is not stored then.
+        """
+        check_label(pattern, label, self.n_patterns)
+        event = LabelEvent(
+            **_head("label", labeller, session, seq),
+            time_on_screen_ms=(
+                None if time_on_screen_ms is None else round(time_on_screen_ms)
+            ),
+            shown=shown,
+            pattern=index(pattern),
+            label=label,
+        )
+        with self._writing() as connection:
+            known = find_event(connection, session, seq)
+            if known is None:
+                append_event(connection, event)
+            elif not known.says_the_same_as(event):
+                raise LabelsError(self._conflict(known, event))
+
+    def undo(self, *, labeller: str, session: str, seq: int) -> int | None:
+        """Take back the newest label that this labeller pressed and that still stands.
+
+        It does not matter in which session it was pressed, and there is no limit.
+        Imported labels stay. A repetition of the same undo changes nothing and gives
+        the same answer.
+
+        Parameters
+        ----------
+        labeller
+            Who takes back; the labels of others stay.
+        session, seq
+            Name this event for ever, as in `record`.
+
+        Returns
+        -------
+            The pattern whose label was taken back, or None when there was none left.
+
+        Raises
+        ------
+        LabelsError
+            Another event has this session and seq already, or the database refused.
+        """
+        event = LabelEvent(**_head("undo", labeller, session, seq))
+        with self._writing() as connection:
+            known = find_event(connection, session, seq)
+            if known is None:
+                known = take_back(event, newest_pressed(connection, labeller))
+                append_event(connection, known)
+            elif (known.kind, known.labeller) != ("undo", labeller):
+                raise LabelsError(self._conflict(known, event))
+            return known.pattern
+
+    def last_seq(self, session: str) -> int:
+        """Return the highest seq stored in a session; 0 where there is none."""
+        c = label_events.c
+        query = sa.select(sa.func.max(c.seq)).where(c.session == session)
+        with self._database.reading() as connection:
+            return int(connection.scalar(query) or 0)
+
+    def current_labels(self, labeller: str | None = None) -> NDArray[np.str_]:
+        """Return the word that counts for each pattern.
+
+        Parameters
+        ----------
+        labeller
+            Only what this labeller says. Without it, the word that most labellers
+            give: a tie is `unsure`, and imported labels count only for patterns that
+            nobody has labelled here, so that a correction need not outvote a file.
+
+        Returns
+        -------
+            str (n_patterns,); "" = no label.
+        """
+        votes = np.zeros((2, self.n_patterns, len(LABELS)), dtype=np.int64)
+        for row in self._current_rows(labeller):
+            votes[int(row.kind == "label"), row.pattern, LABELS.index(row.label)] += 1
+        imported, pressed = votes
+        labelled_here = pressed.any(axis=1, keepdims=True)
+        return agreement.consensus(np.where(labelled_here, pressed, imported))
+
+    def votes(self) -> NDArray[np.str_]:
+        """Return what each labeller says of each pattern.
+
+        Returns
+        -------
+            str (n_patterns, n_labellers), columns in the order of `labellers`;
+            "" = no label.
+        """
+        rows = self._current_rows()
+        columns = {name: column for column, name in enumerate(_labellers(rows))}
+        words = np.zeros((self.n_patterns, len(columns)), dtype=WORD_DTYPE)
+        for row in rows:
+            words[row.pattern, columns[row.labeller]] = row.label
+        return words
+
+    def labellers(self) -> tuple[str, ...]:
+        """Return the names of those who have current labels, sorted."""
+        return _labellers(self._current_rows())
+
+    def counts(self, labeller: str | None = None) -> dict[str, int]:
+        """Return how many patterns have each word; see `current_labels`."""
+        labels = self.current_labels(labeller)
+        return {word: int((labels == word).sum()) for word in LABELS}
+
+    def disagreements(self) -> NDArray[np.int64]:
+        """Return the patterns to which labellers give different words, ascending."""
+        return agreement.disagreements(self.votes())
+
+    def history(
+        self, pattern: int | None = None, labeller: str | None = None
+    ) -> list[LabelEvent]:
+        """Return every event, in the order in which they were stored.
+
+        Parameters
+        ----------
+        pattern, labeller
+            Only the events of this pattern; only those of this labeller.
+        """
+        c = label_events.c
+        wanted = {c.pattern: pattern, c.labeller: labeller}
+        conditions = [
+            each == value for each, value in wanted.items() if value is not None
+        ]
+        with self._database.reading() as connection:
+            return read_events(connection, *conditions)
+
+    def import_csv(
+        self,
+        path: str | Path,
+        labeller: str | None = None,
+        *,
+        locate: Locate | None = None,
+    ) -> int:
+        """Store the labels of a CSV file; what was imported before is not stored twice.
+
+        A line with `labelled_at` counts from that moment, one without from now.
+
+        Parameters
+        ----------
+        path
+            Columns `pattern,label` and, when known, `file,labeller,labelled_at`.
+        labeller
+            Who gave the labels for which the file names nobody; `imported` by default.
+        locate
+            `patterns.locate`, to check the column `file`.
+
+        Returns
+        -------
+            How many labels are new in the store.
+
+        Raises
+        ------
+        LabelsError
+            The file cannot be read, or has bad lines: all are listed, none is stored.
+        """
+        given = read_labels_csv(path, self.n_patterns, labeller, locate)
+        with self._writing() as connection:
+            return append_imports(connection, given, source=Path(path).name)
+
+    def import_words(
+        self, words: NDArray[np.str_], labeller: str = UNNAMED, *, source: str = ""
+    ) -> int:
+        """Store one word for each pattern, such as `patterns.recorded_labels`.
+
+        Parameters
+        ----------
+        words
+            str (n_patterns,): one of `LABELS` each, or "" = none.
+        labeller
+            Who gave them.
+        source
+            Where they come from, for the history.
+
+        Returns
+        -------
+            How many labels are new in the store; what was imported before is not.
+
+        Raises
+        ------
+        LabelsError
+            There is not one word for each pattern, or a word is unknown.
+        """
+        words = np.asarray(words)
+        check_words(words, self.n_patterns)
+        check_names(labeller=labeller)
+        given = [
+            GivenLabel(int(pattern), str(words[pattern]), labeller, None)
+            for pattern in np.flatnonzero(words != "")
+        ]
+        with self._writing() as connection:
+            return append_imports(connection, given, source)
+
+    def export_csv(self, path: str | Path, *, locate: Locate | None = None) -> int:
+        """Write the current label of every labeller for every pattern.
+
+        Parameters
+        ----------
+        path
+            The CSV file, written whole or not at all; `import_csv` reads it.
+        locate
+            `patterns.locate`, to write the column `file`.
+
+        Returns
+        -------
+            How many labels were written.
+        """
+        rows = sorted(self._current_rows(), key=lambda row: (row.pattern, row.labeller))
+        given = [
+            GivenLabel(row.pattern, row.label, row.labeller, row.labelled_at)
+            for row in rows
+        ]
+        write_labels_csv(path, given, locate)
+        return len(given)
+
+    def merge(self, other: "LabelStore") -> int:
+        """Copy the events of another store of the same patterns into this one.
+
+        Merging again copies only what is new. The other store stays as it is.
+
+        Parameters
+        ----------
+        other
+            A store that is open too.
+
+        Returns
+        -------
+            How many events were copied.
+
+        Raises
+        ------
+        OtherPatternsError
+            The other store is of other patterns.
+        LabelsError
+            The stores hold different events of the same session and seq.
+        """
+        theirs = other.patterns_fingerprint, other.n_patterns
+        ours = self.patterns_fingerprint, self.n_patterns
+        check_same_patterns(other.name, theirs, ours)
+        events = other.history()
+        with self._writing() as connection:
+            known = {event.address: event for event in read_events(connection)}
+            for event in events:
+                if not event.says_the_same_as(known.get(event.address, event)):
+                    raise LabelsError(self._conflict(known[event.address], event))
+            new = [event for event in events if event.address not in known]
+            insert_events(connection, new)
+        return len(new)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._database.writing() as connection:
+            # One writer at a time; SQLite sees to that at the beginning, others here.
+            connection.execute(sa.select(labelled_patterns.c.id).with_for_update())
+            yield connection
+
+    def _conflict(self, known: LabelEvent, event: LabelEvent) -> str:
+        return (
+            f"{self.name}: event {event.seq} of session {event.session} is stored as "
+            f"{known}, and cannot also be {event}. Start a new session; nothing of "
+            "this step was stored."
+        )
+
+    def _current_rows(self, labeller: str | None = None) -> Sequence[sa.Row[Any]]:
+        query = sa.select(current_labels)
+        if labeller is not None:
+            query = query.where(current_labels.c.labeller == labeller)
+        with self._database.reading() as connection:
+            return connection.execute(query).all()
+
+
+def _head(kind: str, labeller: str, session: str, seq: int) -> dict[str, Any]:
+    check_names(labeller=labeller, session=session)
+    return {
+        "kind": kind,
+        "labeller": labeller,
+        "session": session,
+        "seq": index(seq),
+        "labelled_at": now(),
+    }
+
+
+def _labellers(rows: Sequence[sa.Row[Any]]) -> tuple[str, ...]:
+    return tuple(sorted({row.labeller for row in rows}))
