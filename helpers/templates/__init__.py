@@ -1,0 +1,31 @@
+"""Clean single hits as templates: their rotations, distances and the ranking by them.
+
+A person picks a few clean single hits; every other pattern is compared with each of
+them in all orientations in the plane; the patterns that come closest stand first in the
+ranking and are looked at, or used for training, first.
+"""
+
+from helpers.templates.article import rotate_templates, scale_to_255
+from helpers.templates.files import (
+    read_clean_single_hits,
+    read_ranking,
+    write_clean_single_hits,
+    write_ranking,
+)
+from helpers.templates.precision import Precision, precision_at
+from helpers.templates.rank import METRICS, rank_patterns
+from helpers.templates.ranking import Ranking
+
+__all__ = [
+    "METRICS",
+    "Precision",
+    "Ranking",
+    "precision_at",
+    "rank_patterns",
+    "read_clean_single_hits",
+    "read_ranking",
+    "rotate_templates",
+    "scale_to_255",
+    "write_clean_single_hits",
+    "write_ranking",
+]
