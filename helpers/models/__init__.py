@@ -1,0 +1,32 @@
+"""The networks, and the files that a trained one is kept in.
+
+Nothing here imports keras before a model is made or read.
+"""
+
+from helpers.models.article import ArticleNetwork, make_images, scale_to_255
+from helpers.models.backend import import_keras
+from helpers.models.networks import NETWORKS, make_model, make_network
+from helpers.models.trained import (
+    CLASSES,
+    Calibration,
+    TrainedModel,
+    check_model_fits,
+    load_model,
+    save_model,
+)
+
+__all__ = [
+    "CLASSES",
+    "NETWORKS",
+    "ArticleNetwork",
+    "Calibration",
+    "TrainedModel",
+    "check_model_fits",
+    "import_keras",
+    "load_model",
+    "make_images",
+    "make_model",
+    "make_network",
+    "save_model",
+    "scale_to_255",
+]

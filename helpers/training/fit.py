@@ -1,0 +1,265 @@
+"""Train a network on the labelled patterns and judge it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from helpers.errors import LabelsError, ParameterError
+from helpers.models import (
+    CLASSES,
+    Calibration,
+    TrainedModel,
+    import_keras,
+    make_network,
+    save_model,
+)
+from helpers.models.networks import Network
+from helpers.models.trained import describe_patterns, predict_inputs
+from helpers.patterns import Patterns
+from helpers.training.calibration import choose_threshold, fit_calibration
+from helpers.training.metrics import evaluate
+from helpers.training.split import PARTS, Split, is_single
+
+BATCH = 64
+
+Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
+
+
+def train_model(
+    patterns: Patterns,
+    split: Split,
+    labels: NDArray[np.str_],
+    work_dir: str | Path,
+    *,
+    model: str = "article",
+    epochs: int = 10,
+    batch_size: int = 32,
+    seed: int = 0,
+    **settings: Any,
+) -> TrainedModel:
+    """Train a network on the stack; calibrate, choose the threshold, judge, save.
+
+    The training part sets the weights, the validation part calibration and threshold;
+    the test part is looked at once, at the end.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    split
+        Of that stack, from `split_labels`.
+    labels
+        (n,) label words; "single" against the rest.
+    work_dir
+        Where `model.keras`, `model.weights.h5` and `model.json` go.
+    model
+        A key of `helpers.models.NETWORKS`.
+    epochs
+        Passes over the training part.
+    batch_size
+        Patterns per step.
+    seed
+        The same labels and seed give the same model on the same machine.
+    **settings
+        The parameters of the network, for example `image_size`.
+
+    Raises
+    ------
+    LabelsError
+        If labels, split and patterns are not of one stack.
+    ParameterError
+        If the network has no such parameter or cannot have such a value.
+    """
+    _check_stack(patterns, split, labels)
+    network = make_network(model, **settings)
+    parts = {
+        name: (
+            _read_inputs(patterns, getattr(split, name), network),
+            is_single(labels[getattr(split, name)]),
+        )
+        for name in PARTS
+    }
+    facts = describe_patterns(patterns) | {
+        "patterns_files": [str(path) for path in patterns.files],
+        "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
+    }
+    return _train_parts(
+        network, parts, facts, work_dir, epochs=epochs, batch_size=batch_size, seed=seed
+    )
+
+
+def train_from_images(
+    folder: str | Path,
+    work_dir: str | Path,
+    *,
+    model: str = "article",
+    epochs: int = 10,
+    batch_size: int = 32,
+    seed: int = 0,
+    **settings: Any,
+) -> TrainedModel:
+    """Train on image folders, as `write_images` or the article's users make them.
+
+    Parameters
+    ----------
+    folder
+        Holds `training_set`, `validation_set` and `test_set`, each with a folder
+        `single` and one or more for the rest, whatever their names.
+    work_dir, model, epochs, batch_size, seed, **settings
+        As in `train_model`; only networks that are given images.
+
+    Raises
+    ------
+    LabelsError
+        If a set or the class "single" is missing.
+    """
+    network = make_network(model, **settings)
+    parts = {
+        name: read_images(Path(folder) / f"{name}_set", **vars(network))
+        for name in PARTS
+    }
+    facts = {"image_folder": str(folder)}
+    return _train_parts(
+        network, parts, facts, work_dir, epochs=epochs, batch_size=batch_size, seed=seed
+    )
+
+
+def read_images(folder: Path, image_size: int = 256, channels: int = 1) -> Part:
+    """Read one set of images with `keras.utils.image_dataset_from_directory`.
+
+    Parameters
+    ----------
+    folder
+        Holds a folder `single` and one or more for the rest.
+    image_size
+        Rows and columns that the images are brought to.
+    channels
+        1 or 3.
+
+    Returns
+    -------
+    images
+        (n, image_size, image_size, channels) float32, 0 to 255.
+    single
+        (n,) bool.
+    """
+    names = sorted(entry.name for entry in folder.glob("*") if entry.is_dir())
+    if "single" not in names or len(names) < 2:
+        message = (
+            f"{folder} holds {', '.join(names) or 'no folders'}; expected a folder "
+            "single and one or more for the other patterns, such as not_single."
+        )
+        raise LabelsError(message)
+    dataset = import_keras().utils.image_dataset_from_directory(
+        str(folder),
+        class_names=names,
+        color_mode="rgb" if channels == 3 else "grayscale",
+        image_size=(image_size, image_size),
+        interpolation="area",
+        shuffle=False,
+        verbose=False,
+    )
+    batches = [(images.numpy(), classes.numpy()) for images, classes in dataset]
+    images, classes = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    return images, classes == names.index("single")
+
+
+def _check_stack(patterns: Patterns, split: Split, labels: NDArray[np.str_]) -> None:
+    n_split = sum(len(getattr(split, name)) for name in (*PARTS, "to_predict"))
+    if not len(patterns) == len(labels) == n_split:
+        message = (
+            f"{len(patterns)} patterns, {len(labels)} labels and a split of {n_split}; "
+            "expected the same number. Are the labels or the split from another stack?"
+        )
+        raise LabelsError(message)
+
+
+def _read_inputs(
+    patterns: Patterns, index: NDArray[np.int64], network: Network
+) -> NDArray[np.float32]:
+    blocks = [
+        network.make_inputs(patterns[index[start : start + BATCH]])
+        for start in range(0, index.size, BATCH)
+    ]
+    return np.concatenate(blocks)
+
+
+def _train_parts(
+    network: Network,
+    parts: dict[str, Part],
+    facts: dict[str, Any],
+    work_dir: str | Path,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+) -> TrainedModel:
+    if epochs < 1 or batch_size < 1:
+        message = (
+            f"epochs is {epochs} and batch_size {batch_size}; expected 1 or more. "
+            "The article has 10 and 32."
+        )
+        raise ParameterError(message)
+    keras_model = network.make_model(seed)
+    history = _fit(keras_model, parts, epochs, batch_size)
+    calibration, threshold = _calibrate(keras_model, parts["validation"])
+    trained = TrainedModel(network, keras_model, calibration, threshold, {})
+    facts |= {
+        "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
+        "n_labels": {name: _count(single) for name, (_, single) in parts.items()},
+        "history": history,
+        "metrics": _judge(trained, parts["test"]),
+    }
+    trained = replace(trained, facts=facts)
+    save_model(trained, work_dir)
+    return trained
+
+
+def _fit(
+    keras_model: Any, parts: dict[str, Part], epochs: int, batch_size: int
+) -> dict[str, list[float]]:
+    keras = import_keras()
+    data = {name: (x, single.astype(np.float32)) for name, (x, single) in parts.items()}
+    with tqdm(total=epochs, unit="epoch", desc="Train") as bar:
+        history = keras_model.fit(
+            *data["training"],
+            validation_data=data["validation"],
+            epochs=epochs,
+            batch_size=batch_size,
+            verbose=0,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_show_on(bar))],
+        )
+    return {
+        name: [float(value) for value in values]
+        for name, values in history.history.items()
+    }
+
+
+def _show_on(bar: Any) -> Callable[[int, dict[str, float]], None]:
+    def show(epoch: int, logs: dict[str, float]) -> None:
+        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
+        bar.update()
+
+    return show
+
+
+def _calibrate(keras_model: Any, validation: Part) -> tuple[Calibration, float]:
+    inputs, single = validation
+    raw = predict_inputs(keras_model, inputs)
+    calibration = fit_calibration(raw, single)
+    return calibration, choose_threshold(calibration.apply(raw), single)
+
+
+def _judge(trained: TrainedModel, test: Part) -> dict[str, Any]:
+    inputs, single = test
+    raw = predict_inputs(trained.keras_model, inputs)
+    return evaluate(trained.calibration.apply(raw), single, trained.threshold)
+
+
+def _count(single: NDArray[np.bool_]) -> dict[str, int]:
+    return dict(zip(CLASSES, np.bincount(single, minlength=2).tolist(), strict=True))

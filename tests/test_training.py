@@ -1,0 +1,434 @@
+"""Split, partition files, calibration, metrics and training."""
+
+import warnings
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn import metrics as sklearn_metrics
+
+from helpers.errors import LabelsError, ParameterError, WorkFolderError
+from helpers.models import load_model, make_images, scale_to_255
+from helpers.patterns import Patterns, open_patterns
+from helpers.training import (
+    PARTS,
+    Split,
+    choose_threshold,
+    evaluate,
+    fit_calibration,
+    is_single,
+    read_images,
+    read_partition,
+    split_labels,
+    train_from_images,
+    train_model,
+    write_images,
+    write_partition,
+)
+from helpers.training.metrics import average_precision
+
+WORDS = ("single", "multiple", "other", "blank", "unsure", "")
+
+
+def make_labels(seed: int = 0, **counts: int) -> NDArray[np.str_]:
+    words = np.repeat(list(counts), list(counts.values()))
+    words[words == "unlabelled"] = ""
+    return np.random.default_rng(seed).permutation(words)
+
+
+def no_groups(labels: NDArray[np.str_]) -> NDArray[np.int64]:
+    return np.zeros(labels.size, np.int64)
+
+
+def parts_of(split: Split) -> list[NDArray[np.int64]]:
+    return [getattr(split, name) for name in PARTS]
+
+
+def write_rings(path: Path, n: int, seed: int, size: int = 40) -> NDArray[np.str_]:
+    """Write patterns that a small network can tell apart: disc = single."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.resize(["single", "multiple", "other"], n))
+    rows, columns = np.mgrid[:size, :size] - size // 2
+    radius = np.hypot(rows, columns)
+    disc, ring = np.exp(-radius / 3), np.exp(-((radius - 12) ** 2) / 8)
+    mean = np.where((labels == "single")[:, None, None], disc, ring)
+    mean *= rng.uniform(20, 200, (n, 1, 1))
+    with h5py.File(path, "w") as file:
+        file["patterns"] = rng.poisson(mean).astype(np.float32)
+    return labels
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> tuple[Patterns, NDArray[np.str_]]:
+    """Two files of 30 patterns of 40 × 40 pixels; the last 10 have no label."""
+    files = [tmp_path / "run1.h5", tmp_path / "run2.h5"]
+    labels = np.concatenate([write_rings(file, 30, i) for i, file in enumerate(files)])
+    labels[-10:] = ""
+    return open_patterns(files), labels
+
+
+@pytest.fixture
+def trainable(
+    stack: tuple[Patterns, NDArray[np.str_]],
+) -> tuple[Patterns, Split, NDArray[np.str_]]:
+    patterns, labels = stack
+    return patterns, split_labels(labels, patterns.groups), labels
+
+
+# --- split ----------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from(WORDS), min_size=12, max_size=80),
+    st.integers(1, 12),
+    st.integers(0, 3),
+)
+def test_split_is_a_partition_with_both_classes_in_each_part(words, n_runs, seed):
+    labels = np.array(words + ["single", "other"] * 5)
+    groups = np.arange(labels.size) % n_runs
+    split = split_labels(labels, groups, seed)
+    everything = np.concatenate([*parts_of(split), split.to_predict])
+    assert np.array_equal(np.sort(everything), np.arange(labels.size))
+    assert np.isin(labels[split.to_predict], ("", "unsure")).all()
+    for part in parts_of(split):
+        assert (np.diff(part) > 0).all()
+        assert set(is_single(labels[part])) == {True, False}
+
+
+def test_split_keeps_the_proportions_of_each_word():
+    labels = make_labels(single=60, multiple=100, other=40, blank=20, unsure=7)
+    split = split_labels(labels, no_groups(labels))
+    for word, count in {
+        "single": 60,
+        "multiple": 100,
+        "other": 40,
+        "blank": 20,
+    }.items():
+        found = [(labels[part] == word).sum() for part in parts_of(split)]
+        assert np.abs(found - count * np.array([0.6, 0.2, 0.2])).max() <= 1
+
+
+def test_same_seed_same_split_other_seed_other_split():
+    labels = make_labels(single=30, other=30)
+    first, again, other = (
+        split_labels(labels, no_groups(labels), s) for s in (1, 1, 2)
+    )
+    assert np.array_equal(first.test, again.test)
+    assert not np.array_equal(first.test, other.test)
+
+
+def test_eight_labels_per_class_are_enough():
+    labels = make_labels(single=8, multiple=4, other=4, unlabelled=100)
+    split = split_labels(labels, no_groups(labels))
+    assert [part.size for part in parts_of(split)] == [10, 4, 2]
+
+
+def test_whole_runs_stay_together_where_there_are_enough():
+    labels = make_labels(single=80, multiple=80, other=80)
+    runs = np.arange(labels.size) // 20
+    split = split_labels(labels, runs)
+    in_part = [set(runs[part]) for part in parts_of(split)]
+    assert split.grouped
+    assert "12 runs" in split.why
+    assert not in_part[0] & in_part[1]
+    assert not in_part[0] & in_part[2]
+    assert not in_part[1] & in_part[2]
+
+
+@pytest.mark.parametrize("runs", [np.arange(60) % 3, np.maximum(np.arange(60) - 54, 0)])
+def test_split_says_why_runs_are_not_kept_together(runs):
+    labels = make_labels(single=30, other=30)
+    split = split_labels(labels, runs)
+    assert not split.grouped
+    assert split.why.startswith("divided by pattern")
+
+
+@pytest.mark.parametrize(("single", "other"), [(4, 50), (50, 4), (0, 50)])
+def test_too_small_a_class_is_refused_with_the_counts(single, other):
+    labels = make_labels(single=single, other=other, unsure=9)
+    with pytest.raises(
+        LabelsError, match=f"{single} labels say single and {other} say"
+    ):
+        split_labels(labels, no_groups(labels))
+
+
+def test_unknown_words_and_wrong_lengths_are_refused():
+    labels = make_labels(single=9, other=9, droplet=1)
+    with pytest.raises(LabelsError, match="unknown labels droplet"):
+        split_labels(labels, no_groups(labels))
+    with pytest.raises(LabelsError, match=r"shape \(19,\) and groups \(18,\)"):
+        split_labels(labels, no_groups(labels)[1:])
+
+
+@pytest.mark.parametrize("fractions", [(0.6, 0.2, 0.3), (1.0, 0.0, 0.0)])
+def test_impossible_fractions_are_refused(fractions):
+    labels = make_labels(single=9, other=9)
+    with pytest.raises(ParameterError, match="add up to 1"):
+        split_labels(labels, no_groups(labels), fractions=fractions)
+
+
+def test_the_thirty_measured_patterns_can_be_split(real_file):
+    patterns = open_patterns(real_file("pr772_30.h5"))
+    assert patterns.recorded_labels is not None
+    split = split_labels(patterns.recorded_labels, patterns.groups)
+    assert [part.size for part in parts_of(split)] == [18, 6, 6]
+
+
+# --- partition files ------------------------------------------------------------------
+
+
+def test_partition_holds_clean_labelled_patterns_and_reads_back(trainable, tmp_path):
+    patterns, split, labels = trainable
+    path = write_partition(tmp_path / "work" / "partition.h5", patterns, split, labels)
+    with h5py.File(path) as file:
+        for name in PARTS:
+            index = file[name]["index"][()]
+            assert np.array_equal(file[name]["patterns"], patterns[index])
+    again, words = read_partition(path)
+    assert np.array_equal(words, labels)
+    assert all(
+        np.array_equal(getattr(again, name), getattr(split, name))
+        for name in (*PARTS, "to_predict")
+    )
+    assert (again.grouped, again.why) == (split.grouped, split.why)
+
+
+def test_patterns_to_predict_are_linked_not_copied(trainable, tmp_path):
+    patterns, split, labels = trainable
+    labels[20:40:3] = ""
+    split = split_labels(labels, patterns.groups)
+    path = write_partition(tmp_path / "work" / "partition.h5", patterns, split, labels)
+    with h5py.File(path) as file:
+        linked = file["to_predict"]["patterns"]
+        assert linked.is_virtual
+        assert all(
+            not Path(s.file_name).is_absolute() for s in linked.virtual_sources()
+        )
+        assert np.array_equal(linked, patterns.read_raw(split.to_predict))
+
+
+def test_partition_still_reads_after_the_whole_folder_moved(tmp_path):
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.mkdir()
+    labels = write_rings(old / "run.h5", 30, 0)
+    labels[::2] = ""
+    patterns = open_patterns(old / "run.h5")
+    split = split_labels(labels, patterns.groups)
+    write_partition(old / "work" / "partition.h5", patterns, split, labels)
+    expected = patterns.read_raw(split.to_predict)
+    old.rename(new)
+    with h5py.File(new / "work" / "partition.h5") as file:
+        assert np.array_equal(file["to_predict"]["patterns"], expected)
+
+
+def test_a_missing_or_foreign_partition_is_refused(tmp_path):
+    with pytest.raises(WorkFolderError, match=r"partition.h5 cannot be read"):
+        read_partition(tmp_path / "partition.h5")
+    write_rings(tmp_path / "run.h5", 5, 0)
+    with pytest.raises(WorkFolderError, match=r"run.h5 cannot be read as a partition"):
+        read_partition(tmp_path / "run.h5")
+
+
+def test_image_folders_are_the_articles_and_keras_reads_them(trainable, tmp_path):
+    patterns, split, labels = trainable
+    folder = write_images(tmp_path / "images", patterns, split, labels)
+    dataset = keras.utils.image_dataset_from_directory(
+        folder / "training_set",
+        color_mode="grayscale",
+        image_size=(40, 40),
+        shuffle=False,
+        batch_size=None,
+        verbose=False,
+    )
+    assert dataset.class_names == ["not_single", "single"]
+    names = [int(Path(path).stem) for path in dataset.file_paths]
+    assert sorted(names) == split.training.tolist()
+    for name, (image, answer) in zip(names, dataset, strict=True):
+        expected = np.rint(scale_to_255(patterns[[name]])[0])
+        assert np.array_equal(image[..., 0], expected)
+        assert bool(answer) == (labels[name] == "single")
+
+
+def test_images_written_again_replace_the_old_ones(trainable, tmp_path):
+    patterns, split, labels = trainable
+    write_images(tmp_path / "images", patterns, split, labels)
+    write_images(
+        tmp_path / "images", patterns, split_labels(labels, labels != "", 5), labels
+    )
+    assert len(list((tmp_path / "images").rglob("*.png"))) == 50
+
+
+# --- calibration and threshold --------------------------------------------------------
+
+
+def test_calibration_finds_slope_and_offset_again():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 3, 20_000)
+    truth = rng.random(logit.size) < 1 / (1 + np.exp(-(0.5 * logit - 1)))
+    raw = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    calibration = fit_calibration(raw, truth)
+    # standard errors of the two are 0.008 and 0.02
+    assert calibration.slope == pytest.approx(0.5, abs=0.04)
+    assert calibration.offset == pytest.approx(-1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        [0.5, 0.5, 0.5, 0.5, 0.5, 0.5],  # constant
+        [0.0, 0.0, 0.0, 1.0, 1.0, 1.0],  # perfect, saturated
+        [1.0, 1.0, 1.0, 0.0, 0.0, 0.0],  # worse than chance
+    ],
+)
+def test_degenerate_outputs_give_usable_probabilities(raw):
+    raw = np.array(raw, np.float32)
+    single = np.array([False, False, False, False, True, True])
+    calibration = fit_calibration(raw, single)
+    probability = calibration.apply(raw)
+    assert calibration.slope > 0
+    assert np.isfinite(probability).all()
+    assert 0 < probability.min() <= probability.max() < 1
+    assert 0 < choose_threshold(probability, single) < 1
+
+
+def test_calibration_keeps_the_order():
+    raw = np.linspace(0, 1, 50, dtype=np.float32)
+    single = np.random.default_rng(1).random(50) < raw
+    assert (np.diff(fit_calibration(raw, single).apply(raw)) > 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=30))
+def test_threshold_has_the_highest_f1(pairs):
+    probability = np.array([value for value, _ in pairs], np.float32) / 6
+    single = np.array([answer for _, answer in pairs])
+    single[0] = True
+    found = evaluate(probability, single, choose_threshold(probability, single))
+    candidates = [
+        sklearn_metrics.f1_score(single, probability >= t) for t in probability
+    ]
+    assert found["f1"]["value"] == pytest.approx(max(candidates))
+
+
+# --- metrics --------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+def test_metrics_agree_with_sklearn(pairs):
+    probability = np.array([value for value, _ in pairs], np.float32) / 5
+    single = np.array([answer for _, answer in pairs])
+    single[0] = True
+    chosen = probability >= 0.5
+    found = evaluate(probability, single, 0.5, n_resamples=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = {
+            "precision": sklearn_metrics.precision_score(
+                single, chosen, zero_division=0
+            ),
+            "recall": sklearn_metrics.recall_score(single, chosen),
+            "f1": sklearn_metrics.f1_score(single, chosen),
+            "average_precision": sklearn_metrics.average_precision_score(
+                single, probability
+            ),
+            "accuracy": sklearn_metrics.accuracy_score(single, chosen),
+        }
+        table = sklearn_metrics.confusion_matrix(single, chosen, labels=[0, 1])
+    assert {name: found[name]["value"] for name in expected} == pytest.approx(expected)
+    assert found["confusion_matrix"] == table.tolist()
+
+
+def test_intervals_hold_the_value_and_shrink_with_more_patterns():
+    rng = np.random.default_rng(0)
+    width = []
+    for n in (40, 4000):
+        single = rng.random(n) < 0.4
+        probability = np.clip(rng.normal(0.35 + 0.3 * single, 0.2), 0, 1)
+        f1 = evaluate(probability.astype(np.float32), single, 0.5)["f1"]
+        assert f1["low"] < f1["value"] < f1["high"]
+        width.append(f1["high"] - f1["low"])
+    assert width[1] < width[0] / 5  # 10 times narrower in theory
+
+
+@pytest.mark.parametrize("single", [[True, True, False], [True, True], [False, False]])
+def test_tiny_or_one_sided_test_parts_are_judged(single):
+    single = np.array(single)
+    found = evaluate(np.full(single.size, 0.5, np.float32), single, 0.5)
+    assert all(
+        np.isfinite(found[name]["high"]) for name in found if name != "confusion_matrix"
+    )
+
+
+def test_average_precision_without_singles_is_zero():
+    assert average_precision(np.ones(3, np.float32), np.zeros(3, bool)) == 0
+
+
+# --- training -------------------------------------------------------------------------
+
+SMALL = {"image_size": 32, "batch_size": 8}
+
+
+def test_training_learns_saves_and_reports(trainable, tmp_path):
+    patterns, split, labels = trainable
+    trained = train_model(patterns, split, labels, tmp_path, epochs=40, **SMALL)
+    assert {path.name for path in tmp_path.glob("model*")} == {
+        "model.keras",
+        "model.weights.h5",
+        "model.json",
+    }
+    assert len(trained.history["val_accuracy"]) == 40
+    assert trained.metrics["average_precision"]["value"] > 0.9
+    again = load_model(tmp_path)
+    test = patterns[split.test]
+    assert np.array_equal(again.predict_raw(test), trained.predict_raw(test))
+    assert again.facts["n_labels"]["test"] == {"not_single": 7, "single": 3}
+    assert again.threshold == trained.threshold
+
+
+def test_labels_of_the_test_part_change_nothing_but_the_metrics(trainable, tmp_path):
+    patterns, split, labels = trainable
+    trained = train_model(patterns, split, labels, tmp_path / "a", epochs=1, **SMALL)
+    flipped = labels.copy()
+    flipped[split.test] = np.where(is_single(labels[split.test]), "other", "single")
+    other = train_model(patterns, split, flipped, tmp_path / "b", epochs=1, **SMALL)
+    assert other.calibration == trained.calibration
+    assert other.threshold == trained.threshold
+    assert other.metrics != trained.metrics
+    assert np.array_equal(
+        other.predict_raw(patterns[:5]), trained.predict_raw(patterns[:5])
+    )
+
+
+def test_training_from_image_folders_equals_training_from_the_stack(tmp_path):
+    labels = write_rings(tmp_path / "run.h5", 40, 0, size=32)
+    patterns = open_patterns(tmp_path / "run.h5")
+    split = split_labels(labels, patterns.groups)
+    folder = write_images(tmp_path / "images", patterns, split, labels)
+    images, single = read_images(folder / "test_set", image_size=32)
+    order = np.argsort(is_single(labels[split.test]), kind="stable")
+    expected = make_images(patterns[split.test[order]], 32)
+    assert np.abs(images - expected).max() <= 0.5 + 1e-3  # 8 bits
+    assert np.array_equal(single, is_single(labels[split.test[order]]))
+    trained = train_from_images(folder, tmp_path / "work", epochs=1, **SMALL)
+    assert load_model(tmp_path / "work").threshold == trained.threshold
+
+
+def test_an_image_folder_without_singles_is_refused(tmp_path):
+    (tmp_path / "training_set" / "good").mkdir(parents=True)
+    with pytest.raises(LabelsError, match="training_set holds good; expected a folder"):
+        train_from_images(tmp_path, tmp_path)
+
+
+def test_labels_of_another_stack_and_no_epochs_are_refused(trainable, tmp_path):
+    patterns, split, labels = trainable
+    with pytest.raises(LabelsError, match="60 patterns, 59 labels"):
+        train_model(patterns, split, labels[1:], tmp_path)
+    with pytest.raises(ParameterError, match="epochs is 0"):
+        train_model(patterns, split, labels, tmp_path, epochs=0, image_size=32)
