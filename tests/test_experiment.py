@@ -1,0 +1,185 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+import reference
+from helpers.patterns import open_patterns
+
+from helpers import experiment
+from helpers.errors import OtherPatternsError, ParameterError, WorkFolderError
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write patterns to a file and open them."""
+
+    def make(patterns, bad_pixels=None, name="run.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["patterns"] = patterns
+        return open_patterns(tmp_path / name, bad_pixels=bad_pixels)
+
+    return make
+
+
+@pytest.fixture
+def counts():
+    """Photon counts of a smooth bump: (40, 24, 20) int32."""
+    row, column = np.mgrid[:24, :20]
+    bump = 30 * np.exp(-((row - 12) ** 2 + (column - 9) ** 2) / 60)
+    return np.random.default_rng(0).poisson(bump, (40, 24, 20)).astype(np.int32)
+
+
+def test_measurements_equal_the_plain_sums(write, counts):
+    bad = np.zeros(counts.shape[1:], bool)
+    bad[:3] = True
+    measured = experiment.measure_patterns(write(counts, bad), 2)
+    good = np.where(bad, 0, counts)
+    np.testing.assert_allclose(measured.photons, good.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(measured.lit_pixels, (good >= 2).sum(axis=(1, 2)))
+    np.testing.assert_allclose(measured.powder, good.mean(axis=0))
+    np.testing.assert_allclose(measured.spread, good.std(axis=0), atol=1e-6)
+
+
+def test_photons_are_adu_over_gain_without_negative_values(write, counts):
+    adu = counts * np.float32(2.5)
+    adu[:, 0, 0] = -100
+    measured = experiment.measure_patterns(write(adu), 2, adu_per_photon=2.5)
+    expected = np.maximum(adu, 0).sum(axis=(1, 2)) / 2.5
+    np.testing.assert_allclose(measured.photons, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("gain", [0, -1, np.nan])
+def test_a_gain_that_is_not_above_0_is_refused(write, counts, gain):
+    with pytest.raises(ParameterError, match=r"adu_per_photon is .*above 0"):
+        experiment.measure_patterns(write(counts), 1, adu_per_photon=gain)
+
+
+def test_pixels_that_are_not_finite_are_counted(write, counts):
+    adu = counts.astype(np.float32)
+    adu[3, 5, 6], adu[4, 5, 6], adu[4, 7, 7] = np.nan, np.inf, -np.inf
+    measured = experiment.measure_patterns(write(adu), 1)
+    assert measured.not_finite[5, 6] == 2
+    assert measured.not_finite.sum() == 3
+    assert np.isfinite(measured.photons).all()
+
+
+def test_a_hot_a_dead_and_a_broken_pixel_are_proposed_and_no_other(write, counts):
+    adu = counts.astype(np.float32)
+    adu[:, 12, 9], adu[:, 10, 10], adu[:, 3, 3] = 0, 4000, 700
+    adu[::2, 20, 2] = np.inf
+    patterns = write(adu)
+    measured = experiment.measure_patterns(patterns, 1)
+    proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
+    assert np.argwhere(proposed["dead"]).tolist() == [[12, 9]]
+    assert np.argwhere(proposed["hot"]).tolist() == [[3, 3], [10, 10]]
+    assert np.argwhere(proposed["not finite"]).tolist() == [[20, 2]]
+
+
+def test_what_is_left_out_already_is_not_proposed_again(write, counts):
+    counts[:, 12, 9] = 5000
+    bad = np.zeros(counts.shape[1:], bool)
+    bad[12, 9] = True
+    patterns = write(counts, bad)
+    measured = experiment.measure_patterns(patterns, 1)
+    proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
+    assert not np.any(list(proposed.values()))
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_constant_patterns_pass(write, value):
+    patterns = write(np.full((5, 16, 16), value, np.float32))
+    threshold = experiment.suggest_lit_threshold(patterns)
+    measured = experiment.measure_patterns(patterns, threshold)
+    proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
+    assert not np.any(list(proposed.values()))
+    assert experiment.suggest_hit_threshold(measured.lit_pixels) == 0
+
+
+def test_the_local_median_equals_the_obvious_one():
+    image = np.random.default_rng(1).normal(size=(12, 9))
+    image[2:5, 3] = np.nan
+    image[8:, 5:] = np.nan
+    found = experiment._median_around(image, 5)
+    np.testing.assert_allclose(found, reference.median_around(image, 5))
+
+
+def test_the_lit_threshold_of_counts_is_one_photon(write, counts):
+    assert experiment.suggest_lit_threshold(write(counts)) == 1
+
+
+def test_the_lit_threshold_of_adu_lies_above_the_noise(write):
+    noise = np.random.default_rng(2).normal(3, 2, (30, 16, 16)).astype(np.float32)
+    threshold = experiment.suggest_lit_threshold(write(noise))
+    assert 13 < threshold < 17
+
+
+def test_the_hit_threshold_lies_between_blanks_and_hits():
+    rng = np.random.default_rng(3)
+    scores = np.concatenate([rng.poisson(20, 900), rng.poisson(2000, 100)])
+    assert 50 < experiment.suggest_hit_threshold(scores) < 1500
+
+
+def test_a_single_pattern_has_a_hit_threshold():
+    assert experiment.suggest_hit_threshold(np.array([12])) == 0
+
+
+def test_the_powder_of_some_is_their_mean(write, counts):
+    chosen = np.arange(len(counts)) % 3 == 0
+    found = experiment.make_powder(write(counts), chosen)
+    np.testing.assert_allclose(found, counts[chosen].mean(axis=0))
+    assert not experiment.make_powder(write(counts), np.zeros(40, bool)).any()
+
+
+@pytest.fixture
+def written(write, counts, tmp_path):
+    """Give a work folder that holds an experiment, and what it was made from."""
+    patterns = write(counts)
+    bad = patterns.bad_pixels.copy()
+    bad[4, 5] = True
+    patterns = patterns.with_bad_pixels(bad)
+    measured = experiment.measure_patterns(patterns, 1)
+    work_dir = tmp_path / "work"
+    experiment.write_experiment(work_dir, patterns, measured, (12.25, 9), lit=1.0)
+    return work_dir, patterns, measured
+
+
+def test_an_experiment_is_read_as_it_was_written(written):
+    work_dir, patterns, measured = written
+    found = experiment.open_experiment(work_dir)
+    assert found.centre == (12.25, 9)
+    assert found.facts["lit"] == 1.0
+    np.testing.assert_array_equal(found.patterns.bad_pixels, patterns.bad_pixels)
+    np.testing.assert_array_equal(found.measurements.photons, measured.photons)
+    np.testing.assert_array_equal(found.patterns[3], patterns[3])
+
+
+def test_patterns_that_moved_are_the_same_patterns(written, tmp_path):
+    moved = tmp_path / "moved.h5"
+    (tmp_path / "run.h5").rename(moved)
+    assert experiment.open_experiment(written[0], moved).patterns.files == (moved,)
+
+
+def test_other_patterns_are_refused(written, write, counts):
+    other = write(counts[::-1], name="other.h5")
+    with pytest.raises(OtherPatternsError, match=r"belongs to .*run\.h5.*other\.h5"):
+        experiment.open_experiment(written[0], other.files[0])
+
+
+def test_a_missing_experiment_names_the_notebook_to_run(tmp_path):
+    with pytest.raises(WorkFolderError, match=r"experiment\.json is not there.*01-ins"):
+        experiment.open_experiment(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", json.dumps({"centre": [1, 2]})])
+def test_a_broken_experiment_file_says_so(written, content):
+    (written[0] / "experiment.json").write_text(content)
+    with pytest.raises(WorkFolderError, match=r"experiment\.json.*Run 01-inspect"):
+        experiment.open_experiment(written[0])
+
+
+def test_a_truncated_array_file_says_so(written):
+    path = written[0] / "experiment.h5"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(WorkFolderError, match=r"experiment\.h5 cannot be read"):
+        experiment.open_experiment(written[0])
