@@ -51,11 +51,10 @@ def plot_pattern(
     unit
         Beside the colour scale.
     """
-    shown = _without(pattern, bad_pixels)
-    image = ax.imshow(shown, norm=_log_norm(shown), cmap=_colour_map())
+    image = _show_on_log_scale(ax, pattern, bad_pixels)
     ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
     if centre is not None:
-        ax.plot(centre[1], centre[0], "+", color="white", markersize=14)
+        ax.plot(centre[1], centre[0], "+", color="#D55E00", markersize=16)
     ax.set(title=title, xlabel="column", ylabel="row")
     return image
 
@@ -138,8 +137,8 @@ def plot_along_run(
     middle = index[:whole].reshape(-1, size).mean(axis=1)
     ax.plot(middle, np.median(blocks, axis=1), color="black", label="running median")
     _mark_threshold(ax, threshold, horizontal=True)
-    ax.set(xlabel="pattern", ylabel=ylabel, yscale="symlog")
-    ax.legend(loc="upper right")
+    ax.set(xlabel="pattern", ylabel=ylabel, yscale="symlog", ylim=(0, None))
+    ax.legend(loc="lower right")
 
 
 def plot_histogram(
@@ -225,8 +224,7 @@ def plot_proposed_pixels(
         By reason: (rows, columns) bool.
     """
     colours = ("#D55E00", "#56B4E9", "#E69F00")
-    shown = _without(powder, bad_pixels)
-    ax.imshow(shown, norm=_log_norm(shown), cmap=_colour_map())
+    _show_on_log_scale(ax, powder, bad_pixels)
     for (reason, chosen), colour in zip(proposed.items(), colours, strict=False):
         row, column = np.nonzero(chosen)
         label = f"{reason}: {len(row):,}"
@@ -361,32 +359,40 @@ def plot_precision_recall(
     ax.legend(loc="lower left")
 
 
-def _without(
-    image: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None
-) -> NDArray[np.floating]:
-    """Mask the bad pixels, which the colour map draws grey."""
-    return np.ma.masked_array(image, np.ma.nomask if bad_pixels is None else bad_pixels)
+def _show_on_log_scale(
+    ax: Axes, pattern: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None
+) -> AxesImage:
+    norm, shown = _on_log_scale(pattern, bad_pixels)
+    return ax.imshow(shown, norm=norm, cmap=_colour_map())
+
+
+def _on_log_scale(
+    pattern: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None
+) -> tuple[LogNorm, NDArray[np.floating]]:
+    """Give a scale from half the smallest usual positive value to the brightest pixel.
+
+    What is darker is drawn like the lower end; bad pixels and NaN are masked.
+    """
+    shown = np.ma.masked_invalid(pattern)
+    if bad_pixels is not None:
+        shown = np.ma.masked_where(bad_pixels, shown)
+    positive = shown.compressed()[shown.compressed() > 0]
+    if positive.size == 0:
+        return LogNorm(0.5, 1), np.ma.maximum(shown, 0.5)
+    low, high = np.percentile(positive, 2), positive.max()
+    darkest = max(low / 2, high / 1e5)
+    return LogNorm(darkest, high), np.ma.maximum(shown, darkest)
 
 
 def _colour_map() -> Colormap:
-    return colormaps["viridis"].with_extremes(bad=_BAD, under=colormaps["viridis"](0))
-
-
-def _log_norm(image: NDArray[np.floating]) -> LogNorm:
-    """Scale from half the smallest usual positive value to the brightest pixel."""
-    values = np.ma.masked_invalid(image).compressed()
-    positive = values[values > 0]
-    if positive.size == 0:
-        return LogNorm(0.5, 1)
-    low, high = np.percentile(positive, 2), positive.max()
-    return LogNorm(max(low / 2, high / 1e5), high * 1.0001)
+    return colormaps["viridis"].with_extremes(bad=_BAD)
 
 
 def _to_colours(
     pattern: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None
 ) -> NDArray[np.floating]:
-    shown = _without(pattern, bad_pixels)
-    return np.asarray(_colour_map()(_log_norm(shown)(shown).clip(-0.01, 1)))
+    norm, shown = _on_log_scale(pattern, bad_pixels)
+    return np.asarray(_colour_map()(norm(shown)))
 
 
 def _edges(values: NDArray[np.number], *, log_values: bool) -> NDArray[np.floating]:

@@ -30,6 +30,14 @@ def test_bad_pixels_are_grey(ax):
     assert mpl.colors.to_hex(colours[0, 0]) != "#8c8c8c"
 
 
+def test_pixels_without_light_are_dark_and_not_grey(ax):
+    pattern = np.zeros((6, 5))
+    pattern[1, 1] = 7
+    image = plots.plot_pattern(ax, pattern)
+    colours = image.cmap(image.norm(image.get_array()))
+    assert mpl.colors.to_hex(colours[0, 0]) == mpl.colors.to_hex(image.cmap(0.0))
+
+
 @pytest.mark.parametrize("n", [1, 8, 11])
 def test_a_gallery_has_a_caption_for_each_pattern(ax, n):
     captions = [f"no. {k}" for k in range(n)]
