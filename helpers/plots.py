@@ -172,7 +172,8 @@ def plot_histogram(
     groups = _by_word(labels, len(values))
     bars = [values[keep & chosen] for _, chosen, _ in groups]
     words, colours = [word for word, *_ in groups], [colour for *_, colour in groups]
-    ax.hist(bars, list(edges), color=colours, label=words, stacked=True)
+    if groups:
+        ax.hist(bars, list(edges), color=colours, label=words, stacked=True)
     _mark_threshold(ax, threshold, horizontal=False)
     ax.set(xlabel=xlabel, ylabel="patterns", xscale="log" if log_values else "linear")
     if ax.get_legend_handles_labels()[1]:
@@ -338,22 +339,27 @@ def plot_confusion(ax: Axes, counts: NDArray[np.integer], names: Sequence[str]) 
 
 def plot_precision_recall(
     ax: Axes,
-    precision: NDArray[np.floating],
-    recall: NDArray[np.floating],
+    is_single: NDArray[np.bool_],
+    probability: NDArray[np.floating],
     *,
     name: str,
 ) -> None:
-    """Plot precision against recall as a staircase.
+    """Plot precision against recall of "single" for every threshold, as a staircase.
 
     Parameters
     ----------
     ax
         Where to draw.
-    precision, recall
-        As scikit-learn's `precision_recall_curve` gives them.
+    is_single
+        (n,) bool: the labels.
+    probability
+        (n,): what the model says of the same patterns.
     name
         For the legend.
     """
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(is_single, probability)
     ax.step(recall, precision, where="post", label=name)
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     ax.legend(loc="lower left")

@@ -98,9 +98,16 @@ def test_the_confusion_matrix_shows_its_counts(ax):
     assert [text.get_text() for text in ax.texts] == ["5", "1", "0", "0"]
 
 
+def test_precision_and_recall_of_every_threshold_are_drawn(ax):
+    is_single = np.array([True, False, True, False])
+    probability = np.array([0.9, 0.6, 0.4, 0.1])
+    plots.plot_precision_recall(ax, is_single, probability, name="net")
+    drawn = set(zip(*ax.lines[0].get_data(), strict=True))
+    assert {(0.5, 1.0), (0.5, 0.5), (1.0, 2 / 3), (1.0, 0.5)} <= drawn
+
+
 def test_curves_are_named(ax):
     plots.plot_training(ax, {"loss": [2, 1], "val_loss": [2, 1.5]}, "loss")
-    plots.plot_precision_recall(ax, np.array([0.5, 1]), np.array([1, 0]), name="net")
     plots.plot_radial_averages(ax, {"a": ([0, 1], [1, np.nan])}, unit="photons")
     proposed = {"hot": np.eye(4, dtype=bool)}
     plots.plot_proposed_pixels(ax, np.ones((4, 4)), np.zeros((4, 4), bool), proposed)
