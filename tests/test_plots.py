@@ -106,10 +106,19 @@ def test_precision_and_recall_of_every_threshold_are_drawn(ax):
     assert {(0.5, 1.0), (0.5, 0.5), (1.0, 2 / 3), (1.0, 0.5)} <= drawn
 
 
-def test_curves_are_named(ax):
+def test_training_and_validation_are_named(ax):
     plots.plot_training(ax, {"loss": [2, 1], "val_loss": [2, 1.5]}, "loss")
-    plots.plot_radial_averages(ax, {"a": ([0, 1], [1, np.nan])}, unit="photons")
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["training", "validation"]
+
+
+def test_radial_averages_may_have_gaps(ax):
+    curves = {"a": ([0, 1, 2], [1, np.nan, 3]), "b": ([0, 1], [1, 2])}
+    plots.plot_radial_averages(ax, curves, unit="photons")
+    assert len(ax.get_legend().get_texts()) == 2
+
+
+def test_proposed_pixels_are_counted(ax):
     proposed = {"hot": np.eye(4, dtype=bool)}
     plots.plot_proposed_pixels(ax, np.ones((4, 4)), np.zeros((4, 4), bool), proposed)
-    names = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert "hot: 4" in names
+    assert ax.get_legend().get_texts()[0].get_text() == "hot: 4"
