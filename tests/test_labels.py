@@ -5,6 +5,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -165,6 +166,20 @@ def test_event_keeps_what_is_known_of_it(store):
     assert (event.time_on_screen_ms, event.shown) == (812, "log scale, viridis")
 
 
+def test_moments_do_not_depend_on_the_time_zone(store, monkeypatch):
+    before = datetime.now(UTC)
+    press(store, 0, "single")
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        press(store, 0, "blank")
+        moments = [event.labelled_at for event in store.history()]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert before <= moments[0] <= moments[1] <= datetime.now(UTC)
+
+
 def test_history_keeps_everything_and_can_be_narrowed(store):
     press(store, 1, "single", "anna")
     press(store, 2, "blank", "ben")
@@ -314,11 +329,10 @@ def test_newest_counts_even_if_the_clock_was_set_back(store, monkeypatch):
     yesterday = datetime.now(UTC) - timedelta(days=1)
     monkeypatch.setattr("helpers.labels.store.now", lambda: yesterday)
     press(store, 0, "blank")
-    assert words_of(store)[0] == "blank"
-    first, second = store.history()
-    assert first.labelled_at == second.labelled_at
-    assert undo(store) == 0
-    assert words_of(store)[0] == "single"
+    press(store, 1, "other")
+    assert words_of(store)[:2] == ["blank", "other"]
+    assert len({event.labelled_at for event in store.history()}) == 1
+    assert [undo(store) for _ in range(4)] == [1, 0, 0, None]
 
 
 def test_other_patterns_are_refused(store, address):
@@ -330,20 +344,30 @@ def test_other_patterns_are_refused(store, address):
     assert words_of(store)[0] == "single"
 
 
+INSERT = (
+    "INSERT INTO label_events"
+    " (session, seq, kind, labeller, labelled_at, shown, pattern, label)"
+)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         "UPDATE label_events SET label = 'blank'",
         "DELETE FROM label_events",
-        "INSERT INTO label_events SELECT * FROM label_events",
+        INSERT + " SELECT session, seq, kind, labeller, labelled_at, shown, pattern,"
+        " label FROM label_events",
+        INSERT + " SELECT session, 2, kind, labeller, labelled_at, shown, pattern,"
+        " 'good' FROM label_events",
     ],
 )
-def test_database_itself_refuses_to_change_events(store, address, change):
+def test_database_itself_refuses_what_must_not_be(store, address, change):
     press(store, 0, "single")
     engine = plain_engine(address)
     with pytest.raises(sa.exc.SQLAlchemyError), engine.begin() as connection:
         connection.exec_driver_sql(change)
     engine.dispose()
+    assert len(store.history()) == 1
     assert words_of(store)[0] == "single"
 
 

@@ -107,6 +107,12 @@ def test_labels_of_the_past_do_not_replace_newer_ones(store, write):
     assert words_of(store)[0] == "blank"
 
 
+def test_dated_labels_of_a_labeller_may_differ_and_the_newest_counts(store, write):
+    path = write("pattern,label,labelled_at\n0,blank,2024-05-02\n0,single,2024-05-01\n")
+    assert store.import_csv(path) == 2
+    assert words_of(store)[0] == "blank"
+
+
 def test_export_is_whole_and_comes_back(store, tmp_path):
     store.record(6, "single", labeller="anna", session="s", seq=1)
     store.record(6, "blank", labeller="ben", session="s", seq=2)

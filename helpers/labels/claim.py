@@ -19,12 +19,8 @@ def claim_store(database: Database, fingerprint: str, n_patterns: int) -> None:
     LabelsError
         The database cannot be read, or not be written where the store is new.
     """
-    found = _find(database)
-    if found is None:
-        _make(database, fingerprint, n_patterns)
-        found = _find(database)
-    if found is not None:
-        check_same_patterns(database.name, found, (fingerprint, n_patterns))
+    ours = fingerprint, n_patterns
+    check_same_patterns(database.name, _find(database) or _make(database, ours), ours)
 
 
 def check_same_patterns(
@@ -45,30 +41,27 @@ def check_same_patterns(
 def _find(database: Database) -> tuple[str, int] | None:
     c = labelled_patterns.c
     with database.reading() as connection:
-        if not _is_made(connection):
+        if not sa.inspect(connection).has_table(labelled_patterns.name):
             return None
         row = connection.execute(sa.select(c.fingerprint, c.n_patterns)).one()
         return row.fingerprint, row.n_patterns
 
 
-def _make(database: Database, fingerprint: str, n_patterns: int) -> None:
+def _make(database: Database, ours: tuple[str, int]) -> tuple[str, int]:
     facts = {
         "id": 1,
-        "fingerprint": fingerprint,
-        "n_patterns": n_patterns,
+        "fingerprint": ours[0],
+        "n_patterns": ours[1],
         "made_by": f"single-hits {__version__}",
         "made_at": now(),
     }
     try:
         with database.writing() as connection:
-            if not _is_made(connection):
-                metadata.create_all(connection)
-                connection.execute(sa.insert(labelled_patterns), facts)
+            metadata.create_all(connection)
+            connection.execute(sa.insert(labelled_patterns), facts)
     except LabelsError:
         # Another process may have made the store at this very moment.
-        if _find(database) is None:
-            raise
-
-
-def _is_made(connection: sa.Connection) -> bool:
-    return sa.inspect(connection).has_table(labelled_patterns.name)
+        if found := _find(database):
+            return found
+        raise
+    return ours

@@ -52,8 +52,8 @@ def open_label_store(
     ----------
     url_or_path
         An SQLite file, such as `work/labels.sqlite`; or a SQLAlchemy URL, such as
-        `postgresql://name@host/database`, when several people label at once. One
-        database holds the labels of one stack.
+        `postgresql://name@host/database`, when several people label at once. Each
+        stack needs a database of its own, or a schema (`?options=-csearch_path=name`).
     patterns_fingerprint, n_patterns
         Which patterns the labels are for: `patterns.fingerprint`, `len(patterns)`.
 
