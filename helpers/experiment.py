@@ -312,8 +312,8 @@ def open_experiment(
 def _count_not_finite(patterns: Patterns, here: slice) -> NDArray[np.int64]:
     if not np.issubdtype(patterns.dtype, np.floating):
         return np.zeros(patterns.shape[1:], np.int64)
-    found: NDArray[np.bool_] = ~np.isfinite(patterns.read_raw(here))
-    return found.sum(axis=0, dtype=np.int64)
+    finite: NDArray[np.bool_] = np.isfinite(patterns.read_raw(here))
+    return np.asarray((~finite).sum(axis=0), np.int64)
 
 
 def _median_around(image: NDArray[np.float64], size: int = 7) -> NDArray[np.float64]:
