@@ -16,7 +16,7 @@ from helpers.layouts.table import find_mask_rule
 
 MASKS_SAMPLED = 64
 
-_IN_HDF5 = re.compile(r"(?P<file>.+\.\w+):(?P<dataset>/.+)")
+_IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
 
 
 class BadPixels(NamedTuple):
@@ -97,10 +97,13 @@ def convert_mask(mask: Any, bad_when: BadWhen) -> NDArray[np.bool_]:
 
 
 def find_shape_problems(
-    name: str, shape: tuple[int, ...], frame: tuple[int, int]
+    name: str,
+    shape: tuple[int, ...],
+    frame: tuple[int, int],
+    dimensions: tuple[int, ...] = (2, 3),
 ) -> Iterator[str]:
     """Say why a mask does not fit the patterns; nothing if it does."""
-    if shape[-2:] != frame or len(shape) not in (2, 3):
+    if shape[-2:] != frame or len(shape) not in dimensions:
         turned = ", not transposed" if shape[-2:] == frame[::-1] else ""
         yield (
             f"{name} has shape {shape}; expected {frame}, one value for each pixel of "

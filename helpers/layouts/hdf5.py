@@ -15,15 +15,13 @@ NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have
 LISTED = 10  # a message names at most so many datasets or links
 
 
-def open_hdf5(path: Path, **options: Any) -> h5py.File:
+def open_hdf5(path: Path) -> h5py.File:
     """Open an HDF5 file to read.
 
     Parameters
     ----------
     path
         The file.
-    **options
-        For `h5py.File`.
 
     Raises
     ------
@@ -34,7 +32,7 @@ def open_hdf5(path: Path, **options: Any) -> h5py.File:
     if problem:
         raise PatternsFileError(path, [problem])
     try:
-        return h5py.File(path, "r", **options)
+        return h5py.File(path, "r")
     except OSError as error:
         problem = (
             "begins like an HDF5 file but cannot be opened. It may be cut short "

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from helpers.errors import PatternsFileError
 from helpers.layouts.hdf5 import get_dataset, is_numeric, open_hdf5, say_choices
 
-CHUNK_CACHE_BYTES = 64 * 2**20
-
 
 class Source(ABC):
     """The patterns of one file, in order: (n, rows, columns).
@@ -82,7 +80,7 @@ class Source(ABC):
             If the file is gone or damaged.
         """
         if self._file is None:
-            self._file = open_hdf5(self.path, rdcc_nbytes=CHUNK_CACHE_BYTES)
+            self._file = open_hdf5(self.path)
         try:
             self._read_into(out, self._file, start)
         except (OSError, KeyError) as error:
@@ -95,7 +93,7 @@ class Source(ABC):
             raise PatternsFileError(self.path, [problem]) from error
 
     def close(self) -> None:
-        """Close the file; a later `read` opens it again."""
+        """Close the file; a later `read_into` opens it again."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -142,11 +140,7 @@ class DatasetSource(Source):
         return dataset.shape if dataset is not None and dataset.ndim == 3 else None
 
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
-        dataset, rows = file[self.where], slice(start, start + len(out))
-        if out.dtype == self.dtype:
-            dataset.read_direct(out, rows)
-        else:
-            out[...] = dataset[rows]  # NumPy converts faster than HDF5
+        file[self.where].read_direct(out, slice(start, start + len(out)))
 
 
 def _say_content(dtype: np.dtype[Any]) -> str:

@@ -147,14 +147,13 @@ def _check_alike(recordings: Sequence[Recording]) -> None:
 
 def _raise_first(errors: Sequence[PatternsFileError]) -> None:
     """Raise the first error, if any, naming the other files that have one too."""
-    if len(errors) < 2:
-        for error in errors:
-            raise error
-        return
-    others = ", ".join(str(error.path) for error in errors[1:])
-    more = f"it is not the only file that cannot be used; see also {others}."
-    first = errors[0]
-    raise PatternsFileError(first.path, [*first.problems, more]) from first
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        first, *others = errors
+        names = ", ".join(str(error.path) for error in others)
+        more = f"it is not the only file that cannot be used; see also {names}."
+        raise PatternsFileError(first.path, [*first.problems, more]) from first
 
 
 def _choose_bad_pixels(
@@ -180,16 +179,19 @@ def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
 def _find_common_unit(
     recordings: Sequence[Recording], bad_pixels: NDArray[np.bool_]
 ) -> Unit:
+    """Return the unit of all files, of which some may not tell."""
     n_sampled = max(2, UNIT_SAMPLE // len(recordings))
-    units = [find_unit(one, bad_pixels, n_sampled) for one in recordings]
-    known = {unit.name: number for number, unit in enumerate(units) if unit.name}
-    known.pop("unknown", None)
+    found: dict[str, tuple[Unit, Path]] = {}
+    for recording in recordings:
+        unit = find_unit(recording, bad_pixels, n_sampled)
+        found.setdefault(unit.name, (unit, recording.source.path))
+    known = [found[name] for name in found if name != "unknown"]
     if len(known) > 1:
-        (one, i), (other, j) = known.items()
+        (one, path), (other, other_path) = known
         problem = (
-            f"its patterns are in {other} ({units[j].why}), but those of "
-            f"{recordings[i].source.path} in {one} ({units[i].why}). A stack has one "
-            "unit: open them one by one."
+            f"its patterns are in {other.name} ({other.why}), but those of {path} in "
+            f"{one.name} ({one.why}). A stack has one unit: open them one by one."
         )
-        raise PatternsFileError(recordings[j].source.path, [problem])
-    return units[next(iter(known.values()), 0)]
+        raise PatternsFileError(other_path, [problem])
+    (unit, _), *_ = known or found.values()
+    return unit

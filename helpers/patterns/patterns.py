@@ -82,7 +82,7 @@ class Patterns:
         self.files = tuple(source.path for source in sources)
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
-        self.dtype = np.result_type(*(source.dtype for source in sources))
+        self.dtype = _find_common_dtype([source.dtype for source in sources])
         self.unit = unit.name
         lengths = [source.shape[0] for source in sources]
         self.groups = np.repeat(np.arange(len(sources)), lengths)
@@ -119,8 +119,7 @@ class Patterns:
         PatternsFileError
             If a file is gone or damaged.
         """
-        with np.errstate(over="ignore"):  # beyond float32 is inf, which is left out
-            return self._read(key, np.dtype(np.float32), self._clean)
+        return self._read(key, np.dtype(np.float32), self._clean)
 
     def read_raw(self, key: Key) -> NDArray[Any]:
         """Return patterns exactly as recorded, in `dtype`; bad pixels and all.
@@ -249,16 +248,9 @@ class Patterns:
 
     def _find_rows(self, key: Key) -> NDArray[np.int64]:
         """Return the indices that a key means, in an array of the key's shape."""
-        if not isinstance(key, slice):
-            one_index = not isinstance(key, tuple)
-            key = np.asarray(key)
-            if not one_index or (key.ndim == 0 and key.dtype.kind not in "iu"):
-                message = f"index {key} is not a whole number, a slice or a list"
-                raise IndexError(message)
-            if key.size == 0 and key.dtype != bool:
-                key = key.astype(np.int64)
+        wanted = key if isinstance(key, slice) else _check_indices(key)
         try:
-            return np.asarray(np.arange(len(self))[key])
+            return np.asarray(np.arange(len(self))[wanted])
         except IndexError as error:
             message = f"{error}; there are {len(self)} patterns, counted from 0"
             raise IndexError(message) from None
@@ -299,7 +291,7 @@ def check_bad_pixels(
     """
     pixels = np.array(bad_pixels)
     name = "the array bad_pixels"
-    problems = list(find_shape_problems(name, pixels.shape, frame))
+    problems = list(find_shape_problems(name, pixels.shape, frame, dimensions=(2,)))
     if pixels.dtype != bool:
         problems.append(
             f"{name} has dtype {pixels.dtype}; expected bool, True = leave out. "
@@ -310,6 +302,22 @@ def check_bad_pixels(
         raise PatternsFileError(path, problems)
     pixels.setflags(write=False)
     return BadPixels(pixels, "given by the caller")
+
+
+def _check_indices(key: ArrayLike) -> NDArray[Any]:
+    """Return indices as an array; refuse what NumPy would take for other axes."""
+    indices = np.asarray(key)
+    is_no_number = indices.ndim == 0 and indices.dtype.kind not in "iu"
+    if isinstance(key, tuple) or is_no_number:
+        message = f"index {key!r} is not a whole number, a slice or a list"
+        raise IndexError(message)
+    is_empty = indices.size == 0 and indices.dtype != bool
+    return indices.astype(np.int64) if is_empty else indices
+
+
+def _find_common_dtype(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
+    """Return a dtype that holds all values; the recorded one where all agree."""
+    return dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
 
 
 def _join(

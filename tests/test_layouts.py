@@ -1,0 +1,692 @@
+"""Each known kind of file is recognised; each way to be broken is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+
+from helpers.errors import PatternsFileError
+from helpers.layouts import (
+    LAYOUTS,
+    DatasetSource,
+    Layout,
+    Source,
+    find_datasets,
+    find_unit,
+    open_recording,
+    read_bad_pixels,
+)
+from helpers.layouts import table as layout_table
+
+N, ROWS, COLUMNS = 6, 5, 4
+FRAME = (ROWS, COLUMNS)
+NO_BAD_PIXELS = np.zeros(FRAME, bool)
+COUNTS = np.arange(N * ROWS * COLUMNS).reshape(N, *FRAME)
+BAD = np.zeros(FRAME, bool)
+BAD[1, 2] = BAD[4, 0] = True
+
+
+def write(path: Path, **datasets: Any) -> Path:
+    """Write datasets, or links, by the paths that stand for their names."""
+    with h5py.File(path, "w") as file:
+        for name, values in datasets.items():
+            file[name] = values
+    return path
+
+
+def replace(path: Path, where: str, values: Any) -> None:
+    """Break one value of a file."""
+    with h5py.File(path, "a") as file:
+        del file[where]
+        if values is not None:
+            file[where] = values
+
+
+def write_plain(path: Path) -> Path:
+    return write(path, patterns=COUNTS.astype("f4"))
+
+
+def write_simulated(path: Path) -> Path:
+    truth = np.array([b"single", b"blank", b"single", b"multiple", b"other", b"blank"])
+    patterns = COUNTS.astype("f4")
+    return write(path, patterns=patterns, truth=truth, mask=BAD.astype("u1"))
+
+
+def write_liu_lab(path: Path) -> Path:
+    labels = np.array([1.0, 0, 0, 1, 0, 0])
+    return write(path, patterns=COUNTS, labels=labels, mask=BAD.astype("f8"))
+
+
+def write_cxidb58(path: Path) -> Path:
+    where = "photonConverter/pnccdBack/photonCount"
+    return write(path, **{where: COUNTS.astype("f4")})
+
+
+def write_cxi(path: Path) -> Path:
+    """Write as the CXI standard has it: data_1 links to the detector."""
+    detector = "/entry_1/instrument_1/detector_1"
+    mask = np.where(BAD, 2 + 512, 0).astype("u4")
+    return write(
+        path,
+        **{
+            "cxi_version": 150,
+            f"{detector}/data": COUNTS.astype("i4"),
+            f"{detector}/mask": mask,
+            "/entry_1/data_1/data": h5py.SoftLink(f"{detector}/data"),
+        },
+    )
+
+
+WRITERS = {
+    "plain": write_plain,
+    "simulated by this package": write_simulated,
+    "Liu Lab": write_liu_lab,
+    "CXIDB 58, back detector": write_cxidb58,
+    "CXI": write_cxi,
+}
+MASKED = ["simulated by this package", "Liu Lab", "CXI"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run7.h5"
+
+
+def problems_of(path: Path, **options: Any) -> tuple[str, ...]:
+    """Open a broken file; return its problems, each of which the message must name."""
+    with pytest.raises(PatternsFileError) as caught:
+        open_recording(path, **options)
+    error = caught.value
+    assert error.path == path
+    assert str(error) == "\n".join(f"{path}: {text}" for text in error.problems)
+    return error.problems
+
+
+def read_all(source: Source) -> np.ndarray:
+    values = np.empty(source.shape, source.dtype)
+    source.read_into(values, 0)
+    source.close()
+    return values
+
+
+class TestRecognition:
+    @pytest.mark.parametrize("name", WRITERS)
+    def test_each_layout_is_recognised_and_read(self, name: str, path: Path) -> None:
+        recording = open_recording(WRITERS[name](path))
+        assert recording.layout.name == name
+        assert recording.source.shape == COUNTS.shape
+        np.testing.assert_array_equal(read_all(recording.source), COUNTS)
+        assert recording.remarks == ()
+
+    @pytest.mark.parametrize("name", WRITERS)
+    def test_mask_becomes_true_where_bad(self, name: str, path: Path) -> None:
+        found = open_recording(WRITERS[name](path)).bad_pixels
+        assert (found is not None) == (name in MASKED)
+        if found:
+            np.testing.assert_array_equal(found.pixels, BAD)
+
+    def test_liu_lab_labels_become_words(self, path: Path) -> None:
+        labels = open_recording(write_liu_lab(path)).labels
+        assert labels is not None
+        expected = ["single", "other", "other", "single", "other", "other"]
+        assert labels.tolist() == expected
+
+    def test_simulated_truth_is_not_a_label(self, path: Path) -> None:
+        recording = open_recording(write_simulated(path))
+        assert recording.labels is None
+        assert recording.truth is not None
+        assert recording.truth.tolist()[:4] == ["single", "blank", "single", "multiple"]
+
+    def test_truth_may_be_text_of_any_length(self, path: Path) -> None:
+        replace(
+            write_simulated(path), "truth", ["single"] * (N - 1) + ["Einzeltreffer"]
+        )
+        truth = open_recording(path).truth
+        assert truth is not None
+        assert truth[-1] == "Einzeltreffer"
+
+    def test_front_detector_of_cxidb_58(self, path: Path) -> None:
+        write(path, **{"photonConverter/pnccdFront/photonCount": COUNTS})
+        recording = open_recording(path)
+        assert recording.layout.name == "CXIDB 58, front detector"
+        assert recording.unit == "photons"
+
+    def test_cxi_without_data_group(self, path: Path) -> None:
+        replace(write_cxi(path), "entry_1/data_1/data", None)
+        recording = open_recording(path)
+        assert recording.layout.name == "CXI, detector 1"
+        assert recording.bad_pixels is not None
+
+    def test_cxi_mask_beside_the_link_comes_first(self, path: Path) -> None:
+        write_cxi(path)
+        with h5py.File(path, "a") as file:
+            file["entry_1/data_1/mask"] = (~BAD).astype("u4")
+        found = open_recording(path).bad_pixels
+        assert found is not None
+        np.testing.assert_array_equal(found.pixels, ~BAD)
+        assert found.origin == "/entry_1/data_1/mask, whose values != 0 mean bad"
+
+    def test_mask_for_each_pattern_counts_by_majority(self, path: Path) -> None:
+        masks = np.zeros(COUNTS.shape, "u4")
+        masks[:4, 0, 0] = 1  # 4 of 6 patterns: bad
+        masks[:3, 0, 1] = 1  # 3 of 6: not more than half
+        replace(write_cxi(path), "entry_1/instrument_1/detector_1/mask", masks)
+        found = open_recording(path).bad_pixels
+        assert found is not None
+        assert np.argwhere(found.pixels).tolist() == [[0, 0]]
+
+    def test_the_only_stack_is_found_wherever_it_is(self, path: Path) -> None:
+        write(path, **{"deep/down/frames": COUNTS, "angle": np.zeros(N)})
+        assert open_recording(path).layout.patterns == "/deep/down/frames"
+
+    def test_one_stack_with_two_names_is_one_stack(self, path: Path) -> None:
+        write(path, **{"a/frames": COUNTS, "b": h5py.SoftLink("/a/frames")})
+        assert open_recording(path).source.shape == COUNTS.shape
+
+    def test_root_patterns_are_preferred(self, path: Path) -> None:
+        write(path, patterns=COUNTS, other=COUNTS + 1)
+        np.testing.assert_array_equal(read_all(open_recording(path).source), COUNTS)
+
+    def test_names_are_unique(self) -> None:
+        names = [layout.name for layout in LAYOUTS]
+        assert len(set(names)) == len(names)
+
+
+class TestNamedDataset:
+    @pytest.mark.parametrize("where", ["/b/frames", "b/frames", "b/frames/"])
+    def test_dataset_is_taken_as_named(self, where: str, path: Path) -> None:
+        write(path, **{"patterns": COUNTS, "b/frames": COUNTS + 1})
+        recording = open_recording(path, where)
+        assert recording.layout.patterns == "/b/frames"
+        np.testing.assert_array_equal(read_all(recording.source), COUNTS + 1)
+
+    @pytest.mark.parametrize(
+        "where", ["/entry_1/data_1/data", "/entry_1/instrument_1/detector_1/data"]
+    )
+    def test_known_place_keeps_its_layout(self, where: str, path: Path) -> None:
+        recording = open_recording(write_cxi(path), where)
+        assert recording.layout.name == "CXI"
+        assert recording.layout.patterns == where
+        assert recording.bad_pixels is not None
+
+    def test_other_place_has_no_labels_of_the_layout(self, path: Path) -> None:
+        write_liu_lab(path)
+        with h5py.File(path, "a") as file:
+            file["raw/frames"] = COUNTS
+        recording = open_recording(path, "/raw/frames")
+        assert recording.layout.name == "plain"
+        assert recording.labels is None
+
+
+class TestStorage:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"chunks": (1, *FRAME), "compression": "gzip"},
+            {"chunks": (4, 2, 3)},
+            {"chunks": (2, *FRAME), **hdf5plugin.Bitshuffle()},
+            {"chunks": (2, *FRAME), **hdf5plugin.Blosc()},
+            {"chunks": (2, *FRAME), **hdf5plugin.Zstd()},
+        ],
+        ids=["gzip", "small chunks", "bitshuffle", "blosc", "zstandard"],
+    )
+    def test_compressed_and_chunked(self, options: dict[str, Any], path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("patterns", data=COUNTS, **options)
+        source = open_recording(path).source
+        assert source.chunk == options["chunks"][0]
+        np.testing.assert_array_equal(read_all(source), COUNTS)
+
+    @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i8", "f2", ">f4", "f8"])
+    def test_any_real_number(self, dtype: str, path: Path) -> None:
+        source = open_recording(write(path, patterns=COUNTS.astype(dtype))).source
+        assert source.dtype == dtype
+        np.testing.assert_array_equal(read_all(source), COUNTS)
+
+    def test_external_link(self, path: Path, tmp_path: Path) -> None:
+        write(tmp_path / "other.h5", frames=COUNTS)
+        write(path, patterns=h5py.ExternalLink("other.h5", "/frames"))
+        np.testing.assert_array_equal(read_all(open_recording(path).source), COUNTS)
+
+    def test_virtual_dataset(self, path: Path, tmp_path: Path) -> None:
+        write_virtual(path, write(tmp_path / "part.h5", frames=COUNTS))
+        np.testing.assert_array_equal(read_all(open_recording(path).source), COUNTS)
+
+    def test_links_in_a_circle_end(self, path: Path) -> None:
+        write(path, **{"a/frames": COUNTS, "a/up": h5py.SoftLink("/")})
+        with h5py.File(path) as file:
+            assert list(find_datasets(file)) == ["/a/frames"]
+
+
+def write_virtual(path: Path, part: Path) -> None:
+    layout = h5py.VirtualLayout(COUNTS.shape, COUNTS.dtype)
+    layout[:] = h5py.VirtualSource(part.name, "frames", COUNTS.shape)
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("patterns", layout)
+
+
+class TestBrokenFiles:
+    def test_missing(self, path: Path) -> None:
+        assert problems_of(path) == ("there is no such file. Check the name.",)
+
+    def test_missing_relative_name_says_from_where(self) -> None:
+        (problem,) = problems_of(Path("not_here.h5"))
+        assert problem.endswith(f"It counts from {Path.cwd()}.")
+
+    def test_folder(self, tmp_path: Path) -> None:
+        (problem,) = problems_of(tmp_path)
+        assert "is a folder; expected an HDF5 file" in problem
+        assert f"'{tmp_path}/*.h5'" in problem
+
+    def test_empty(self, path: Path) -> None:
+        path.touch()
+        (problem,) = problems_of(path)
+        assert problem.startswith("is empty (0 bytes)")
+
+    def test_not_hdf5(self, path: Path) -> None:
+        path.write_text("frame,photons\n")
+        (problem,) = problems_of(path)
+        assert problem.startswith("is not an HDF5 file")
+
+    @pytest.mark.parametrize("kept", [0.2, 0.5, 0.99])
+    def test_cut_short(self, kept: float, path: Path) -> None:
+        content = write_plain(path).read_bytes()
+        path.write_bytes(content[: int(kept * len(content))])
+        (problem,) = problems_of(path)
+        assert "may be cut short" in problem
+
+    def test_no_patterns(self, path: Path) -> None:
+        replace(write_plain(path), "patterns", COUNTS[:0])
+        (problem,) = problems_of(path)
+        assert problem.startswith(
+            "/patterns has shape (0, 5, 4), so no pattern is in it"
+        )
+
+    @pytest.mark.parametrize("values", [COUNTS[0], COUNTS[None]], ids=["2-D", "4-D"])
+    def test_wrong_dimensions(self, values: np.ndarray, path: Path) -> None:
+        replace(write_plain(path), "patterns", values)
+        with h5py.File(path, "a") as file:
+            file["a/b"] = COUNTS
+        assert problems_of(path) == (
+            f"/patterns has shape {values.shape}; expected (patterns, rows, columns). "
+            "Datasets with three dimensions: /a/b (6, 5, 4). Pass dataset='/a/b'.",
+        )
+
+    def test_only_images(self, path: Path) -> None:
+        write(path, **{"entry_1/data_1/data": COUNTS[0]})
+        (problem,) = problems_of(path)
+        assert "No dataset in it has three dimensions" in problem
+        assert "/entry_1/data_1/data (5, 4)" in problem
+
+    def test_group_where_patterns_belong(self, path: Path) -> None:
+        write(path, **{"patterns/frames": COUNTS})
+        (problem,) = problems_of(path)
+        assert problem.startswith("there is no dataset /patterns.")
+        assert "Pass dataset='/patterns/frames'." in problem
+
+    @pytest.mark.parametrize(
+        ("values", "content"),
+        [
+            (np.full((N, *FRAME), b"photon"), "text"),
+            (np.zeros((N, *FRAME), [("x", "f4"), ("y", "f4")]), "the fields x, y"),
+            (COUNTS.astype("c8"), "complex numbers"),
+            (COUNTS > 3, "true or false"),
+        ],
+        ids=["text", "compound", "complex", "bool"],
+    )
+    def test_not_numbers(self, values: np.ndarray, content: str, path: Path) -> None:
+        replace(write_plain(path), "patterns", values)
+        (problem,) = problems_of(path)
+        assert problem.startswith("/patterns holds ")
+        assert f"{content}; expected real numbers" in problem
+
+    def test_unknown_layout_lists_the_choices(self, path: Path) -> None:
+        write(path, **{"a/b": COUNTS, "c": COUNTS[:2], "d": COUNTS[0]})
+        assert problems_of(path) == (
+            "its layout is not known; expected one dataset (patterns, rows, columns), "
+            "or one of the known layouts. Datasets with three dimensions: "
+            "/a/b (6, 5, 4), /c (2, 5, 4). Pass dataset='/a/b'.",
+        )
+
+    def test_many_choices_are_cut_short(self, path: Path) -> None:
+        write(path, **{f"frames{number:02}": COUNTS for number in range(13)})
+        (problem,) = problems_of(path)
+        assert "/frames09 (6, 5, 4), 3 more." in problem
+
+    def test_no_dataset_of_that_name(self, path: Path) -> None:
+        assert problems_of(write_plain(path), dataset="/frames") == (
+            "there is no dataset /frames. Datasets with three dimensions: "
+            "/patterns (6, 5, 4). Pass dataset='/patterns'.",
+        )
+
+    def test_broken_links_are_named(self, path: Path) -> None:
+        link = h5py.ExternalLink("gone.h5", "/frames")
+        write(path, **{"entry_1/data_1/data": link, "soft": h5py.SoftLink("/nowhere")})
+        (problem,) = problems_of(path)
+        assert "Links that lead nowhere: " in problem
+        assert "/soft -> /nowhere" in problem
+        assert "/entry_1/data_1/data -> gone.h5:/frames" in problem
+
+    def test_virtual_dataset_without_its_files(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        part = write(tmp_path / "part.h5", frames=COUNTS)
+        write_virtual(path, part)
+        part.unlink()
+        (problem,) = problems_of(path)
+        assert "whose source files are missing: part.h5" in problem
+
+    @pytest.mark.parametrize("name", MASKED)
+    def test_mask_of_wrong_shape(self, name: str, path: Path) -> None:
+        WRITERS[name](path)
+        where = "entry_1/instrument_1/detector_1/mask" if name == "CXI" else "mask"
+        replace(path, where, BAD.T.astype("u4"))
+        assert problems_of(path) == (
+            f"/{where} has shape (4, 5); expected (5, 4), one value for each pixel of "
+            "a pattern, not transposed.",
+        )
+
+    def test_mask_of_text(self, path: Path) -> None:
+        replace(write_liu_lab(path), "mask", np.full(FRAME, b"bad"))
+        (problem,) = problems_of(path)
+        assert problem == "/mask holds |S3; expected numbers."
+
+    @pytest.mark.parametrize("name", MASKED)
+    def test_all_pixels_bad(self, name: str, path: Path) -> None:
+        WRITERS[name](path)
+        where = "entry_1/instrument_1/detector_1/mask" if name == "CXI" else "mask"
+        replace(path, where, np.ones(FRAME))
+        (problem,) = problems_of(path)
+        assert problem.startswith(f"/{where} leaves out every pixel")
+
+    def test_labels_of_wrong_length(self, path: Path) -> None:
+        replace(write_liu_lab(path), "labels", np.ones(N - 1))
+        assert problems_of(path) == (
+            "/labels has shape (5,) and dtype float64; expected numbers, one for each "
+            "of the 6 patterns.",
+        )
+
+    def test_truth_of_numbers(self, path: Path) -> None:
+        replace(write_simulated(path), "truth", np.ones(N))
+        (problem,) = problems_of(path)
+        assert "expected text, one for each of the 6 patterns" in problem
+
+    def test_all_problems_at_once(self, path: Path) -> None:
+        replace(write_liu_lab(path), "patterns", COUNTS.astype("c8"))
+        replace(path, "labels", np.ones(N + 1))
+        replace(path, "mask", BAD[:2].astype("f8"))
+        problems = problems_of(path)
+        assert [text.split()[0] for text in problems] == [
+            "/patterns",
+            "/mask",
+            "/labels",
+        ]
+
+    def test_own_mask_does_not_matter_when_it_is_not_used(self, path: Path) -> None:
+        replace(write_liu_lab(path), "mask", BAD[:2].astype("f8"))
+        assert open_recording(path, use_mask=False).bad_pixels is None
+
+    def test_file_that_goes_away_later(self, path: Path) -> None:
+        source = open_recording(write_plain(path)).source
+        path.unlink()
+        with pytest.raises(PatternsFileError, match="no such file"):
+            read_all(source)
+
+    def test_damage_found_while_reading(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            options = {"chunks": (1, *FRAME), "compression": "gzip"}
+            dataset = file.create_dataset("patterns", data=COUNTS, **options)
+            damaged = dataset.id.get_chunk_info(4).byte_offset
+        content = bytearray(path.read_bytes())
+        content[damaged : damaged + 8] = bytes(8)
+        path.write_bytes(content)
+        source = open_recording(path).source
+        with pytest.raises(PatternsFileError) as caught:
+            read_all(source)
+        assert caught.value.path == path
+        assert "patterns 0 to 5 of /patterns cannot be read" in str(caught.value)
+
+
+class TestRemarks:
+    def test_mask_of_unknown_polarity_is_not_used(self, path: Path) -> None:
+        recording = open_recording(write(path, patterns=COUNTS, mask=BAD.astype("u1")))
+        assert recording.bad_pixels is None
+        (remark,) = recording.remarks
+        assert remark.startswith(f"{path}:/mask is not used, because it is not known")
+        assert f"bad_pixels='{path}:/mask != 0'" in remark
+
+    def test_strange_labels_count_as_unlabelled(self, path: Path) -> None:
+        replace(write_liu_lab(path), "labels", np.array([1.0, 0, 7, 2, np.nan, 0]))
+        recording = open_recording(path)
+        assert recording.labels is not None
+        assert recording.labels.tolist() == ["single", "other", "", "", "", "other"]
+        (remark,) = recording.remarks
+        assert "/labels holds 2.0, 7.0; expected 1 (single), 0 (other)" in remark
+
+    def test_nan_is_a_label_not_given(self, path: Path) -> None:
+        replace(write_liu_lab(path), "labels", np.array([1.0, 0, np.nan, 0, 0, 0]))
+        recording = open_recording(path)
+        assert recording.labels is not None
+        assert recording.labels[2] == ""
+        assert recording.remarks == ()
+
+
+class TestBadPixelsFiles:
+    def read(self, where: str | Path) -> np.ndarray:
+        return read_bad_pixels(where, FRAME).pixels
+
+    def problem_of(self, where: str | Path, path: Path) -> str:
+        with pytest.raises(PatternsFileError) as caught:
+            self.read(where)
+        assert caught.value.path == path
+        (problem,) = caught.value.problems
+        return problem
+
+    def test_npy_of_bool(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "mask.npy", BAD)
+        np.testing.assert_array_equal(self.read(tmp_path / "mask.npy"), BAD)
+
+    @pytest.mark.parametrize(
+        ("values", "condition"),
+        [
+            (BAD.astype(int), "== 1"),
+            (BAD.astype(int), "!=0"),
+            (1 - BAD, "== 0"),
+            (np.where(BAD, -1, 7), "==-1"),
+            (np.where(BAD, np.nan, 1), "!= 1"),
+            (~BAD, "== 0"),
+        ],
+    )
+    def test_said_polarity(
+        self, values: np.ndarray, condition: str, tmp_path: Path
+    ) -> None:
+        np.save(tmp_path / "mask.npy", values)
+        found = self.read(f"{tmp_path / 'mask.npy'} {condition}")
+        np.testing.assert_array_equal(found, BAD)
+
+    def test_polarity_is_never_guessed(self, tmp_path: Path) -> None:
+        path = tmp_path / "mask.npy"
+        np.save(path, BAD.astype(int))
+        assert self.problem_of(path, path) == (
+            "it is not known which of its values (0, 1) mean bad. Say it: "
+            f"bad_pixels='{path} != 0' or bad_pixels='{path} == 0'."
+        )
+
+    def test_byt_has_the_polarity_of_dragonfly(self, tmp_path: Path) -> None:
+        values = np.where(BAD, 2, 0).astype("u1")
+        values[0, 0] = 1  # good, but not for orientation
+        values.tofile(tmp_path / "mask.byt")
+        np.testing.assert_array_equal(self.read(tmp_path / "mask.byt"), BAD)
+        everything = self.read(f"{tmp_path / 'mask.byt'} != 0")
+        np.testing.assert_array_equal(everything, values > 0)
+
+    def test_byt_of_wrong_size(self, tmp_path: Path) -> None:
+        path = tmp_path / "mask.byt"
+        BAD[:3].tofile(path)
+        problem = self.problem_of(path, path)
+        assert problem.startswith("has 12 bytes; expected 20")
+
+    def test_mask_of_a_known_layout(self, path: Path) -> None:
+        found = self.read(f"{write_liu_lab(path)}:/mask")
+        np.testing.assert_array_equal(found, BAD)
+
+    def test_mask_in_any_hdf5_file(self, path: Path) -> None:
+        write(path, **{"geometry/good": (~BAD).astype("u1")})
+        found = self.read(f"{path}:/geometry/good == 0")
+        np.testing.assert_array_equal(found, BAD)
+        problem = self.problem_of(f"{path}:/geometry/good", path)
+        assert problem.startswith("it is not known which of its values (0, 1) mean bad")
+
+    def test_bool_mask_in_hdf5(self, path: Path) -> None:
+        write(path, bad=BAD)
+        np.testing.assert_array_equal(self.read(f"{path}:/bad"), BAD)
+
+    def test_dataset_that_is_not_there(self, path: Path) -> None:
+        problem = self.problem_of(f"{write_plain(path)}:/mask", path)
+        assert problem == (
+            "there is no dataset /mask. Datasets in the file: /patterns."
+        )
+
+    def test_missing(self, tmp_path: Path) -> None:
+        path = tmp_path / "mask.npy"
+        assert "there is no such file" in self.problem_of(path, path)
+
+    @pytest.mark.parametrize("name", ["mask.txt", "mask.npy"])
+    def test_other_kind_of_file(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / name).write_text("0 1 0 1")
+        problem = self.problem_of(tmp_path / name, tmp_path / name)
+        assert problem.startswith("is not a mask that can be read. Expected")
+
+    def test_wrong_shape(self, tmp_path: Path) -> None:
+        path = tmp_path / "mask.npy"
+        np.save(path, BAD.T)
+        problem = self.problem_of(path, path)
+        assert problem.startswith("the mask has shape (4, 5); expected (5, 4)")
+
+    def test_all_pixels_bad(self, tmp_path: Path) -> None:
+        path = tmp_path / "mask.npy"
+        np.save(path, np.ones(FRAME, bool))
+        assert "leaves out every pixel" in self.problem_of(path, path)
+
+
+class TestUnits:
+    @pytest.mark.parametrize(
+        ("values", "unit", "why"),
+        [
+            (COUNTS.astype("u2"), "photons", "recorded as uint16"),
+            (COUNTS.astype("f4"), "photons", "nothing but whole numbers"),
+            (COUNTS + 0.25, "ADU", "fractions"),
+            (COUNTS - 1.0, "ADU", "negative"),
+            (COUNTS - 1, "ADU", "negative"),
+            (np.zeros(COUNTS.shape), "unknown", "nothing but 0"),
+            (np.full(COUNTS.shape, np.nan), "unknown", "nothing but 0"),
+            (np.zeros(COUNTS.shape, "i4"), "photons", "recorded as int32"),
+            (np.where(COUNTS == 9, np.inf, COUNTS), "photons", "whole numbers"),
+        ],
+    )
+    def test_shown_by_the_values(
+        self, values: np.ndarray, unit: str, why: str, path: Path
+    ) -> None:
+        found = find_unit(open_recording(write(path, patterns=values)), NO_BAD_PIXELS)
+        assert found.name == unit
+        assert why in found.why
+
+    def test_bad_pixels_do_not_count(self, path: Path) -> None:
+        values = np.where(BAD, -1.0, COUNTS)
+        assert find_unit(open_recording(write(path, patterns=values)), BAD).name == (
+            "photons"
+        )
+
+    @pytest.mark.parametrize(
+        ("said", "unit"),
+        [("photons", "photons"), ("Photon counts", "photons"), ("ADU", "ADU")],
+    )
+    def test_said_by_an_attribute(self, said: str, unit: str, path: Path) -> None:
+        write(path, patterns=COUNTS * 0.5)
+        with h5py.File(path, "a") as file:
+            file["patterns"].attrs["units"] = said
+        found = find_unit(open_recording(path), NO_BAD_PIXELS)
+        assert found == (unit, "as the file or its layout says")
+
+    def test_said_by_the_layout(self, path: Path) -> None:
+        replace(write_simulated(path), "patterns", COUNTS * 0.5)
+        assert find_unit(open_recording(path), NO_BAD_PIXELS).name == "photons"
+
+    def test_no_file_stays_open(self, path: Path) -> None:
+        recording = open_recording(write_plain(path))
+        find_unit(recording, NO_BAD_PIXELS)
+        h5py.File(path, "r+").close()  # HDF5 refuses this while it is open to read
+
+
+class GroupPerPattern(Source):
+    """Patterns as /hit_0/image, /hit_1/image and so on."""
+
+    def __init__(self, path: Path, file: h5py.File, where: str) -> None:
+        super().__init__(path, file, where)
+        shape = self.find_shape(file, where)
+        assert shape is not None
+        self.shape = shape
+        self.dtype = file["hit_0/image"].dtype
+
+    @staticmethod
+    def find_problems(path: Path, file: h5py.File, where: str) -> Any:
+        yield from ()
+
+    @staticmethod
+    def find_shape(file: h5py.File, where: str) -> tuple[int, int, int] | None:
+        return (len(file), *file["hit_0/image"].shape)
+
+    def _read_into(self, out: np.ndarray, file: h5py.File, start: int) -> None:
+        for number, image in enumerate(out, start):
+            image[...] = file[f"hit_{number}/image"]
+
+
+def test_a_new_kind_of_file_needs_a_layout_and_a_source(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = Layout(
+        name="group per pattern",
+        recognise=lambda file: "hit_0" in file,
+        patterns="/hit_*/image",
+        source=GroupPerPattern,
+    )
+    monkeypatch.setattr(layout_table, "LAYOUTS", (new, *LAYOUTS))
+    write(path, **{f"hit_{number}/image": COUNTS[number] for number in range(N)})
+    for dataset in (None, new.patterns):
+        recording = open_recording(path, dataset)
+        assert recording.layout == new
+        np.testing.assert_array_equal(read_all(recording.source), COUNTS)
+    assert find_unit(recording, NO_BAD_PIXELS).name == "photons"
+
+
+class TestMeasuredFiles:
+    def test_liu_lab(self, real_file: Callable[[str], Path]) -> None:
+        recording = open_recording(real_file("pr772_30.h5"))
+        assert recording.layout.name == "Liu Lab"
+        assert isinstance(recording.source, DatasetSource)
+        assert recording.source.shape == (30, 128, 128)
+        assert recording.labels is not None
+        assert np.unique(recording.labels, return_counts=True)[1].tolist() == [19, 11]
+        assert recording.bad_pixels is not None
+        assert np.count_nonzero(recording.bad_pixels.pixels) == 304
+
+    def test_raw_frames(self, real_file: Callable[[str], Path]) -> None:
+        recording = open_recording(real_file("pnccd_adu_10.h5"))
+        assert recording.layout.name == "plain"
+        frame = recording.source.shape[1:]
+        assert frame == (260, 257)
+        found = read_bad_pixels(real_file("mask_pnccd_back_260_257.byt"), frame)
+        assert np.count_nonzero(found.pixels) == 5804
+        assert find_unit(recording, found.pixels).name == "ADU"
+
+    def test_single_image(self, real_file: Callable[[str], Path]) -> None:
+        path = real_file("minimal.cxi")
+        assert problems_of(path) == (
+            "/entry_1/data_1/data has shape (50, 100); expected (patterns, rows, "
+            "columns). No dataset in it has three dimensions; it holds "
+            "/entry_1/data_1/data (50, 100).",
+        )

@@ -1,0 +1,611 @@
+"""The stack is what NumPy would give of all files, read lazily and left unchanged."""
+
+import shutil
+import threading
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helpers.errors import ParameterError, PatternsFileError
+from helpers.layouts import DatasetSource
+from helpers.patterns import Patterns, open_patterns, stack
+
+ROWS, COLUMNS = 5, 4
+FRAME = (ROWS, COLUMNS)
+PATTERN_BYTES = ROWS * COLUMNS * 4
+LENGTHS = (7, 1, 12)  # of three files
+N = sum(LENGTHS)
+VALUES = np.random.default_rng(0).poisson(3, (N, *FRAME)).astype("f4")
+BAD = np.zeros(FRAME, bool)
+BAD[1, 2] = BAD[4, 0] = True
+
+
+def write(path: Path, values: np.ndarray = VALUES, **options: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("patterns", data=values, **options)
+    return path
+
+
+def write_run(folder: Path, dtype: str = "f4") -> list[Path]:
+    """Write three files, stored in three ways."""
+    options = [
+        {},
+        {"chunks": (1, *FRAME)},
+        {"chunks": (5, 2, 3), "compression": "gzip"},
+    ]
+    parts = np.split(VALUES.astype(dtype), np.cumsum(LENGTHS)[:-1])
+    return [
+        write(folder / f"run{number}.h5", part, **how)
+        for number, (part, how) in enumerate(zip(parts, options, strict=True))
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Patterns:
+    """Three files as one stack, read in pieces of three patterns at most."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stack, "PIECE_BYTES", 3 * PATTERN_BYTES)
+        return open_patterns(write_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run7.h5"
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Note (first pattern, number of patterns) of everything read from a file."""
+    noted: list[tuple[int, int]] = []
+    read_into = DatasetSource._read_into
+
+    def note(
+        source: DatasetSource, out: np.ndarray, file: h5py.File, start: int
+    ) -> None:
+        noted.append((start, len(out)))
+        read_into(source, out, file, start)
+
+    monkeypatch.setattr(DatasetSource, "_read_into", note)
+    return noted
+
+
+def error_of(*args: Any, **options: Any) -> PatternsFileError:
+    with pytest.raises(PatternsFileError) as caught:
+        open_patterns(*args, **options)
+    return caught.value
+
+
+class TestStack:
+    def test_several_files_are_one_stack(self, run: Patterns) -> None:
+        assert len(run) == N
+        assert run.shape == (N, *FRAME)
+        assert run.dtype == np.float32
+        assert [path.name for path in run.files] == ["run0.h5", "run1.h5", "run2.h5"]
+        np.testing.assert_array_equal(run.groups, np.repeat([0, 1, 2], LENGTHS))
+        assert repr(run) == "<Patterns: 20 of 5 × 4, unit photons>"
+
+    def test_locate_names_file_and_row(self, run: Patterns) -> None:
+        located = [run.locate(index) for index in range(-N, N)]
+        rows = np.concatenate([np.arange(length) for length in LENGTHS])
+        expected = [
+            (run.files[g], int(r)) for g, r in zip(run.groups, rows, strict=True)
+        ]
+        assert located == expected * 2
+
+    @pytest.mark.parametrize("index", [N, -N - 1])
+    def test_locate_outside(self, index: int, run: Patterns) -> None:
+        with pytest.raises(IndexError, match="there are 20 patterns"):
+            run.locate(index)
+
+    def test_different_integers_share_a_dtype(self, tmp_path: Path) -> None:
+        small = write(tmp_path / "a.h5", VALUES[:3].astype("u2"))
+        large = write(tmp_path / "b.h5", VALUES[3:].astype("i4"))
+        patterns = open_patterns([small, large])
+        assert patterns.dtype == np.int32
+        np.testing.assert_array_equal(patterns.read_raw(slice(None)), VALUES)
+
+    def test_one_file_is_open_at_a_time(self, tmp_path: Path) -> None:
+        paths = write_run(tmp_path)
+        patterns = open_patterns(paths)
+        for path in paths:
+            h5py.File(path, "r+").close()  # refused while it is open to read
+        patterns[0], patterns[-1]
+        h5py.File(paths[0], "r+").close()
+        with pytest.raises(OSError, match="open"):
+            h5py.File(paths[-1], "r+")
+
+    def test_close_lets_go_and_reading_opens_again(self, path: Path) -> None:
+        with open_patterns(write(path)) as patterns:
+            patterns[0]
+        h5py.File(path, "r+").close()
+        np.testing.assert_array_equal(patterns[0], VALUES[0])
+
+    def test_threads_may_share_it(self, run: Patterns) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(run.__getitem__, list(range(N)) * 10))
+        np.testing.assert_array_equal(found, np.tile(VALUES, (10, 1, 1)))
+
+
+indices = st.integers(-N, N - 1)
+slices = st.slices(N)
+lists = st.lists(indices, max_size=30)
+booleans = st.lists(st.booleans(), min_size=N, max_size=N).map(np.array)
+tables = st.lists(st.tuples(indices, indices), min_size=1, max_size=5).map(np.array)
+Key = Any
+
+
+class TestIndexing:
+    @settings(deadline=None)
+    @given(key=st.one_of(indices, slices, lists, lists.map(np.array), booleans, tables))
+    def test_is_that_of_numpy(self, key: Key, run: Patterns) -> None:
+        empty = isinstance(key, np.ndarray) and key.size == 0
+        expected = VALUES[key.astype(int) if empty else key]
+        for found in (run[key], run.read_raw(key)):
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, expected, strict=True)
+
+    @pytest.mark.parametrize("dtype", ["u1", "i8", ">f4", "f8", "f2"])
+    def test_values_come_as_float32_and_raw_as_recorded(
+        self, dtype: str, tmp_path: Path
+    ) -> None:
+        patterns = open_patterns(write_run(tmp_path, dtype))
+        assert patterns.dtype == dtype
+        for key in (3, slice(2, 15), [19, 0, 0, 8]):
+            clean, raw = patterns[key], patterns.read_raw(key)
+            assert clean.dtype == np.float32
+            assert raw.dtype == dtype
+            np.testing.assert_array_equal(clean, VALUES[key])
+            np.testing.assert_array_equal(raw, VALUES[key])
+
+    @pytest.mark.parametrize("key", [np.int64(-1), np.uint8(3), np.array(4)])
+    def test_numpy_integers(self, key: Key, run: Patterns) -> None:
+        np.testing.assert_array_equal(run[key], VALUES[int(key)], strict=True)
+
+    @pytest.mark.parametrize(
+        "key",
+        [N, -N - 1, [0, N], 1.0, [0.5], True, None, ..., "0", (0, 1), np.ones(3, bool)],
+        ids=str,
+    )
+    def test_what_is_no_index(self, key: Key, run: Patterns) -> None:
+        with pytest.raises(IndexError):
+            run[key]
+
+    def test_the_message_says_how_many_there_are(self, run: Patterns) -> None:
+        with pytest.raises(IndexError, match="there are 20 patterns, counted from 0"):
+            run[20]
+
+    def test_iteration_ends(self, run: Patterns) -> None:
+        np.testing.assert_array_equal(list(run), VALUES)
+
+
+class TestReading:
+    """What is read from the file for what is asked."""
+
+    @pytest.mark.parametrize(
+        ("key", "expected"),
+        [
+            (slice(2, 9), [(2, 7)]),
+            ([8, 2, 3, 2], [(2, 2), (8, 1)]),
+            (slice(0, 12, 5), [(0, 1), (5, 1), (10, 1)]),
+            ([], []),
+        ],
+    )
+    def test_neighbours_together(
+        self, key: Key, expected: Any, path: Path, reads: list[tuple[int, int]]
+    ) -> None:
+        patterns = open_patterns(write(path))
+        reads.clear()
+        np.testing.assert_array_equal(patterns[key], VALUES[key])
+        assert reads == expected
+
+    def test_each_chunk_once(self, path: Path, reads: list[tuple[int, int]]) -> None:
+        patterns = open_patterns(write(path, chunks=(5, *FRAME)))
+        reads.clear()
+        patterns[[19, 0, 4, 11, 0, 13]]
+        assert reads == [(0, 5), (11, 3), (19, 1)]
+
+    def test_in_pieces_of_whole_chunks(
+        self,
+        path: Path,
+        reads: list[tuple[int, int]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(stack, "PIECE_BYTES", 8 * PATTERN_BYTES)
+        patterns = open_patterns(write(path, chunks=(3, *FRAME)))
+        reads.clear()
+        patterns[:]
+        assert reads == [(0, 6), (6, 6), (12, 6), (18, 2)]
+
+    @pytest.mark.parametrize(
+        "options",
+        [hdf5plugin.Bitshuffle(), hdf5plugin.Blosc2(), hdf5plugin.Zstd()],
+        ids=["bitshuffle", "blosc2", "zstandard"],
+    )
+    def test_compressed(self, options: Any, path: Path) -> None:
+        patterns = open_patterns(write(path, chunks=(4, *FRAME), **options))
+        np.testing.assert_array_equal(patterns[[9, 1]], VALUES[[9, 1]])
+
+    def test_files_are_not_changed(self, path: Path) -> None:
+        before = write(path).read_bytes()
+        with open_patterns(path, bad_pixels=BAD) as patterns:
+            patterns[:][...] = 7
+        assert path.read_bytes() == before
+        assert not patterns.bad_pixels.flags.writeable
+
+
+class TestCleanValues:
+    def test_bad_pixels_are_zero(self, path: Path) -> None:
+        patterns = open_patterns(write(path), bad_pixels=BAD)
+        np.testing.assert_array_equal(patterns[:], np.where(BAD, 0, VALUES))
+        np.testing.assert_array_equal(
+            patterns[[3, 3]], np.where(BAD, 0, VALUES[[3, 3]])
+        )
+        np.testing.assert_array_equal(patterns.read_raw(slice(None)), VALUES)
+
+    def test_not_finite_is_zero_and_negative_stays(self, path: Path) -> None:
+        values = VALUES.astype("f8")
+        values[2, 0] = np.nan, np.inf, -np.inf, -5
+        values[3, 0, 0] = 1e300  # beyond float32
+        patterns = open_patterns(write(path, values))
+        assert patterns[2][0].tolist() == [0, 0, 0, -5]
+        assert patterns[3][0, 0] == 0
+        np.testing.assert_array_equal(patterns.read_raw(2), values[2])
+
+    @pytest.mark.parametrize("value", [0, 1, -3.5])
+    def test_constant_patterns_pass(self, value: float, path: Path) -> None:
+        values = np.full((3, *FRAME), value)
+        patterns = open_patterns(write(path, values))
+        np.testing.assert_array_equal(patterns[:], values)
+        assert patterns.fingerprint
+        assert patterns.describe()
+
+    def test_other_bad_pixels(self, path: Path) -> None:
+        patterns = open_patterns(write(path), bad_pixels=BAD)
+        other = patterns.with_bad_pixels(~BAD)
+        np.testing.assert_array_equal(other[0], np.where(BAD, VALUES[0], 0))
+        np.testing.assert_array_equal(patterns[0], np.where(BAD, 0, VALUES[0]))
+
+    def test_bad_pixels_are_copied(self, path: Path) -> None:
+        given = BAD.copy()
+        patterns = open_patterns(write(path), bad_pixels=given)
+        given[...] = True
+        np.testing.assert_array_equal(patterns.bad_pixels, BAD)
+
+    @pytest.mark.parametrize(
+        ("bad_pixels", "problem"),
+        [
+            (BAD.T, "has shape (4, 5); expected (5, 4)"),
+            (BAD[None], "has shape (1, 5, 4); expected (5, 4)"),
+            (BAD.astype(int), "has dtype int64; expected bool, True = leave out"),
+            (~np.zeros(FRAME, bool), "leaves out every pixel"),
+        ],
+    )
+    def test_bad_pixels_that_do_not_fit(
+        self, bad_pixels: np.ndarray, problem: str, path: Path
+    ) -> None:
+        error = error_of(write(path), bad_pixels=bad_pixels)
+        assert error.path == path
+        assert problem in str(error)
+        with pytest.raises(PatternsFileError, match="bad_pixels"):
+            open_patterns(path).with_bad_pixels(bad_pixels)
+
+    def test_bad_pixels_from_a_file(self, path: Path, tmp_path: Path) -> None:
+        np.save(tmp_path / "mask.npy", np.where(BAD, 0, 1))
+        patterns = open_patterns(write(path), bad_pixels=f"{tmp_path}/mask.npy == 0")
+        np.testing.assert_array_equal(patterns.bad_pixels, BAD)
+
+
+class TestBlocks:
+    @pytest.mark.parametrize("max_patterns", [1, 2, 3, 7, 100])
+    def test_every_pattern_once_in_order(
+        self, max_patterns: int, run: Patterns
+    ) -> None:
+        blocks = list(run.blocks(max_patterns * PATTERN_BYTES))
+        lengths = [len(block) for _, block in blocks]
+        assert max(lengths) <= max_patterns
+        assert [start for start, _ in blocks] == np.cumsum([0, *lengths[:-1]]).tolist()
+        np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), VALUES)
+
+    def test_less_than_a_pattern_still_moves_on(self, run: Patterns) -> None:
+        assert [start for start, _ in run.blocks(max_bytes=1)] == list(range(N))
+
+    def test_blocks_are_clean(self, path: Path) -> None:
+        patterns = open_patterns(write(path, VALUES.astype(int)), bad_pixels=BAD)
+        ((start, block),) = patterns.blocks()
+        assert start == 0
+        assert block.dtype == np.float32
+        np.testing.assert_array_equal(block, np.where(BAD, 0, VALUES))
+
+    def test_no_chunk_is_cut(self, path: Path, reads: list[tuple[int, int]]) -> None:
+        patterns = open_patterns(write(path, chunks=(3, *FRAME)))
+        reads.clear()
+        starts = [start for start, _ in patterns.blocks(8 * PATTERN_BYTES)]
+        assert starts == [0, 6, 12]
+        assert reads == [(0, 6), (6, 6), (12, 8)]
+
+    def test_chunk_larger_than_a_block(self, path: Path) -> None:
+        patterns = open_patterns(write(path, chunks=(N, *FRAME)))
+        starts = [start for start, _ in patterns.blocks(8 * PATTERN_BYTES)]
+        assert starts == [0, 8, 16]
+
+    def test_next_block_is_read_meanwhile(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        patterns = open_patterns(write(path))
+        second_was_read = threading.Event()
+        read_into = DatasetSource._read_into
+
+        def note(
+            source: DatasetSource, out: np.ndarray, file: h5py.File, start: int
+        ) -> None:
+            read_into(source, out, file, start)
+            if start == 5:
+                second_was_read.set()
+
+        monkeypatch.setattr(DatasetSource, "_read_into", note)
+        blocks = patterns.blocks(5 * PATTERN_BYTES)
+        next(blocks)
+        assert second_was_read.wait(timeout=30)
+        blocks.close()
+
+    def test_leaving_early_leaves_no_thread(self, run: Patterns) -> None:
+        before = threading.active_count()
+        blocks = run.blocks(PATTERN_BYTES)
+        next(blocks)
+        blocks.close()
+        assert threading.active_count() == before
+
+    def test_damage_is_told_to_the_caller(self, path: Path) -> None:
+        patterns = open_patterns(write(path))
+        path.unlink()
+        with pytest.raises(PatternsFileError, match="no such file"):
+            list(patterns.blocks())
+
+    def test_memory_does_not_grow_with_the_file(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("patterns", (2000, 64, 64), "f8", chunks=(1, 64, 64))
+        patterns = open_patterns(path)
+        block_bytes = 100 * 64 * 64 * 4
+        list(patterns[:1])  # what is allocated once
+        tracemalloc.start()
+        for _ in patterns.blocks(block_bytes):
+            pass
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        # Three blocks, a piece as recorded and its mask of finite values; the whole
+        # stack is 20 blocks.
+        assert peak < 3 * block_bytes + 2 * 2 * block_bytes
+
+    def test_progress_counts_patterns(
+        self, run: Patterns, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        list(run.blocks(5 * PATTERN_BYTES))
+        assert capsys.readouterr().err == ""
+        list(run.blocks(5 * PATTERN_BYTES, progress="Measure"))
+        assert "Measure: 100%" in (shown := capsys.readouterr().err)
+        assert "20/20" in shown
+
+
+class TestFingerprint:
+    def test_is_that_of_the_content(self, path: Path, tmp_path: Path) -> None:
+        expected = open_patterns(write(path)).fingerprint
+        assert len(expected) == 64
+        (tmp_path / "moved").mkdir()
+        moved = shutil.copy(path, tmp_path / "moved" / "other.h5")
+        packed = write(tmp_path / "packed.h5", chunks=(4, *FRAME), compression="gzip")
+        same = [moved, packed, write_run(tmp_path)]
+        for files in same:
+            assert open_patterns(files).fingerprint == expected
+        assert open_patterns(path, bad_pixels=BAD).fingerprint == expected
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            VALUES + 1,
+            VALUES[:-1],
+            VALUES[::-1],
+            VALUES.astype(int),
+            VALUES.reshape(N, 4, 5),
+        ],
+        ids=["values", "length", "order", "dtype", "shape"],
+    )
+    def test_tells_others_apart(
+        self, other: np.ndarray, path: Path, tmp_path: Path
+    ) -> None:
+        first = open_patterns(write(path)).fingerprint
+        assert open_patterns(write(tmp_path / "b.h5", other)).fingerprint != first
+
+    def test_tells_dtypes_of_the_same_bytes_apart(self, tmp_path: Path) -> None:
+        found = {
+            open_patterns(
+                write(tmp_path / dtype, np.zeros((2, 3, 3), dtype))
+            ).fingerprint
+            for dtype in ("f4", "i4", "u4")
+        }
+        assert len(found) == 3
+
+    def test_reads_little(self, path: Path, reads: list[tuple[int, int]]) -> None:
+        patterns = open_patterns(write(path, np.zeros((300, 2, 2))))
+        reads.clear()
+        assert patterns.fingerprint == patterns.fingerprint
+        assert sum(length for _, length in reads) == 16
+
+
+class TestFiles:
+    def test_wildcards_sort_as_people_do(self, tmp_path: Path) -> None:
+        for number in (10, 9, 1):
+            write(tmp_path / f"run{number}.h5", VALUES[:number])
+        patterns = open_patterns(f"{tmp_path}/run*.h5")
+        assert [path.name for path in patterns.files] == [
+            "run1.h5",
+            "run9.h5",
+            "run10.h5",
+        ]
+
+    def test_a_list_keeps_its_order(self, tmp_path: Path) -> None:
+        paths = write_run(tmp_path)[::-1]
+        assert open_patterns(paths).files == tuple(paths)
+
+    def test_relative_wildcard(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write_run(tmp_path)
+        monkeypatch.chdir(tmp_path)
+        assert open_patterns("run?.h5").files[0] == Path("run0.h5")
+
+    def test_a_name_with_brackets_is_a_name(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "run[7].h5")
+        assert open_patterns(path).files == (path,)
+
+    def test_no_match(self, tmp_path: Path) -> None:
+        error = error_of(tmp_path / "*.cxi")
+        assert error.path == tmp_path / "*.cxi"
+        assert "no file has a name like this" in str(error)
+
+    def test_no_file_named(self) -> None:
+        with pytest.raises(ParameterError, match="files is empty"):
+            open_patterns([])
+
+    def test_named_twice(self, tmp_path: Path) -> None:
+        paths = write_run(tmp_path)
+        error = error_of([f"{tmp_path}/*.h5", paths[1]])
+        assert error.path == paths[1]
+        assert "is named more than once" in str(error)
+
+    def test_different_shapes(self, tmp_path: Path) -> None:
+        first = write(tmp_path / "a.h5")
+        other = write(tmp_path / "b.h5", VALUES.reshape(N, 4, 5))
+        error = error_of([first, other])
+        assert error.path == other
+        assert f"have shape (4, 5); expected (5, 4) as in {first}" in str(error)
+
+    def test_different_places(self, tmp_path: Path) -> None:
+        first = write(tmp_path / "a.h5")
+        other = tmp_path / "b.h5"
+        with h5py.File(other, "w") as file:
+            file["frames"] = VALUES
+        error = error_of([first, other])
+        assert error.path == other
+        assert f"are in /frames; expected /patterns as in {first}" in str(error)
+
+    def test_different_units(self, tmp_path: Path) -> None:
+        first = write(tmp_path / "a.h5", VALUES.astype(int))
+        unknown = write(tmp_path / "b.h5", VALUES * 0)
+        other = write(tmp_path / "c.h5", VALUES * 0.5)
+        error = error_of([first, unknown, other])
+        assert error.path == other
+        assert "are in ADU (fractions were seen" in str(error)
+        assert f"but those of {first} in photons" in str(error)
+        assert open_patterns([unknown, first]).unit == "photons"
+
+    def test_all_broken_files_are_named(self, tmp_path: Path) -> None:
+        first, whole, last = write_run(tmp_path)
+        first.write_bytes(b"")
+        last.unlink()
+        error = error_of([first, whole, last])
+        assert error.path == first
+        assert error.problems == (
+            "is empty (0 bytes); expected an HDF5 file. Copy or write it again.",
+            f"it is not the only file that cannot be used; see also {last}.",
+        )
+
+
+class TestWhatFilesSay:
+    def write_labelled(self, path: Path, bad: np.ndarray) -> Path:
+        with h5py.File(path, "w") as file:
+            file["patterns"] = VALUES[:3].astype(int)
+            file["labels"] = np.array([1.0, 0, 1])
+            file["mask"] = bad.astype("f8")
+        return path
+
+    def test_labels_and_masks_of_all_files(self, tmp_path: Path) -> None:
+        other = np.zeros(FRAME, bool)
+        other[0, 0] = True
+        patterns = open_patterns(
+            [
+                self.write_labelled(tmp_path / "a.h5", BAD),
+                write(tmp_path / "b.h5", VALUES[:2].astype(int)),
+                self.write_labelled(tmp_path / "c.h5", other),
+            ]
+        )
+        np.testing.assert_array_equal(patterns.bad_pixels, BAD | other)
+        assert patterns.recorded_labels is not None
+        assert patterns.recorded_labels.tolist() == [
+            *("single", "other", "single"),
+            *("", ""),
+            *("single", "other", "single"),
+        ]
+        assert patterns.truth is None
+
+    def test_bad_pixels_of_a_file_cannot_be_changed(self, path: Path) -> None:
+        patterns = open_patterns(self.write_labelled(path, BAD))
+        with pytest.raises(ValueError, match="read-only"):
+            patterns.bad_pixels[0, 0] = True
+
+    def test_given_bad_pixels_replace_those_of_the_file(self, path: Path) -> None:
+        self.write_labelled(path, BAD)
+        patterns = open_patterns(path, bad_pixels=np.zeros(FRAME, bool))
+        assert not patterns.bad_pixels.any()
+
+    def test_remarks_are_warnings_at_the_caller(self, path: Path) -> None:
+        with h5py.File(write(path), "a") as file:
+            file["mask"] = BAD.astype("u1")
+        with pytest.warns(UserWarning, match="/mask is not used") as caught:
+            patterns = open_patterns(path)
+        assert caught[0].filename == __file__
+        assert not patterns.bad_pixels.any()
+        said = open_patterns(path, bad_pixels=f"{path}:/mask == 1")
+        np.testing.assert_array_equal(said.bad_pixels, BAD)
+
+    def test_describe_says_what_was_found_and_assumed(self, path: Path) -> None:
+        self.write_labelled(path, BAD)
+        assert open_patterns(path).describe().splitlines() == [
+            f"3 patterns of 5 × 4 pixels, recorded as int64, in /patterns of {path}.",
+            "Layout: Liu Lab.",
+            "Unit: photons (assumed: recorded as int64, none negative).",
+            "Bad pixels: 2 of 20 (10.0%) are left out "
+            "(/mask, whose values != 0 mean bad).",
+            "Labels in the file: 2 single, 1 other.",
+        ]
+
+    def test_describe_several_files(self, run: Patterns) -> None:
+        first, *_, last = run.files
+        text = run.describe()
+        assert f"in /patterns of 3 files, {first} to {last}." in text
+        assert "(0.0%) are left out (no mask was found)." in text
+
+
+class TestMeasuredFiles:
+    def test_liu_lab(self, real_file: Callable[[str], Path]) -> None:
+        patterns = open_patterns(real_file("pr772_30.h5"))
+        assert patterns.unit == "photons"
+        raw = patterns.read_raw(slice(None))
+        assert raw.dtype == np.int64
+        np.testing.assert_array_equal(
+            patterns[:], np.where(patterns.bad_pixels, 0, raw)
+        )
+
+    def test_raw_frames(self, real_file: Callable[[str], Path]) -> None:
+        patterns = open_patterns(
+            real_file("pnccd_adu_10.h5"),
+            bad_pixels=real_file("mask_pnccd_back_260_257.byt"),
+        )
+        assert patterns.unit == "ADU"
+        raw, clean = patterns.read_raw(slice(None)), patterns[:]
+        assert np.count_nonzero(np.isinf(raw)) == 2
+        kept = np.isfinite(raw) & ~patterns.bad_pixels
+        np.testing.assert_array_equal(clean, np.where(kept, raw, 0))
+        assert clean.min() < 0
+
+    def test_single_image(self, real_file: Callable[[str], Path]) -> None:
+        error = error_of(real_file("minimal.cxi"))
+        assert "has shape (50, 100); expected (patterns, rows, columns)" in str(error)
