@@ -116,7 +116,7 @@ def plot_along_run(
     ylabel: str,
     threshold: float | None = None,
 ) -> None:
-    """Plot one value per pattern along the run, with a running median.
+    """Plot one value per pattern along the run, with the median of each 60th of it.
 
     Parameters
     ----------
@@ -130,15 +130,16 @@ def plot_along_run(
         Drawn as a line when given.
     """
     index = np.arange(len(values))
-    ax.plot(index, values, ".", markersize=2, alpha=0.5, rasterized=True)
-    size = max(1, len(values) // 60)
-    whole = len(values) // size * size
-    blocks = values[:whole].reshape(-1, size)
-    middle = index[:whole].reshape(-1, size).mean(axis=1)
-    ax.plot(middle, np.median(blocks, axis=1), color="black", label="running median")
+    few = len(values) < 300
+    ax.plot(index, values, ".", markersize=6 if few else 2, alpha=0.5, rasterized=True)
+    size = len(values) // 60
+    if size > 1:
+        blocks = values[: 60 * size].reshape(60, size)
+        middle = index[: 60 * size].reshape(60, size).mean(axis=1)
+        ax.plot(middle, np.median(blocks, axis=1), color="black", label="median")
     _mark_threshold(ax, threshold, horizontal=True)
     ax.set(xlabel="pattern", ylabel=ylabel, yscale="symlog", ylim=(0, None))
-    ax.legend(loc="lower right")
+    _show_legend(ax, "lower right")
 
 
 def plot_histogram(
@@ -176,8 +177,7 @@ def plot_histogram(
         ax.hist(bars, list(edges), color=colours, label=words, stacked=True)
     _mark_threshold(ax, threshold, horizontal=False)
     ax.set(xlabel=xlabel, ylabel="patterns", xscale="log" if log_values else "linear")
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend()
+    _show_legend(ax)
 
 
 def plot_radial_averages(
@@ -419,6 +419,12 @@ def _by_word(
     colours = {"": "#cccccc"} | CLASS_COLOURS
     groups = [(w or "no label", labels == w, c) for w, c in colours.items()]
     return [group for group in groups if group[1].any()]
+
+
+def _show_legend(ax: Axes, place: str = "best") -> None:
+    """Show the legend where anything has a name."""
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(loc=place)
 
 
 def _mark_threshold(ax: Axes, threshold: float | None, *, horizontal: bool) -> None:
