@@ -6,6 +6,7 @@ Ito), and always a word beside it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -421,7 +422,7 @@ def _by_word(
     return [group for group in groups if group[1].any()]
 
 
-def _show_legend(ax: Axes, place: str = "best") -> None:
+def _show_legend(ax: Axes, place: Literal["best", "lower right"] = "best") -> None:
     """Show the legend where anything has a name."""
     if ax.get_legend_handles_labels()[1]:
         ax.legend(loc=place)

@@ -390,6 +390,20 @@ class TestBrokenFiles:
             "a pattern, not transposed.",
         )
 
+    def test_nothing_was_recorded(self, path: Path) -> None:
+        detector = "entry_1/instrument_1/detector_1"
+        write_cxi(path)
+        for name in ("data", "mask"):
+            replace(path, f"{detector}/{name}", COUNTS[:0])
+        problems = problems_of(path)
+        assert "so no pattern is in it" in problems[0]
+        assert f"/{detector}/mask has shape (0, 5, 4)" in problems[1]
+
+    def test_dataset_without_a_shape(self, path: Path) -> None:
+        replace(write_plain(path), "patterns", h5py.Empty("f4"))
+        (problem,) = problems_of(path)
+        assert problem.startswith("there is no dataset /patterns.")
+
     def test_mask_of_text(self, path: Path) -> None:
         replace(write_liu_lab(path), "mask", np.full(FRAME, b"bad"))
         (problem,) = problems_of(path)

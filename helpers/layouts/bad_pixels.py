@@ -103,7 +103,7 @@ def find_shape_problems(
     dimensions: tuple[int, ...] = (2, 3),
 ) -> Iterator[str]:
     """Say why a mask does not fit the patterns; nothing if it does."""
-    if shape[-2:] != frame or len(shape) not in dimensions:
+    if shape[-2:] != frame or len(shape) not in dimensions or 0 in shape:
         turned = ", not transposed" if shape[-2:] == frame[::-1] else ""
         yield (
             f"{name} has shape {shape}; expected {frame}, one value for each pixel of "

@@ -109,9 +109,10 @@ def is_numeric(dataset: h5py.Dataset) -> bool:
 
 
 def get_dataset(file: h5py.File, where: str) -> h5py.Dataset | None:
-    """Return the dataset at a path; None if nothing or something else is there."""
+    """Return the dataset at a path; None if there is none, or one without a shape."""
     found = file.get(where) if where else None
-    return found if isinstance(found, h5py.Dataset) else None
+    is_dataset = isinstance(found, h5py.Dataset) and found.shape is not None
+    return found if is_dataset else None
 
 
 def say_choices(file: h5py.File) -> str:

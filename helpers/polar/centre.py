@@ -1,4 +1,4 @@
-"""The centre of a diffraction pattern, and what depends on it: radii and angles."""
+"""The centre of a diffraction pattern, by its point symmetry."""
 
 import warnings
 
@@ -60,7 +60,7 @@ def find_centre(
     >>> round(row, 1), round(column, 1)
     (18.5, 21.0)
     """
-    good = _good_pixels(powder, bad_pixels)
+    good = good_pixels(powder, bad_pixels)
     symmetry = _symmetry(_tame(powder, good), good)
     best = np.unravel_index(np.argmax(symmetry), symmetry.shape)
     if symmetry[best] < _POOR_SYMMETRY:
@@ -71,52 +71,10 @@ def find_centre(
     return row / 2, column / 2
 
 
-def radial_average(
-    image: NDArray[np.floating],
-    centre: tuple[float, float],
-    bad_pixels: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Average an image over rings one pixel wide around the centre.
-
-    Parameters
-    ----------
-    image
-        Shape (rows, columns). NaN and inf are left out, as are bad pixels.
-    centre
-        Row and column in pixels.
-    bad_pixels
-        Bool, shape (rows, columns), True = leave out.
-
-    Returns
-    -------
-    radius : NDArray[np.float64]
-        0, 1, 2, … pixels, out to the farthest corner; ring r holds the pixels whose
-        distance from the centre rounds to r.
-    mean : NDArray[np.float64]
-        Mean over each ring, in the unit of the image; NaN where no pixel is good.
-    """
-    good = _good_pixels(image, bad_pixels)
-    ring = np.rint(radius_from(centre, image.shape)).astype(np.intp)
-    n_rings = int(ring.max()) + 1
-    total = np.bincount(ring[good], image[good], minlength=n_rings)
-    n_pixels = np.bincount(ring[good], minlength=n_rings)
-    mean = np.full(n_rings, np.nan)
-    np.divide(total, n_pixels, out=mean, where=n_pixels > 0)
-    return np.arange(n_rings, dtype=np.float64), mean
-
-
-def radius_from(
-    centre: tuple[float, float], shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """Give each pixel's distance from the centre in pixels, shape (rows, columns)."""
-    rows, columns = np.ogrid[: shape[0], : shape[1]]
-    distance: NDArray[np.float64] = np.hypot(rows - centre[0], columns - centre[1])
-    return distance
-
-
-def _good_pixels(
+def good_pixels(
     image: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None
 ) -> NDArray[np.bool_]:
+    """Mark the pixels that are finite and not bad: bool, shape of the image."""
     finite: NDArray[np.bool_] = np.isfinite(image)
     return finite if bad_pixels is None else finite & ~bad_pixels
 
