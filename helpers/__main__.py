@@ -1,0 +1,182 @@
+"""The command line: `python -m helpers run …` and `python -m helpers simulate …`."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from helpers import __version__
+from helpers.errors import HelpersError
+
+STOPPED_BY_USER = 130  # what a shell reports after Ctrl-C
+STOPPED_BY_SYSTEM = 143  # and after a batch system has ended the job
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status.
+
+    Parameters
+    ----------
+    arguments
+        What was typed after `python -m helpers`; from `sys.argv` when not given.
+    """
+    options = _make_parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except HelpersError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped. What was finished is kept.", file=sys.stderr)
+        return STOPPED_BY_USER
+    return 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers",
+        description="Select clean single hits from single-particle imaging data.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="run the notebooks on your patterns"))
+    _add_simulate(
+        commands.add_parser("simulate", help="write patterns with known truth")
+    )
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run the notebooks in order, headless, on your patterns."
+    parser.add_argument(
+        "--patterns",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="one or several files of patterns; together they form one stack",
+    )
+    parser.add_argument(
+        "--work-dir",
+        required=True,
+        metavar="DIR",
+        help="where results go; reports/ in it gets executed notebooks and the report",
+    )
+    parser.add_argument(
+        "--labels", metavar="FILE.csv", help="labels to start from: pattern,label"
+    )
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        dest="parameters",
+        metavar=("NAME", "VALUE"),
+        help="set a parameter of the notebooks that have it; may be repeated",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NN",
+        help="run only the notebooks whose names begin so, such as 03 04",
+    )
+    parser.add_argument(
+        "--notebooks",
+        default=None,
+        metavar="DIR",
+        help="run the notebooks of this folder, such as a copy that you have changed",
+    )
+    parser.set_defaults(command=_run)
+
+
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Write simulated patterns: /patterns, /truth and /mask."
+    parser.add_argument("--out", required=True, metavar="FILE", help="the HDF5 file")
+    parser.add_argument(
+        "--patterns", required=True, type=int, metavar="N", help="how many patterns"
+    )
+    parser.add_argument(
+        "--seed", required=True, type=int, metavar="S", help="same seed, same patterns"
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="FILE",
+        help="bad pixels of your own detector: mask.npy, mask.byt or file.h5:/dataset; "
+        "where it is not known which values mean bad, say it: 'mask.npy != 0'",
+    )
+    parser.add_argument(
+        "--shape",
+        nargs=2,
+        type=int,
+        default=[260, 257],
+        metavar=("ROWS", "COLUMNS"),
+        help="of a pattern, and of the mask; 260 257 when not given",
+    )
+    parser.add_argument(
+        "--sample", default="default", help="a name in helpers.simulate.SAMPLES"
+    )
+    parser.add_argument(
+        "--labels", metavar="CSV", help="write example labels of some patterns here"
+    )
+    parser.set_defaults(command=_simulate)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from helpers.pipeline import run_notebooks
+    from helpers.pipeline.summary import summarise
+
+    result = run_notebooks(
+        options.patterns,
+        options.work_dir,
+        options.labels,
+        dict(options.parameters),
+        only=options.only,
+        notebooks_dir=options.notebooks,
+        say=lambda line: print(line, flush=True),
+    )
+    print(
+        "", "Found:", *(f"  {line}" for line in summarise(options.work_dir)), sep="\n"
+    )
+    print(
+        "",
+        f"Executed notebooks: {result.report.parent}",
+        f"Report:             {result.report}",
+        sep="\n",
+    )
+
+
+def _simulate(options: argparse.Namespace) -> None:
+    from helpers.layouts import read_bad_pixels
+    from helpers.simulate import (
+        pnccd_bad_pixels,
+        write_example_labels,
+        write_simulated,
+    )
+
+    rows, columns = options.shape
+    if options.mask:
+        bad_pixels = read_bad_pixels(options.mask, (rows, columns)).pixels
+    else:
+        bad_pixels = pnccd_bad_pixels((rows, columns))
+    write_simulated(
+        options.out,
+        options.patterns,
+        options.seed,
+        bad_pixels=bad_pixels,
+        sample=options.sample,
+    )
+    print(f"{options.patterns} simulated patterns: {Path(options.out)}")
+    if options.labels:
+        write_example_labels(options.out, options.labels, seed=options.seed)
+        print(f"Example labels: {Path(options.labels)}")
+
+
+def _stop(*_: object) -> None:
+    """End as after an error, so that kernels and half-written files go away."""
+    sys.exit(STOPPED_BY_SYSTEM)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    sys.exit(main())

@@ -1,0 +1,429 @@
+"""The runner: parameters, kernels, failures; on tiny notebooks made here."""
+
+import csv
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from helpers.__main__ import main
+from helpers.errors import (
+    LabelsError,
+    NotebookError,
+    ParameterError,
+    PatternsFileError,
+    WorkFolderError,
+)
+from helpers.pipeline import run_notebooks
+from helpers.pipeline.parameters import Parameter, read_parameters, read_value
+from helpers.pipeline.summary import summarise
+
+PARAMETERS = """\
+patterns_file: str = "../data/example.h5"  # one file or several
+work_dir: str = "../data/work"  # where results go
+"""
+WRITE_SEEN = """\
+import json, pathlib, sys, ipykernel, matplotlib
+seen = {
+    "connection": json.loads(ipykernel.get_connection_info()),
+    "patterns_file": patterns_file,
+    "python": sys.executable,
+    "folder": str(pathlib.Path.cwd()),
+    "backend": matplotlib.get_backend(),
+}
+pathlib.Path(work_dir, "seen.json").write_text(json.dumps(seen))
+"""
+
+
+def write_notebook(path: Path, cells: list[str], parameters: str = "") -> None:
+    """Write a notebook: lines that begin with # are prose, others code."""
+    tagged = new_code_cell(PARAMETERS + parameters, metadata={"tags": ["parameters"]})
+    made = [
+        new_markdown_cell(text) if text.startswith("#") else new_code_cell(text)
+        for text in cells
+    ]
+    kernel = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook = new_notebook(cells=[tagged, *made], metadata={"kernelspec": kernel})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path) -> Path:
+    """Give a folder of two notebooks that are never executed."""
+    folder = tmp_path / "notebooks"
+    write_notebook(folder / "01-look.ipynb", [], "n_shown: int = 36  # patterns drawn")
+    write_notebook(
+        folder / "02-label.ipynb",
+        [],
+        'labels_file: str = ""  # labels to start from\nspread: float = 0.5  # of it',
+    )
+    return folder
+
+
+@pytest.fixture
+def patterns_file(tmp_path: Path) -> Path:
+    """Give a file that no test opens."""
+    path = tmp_path / "run 7 (é).h5"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run two notebooks in a folder with awkward names; give that folder.
+
+    The user's own Jupyter has a kernel `python3` that does not start, and figures go
+    nowhere by default; neither may matter.
+    """
+    folder = tmp_path_factory.mktemp("a {b} é")
+    (folder / "a.h5").touch()
+    (folder / "b.h5").touch()
+    write_notebook(folder / "nb/01-look.ipynb", ["# Look", WRITE_SEEN])
+    write_notebook(folder / "nb/02-count.ipynb", ["n_shown"], "n_shown: int = 1  # x")
+    kernel = folder / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    spec = {"argv": ["false"], "language": "python", "display_name": "broken"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder / "jupyter"))
+        patch.setenv("MPLBACKEND", "agg")
+        patch.chdir(folder)
+        run_notebooks(
+            ["a.h5", "b.h5"],
+            "work",
+            parameters={"n_shown": "7"},
+            notebooks_dir="nb",
+            say=lines.append,
+        )
+    (folder / "said").write_text("\n".join(lines))
+    return folder
+
+
+def test_notebooks_run_in_their_folder_with_absolute_paths(finished: Path) -> None:
+    seen = json.loads((finished / "work" / "seen.json").read_text())
+    assert seen["folder"] == str(finished / "nb")
+    assert seen["patterns_file"] == [str(finished / "a.h5"), str(finished / "b.h5")]
+
+
+def test_kernel_is_this_interpreter_with_inline_figures(finished: Path) -> None:
+    seen = json.loads((finished / "work" / "seen.json").read_text())
+    assert seen["python"] == sys.executable
+    assert "inline" in seen["backend"]
+
+
+def test_kernel_opens_no_network_port(finished: Path) -> None:
+    seen = json.loads((finished / "work" / "seen.json").read_text())
+    assert seen["connection"]["transport"] == "ipc"
+    assert not Path(seen["connection"]["ip"]).parent.exists()
+
+
+def test_executed_copies_and_report_are_kept(finished: Path) -> None:
+    reports = finished / "work" / "reports"
+    names = {path.name for path in reports.iterdir()}
+    assert names == {"01-look.ipynb", "02-count.ipynb", "report.html"}
+    executed = nbformat.read(reports / "02-count.ipynb", as_version=4)
+    assert executed.cells[-1].outputs[0].data["text/plain"] == "7"
+    written = executed.metadata.papermill.output_path
+    assert written == str(reports / "02-count.ipynb")
+
+
+def test_each_notebook_is_reported_with_its_time(finished: Path) -> None:
+    said = (finished / "said").read_text().splitlines()
+    assert [line.split(":")[0] for line in said] == ["01-look", "02-count"]
+    assert all(re.search(r"\d s$", line) for line in said)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Run a notebook that fails as a user's mistake makes it; give folder, message."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "a.h5").touch()
+    write_notebook(folder / "nb/01-fine.ipynb", ["1"])
+    fails = (
+        "from helpers.errors import LabelsError\nx = 1\nx = 2\nx = 3\n"
+        'raise LabelsError("my.csv: line 3 says <tripel>.\\nWrite single.")'
+    )
+    cells = ["# Title", "1 + 1", "## 2 The `labels`", fails, "never"]
+    write_notebook(folder / "nb/02-fails.ipynb", cells)
+    write_notebook(folder / "nb/03-later.ipynb", ["1"])
+    reports = folder / "work" / "reports"
+    reports.mkdir(parents=True)
+    (reports / "03-later.ipynb").touch()
+    with pytest.raises(NotebookError) as caught:
+        run_notebooks(folder / "a.h5", folder / "work", notebooks_dir=folder / "nb")
+    return reports, str(caught.value)
+
+
+def test_failure_names_notebook_cell_and_reason(stopped: tuple[Path, str]) -> None:
+    reports, message = stopped
+    where, reason, copy = message.split("\n\n")
+    assert where.startswith("02-fails stopped at its code cell 4, under «2 The `lab")
+    assert "from helpers.errors import LabelsError" in where
+    assert where.endswith("…")
+    assert reason == "my.csv: line 3 says <tripel>.\nWrite single."
+    assert copy.endswith(str(reports / "02-fails.ipynb"))
+
+
+def test_failure_leaves_its_copy_and_the_report(stopped: tuple[Path, str]) -> None:
+    reports, _ = stopped
+    executed = nbformat.read(reports / "02-fails.ipynb", as_version=4)
+    assert any(
+        output.output_type == "error"
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+    )
+    html = (reports / "report.html").read_text()
+    assert "stopped with an error" in html
+    assert "&lt;tripel&gt;" in html
+
+
+def test_copies_of_later_notebooks_are_out_of_date(stopped: tuple[Path, str]) -> None:
+    reports, _ = stopped
+    assert not (reports / "03-later.ipynb").exists()
+
+
+def test_unforeseen_error_and_dead_kernel_are_named(
+    tmp_path: Path, patterns_file: Path
+) -> None:
+    write_notebook(tmp_path / "nb/01-zero.ipynb", ["1 / 0"])
+    write_notebook(
+        tmp_path / "nb/02-dead.ipynb", ["import os\nos.kill(os.getpid(), 9)"]
+    )
+    expected = {"01": "ZeroDivisionError: division by zero", "02": "lack of memory"}
+    for start, reason in expected.items():
+        with pytest.raises(NotebookError, match=reason):
+            run_notebooks(
+                patterns_file,
+                tmp_path / "work",
+                only=[start],
+                notebooks_dir=tmp_path / "nb",
+            )
+
+
+def test_unknown_and_wrong_parameters_are_refused_in_one_message(
+    notebooks: Path, patterns_file: Path, tmp_path: Path
+) -> None:
+    given = {"n_show": 3, "spread": "wide", "work_dir": "elsewhere"}
+    with pytest.raises(ParameterError) as caught:
+        run_notebooks(
+            patterns_file, tmp_path / "w", parameters=given, notebooks_dir=notebooks
+        )
+    message = str(caught.value)
+    assert "has a parameter n_show. Did you mean n_shown?" in message
+    assert "n_shown (int, 36 by default, in 01-look): patterns drawn" in message
+    assert "spread = 'wide': expected float, such as 0.5 (02-label: of it)" in message
+    assert "work_dir is set by --work-dir" in message
+    assert not (tmp_path / "w").exists()
+
+
+def test_labels_need_a_notebook_that_takes_them(
+    notebooks: Path, patterns_file: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("pattern,label\n")
+    with pytest.raises(ParameterError, match="--labels was given"):
+        run_notebooks(
+            patterns_file, tmp_path, labels, only=["01"], notebooks_dir=notebooks
+        )
+
+
+def test_absent_files_are_named_before_anything_runs(
+    notebooks: Path, patterns_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PatternsFileError, match=r"none\.h5: "):
+        run_notebooks(tmp_path / "none.h5", tmp_path, notebooks_dir=notebooks)
+    with pytest.raises(LabelsError, match=r"none\.csv: "):
+        run_notebooks(patterns_file, tmp_path, "none.csv", notebooks_dir=notebooks)
+
+
+def test_folder_that_cannot_be_made_is_named_before_anything_runs(
+    notebooks: Path, patterns_file: Path
+) -> None:
+    work_dir = patterns_file / "work"
+    with pytest.raises(WorkFolderError, match=r"work/reports cannot be made .*\(Not a"):
+        run_notebooks(patterns_file, work_dir, notebooks_dir=notebooks)
+
+
+def test_unknown_notebook_and_empty_folder_are_named(
+    notebooks: Path, patterns_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ParameterError, match=r"with 07\. There are 01-look, 02-"):
+        run_notebooks(patterns_file, tmp_path, only=["07"], notebooks_dir=notebooks)
+    with pytest.raises(ParameterError, match="holds no notebooks"):
+        run_notebooks(patterns_file, tmp_path, notebooks_dir=tmp_path / "none")
+
+
+def test_parameters_cell_is_read_with_types_defaults_and_comments(
+    notebooks: Path,
+) -> None:
+    found = read_parameters(notebooks / "01-look.ipynb")
+    assert list(found) == ["patterns_file", "work_dir", "n_shown"]
+    assert found["n_shown"] == Parameter(
+        "01-look", "n_shown", "int", "36", "patterns drawn"
+    )
+
+
+def test_parameter_without_annotation_has_the_type_of_its_default(
+    tmp_path: Path,
+) -> None:
+    write_notebook(tmp_path / "01-x.ipynb", [], "q = 0.5  # inv nm")
+    assert read_parameters(tmp_path / "01-x.ipynb")["q"].annotation == "float"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given", "expected"),
+    [
+        ("int", "5", 5),
+        ("int", 5, 5),
+        ("float", "5", 5.0),
+        ("float", "1e-3", 0.001),
+        ("bool", "yes", True),
+        ("bool", "False", False),
+        ("str", "5", "5"),
+        ("list[int]", "[1, 2]", [1, 2]),
+        ("list[str]", ("a", "b"), ["a", "b"]),
+    ],
+)
+def test_values_are_read_as_their_type(
+    annotation: str, given: object, expected: object
+) -> None:
+    value = read_value(given, Parameter("01-x", "x", annotation, "0", ""))
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "given"),
+    [
+        ("int", "5.5"),
+        ("int", 5.5),
+        ("int", True),
+        ("int", None),
+        ("float", "wide"),
+        ("float", False),
+        ("bool", "maybe"),
+        ("bool", 2),
+        ("str", 5),
+        ("list[int]", "5"),
+        ("list[int]", "[1, 'a']"),
+        ("list[int]", "[1,"),
+        ("of unknown type", "5"),
+    ],
+)
+def test_values_of_another_type_are_refused(annotation: str, given: object) -> None:
+    with pytest.raises(ParameterError, match="expected " + re.escape(annotation)):
+        read_value(given, Parameter("01-x", "x", annotation, "0", ""))
+
+
+def test_paths_in_parameters_are_seen_from_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def read(value: str) -> object:
+        return read_value(value, Parameter("01-x", "mask_file", "str", '""', ""))
+
+    assert read("mask.h5") == str(tmp_path / "mask.h5")
+    assert read("") == ""
+    assert read("postgresql://host/labels") == "postgresql://host/labels"
+
+
+def test_summary_passes_over_what_is_absent_or_broken(tmp_path: Path) -> None:
+    assert summarise(tmp_path) == []
+    (tmp_path / "model.json").write_text("{}")
+    (tmp_path / "experiment.json").write_text("no JSON")
+    (tmp_path / "predictions.h5").write_text("no HDF5")
+    assert summarise(tmp_path) == []
+    assert not (tmp_path / "labels.sqlite").exists()
+
+
+def test_command_line_prints_the_message_alone(
+    notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["run", "--patterns", "none.h5", "--work-dir", str(tmp_path)]
+    assert main([*typed, "--notebooks", str(notebooks)]) == 1
+    told = capsys.readouterr().err
+    assert "none.h5: " in told
+    assert "Traceback" not in told
+
+
+def test_command_line_demands_its_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["run"])
+    assert caught.value.code == 2
+    assert "--patterns" in capsys.readouterr().err
+
+
+def test_simulate_writes_patterns_on_ones_own_mask_with_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad_pixels = np.zeros((20, 24), bool)
+    bad_pixels[3] = True
+    np.save(tmp_path / "mask.npy", bad_pixels)
+    out, labels = tmp_path / "out.h5", tmp_path / "labels.csv"
+    command = ["simulate", "--out", str(out), "--patterns", "12", "--seed", "3"]
+    mask = ["--mask", str(tmp_path / "mask.npy"), "--shape", "20", "24"]
+    assert main([*command, *mask, "--labels", str(labels)]) == 0
+    with h5py.File(out) as file:
+        assert file["patterns"].shape == (12, 20, 24)
+        assert (file["mask"][()] == bad_pixels).all()
+        truth = file["truth"].asstr()[()].tolist()
+    with labels.open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == truth
+    assert str(out) in capsys.readouterr().out
+
+
+def test_mask_of_another_shape_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "mask.npy", np.zeros((20, 24), bool))
+    command = ["simulate", "--out", str(tmp_path / "x.h5"), "--patterns", "1"]
+    assert main([*command, "--seed", "0", "--mask", str(tmp_path / "mask.npy")]) == 1
+    assert "shape (20, 24); expected (260, 257)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_interrupted_run_leaves_no_kernel_and_no_half_file(
+    tmp_path: Path, patterns_file: Path, sent: signal.Signals, status: int
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    holds = f"pipe = open({str(pipe)!r}, 'w', buffering=1)\npipe.write('here\\n')"
+    cells = [holds, "import signal\nsignal.pause()"]
+    write_notebook(tmp_path / "nb/01-waits.ipynb", cells)
+    work_dir = tmp_path / "work"
+    command = [sys.executable, "-m", "helpers", "run", "--patterns", patterns_file]
+    options = ["--work-dir", work_dir, "--notebooks", tmp_path / "nb"]
+    from_kernel = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    assert read_when_ready(from_kernel) == b"here\n"
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert "Traceback" not in errors
+    assert list((work_dir / "reports").iterdir()) == []
+    assert read_when_ready(from_kernel) == b"", "the kernel still holds the pipe"
+    os.close(from_kernel)
+
+
+def read_when_ready(file: int) -> bytes:
+    """Return what is in a pipe once something is, or "" once its writer has gone."""
+    ready, _, _ = select.select([file], [], [], 120)
+    assert ready, "nothing has come"
+    return os.read(file, 100)

@@ -1,0 +1,183 @@
+"""What holds the repository together: dependencies, imports, the files around it."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import helpers
+
+ROOT = Path(__file__).parents[1]
+ROOMS = sorted(
+    path.stem
+    for path in (ROOT / "helpers").iterdir()
+    if path.suffix == ".py" or (path / "__init__.py").exists()
+)
+CONDA_NAMES = {
+    "jupyter-client": "jupyter_client",
+    "matplotlib": "matplotlib-base",
+    "playwright": "playwright-python",
+    "psycopg": "psycopg",
+}
+IMPORT_NAMES = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "IPython": "ipykernel",
+}
+HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib.pyplot")
+NOT_THIS_MACHINE = re.compile(
+    r"/work/(main|shared)\b|/root/\w|\.library\b|files\.pythonhosted|pypi\.org|/simple/?\b"
+)
+
+
+def read_project() -> dict:
+    """Read pyproject.toml."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def all_requirements() -> dict[str, str]:
+    """Return what is needed with all extras: name, and which version."""
+    project = read_project()
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    found = {}
+    for requirement in [each for group in groups for each in group]:
+        name, version = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(.*)", requirement).groups()
+        found[name] = version
+    return found
+
+
+def tracked_files() -> list[Path]:
+    """Return what git has, or would get with `git add`; skip outside a repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git repository")
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_helpers_is_the_repository_s() -> None:
+    assert Path(helpers.__file__).parent == ROOT / "helpers"
+
+
+def test_version_is_the_same_everywhere() -> None:
+    version = read_project()["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert helpers.__version__ == version
+    assert citation["version"] == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_conda_environment_has_the_same_dependencies() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    conda = [each for each in environment["dependencies"] if isinstance(each, str)]
+    expected = [
+        f"{CONDA_NAMES.get(name, name)}{version}"
+        for name, version in all_requirements().items()
+    ]
+    python = read_project()["requires-python"]
+    assert sorted(conda) == sorted([f"python{python}", "pip", *expected])
+
+
+def test_lock_pins_every_dependency_and_names_no_registry() -> None:
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    pinned = set(re.findall(r"^([\w-]+)(?:\[[\w,]+\])?==", lock, re.MULTILINE))
+    assert set(all_requirements()) <= pinned
+    assert "://" not in lock
+    assert "--index" not in lock
+
+
+def third_party_imports(path: Path) -> set[str]:
+    """Return the top-level names that a file imports, without Python's own."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            found.add(node.module.split(".")[0])
+    return found - sys.stdlib_module_names - {"helpers"}
+
+
+def test_what_helpers_imports_is_a_declared_dependency() -> None:
+    names = {
+        name
+        for path in (ROOT / "helpers").rglob("*.py")
+        for name in third_party_imports(path)
+    }
+    distributions = {IMPORT_NAMES.get(each, each).replace("_", "-") for each in names}
+    assert distributions - set(all_requirements()) == set()
+
+
+def loaded_by(*rooms: str) -> set[str]:
+    """Return the modules that a fresh Python has after importing rooms."""
+    imports = "".join(f"import helpers.{room}\n" for room in rooms)
+    code = f"import sys\nimport helpers\n{imports}print(*sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return set(ran.stdout.split())
+
+
+def test_rooms_are_light_to_import() -> None:
+    rooms = [room for room in ROOMS if not room.startswith("__")]
+    assert {"patterns", "models", "pipeline", "plots"} <= set(rooms)
+    assert loaded_by(*rooms) & set(HEAVY) == set()
+
+
+def test_commands_in_the_readme_exist() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    mentioned = set(re.findall(r"\bmake ([a-z]+)\b", readme))
+    assert {"run", "lab", "test"} <= mentioned
+    assert mentioned <= targets
+
+
+def test_files_that_the_readme_links_to_exist() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    links = re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", readme)
+    missing = [link for pair in links for link in pair if link]
+    assert [link for link in missing if not (ROOT / link).exists()] == []
+
+
+def test_no_file_names_this_machine_or_a_registry() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {line.strip()[:100]}"
+        for path in tracked_files()
+        if path != Path(__file__) and b"\0" not in path.read_bytes()
+        for line in path.read_text("utf-8").splitlines()
+        if NOT_THIS_MACHINE.search(line)
+    ]
+    assert found == []
+
+
+def test_no_large_file_is_tracked() -> None:
+    large = [path for path in tracked_files() if path.stat().st_size > 500_000]
+    assert large == []
+
+
+def test_set_up_for_continuous_integration_can_be_run() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    checked = subprocess.run(["bash", "-n", script], check=False)
+    assert checked.returncode == 0
+
+
+def test_hooks_run_what_make_check_runs() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    entries = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    checks = makefile.split("check: $(READY)\n")[1].split("\n\n")[0]
+    tools = {re.search(r"\.venv/bin/(\w+)", entry).group(1) for entry in entries}
+    assert tools == set(re.findall(r"\$\(BIN\)/(\w+)", checks))
