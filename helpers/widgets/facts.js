@@ -1,0 +1,32 @@
+// What is known of a pattern besides its picture.
+
+const FACT_WORDS = {
+  photons: "photons",
+  hit_score: "hit score",
+  prediction: "prediction",
+  distance: "distance",
+};
+const FACT_TITLES = {
+  hit_score: "higher = more signal",
+  prediction: "probability of a single hit, according to the model",
+  distance: "to the nearest template; smaller = more alike",
+};
+
+class FactList {
+  constructor() {
+    this.element = make("div", { class: "sh-facts", role: "group", "aria-label": "known of this pattern" });
+    this.shown = "";
+  }
+
+  show(facts) {
+    const text = JSON.stringify(facts);
+    if (text === this.shown) return;
+    this.shown = text;
+    this.element.replaceChildren(...Object.entries(facts).map(([name, value]) => this.makeRow(name, value)));
+  }
+
+  makeRow(name, value) {
+    const title = FACT_TITLES[name] ?? null;
+    return make("div", { class: "sh-fact", title }, `${FACT_WORDS[name]} `, make("b", {}, sayNumber(value)));
+  }
+}

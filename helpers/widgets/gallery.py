@@ -1,0 +1,238 @@
+"""Look at many patterns at once, and label them by the handful."""
+
+from functools import lru_cache
+
+import numpy as np
+import traitlets
+from numpy.typing import ArrayLike, NDArray
+
+from helpers.errors import ParameterError
+from helpers.labels import LABELS, LabelStore
+from helpers.patterns import Patterns
+from helpers.widgets.desk import LabelDesk, name_sitting
+from helpers.widgets.front import DRAWING, Message, PatternWidget, join_files
+from helpers.widgets.orders import (
+    ALL,
+    FILTERS,
+    Facts,
+    check_column,
+    check_facts,
+    check_index,
+)
+from helpers.widgets.pixels import BAD, Pixels, preview_png
+
+THUMBNAIL_SIDE = 96
+PREVIEW_SIDE = 48
+PREVIEW_COLUMNS = 8
+# A thumbnail takes 9 kB.
+THUMBNAILS_KEPT = 4096
+
+
+class Gallery(PatternWidget):
+    """Pages of small patterns; `show_gallery` makes one.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    facts
+        What is shown beside an enlarged pattern.
+    index
+        (m,) pattern indices, in the order in which they are shown.
+    score
+        (n,) a number for each pattern of the stack, NaN = none; or None.
+    score_name
+        What the score is called.
+    threshold
+        Where a line is drawn when patterns are sorted by score.
+    per_page
+        Patterns a page.
+    desk
+        Where labels go; None = look only.
+    """
+
+    _esm = join_files(
+        *DRAWING, "outbox.js", "sheet.js", "labelpage.js", "thumbs.js", "gallery.js"
+    )
+    _css = join_files("common.css", "gallery.css")
+
+    words = traitlets.List(list(LABELS)).tag(sync=True)
+    labeller = traitlets.Unicode().tag(sync=True)
+    can_label = traitlets.Bool().tag(sync=True)
+    score_name = traitlets.Unicode().tag(sync=True)
+    threshold = traitlets.Float(None, allow_none=True).tag(sync=True)
+    per_page = traitlets.Int().tag(sync=True)
+
+    def __init__(
+        self,
+        patterns: Patterns,
+        facts: Facts,
+        index: NDArray[np.int64],
+        *,
+        score: NDArray[np.float64] | None,
+        score_name: str,
+        threshold: float | None,
+        per_page: int,
+        desk: LabelDesk | None,
+    ) -> None:
+        super().__init__(patterns, facts)
+        self.index = index
+        self.score = score
+        self.score_name = score_name
+        self.threshold = threshold
+        self.per_page = per_page
+        self.can_label = desk is not None
+        self.labeller = desk.labeller if desk else ""
+        self._desk = desk
+        self._thumbnail = lru_cache(THUMBNAILS_KEPT)(self._make_thumbnail)
+        self._answers |= {
+            "hello": self._greet,
+            "thumbnails": self._send_thumbnails,
+            "events": self._take,
+        }
+        self.preview = preview_png(self._first_page())
+
+    def _make_thumbnail(self, pattern: int) -> Pixels:
+        return self.pixels(pattern, longest=THUMBNAIL_SIDE)
+
+    def _first_page(self) -> NDArray[np.uint8]:
+        """Return the first page as one picture, (rows, columns) of codes."""
+        first = self.index[: self.per_page]
+        tiles = [self.pixels(int(each), longest=PREVIEW_SIDE).codes for each in first]
+        if not tiles:
+            return np.full((1, 1), BAD, dtype=np.uint8)
+        tiles = [np.pad(tile, 1, constant_values=BAD) for tile in tiles]
+        gaps = -len(tiles) % PREVIEW_COLUMNS
+        tiles += [np.full_like(tiles[0], BAD)] * gaps
+        rows = [
+            np.hstack(tiles[start : start + PREVIEW_COLUMNS])
+            for start in range(0, len(tiles), PREVIEW_COLUMNS)
+        ]
+        return np.vstack(rows)
+
+    def _greet(self, content: Message) -> None:
+        n_patterns = len(self.patterns)
+        codes = disagree = np.zeros(n_patterns, dtype=np.uint8)
+        if self._desk is not None:
+            self._desk.look_again()
+            codes = self._desk.codes()
+            disagree = self._desk.disagree().astype(np.uint8)
+        scores = () if self.score is None else self.score[self.index]
+        message = {
+            "kind": "state",
+            "view": content["view"],
+            "filters": FILTERS if self._desk is not None else [ALL],
+        }
+        buffers = [
+            self.index.astype(np.int32).tobytes(),
+            codes.tobytes(),
+            np.asarray(scores, dtype=np.float32).tobytes(),
+            disagree.tobytes(),
+        ]
+        self.send(message, buffers)
+
+    def _send_thumbnails(self, content: Message) -> None:
+        pixels = [self._thumbnail(pattern) for pattern in content["patterns"]]
+        rows, columns = pixels[0].codes.shape
+        message = {
+            "kind": "thumbnails",
+            "patterns": content["patterns"],
+            "rows": rows,
+            "columns": columns,
+            "knees": [each.knee for each in pixels],
+            "tops": [each.top for each in pixels],
+        }
+        self.send(message, [b"".join(each.codes.tobytes() for each in pixels)])
+
+    def _take(self, content: Message) -> None:
+        if self._desk is None:
+            return
+        for answer in self._desk.take(content["session"], content["events"]):
+            self.send(answer)
+
+    def _labels_of(self, pattern: int) -> Message:
+        if self._desk is None:
+            return {"by": {}}
+        return {"by": self._desk.labels_of(pattern)["by"]}
+
+
+def show_gallery(
+    patterns: Patterns,
+    index: ArrayLike,
+    *,
+    store: LabelStore | None = None,
+    labeller: str = "",
+    score: ArrayLike | None = None,
+    score_name: str = "score",
+    threshold: float | None = None,
+    per_page: int = 48,
+    photons: ArrayLike | None = None,
+    hit_score: ArrayLike | None = None,
+    prediction: ArrayLike | None = None,
+    distance: ArrayLike | None = None,
+    blind: bool = False,
+    session: str | None = None,
+) -> Gallery:
+    """Make a widget with pages of small patterns; the last line of a cell shows it.
+
+    With a store, patterns are labelled by key or button: the one under the cursor,
+    those selected by click and Shift-click, or the whole page. Run without a browser,
+    it is a picture of the first page.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    index
+        (m,) which patterns, in the order in which they are first shown.
+    store
+        Where labels are kept; None = look only.
+    labeller
+        Who labels; needed with a store.
+    score
+        (n,) a number for each pattern of the stack, NaN = none; the gallery can sort
+        by it.
+    score_name
+        What the score is called.
+    threshold
+        Where a line is drawn when patterns are sorted by score.
+    per_page
+        Patterns a page; the widget can change it.
+    photons, hit_score, prediction, distance
+        (n,) as for `label_patterns`; shown beside an enlarged pattern.
+    blind
+        True hides what others said, for a second, independent opinion.
+    session
+        A name of this sitting, kept with each label; None = the time of day.
+
+    Raises
+    ------
+    ParameterError
+        If `index` holds what is no pattern, or an array does not fit the stack.
+    LabelsError
+        If there is a store but no labeller.
+    """
+    n_patterns = len(patterns)
+    if per_page < 1:
+        msg = f"per_page: found {per_page}; expected at least 1 pattern a page."
+        raise ParameterError(msg)
+    facts = check_facts(
+        n_patterns,
+        photons=photons,
+        hit_score=hit_score,
+        prediction=prediction,
+        distance=distance,
+    )
+    desk = None
+    if store is not None:
+        desk = LabelDesk(store, labeller, session or name_sitting(), blind)
+    return Gallery(
+        patterns,
+        facts,
+        check_index("index", index, n_patterns),
+        score=check_column("score", score, n_patterns),
+        score_name=score_name,
+        threshold=threshold,
+        per_page=per_page,
+        desk=desk,
+    )

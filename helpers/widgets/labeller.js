@@ -1,0 +1,260 @@
+// Label one pattern after the other.
+
+const AHEAD = 8; // patterns fetched before they are needed
+
+class Labeller extends LabelPage {
+  constructor(model, el) {
+    super(model);
+    this.position = 0;
+    this.choices = { order: "", only: "" };
+    this.viewer = new Viewer(model);
+    this.actions = this.makeActions();
+    this.cache = new PatternCache((patterns) => this.link.send({ kind: "fetch", patterns }));
+    this.build();
+    el.append(this.root);
+    this.connect({
+      watched: [this.cache],
+      greeting: () => this.choices,
+      handlers: { pixels: (content, buffers) => this.receive(content, buffers) },
+    });
+  }
+
+  makeActions() {
+    const step = (keys, does, by) => ({
+      keys,
+      does,
+      repeats: true,
+      run: () => this.goTo(this.position + by),
+    });
+    return {
+      ...Object.fromEntries(this.words.map((word, i) => [word, this.labelAction(word, i)])),
+      undo: {
+        keys: ["z", "Backspace"],
+        does: "take the last label back, as often as you like",
+        run: () => this.undo(),
+      },
+      back: step(["ArrowLeft"], "previous pattern", -1),
+      forward: step(["ArrowRight"], "next pattern", 1),
+      skip: {
+        keys: [" "],
+        does: "skip to the next unlabelled pattern",
+        run: () => this.goToUnlabelled(this.position),
+      },
+      first: {
+        keys: ["f", "Home"],
+        does: "first unlabelled pattern",
+        run: () => this.goToUnlabelled(-1),
+      },
+      jump: {
+        keys: ["g"],
+        does: "go to a pattern by its index",
+        run: () => this.jumpField.select(),
+      },
+      ...this.viewer.actions,
+      help: { keys: ["?", "h"], does: "show or hide these keys", run: () => this.help.toggle() },
+    };
+  }
+
+  labelAction(word, i) {
+    return { keys: [String(i + 1), word[0]], does: `label ${word}`, run: () => this.label(word) };
+  }
+
+  // --- labelling ------------------------------------------------------------------------
+
+  /** Whether a label given now is certain to mean the pattern that the person sees. */
+  mayLabel() {
+    const isSeen = this.viewer.look.isSettledOn(this.pattern) && this.help.isHidden;
+    return this.isFree && isSeen && this.isInSight();
+  }
+
+  /** Somebody may have scrolled away while the keys still act here. */
+  isInSight() {
+    const { left, top, width, height } = this.viewer.box.getBoundingClientRect();
+    const there = document.elementFromPoint(left + width / 2, top + height / 2);
+    if (this.viewer.box.contains(there)) return true;
+    this.root.scrollIntoView({ block: "nearest" });
+    return false;
+  }
+
+  label(word) {
+    if (!this.mayLabel()) return;
+    const { position } = this;
+    const wasLabelled = this.sheet.isLabelled(position);
+    this.give([this.pattern], word, this.viewer.look.since, this.viewer.display.words);
+    this.goTo(this.afterLabel(position, wasLabelled));
+  }
+
+  /** A corrected label leads to the next pattern, a new one to the next unlabelled. */
+  afterLabel(position, wasLabelled) {
+    const next = Math.min(position + 1, this.sheet.order.length - 1);
+    return wasLabelled ? next : (this.sheet.nextUnlabelled(position) ?? next);
+  }
+
+  undo() {
+    if (this.link.isReady && !this.outbox.isFull) this.outbox.add([{ kind: "undo" }]);
+  }
+
+  // --- moving ---------------------------------------------------------------------------
+
+  get pattern() {
+    return this.sheet.order[this.position];
+  }
+
+  goTo(position) {
+    const n = this.sheet.order.length;
+    this.position = Math.max(0, Math.min(n - 1, position));
+    if (n === 0) this.viewer.wait("no pattern in this list");
+    else this.draw();
+    this.cache.wantOnly(this.wanted());
+    this.describe();
+  }
+
+  goToUnlabelled(after) {
+    const next = this.sheet.nextUnlabelled(after);
+    if (next === null) this.banner.show("Every pattern in this list has a label.", "good");
+    else this.goTo(next);
+  }
+
+  goToPattern(pattern) {
+    const position = this.sheet.positions.get(pattern);
+    if (position === undefined) this.banner.show(`Pattern ${pattern} is not in this list.`, "note");
+    else this.goTo(position);
+  }
+
+  /** This pattern, those that labelling leads to, and the neighbours. */
+  wanted() {
+    const { order } = this.sheet;
+    const coming = [this.position];
+    for (let i = 0; i < AHEAD; i += 1) {
+      const next = this.sheet.nextUnlabelled(coming.at(-1));
+      if (next === null || coming.includes(next)) break;
+      coming.push(next);
+    }
+    const positions = [...coming, this.position + 1, this.position + 2, this.position - 1];
+    const patterns = positions.map((position) => order[position]);
+    return [...new Set(patterns)].filter((pattern) => pattern !== undefined);
+  }
+
+  /** Ask for another order, or for other patterns; the kernel answers with the state. */
+  choose(part) {
+    this.choices = { ...this.choices, ...part };
+    this.startsAnew = true;
+    this.link.hello();
+  }
+
+  // --- what the kernel says -------------------------------------------------------------
+
+  begin(content, [order, codes]) {
+    const shown = this.startsAnew ? undefined : this.pattern;
+    this.startsAnew = false;
+    this.choices = { order: content.order, only: content.only };
+    this.sheet.load(asInt32(order), asBytes(codes).slice());
+    this.applyUnsaved();
+    this.showChoices(content);
+    this.goTo(this.sheet.positions.get(shown) ?? this.sheet.nextUnlabelled(-1) ?? 0);
+  }
+
+  receive({ pattern, by, ...pixels }, [codes]) {
+    this.cache.put(pattern, { ...pixels, codes: asBytes(codes) });
+    if (!this.isUnsaved(pattern)) this.sheet.by.set(pattern, by);
+    if (pattern !== this.pattern) return;
+    if (this.viewer.look.what !== pattern) this.draw();
+    this.describe();
+  }
+
+  // --- what is shown --------------------------------------------------------------------
+
+  draw() {
+    const { pattern } = this;
+    const pixels = this.cache.get(pattern);
+    if (pixels) this.viewer.show(pixels, pattern);
+    else this.viewer.wait(`fetching pattern ${pattern}…`);
+  }
+
+  describe() {
+    const { pattern, sheet } = this;
+    this.progress.draw(sheet);
+    setText(this.place, `${sheet.order.length ? this.position + 1 : 0} of ${sheet.order.length}`);
+    if (pattern === undefined) return;
+    const word = sheet.wordOf(pattern);
+    this.mark.className = `sh-mark sh-is-${word || "unlabelled"}`;
+    setText(this.mark, word || "unlabelled");
+    setText(this.who, sheet.sayWho(pattern));
+    this.labelButtons.forEach((button, i) => {
+      button.setAttribute("aria-pressed", this.words[i] === word);
+    });
+    this.facts.show(this.cache.get(pattern)?.facts ?? {});
+    if (document.activeElement !== this.jumpField) this.jumpField.value = pattern;
+  }
+
+  showPreview(png) {
+    this.viewer.showPreview(png);
+  }
+
+  showChoices({ orders, order, filters, only }) {
+    this.choicesRow.replaceChildren(
+      choice("order of patterns", orders, order, (name) => this.choose({ order: name })),
+      choice("which patterns", filters, only, (name) => this.choose({ only: name })),
+    );
+  }
+
+  build() {
+    this.help = new HelpPanel(Object.values(this.actions), KEY_NOTES);
+    this.facts = new FactList();
+    this.mark = make("span", { class: "sh-mark" });
+    this.who = make("span", { class: "sh-who" });
+    this.root = make(
+      "div",
+      { class: "sh sh-labeller", role: "group", "aria-label": "labeller" },
+      this.makeHead(),
+      this.banner.element,
+      make("div", { class: "sh-main" }, this.viewer.element, this.makeSide()),
+      this.help.element,
+      make("div", { class: "sh-hint" }, "click the pattern to switch the keys on"),
+      this.spoken,
+    );
+    this.keys = new Keys(this.root, Object.values(this.actions));
+    this.viewer.wait("waiting for the kernel…");
+  }
+
+  makeHead() {
+    const { actions } = this;
+    this.jumpField = jumpField((pattern) => this.goToPattern(pattern), () => this.keys.focus());
+    this.place = make("span", { class: "sh-place" });
+    this.choicesRow = make("span", { class: "sh-choices" });
+    return make(
+      "div",
+      { class: "sh-head" },
+      actionButton(actions.back, "back"),
+      make("label", { class: "sh-jump" }, "pattern", this.jumpField),
+      actionButton(actions.forward, "next"),
+      this.place,
+      this.choicesRow,
+      this.saving,
+      actionButton(actions.help, "keys"),
+    );
+  }
+
+  makeSide() {
+    const { actions, words } = this;
+    this.labelButtons = words.map((word) => actionButton(actions[word], word, `sh-label sh-is-${word}`));
+    const undo = actionButton(actions.undo, "undo", "sh-undo");
+    return make(
+      "div",
+      { class: "sh-side" },
+      make("div", { class: "sh-labels", role: "group", "aria-label": "label" }, ...this.labelButtons, undo),
+      make("div", { class: "sh-row" }, actionButton(actions.skip, "skip"), actionButton(actions.first, "first unlabelled")),
+      make("div", { class: "sh-verdict" }, this.mark, this.who),
+      this.facts.element,
+      this.progress.element,
+      this.viewer.controls,
+    );
+  }
+}
+
+export default {
+  render({ model, el }) {
+    const labeller = new Labeller(model, el);
+    return () => labeller.close();
+  },
+};

@@ -1,0 +1,136 @@
+// What the labeller and the gallery share: labels that are shown at once, stored by the
+// kernel, and taken back before everybody's eyes if they could not be stored.
+
+/**
+ * A page that labels. A subclass has `describe()`, which shows the labels as they are,
+ * `goToPattern(pattern)`, and `begin(content, buffers)`, which takes the state.
+ */
+class LabelPage {
+  constructor(model) {
+    this.model = model;
+    this.words = model.get("words");
+    this.sheet = new LabelSheet(this.words, model.get("labeller"));
+    this.banner = new Banner();
+    this.progress = new Progress(this.words);
+    this.saving = make("span", { class: "sh-saving", role: "status", "data-unsaved": 0 }, "all saved");
+    this.spoken = make("div", { class: "sh-spoken", "aria-live": "polite" });
+    this.outbox = new Outbox((content) => this.link.send(content), {
+      onChange: () => this.showSaving(),
+      onRefused: (items, message) => this.takeBack(items, message),
+    });
+    this.stopAsking = askBeforeLeaving(this.outbox);
+  }
+
+  connect({ watched, greeting, handlers }) {
+    this.link = new Link(this.model, this.root, {
+      watched: [...watched, this.outbox],
+      greeting,
+      onStateChange: (name) => this.showState(name),
+      handlers: {
+        ...handlers,
+        state: (content, buffers) => this.begin(content, buffers),
+        ack: (content) => this.acknowledge(content),
+        resend: (content) => this.outbox.resend(content),
+        refused: (content) => this.outbox.refuse(content),
+        trouble: (content) => this.banner.show(content.message),
+      },
+    });
+  }
+
+  /** Whether the kernel is there to take a label, and no undo may still move the page. */
+  get isFree() {
+    return this.link.isReady && !this.outbox.isFull && !this.isUndoing;
+  }
+
+  get isUndoing() {
+    return this.outbox.events.some((event) => event.kind === "undo");
+  }
+
+  isUnsaved(pattern) {
+    return this.outbox.events.some((event) => event.pattern === pattern);
+  }
+
+  /** Give patterns a label: at once on the page, and on its way to the store. */
+  give(patterns, word, shownSince, shown) {
+    const now = performance.now();
+    const events = patterns.map((pattern) => ({
+      kind: "label",
+      pattern,
+      label: word,
+      time_on_screen_ms: Math.round(now - shownSince),
+      shown,
+    }));
+    const before = patterns.map((pattern) => this.sheet.set(pattern, word));
+    this.sheet.noteLabels(patterns.length, now);
+    this.banner.show("");
+    this.outbox.add(events, before);
+    const which = patterns.length === 1 ? `pattern ${patterns[0]}` : `${patterns.length} patterns`;
+    setText(this.spoken, `${which}: ${word}`);
+  }
+
+  /** Labels on their way are not in what the kernel told. */
+  applyUnsaved() {
+    for (const event of this.outbox.events) {
+      if (event.kind === "label") this.sheet.set(event.pattern, event.label);
+    }
+  }
+
+  acknowledge(content) {
+    const isOurs = content.session === this.outbox.session;
+    this.outbox.acknowledge(content);
+    for (const change of content.changes) this.apply(change, isOurs);
+    this.describe();
+  }
+
+  apply({ kind, pattern, label, by }, isOurs) {
+    if (pattern === null) {
+      if (kind === "undo") this.banner.show("There is no label of yours to take back.", "note");
+      return;
+    }
+    if (!this.isUnsaved(pattern)) this.sheet.set(pattern, label, by);
+    if (kind !== "undo" || !isOurs) return;
+    this.goToPattern(pattern);
+    setText(this.spoken, `label of pattern ${pattern} taken back`);
+  }
+
+  /** The store refused: show the labels as they were, and say which. */
+  takeBack(items, message) {
+    const labels = items.filter((item) => item.before);
+    const patterns = labels.flatMap((item) => item.events.map((event) => event.pattern));
+    for (const { before, events } of [...labels].reverse()) {
+      // The first labels of a page may have been stored before the disk was full.
+      const refused = new Set(events.map((event) => event.pattern));
+      for (const each of before) if (refused.has(each.pattern)) this.sheet.putBack(each);
+    }
+    this.banner.show(`${sayTakenBack(patterns)} ${message}`);
+    if (patterns.length) this.goToPattern(patterns[0]);
+    this.describe();
+    this.link.hello();
+  }
+
+  showSaving() {
+    const { unsaved } = this.outbox;
+    setText(this.saving, unsaved ? `saving ${unsaved}…` : "all saved");
+    this.saving.dataset.unsaved = unsaved;
+  }
+
+  showState(name) {
+    const { unsaved } = this.outbox;
+    const waiting = unsaved ? ` Not saved yet: ${unsaved}; sent again when it answers.` : "";
+    this.banner.tellAboutKernel(name, `No label is taken.${waiting}`);
+    if (name === "dead" && this.sheet.order.length === 0) this.showPreview(this.model.get("preview"));
+  }
+
+  close() {
+    this.outbox.deliverAll();
+    this.stopAsking();
+    this.link.close();
+  }
+}
+
+function sayTakenBack(patterns) {
+  if (patterns.length === 0) return "The undo could not be saved.";
+  const some = patterns.slice(0, 8).join(", ") + (patterns.length > 8 ? ", …" : "");
+  if (patterns.length === 1) return `The label of pattern ${some} was not saved and is taken back.`;
+  return `The labels of ${patterns.length} patterns (${some}) were not saved and are taken back.`;
+}

@@ -1,0 +1,117 @@
+// The labels of a stack as a page knows them, in whatever order the patterns stand.
+
+const UNLABELLED = 0;
+
+class LabelSheet {
+  /**
+   * `words` are the label words; in `codes` (one byte a pattern of the whole stack)
+   * 0 means unlabelled and k the k-th word.
+   */
+  constructor(words, labeller) {
+    this.words = words;
+    this.labeller = labeller;
+    this.order = new Int32Array(0);
+    this.codes = new Uint8Array(0);
+    this.by = new Map(); // pattern -> { labeller: word }
+    this.times = []; // in ms, of the latest labels given here
+  }
+
+  load(order, codes) {
+    this.order = order;
+    this.codes = codes;
+    this.positions = new Map(Array.from(order, (pattern, position) => [pattern, position]));
+  }
+
+  wordOf(pattern) {
+    return this.codes[pattern] === UNLABELLED ? "" : this.words[this.codes[pattern] - 1];
+  }
+
+  /** Set what a pattern is; returns what is needed to put it back. */
+  set(pattern, word, by = null) {
+    const before = { pattern, word: this.wordOf(pattern), by: this.by.get(pattern) };
+    this.codes[pattern] = word === "" ? UNLABELLED : 1 + this.words.indexOf(word);
+    this.by.set(pattern, by ?? { ...before.by, [this.labeller]: word });
+    return before;
+  }
+
+  putBack({ pattern, word, by }) {
+    this.set(pattern, word, by ?? {});
+  }
+
+  /** Who says so: "by you, bob"; and who says something else: "multiple by carol". */
+  sayWho(pattern) {
+    const word = this.wordOf(pattern);
+    const by = Object.entries(this.by.get(pattern) ?? {}).filter(([, said]) => said !== "");
+    const name = (who) => (who === this.labeller ? "you" : who);
+    const same = by.filter(([, said]) => said === word).map(([who]) => name(who));
+    const others = by.filter(([, said]) => said !== word);
+    const agreeing = same.length ? [`by ${same.join(", ")}`] : [];
+    return [...agreeing, ...others.map(([who, said]) => `${said} by ${name(who)}`)].join("; ");
+  }
+
+  isLabelled(position) {
+    return this.codes[this.order[position]] !== UNLABELLED;
+  }
+
+  /** The first unlabelled position after one, from the start again after the end. */
+  nextUnlabelled(after) {
+    const n = this.order.length;
+    for (let step = 1; step <= n; step += 1) {
+      const position = (after + step) % n;
+      if (!this.isLabelled(position)) return position;
+    }
+    return null;
+  }
+
+  counts() {
+    const counts = new Array(this.words.length + 1).fill(0);
+    for (const pattern of this.order) counts[this.codes[pattern]] += 1;
+    return counts;
+  }
+
+  noteLabels(n, now) {
+    this.times.push(...new Array(n).fill(now));
+    this.times = this.times.slice(-200);
+  }
+
+  /** Labels per minute over the latest labels; a pause of a minute starts anew. */
+  perMinute() {
+    const { times } = this;
+    const pause = times.findLastIndex((time, i) => time - times[i - 1] > 60000);
+    const recent = times.slice(Math.max(0, pause));
+    const lasted = recent.at(-1) - recent[0];
+    return recent.length > 2 && lasted > 0 ? (60000 * (recent.length - 1)) / lasted : null;
+  }
+}
+
+/** How far it is: a bar with a stripe for each word, the counts in words, the speed. */
+class Progress {
+  constructor(words) {
+    this.words = words;
+    this.total = make("div", { class: "sh-progress-total", "aria-live": "off" });
+    this.stripes = words.map((word) => make("span", { class: `sh-stripe sh-is-${word}` }));
+    this.numbers = words.map(() => make("b", {}, "0"));
+    const legend = words.map((word, i) =>
+      make("span", { class: "sh-legend" }, make("i", { class: `sh-is-${word}` }), `${word} `, this.numbers[i]),
+    );
+    this.element = make(
+      "div",
+      { class: "sh-progress", role: "group", "aria-label": "progress" },
+      this.total,
+      make("div", { class: "sh-progress-bar", "aria-hidden": "true" }, ...this.stripes),
+      make("div", { class: "sh-legends" }, ...legend),
+    );
+  }
+
+  draw(sheet) {
+    const counts = sheet.counts();
+    const n = sheet.order.length;
+    const speed = sheet.perMinute();
+    const pace = speed === null ? "" : ` · ${Math.round(speed)} per minute`;
+    setText(this.total, `${n - counts[0]} of ${n} labelled${pace}`);
+    this.words.forEach((_, i) => {
+      this.stripes[i].style.width = `${(100 * counts[i + 1]) / Math.max(1, n)}%`;
+      setText(this.numbers[i], String(counts[i + 1]));
+    });
+  }
+}

@@ -1,0 +1,132 @@
+// The parts of a gallery: small patterns, the list behind the pages, one enlarged.
+
+/** One small pattern on a page; its elements are used again for every page. */
+class Thumb {
+  constructor(place, { click, enter, leave }) {
+    this.canvas = make("canvas", { class: "sh-thumb-canvas" });
+    this.number = make("span");
+    this.score = make("span");
+    this.mark = make("span", { class: "sh-thumb-mark" });
+    this.element = make(
+      "div",
+      {
+        class: "sh-thumb",
+        role: "option",
+        "aria-selected": "false",
+        click: (event) => click(place, event),
+        pointerenter: (event) => enter(place, event),
+        pointerleave: leave,
+      },
+      this.canvas,
+      this.mark,
+      make("span", { class: "sh-thumb-foot" }, this.number, this.score),
+    );
+  }
+
+  get isPainted() {
+    return this.element.dataset.painted === "true";
+  }
+
+  draw(pixels, display) {
+    this.element.dataset.painted = Boolean(pixels);
+    if (pixels) paint(this.canvas, pixels, display.palette(pixels));
+  }
+
+  describe(pattern, score, word) {
+    setText(this.number, String(pattern));
+    setText(this.score, score === null ? "" : sayNumber(score));
+    setText(this.mark, word);
+    this.element.className = `sh-thumb sh-is-${word || "unlabelled"}`;
+    this.element.setAttribute("aria-label", `pattern ${pattern}, ${word || "unlabelled"}`);
+  }
+
+  isInSight() {
+    const { left, top, width, height } = this.element.getBoundingClientRect();
+    return this.element.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+  }
+}
+
+/** The patterns of a gallery with their scores, sorted in the browser. */
+class ScoredList {
+  constructor(index, scores) {
+    this.index = index;
+    this.scores = new Map(Array.from(scores, (score, i) => [index[i], score]));
+  }
+
+  get hasScores() {
+    return this.scores.size > 0;
+  }
+
+  get orders() {
+    return ["as given", ...(this.hasScores ? ["highest first", "lowest first"] : []), "index", "label"];
+  }
+
+  scoreOf(pattern) {
+    const score = this.scores.get(pattern);
+    return score === undefined || Number.isNaN(score) ? null : score;
+  }
+
+  /** The patterns in an order; those without a score come last at either end. */
+  sorted(order, sheet) {
+    const keys = {
+      "highest first": (pattern) => -(this.scoreOf(pattern) ?? -Infinity),
+      "lowest first": (pattern) => this.scoreOf(pattern) ?? Infinity,
+      index: (pattern) => pattern,
+      label: (pattern) => sheet.codes[pattern] || Infinity,
+    };
+    const key = keys[order];
+    const patterns = Array.from(this.index);
+    return key ? patterns.sort((a, b) => key(a) - key(b) || 0) : patterns;
+  }
+
+  /** How many of a sorted list stand before the threshold is crossed. */
+  beforeThreshold(patterns, threshold) {
+    const isAbove = (pattern) => this.scoreOf(pattern) >= threshold;
+    const crossing = patterns.findIndex((pattern) => isAbove(pattern) !== isAbove(patterns[0]));
+    return crossing < 0 ? patterns.length : crossing;
+  }
+}
+
+/** One pattern, large, floating beside its thumbnail. */
+class Enlarged {
+  constructor() {
+    this.pattern = null;
+    this.stays = false;
+    this.canvas = make("canvas", { class: "sh-large-canvas" });
+    this.title = make("div", { class: "sh-large-title" });
+    this.facts = new FactList();
+    this.element = make(
+      "div",
+      { class: "sh-large", hidden: "" },
+      this.canvas,
+      this.title,
+      this.facts.element,
+    );
+  }
+
+  hide() {
+    this.pattern = null;
+    this.stays = false;
+    this.element.hidden = true;
+  }
+
+  draw(pattern, pixels, display, words) {
+    this.pattern = pattern;
+    this.element.hidden = false;
+    paint(this.canvas, pixels, display.palette(pixels));
+    setText(this.title, `pattern ${pattern}: ${words}`);
+    this.facts.show(pixels.facts ?? {});
+  }
+
+  /** Stand to the right of the thumbnail, or to the left where there is no room. */
+  placeBeside(thumb, root) {
+    const { element } = this;
+    const grid = thumb.offsetParent;
+    const right = grid.offsetLeft + thumb.offsetLeft + thumb.offsetWidth + 8;
+    const left = grid.offsetLeft + thumb.offsetLeft - element.offsetWidth - 8;
+    const fits = right + element.offsetWidth < root.clientWidth;
+    const lowest = root.clientHeight - element.offsetHeight - 8;
+    element.style.left = `${Math.max(0, fits ? right : left)}px`;
+    element.style.top = `${Math.max(0, Math.min(grid.offsetTop + thumb.offsetTop, lowest))}px`;
+  }
+}

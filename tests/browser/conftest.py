@@ -1,0 +1,310 @@
+"""A real JupyterLab in a real browser, one for all tests of this folder."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+TOKEN = "only-for-this-test"
+PATIENCE_MS = 30_000
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "docmanager-extension/plugin": {"autosave": False},
+}
+FOLDERS = {
+    "HOME": "home",
+    "IPYTHONDIR": "ipython",
+    "JUPYTER_CONFIG_DIR": "config",
+    "JUPYTER_DATA_DIR": "data",
+    "JUPYTER_RUNTIME_DIR": "runtime",
+    "JUPYTERLAB_SETTINGS_DIR": "settings",
+    "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+}
+
+PANEL = "[...jupyterapp.shell.widgets('main')].find((each) => each.sessionContext)"
+KERNEL = f"{PANEL}.sessionContext.session.kernel"
+LAB_IS_UP = f"""() => window.jupyterapp?.shell && {PANEL}
+    && !document.querySelector('#jupyterlab-splash')"""
+LAB_HAS_STARTED = f"""async () => {{
+    await jupyterapp.started;
+    await jupyterapp.restored;
+    await {PANEL}.sessionContext.ready;
+}}"""
+KERNEL_IS_IDLE = f"() => {PANEL}.sessionContext.session?.kernel?.status === 'idle'"
+CELLS = f"() => {PANEL}.content.model.sharedModel.cells.map((cell) => cell.toJSON())"
+RUN_CODE = f"""async (code) => {{
+    const reply = await {KERNEL}.requestExecute({{ code }}).done;
+    if (reply.content.status !== 'ok') throw new Error(reply.content.evalue);
+}}"""
+
+
+class LabServer:
+    """JupyterLab with folders of its own, so that nobody's settings are touched."""
+
+    def __init__(self, home: Path) -> None:
+        self.notebooks = home / "notebooks"
+        self._home = home
+        self.notebooks.mkdir(parents=True)
+        self._write_settings()
+        self._log = (home / "server.log").open("wb")
+        self._process = subprocess.Popen(
+            self._command(),
+            cwd=self.notebooks,
+            env=self._environment(),
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        self.url = self._find_url()
+
+    @property
+    def log(self) -> str:
+        return (self._home / "server.log").read_text(errors="replace")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._log.close()
+
+    def trust(self, path: Path) -> None:
+        """Let JupyterLab show the widgets of a notebook that ran elsewhere."""
+        command = [sys.executable, "-m", "jupyter", "trust", str(path)]
+        subprocess.run(command, env=self._environment(), check=True)
+
+    def _command(self) -> list[str]:
+        is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+        return [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser"),
+            *(["--allow-root"] if is_root else []),
+            "--ServerApp.ip=127.0.0.1",
+            "--ServerApp.port=0",
+            f"--IdentityProvider.token={TOKEN}",
+            "--LabApp.expose_app_in_browser=True",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        own = {name: self._home / folder for name, folder in FOLDERS.items()}
+        for folder in own.values():
+            folder.mkdir(exist_ok=True)
+        return os.environ | {name: str(folder) for name, folder in own.items()}
+
+    def _write_settings(self) -> None:
+        folder = self._home / "settings" / "@jupyterlab"
+        for name, content in SETTINGS.items():
+            path = folder / f"{name}.jupyterlab-settings"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+
+    def _find_url(self) -> str:
+        facts = self._home / "runtime" / f"jpserver-{self._process.pid}.json"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with suppress(OSError, ValueError):
+                url = str(json.loads(facts.read_text())["url"])
+                with urllib.request.urlopen(f"{url}api/status?token={TOKEN}"):
+                    return url
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=0.1)
+        self.stop()
+        pytest.fail(f"JupyterLab did not start:\n{self.log}")
+
+
+class LabPage:
+    """A notebook that is open in the browser, and the widgets in it."""
+
+    def __init__(self, page: Any, server: LabServer, path: str) -> None:
+        self.page = page
+        self.folder = (server.notebooks / path).parent
+        self.labels = self.folder / "labels.sqlite"
+        self.console: list[str] = []
+        self._url = f"{server.url}lab/tree/{path}?token={TOKEN}&reset"
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("console", lambda message: self.console.append(message.text))
+        page.on("pageerror", lambda error: self.console.append(f"ERROR {error}"))
+
+    def open(self) -> None:
+        self.page.goto(self._url)
+        self.page.wait_for_function(LAB_IS_UP)
+        self.page.evaluate(LAB_HAS_STARTED)
+        self.page.wait_for_function(KERNEL_IS_IDLE)
+
+    def run_all(self) -> None:
+        """Run every cell; a cell that fails, fails the test."""
+        self.command("notebook:run-all-cells")
+        for cell in self.cells():
+            for output in cell["outputs"]:
+                assert output["output_type"] != "error", "\n".join(output["traceback"])
+
+    def cells(self) -> list[dict[str, Any]]:
+        return list(self.page.evaluate(CELLS))
+
+    def command(self, name: str, **options: Any) -> None:
+        script = "([name, options]) => jupyterapp.commands.execute(name, options)"
+        self.page.evaluate(script, [name, options])
+
+    def stored(self) -> dict[int, str]:
+        """Return the current labels, {pattern: word}, from the database itself."""
+        with sqlite3.connect(self.labels) as database:
+            rows = database.execute("SELECT pattern, label FROM current_labels")
+            return dict(rows.fetchall())
+
+    def run_code(self, code: str) -> None:
+        """Run code in the kernel, not in a cell."""
+        self.page.evaluate(RUN_CODE, code)
+
+    def widget(self, n: int = 0, state: str = "ready") -> Any:
+        """Return the n-th widget once it is in this state."""
+        self.page.locator(f".sh >> nth={n}").and_(
+            self.page.locator(f"[data-state={state}]")
+        ).wait_for()
+        return self.page.locator(".sh").nth(n)
+
+    def close(self) -> None:
+        with suppress(Exception):  # the kernel may have been killed
+            self.page.evaluate(f"() => {PANEL}.sessionContext.shutdown()")
+        self.page.close()
+
+
+def find_chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def give_up(reason: str) -> None:
+    """Skip, or fail where the browser was promised."""
+    if os.environ.get("REQUIRE_BROWSER") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def write_notebook(path: Path, cells: list[str]) -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in cells]
+    )
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, path)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Give a browser, or skip the test where there is none."""
+    executable = find_chromium()
+    if executable is None:
+        give_up("no chromium found; install the package 'chromium' of your system")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        give_up("playwright is not installed; it comes with the extra 'test'")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        # One context for all pages: JupyterLab is loaded from its cache.
+        yield browser.new_context(viewport={"width": 1280, "height": 800})
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
+    """Give a JupyterLab that serves an empty folder."""
+    server = LabServer(tmp_path_factory.mktemp("lab"))
+    yield server
+    server.stop()
+
+
+class Notebooks:
+    """Notebooks that are open in the browser, one for each list of cells.
+
+    Opening one and starting its kernel takes far longer than most tests, so tests share
+    them; after a failed test the next one gets a new page and a new kernel.
+    """
+
+    def __init__(self, browser: Any, server: LabServer) -> None:
+        self._browser = browser
+        self._server = server
+        self._open: dict[tuple[str, ...], LabPage] = {}
+        self._count = 0
+
+    def run(self, cells: list[str], name: str) -> LabPage:
+        """Run all cells; `labels_file` beside the notebook names where labels go."""
+        lab = self._open.get(tuple(cells)) or self._open_new(cells)
+        lab.labels = lab.folder / f"{name}.sqlite"
+        (lab.folder / "labels_file").write_text(lab.labels.name)
+        lab.run_all()
+        return lab
+
+    def close(self) -> None:
+        for lab in self._open.values():
+            lab.close()
+        self._open.clear()
+
+    def keep_evidence(self, folder: Path) -> None:
+        """Keep what helps to understand a failure."""
+        for i, lab in enumerate(self._open.values()):
+            lab.page.screenshot(path=folder / f"screenshot-{i}.png")
+            (folder / f"console-{i}.txt").write_text("\n".join(lab.console))
+        (folder / "server.txt").write_text(self._server.log)
+
+    def _open_new(self, cells: list[str]) -> LabPage:
+        self._count += 1
+        path = f"{id(self)}-{self._count}/notebook.ipynb"
+        write_notebook(self._server.notebooks / path, cells)
+        lab = LabPage(self._browser.new_page(), self._server, path)
+        self._open[tuple(cells)] = lab
+        lab.open()
+        return lab
+
+
+@pytest.fixture(scope="module")
+def shared_notebooks(chromium: Any, lab_server: LabServer) -> Iterator[Notebooks]:
+    """Give the notebooks that the tests of a file share."""
+    notebooks = Notebooks(chromium, lab_server)
+    yield notebooks
+    notebooks.close()
+
+
+@pytest.fixture
+def run_notebook(
+    shared_notebooks: Notebooks, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Callable[[list[str]], LabPage]]:
+    """Give a function that runs a notebook of these cells, with labels of its own."""
+    yield lambda cells: shared_notebooks.run(cells, request.node.name)
+    if request.node.stash.get(HAS_FAILED, False):
+        shared_notebooks.keep_evidence(tmp_path)
+        shared_notebooks.close()
+
+
+HAS_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    report = yield
+    if report.failed:
+        item.stash[HAS_FAILED] = True
+    return report
