@@ -9,7 +9,7 @@ EXAMPLE = data/example.h5
 EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 
-.PHONY: run test lab bench check lock clean
+.PHONY: run test lab bench check pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -40,6 +40,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench_ranking.py
+
+pictures: $(READY) $(EXAMPLE)
+	$(BIN)/python tests/browser/take_pictures.py
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 \

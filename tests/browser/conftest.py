@@ -154,7 +154,7 @@ class LabPage:
         """Run every cell; a cell that fails, fails the test."""
         self.command("notebook:run-all-cells")
         for cell in self.cells():
-            for output in cell["outputs"]:
+            for output in cell.get("outputs", ()):
                 assert output["output_type"] != "error", "\n".join(output["traceback"])
 
     def cells(self) -> list[dict[str, Any]]:
@@ -252,10 +252,22 @@ class Notebooks:
 
     def run(self, cells: list[str], name: str) -> LabPage:
         """Run all cells; `labels_file` beside the notebook names where labels go."""
-        lab = self._open.get(tuple(cells)) or self._open_new(cells)
+        lab = self._open.get(tuple(cells))
+        if lab is None:
+            lab = self.write(cells)
+            lab.open()
         lab.labels = lab.folder / f"{name}.sqlite"
         (lab.folder / "labels_file").write_text(lab.labels.name)
         lab.run_all()
+        return lab
+
+    def write(self, cells: list[str]) -> LabPage:
+        """Write a notebook, and make a page to open it in."""
+        self._count += 1
+        path = f"{id(self)}-{self._count}/notebook.ipynb"
+        write_notebook(self._server.notebooks / path, cells)
+        lab = LabPage(self._browser.new_page(), self._server, path)
+        self._open[tuple(cells)] = lab
         return lab
 
     def close(self) -> None:
@@ -269,15 +281,6 @@ class Notebooks:
             lab.page.screenshot(path=folder / f"screenshot-{i}.png")
             (folder / f"console-{i}.txt").write_text("\n".join(lab.console))
         (folder / "server.txt").write_text(self._server.log)
-
-    def _open_new(self, cells: list[str]) -> LabPage:
-        self._count += 1
-        path = f"{id(self)}-{self._count}/notebook.ipynb"
-        write_notebook(self._server.notebooks / path, cells)
-        lab = LabPage(self._browser.new_page(), self._server, path)
-        self._open[tuple(cells)] = lab
-        lab.open()
-        return lab
 
 
 @pytest.fixture(scope="module")

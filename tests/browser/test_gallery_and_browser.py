@@ -214,9 +214,10 @@ LABELLER = "label_patterns(patterns, store, labeller='anna')"
 
 
 def test_headless_and_reopened_without_its_kernel_a_picture_remains(
-    run_notebook, lab_server
+    shared_notebooks, lab_server
 ):
-    lab = run_notebook([OPEN, GALLERY, BROWSER, LABELLER])
+    lab = shared_notebooks.write([OPEN, GALLERY, BROWSER, LABELLER])
+    (lab.folder / "labels_file").write_text("labels.sqlite")
     path = lab.folder / "notebook.ipynb"
     executed = papermill.execute_notebook(
         path, path, cwd=lab.folder, progress_bar=False

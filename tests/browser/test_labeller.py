@@ -35,6 +35,7 @@ labeller = label_patterns(
 )
 labeller
 """
+SECOND_VIEW = "labeller"
 PICTURE = "(widget) => widget.querySelector('.sh-canvas').toDataURL()"
 ASKS_BEFORE_LEAVING = """() => {
     const event = new Event('beforeunload', { cancelable: true });
@@ -107,7 +108,7 @@ class Driver:
 
 @pytest.fixture
 def lab(run_notebook, patterns):
-    return run_notebook([OPEN, SHOW])
+    return run_notebook([OPEN, SHOW, SECOND_VIEW])
 
 
 def test_every_label_by_key_and_by_button(lab):
@@ -239,8 +240,7 @@ def test_undo_without_limit_even_after_a_reload(lab):
     driver.banner.get_by_text("no label of yours").wait_for()
 
 
-def test_a_second_view_shows_the_labels_of_the_first(run_notebook, patterns):
-    lab = run_notebook([OPEN, SHOW, "labeller"])
+def test_a_second_view_shows_the_labels_of_the_first(lab):
     second = Driver(lab, 1)
     first = Driver(lab, 0)
     for _ in range(3):

@@ -1,0 +1,85 @@
+"""Take the README's pictures: run the notebooks in JupyterLab and keep what they show.
+
+`make pictures` calls it, on the example of `make run`; the pictures go to `docs/`.
+"""
+
+import base64
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from conftest import FLAGS, LabPage, LabServer, find_chromium
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+REPOSITORY = Path(__file__).parents[2]
+FIGURES = {  # the heading above the figure
+    "01-inspect": "## Patterns along the run",
+    "03-rank": "## The best",
+    "04-train": "The same test set in pictures",
+    "05-review": "## Around the threshold",
+}
+WIDGETS = {"02-label": 0}  # which widget of the notebook
+WIDTH = 1000
+
+
+def main() -> None:
+    """Take all pictures."""
+    home = Path(tempfile.mkdtemp(prefix="pictures-"))
+    server = LabServer(home)
+    (server.notebooks / "notebooks").symlink_to(REPOSITORY / "notebooks")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=find_chromium(), args=FLAGS
+            )
+            for name in sorted([*FIGURES, *WIDGETS]):
+                save(take(browser, server, name), REPOSITORY / "docs" / f"{name}.png")
+    finally:
+        server.stop()
+
+
+def take(browser: Browser, server: LabServer, name: str) -> bytes:
+    """Run a notebook and return its picture as PNG."""
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    lab = LabPage(page, server, f"notebooks/{name}.ipynb")
+    page.set_default_timeout(300_000)
+    lab.open()
+    lab.command("application:toggle-left-area")
+    lab.run_all()
+    picture = show(lab, name)
+    lab.close()
+    return picture
+
+
+def show(lab: LabPage, name: str) -> bytes:
+    """Return the widget as the browser shows it, or the figure below a heading."""
+    if name in WIDGETS:
+        return bytes(lab.widget(WIDGETS[name]).screenshot())
+    cells = lab.cells()
+    (heading,) = (
+        i
+        for i, cell in enumerate(cells)
+        if cell["cell_type"] == "markdown" and FIGURES[name] in "".join(cell["source"])
+    )
+    figures = (
+        output["data"]["image/png"]
+        for cell in cells[heading:]
+        for output in cell.get("outputs", ())
+        if "image/png" in output.get("data", {})
+    )
+    return base64.b64decode("".join(next(figures)))
+
+
+def save(picture: bytes, path: Path) -> None:
+    """Save a picture small enough to be kept with the code."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
+    path.parent.mkdir(exist_ok=True)
+    image.quantize(128).save(path, optimize=True)
+    sys.stdout.write(f"{path}\n")
+
+
+if __name__ == "__main__":
+    main()
