@@ -39,7 +39,7 @@ class OtherPatternsError(HelpersError):
 
 
 class WorkFolderError(HelpersError):
-    """A file that an earlier stage writes is missing from the work folder, or broken."""
+    """A file that an earlier stage writes is missing or broken."""
 
 
 class ModelError(HelpersError):

@@ -81,7 +81,7 @@ def provenance(**facts: Any) -> dict[str, Any]:
 
 
 def write_provenance(file: h5py.File, **facts: Any) -> None:
-    """Write `provenance` as attributes of an open HDF5 file; what is nested, as JSON."""
+    """Write `provenance` as attributes of an HDF5 file; what is nested, as JSON."""
     for name, value in provenance(**facts).items():
         nested = isinstance(value, dict | list | tuple)
         file.attrs[name] = json.dumps(value) if nested else value

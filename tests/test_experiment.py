@@ -4,10 +4,10 @@ import h5py
 import numpy as np
 import pytest
 import reference
-from helpers.patterns import open_patterns
 
 from helpers import experiment
 from helpers.errors import OtherPatternsError, ParameterError, WorkFolderError
+from helpers.patterns import open_patterns
 
 
 @pytest.fixture
