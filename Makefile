@@ -9,7 +9,7 @@ EXAMPLE = data/example.h5
 EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 
-.PHONY: run test lab bench check pictures lock clean
+.PHONY: run test lab bench bench-labeller check pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -41,8 +41,11 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/bench_ranking.py
 
+bench-labeller: $(READY)
+	PYTHONPATH=tests $(BIN)/python tests/bench/bench_labeller.py
+
 pictures: $(READY) $(EXAMPLE)
-	$(BIN)/python tests/browser/take_pictures.py
+	PYTHONPATH=tests $(BIN)/python tests/browser/take_pictures.py
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 \

@@ -1,11 +1,10 @@
 """The HTML report: complete, offline, harmless."""
 
 import base64
-import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -161,34 +160,18 @@ def test_stop_is_shown_in_the_contents(tmp_path: Path) -> None:
     assert [link["href"] for link in stops] == ["#cell-id=02-label-1"]
 
 
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    """Give the browser, or skip; where one is required, fail."""
-    found = shutil.which("chromium")
-    if found is None:
-        assert not os.environ.get("REQUIRE_BROWSER"), "chromium is not installed"
-        pytest.skip("chromium is not installed")
-    return found
-
-
 @pytest.mark.browser
 def test_code_but_for_parameters_is_hidden_until_asked_for(
-    tmp_path: Path, chromium: str
+    tmp_path: Path, chromium: Any
 ) -> None:
     values = new_code_cell("n: int = 3", metadata={"tags": ["parameters"]})
     make_page(tmp_path, [values, with_output({"text/plain": "42"})])
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page()
-        page.goto((tmp_path / "report.html").as_uri())
-        code = page.get_by_text("show()")
-        assert page.get_by_text("42").is_visible()
-        assert page.get_by_text("n: int = 3").is_visible()
-        assert not code.is_visible()
-        page.get_by_text("show the code").click()
-        assert code.is_visible()
-        browser.close()
+    page = chromium.new_page()
+    page.goto((tmp_path / "report.html").as_uri())
+    code = page.get_by_text("show()")
+    assert page.get_by_text("42").is_visible()
+    assert page.get_by_text("n: int = 3").is_visible()
+    assert not code.is_visible()
+    page.get_by_text("show the code").click()
+    assert code.is_visible()
+    page.close()

@@ -179,6 +179,11 @@ class TestOrders:
         with pytest.raises(ParameterError, match=r"'ranking'.*'as recorded', 'random'"):
             sort_patterns("ranking", 4, check_facts(4))
 
+    def test_the_rank_counts_from_the_smallest_distance(self):
+        facts = check_facts(4, distance=[0.5, 0.1, np.nan, 0.3])
+        ranks = [facts.of(pattern).get("rank") for pattern in range(4)]
+        assert ranks == [3, 1, None, 2]
+
     def test_numbers_that_do_not_fit_the_stack_are_refused_with_the_way_out(self):
         with pytest.raises(ParameterError, match=r"distance: found shape \(3,\).*full"):
             check_facts(4, distance=[1, 2, 3])

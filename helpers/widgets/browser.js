@@ -10,7 +10,9 @@ class Browser {
     this.chosen = "";
     this.viewer = new Viewer(model);
     this.actions = this.makeActions();
-    this.cache = new PatternCache((patterns) => this.link.send({ kind: "fetch", patterns }));
+    this.cache = new PatternCache((patterns) =>
+      this.link.send({ kind: "fetch", patterns }),
+    );
     this.build();
     el.append(this.root);
     this.link = new Link(model, this.root, {
@@ -48,7 +50,11 @@ class Browser {
         run: () => this.jumpField.select(),
       },
       ...this.viewer.actions,
-      help: { keys: ["?", "h"], does: "show or hide these keys", run: () => this.help.toggle() },
+      help: {
+        keys: ["?", "h"],
+        does: "show or hide these keys",
+        run: () => this.help.toggle(),
+      },
     };
   }
 
@@ -59,6 +65,7 @@ class Browser {
   goTo(position) {
     const last = this.order.length - 1;
     this.position = Math.max(0, Math.min(last, position));
+    this.banner.clearNote();
     const around = AROUND.map((step) => this.order[this.position + step]);
     this.cache.wantOnly(around.filter((pattern) => pattern !== undefined));
     this.draw();
@@ -112,7 +119,8 @@ class Browser {
 
   showState(name) {
     this.banner.tellAboutKernel(name);
-    if (name === "dead" && this.order.length === 0) this.viewer.showPreview(this.model.get("preview"));
+    if (name === "dead" && this.order.length === 0)
+      this.viewer.showPreview(this.model.get("preview"));
   }
 
   build() {
@@ -137,13 +145,16 @@ class Browser {
       this.help.element,
       make("div", { class: "sh-hint" }, "click the pattern to switch the keys on"),
     );
-    this.keys = new Keys(this.root, Object.values(this.actions));
+    this.keys = new Keys(this.root, Object.values(this.actions), this.help);
     this.viewer.wait("waiting for the kernel…");
   }
 
   makeHead() {
     const { actions } = this;
-    this.jumpField = jumpField((pattern) => this.goToPattern(pattern), () => this.keys.focus());
+    this.jumpField = jumpField(
+      (pattern) => this.goToPattern(pattern),
+      () => this.keys.focus(),
+    );
     this.place = make("span", { class: "sh-place" });
     this.choicesRow = make("span", { class: "sh-choices" });
     this.scoreButton = actionButton(actions.byScore, "next by hit score");

@@ -29,7 +29,7 @@ class PatternBrowser(PatternWidget):
     """
 
     _esm = join_files(*DRAWING, "viewer.js", "browser.js")
-    _css = join_files("common.css")
+    _css = join_files("common.css", "viewer.css")
 
     def __init__(self, patterns: Patterns, facts: Facts, start: int = 0) -> None:
         super().__init__(patterns, facts)

@@ -32,7 +32,9 @@ class Display {
 
   /** Keep the scale of what is seen now for all patterns, or give each its own. */
   hold() {
-    const tops = this.shown().map((pixels) => brightest(pixels, { ...this.settings, stops: 0 }));
+    const tops = this.shown().map((pixels) =>
+      brightest(pixels, { ...this.settings, stops: 0 }),
+    );
     const isHeld = this.settings.heldTop !== null;
     this.change({ heldTop: isHeld || tops.length === 0 ? null : Math.max(...tops) });
   }
@@ -123,7 +125,10 @@ class Display {
   makeSlider(word, name, min, max, step) {
     const input = make("input", { type: "range", min, max, step, "aria-label": word });
     input.addEventListener("input", () => this.change({ [name]: Number(input.value) }));
-    return { input, label: make("label", { class: "sh-slider" }, make("span", {}, word), input) };
+    return {
+      input,
+      label: make("label", { class: "sh-slider" }, make("span", {}, word), input),
+    };
   }
 
   show() {

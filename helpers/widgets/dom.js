@@ -22,7 +22,8 @@ const wholeNumber = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 /** Write a number as people read it: 12,345 or 0.932 or 1.2e-7. */
 function sayNumber(value) {
   if (value === null || value === undefined) return "–";
-  if (Number.isInteger(value) || Math.abs(value) >= 1000) return wholeNumber.format(value);
+  if (Number.isInteger(value) || Math.abs(value) >= 1000)
+    return wholeNumber.format(value);
   if (value !== 0 && Math.abs(value) < 1e-3) return value.toExponential(1);
   return String(Number(value.toPrecision(3)));
 }
@@ -34,12 +35,29 @@ function randomName() {
   return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Say whether a key event goes into a field where it means something already. */
-function isTyping(target) {
-  return target.matches("input, select, textarea");
+/** Whether an element is a field, which a click leaves the keys to. */
+function isField(element) {
+  return element.matches("input, select");
 }
 
-const KEYS_LEFT_ALONE = new Set(["Tab", "Escape", "Control", "Shift", "Alt", "Meta"]);
+/** Whether a key means something to the field or button that has the focus. */
+function isForField({ target, key }) {
+  if (target.type === "range") return /^(Arrow|Page|Home|End)/.test(key);
+  if (target.matches("button")) return key === "Enter" || key === " ";
+  return isField(target);
+}
+
+/** Whether a key is for the notebook or the browser: Ctrl+S, Tab, Escape, F5. */
+function isForOthers({ key, ctrlKey, metaKey, altKey }) {
+  return (
+    ctrlKey ||
+    metaKey ||
+    altKey ||
+    key === "Tab" ||
+    key === "Escape" ||
+    /^F\d+$/.test(key)
+  );
+}
 
 /**
  * Let keys act on the widget and on nothing else.
@@ -48,39 +66,50 @@ const KEYS_LEFT_ALONE = new Set(["Tab", "Escape", "Control", "Shift", "Alt", "Me
  * for the help panel, `repeats` if holding the key down may go on.
  */
 class Keys {
-  constructor(root, actions) {
+  constructor(root, actions, help) {
     this.root = root;
-    this.actions = actions;
-    this.byKey = new Map(actions.flatMap((action) => action.keys.map((key) => [key, action])));
+    this.help = help;
+    this.byKey = new Map(
+      actions.flatMap((action) => action.keys.map((key) => [key, action])),
+    );
     root.tabIndex = 0;
     root.addEventListener("keydown", (event) => this.press(event));
-    // A click anywhere switches the keys on, unless it went into a field.
-    root.addEventListener("click", (event) => {
-      if (!isTyping(event.target)) this.focus();
-    });
-    root.addEventListener("change", (event) => {
-      if (event.target.matches("select, input:not([type=number])")) this.focus();
-    });
+    this.takeBackAfterPointer();
   }
 
   focus() {
     this.root.focus({ preventScroll: true });
   }
 
+  /** A click anywhere switches the keys on, unless it went into a field. */
+  takeBackAfterPointer() {
+    const { root } = this;
+    root.addEventListener("click", (event) => {
+      if (!isField(event.target)) this.focus();
+    });
+    // Whoever walks through the fields by keyboard stays where they are.
+    let byPointer = false;
+    root.addEventListener("pointerdown", () => (byPointer = true));
+    root.addEventListener("keydown", () => (byPointer = false));
+    root.addEventListener("change", (event) => {
+      if (byPointer && event.target.type !== "number") this.focus();
+    });
+  }
+
   press(event) {
-    const hasModifier = event.ctrlKey || event.metaKey || event.altKey;
-    if (hasModifier || KEYS_LEFT_ALONE.has(event.key) || /^F\d+$/.test(event.key)) return;
-    // Anything else would reach the notebook, where "d d" deletes a cell.
+    const closesHelp = event.key === "Escape" && !this.help.isHidden;
+    if (isForOthers(event) && !closesHelp) return;
+    // It would reach the notebook, where "d d" deletes a cell.
     event.stopPropagation();
-    if (isTyping(event.target) || this.worksTheButton(event)) return;
+    if (closesHelp) this.help.toggle();
+    else if (!isForField(event)) this.act(event);
+  }
+
+  act(event) {
     const action = this.byKey.get(meantKey(event));
     if (!action) return;
     event.preventDefault();
     if (!event.repeat || action.repeats) action.run(event);
-  }
-
-  worksTheButton(event) {
-    return event.target.matches("button") && (event.key === "Enter" || event.key === " ");
   }
 }
 
@@ -89,10 +118,22 @@ function meantKey({ key, shiftKey }) {
   return key.length === 1 && !shiftKey ? key.toLowerCase() : key;
 }
 
-const KEY_SIGNS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", " ": "Space" };
+const KEY_SIGNS = {
+  ArrowLeft: "←",
+  ArrowRight: "→",
+  ArrowUp: "↑",
+  ArrowDown: "↓",
+  " ": "Space",
+};
 
 function sayKey(key) {
   return KEY_SIGNS[key] ?? key;
+}
+
+/** A key as aria-keyshortcuts wants it. */
+function nameKey(key) {
+  if (key === " ") return "Space";
+  return /^[A-Z]$/.test(key) ? `Shift+${key}` : key;
 }
 
 /** A button for an action: its word, its first key beside it, both told to readers. */
@@ -103,10 +144,15 @@ function actionButton(action, text, className = "") {
     class: `sh-button ${className}`,
     title: `${action.does} (${action.keys.map(sayKey).join(" or ")})`,
     "aria-label": action.does,
-    "aria-keyshortcuts": action.keys.map((name) => (name === " " ? "Space" : name)).join(" "),
+    "aria-keyshortcuts": action.keys.map(nameKey).join(" "),
     click: (event) => action.run(event),
   };
-  return make("button", attributes, make("span", {}, text), make("kbd", {}, sayKey(key)));
+  return make(
+    "button",
+    attributes,
+    make("span", {}, text),
+    make("kbd", {}, sayKey(key)),
+  );
 }
 
 const KEY_NOTES = [
@@ -141,24 +187,32 @@ class HelpPanel {
   }
 }
 
-/** A line across the top for what must not be missed; red when it is bad news. */
+/** What must not be missed, laid over the top of the picture; red when it is bad news. */
 class Banner {
   constructor() {
     this.isAboutKernel = false;
-    this.element = make("div", { class: "sh-banner", role: "alert", hidden: "" });
+    this.text = make("div", { class: "sh-banner-text", role: "alert" });
+    this.element = make("div", { class: "sh-banner", hidden: "" }, this.text);
   }
 
   show(text, tone = "bad") {
     this.isAboutKernel = false;
-    setText(this.element, text);
+    setText(this.text, text);
     this.element.dataset.tone = tone;
     this.element.hidden = text === "";
+  }
+
+  /** The person has gone on: what was no bad news need not stay. */
+  clearNote() {
+    if (this.element.dataset.tone !== "bad") this.show("");
   }
 
   /** Say that the kernel is silent, and no more of it when it answers. */
   tellAboutKernel(state, consequence = "") {
     if (state === "dead") {
-      this.show(`No answer from the kernel. ${consequence} If it was restarted, run the cell again.`);
+      this.show(
+        `No answer from the kernel. ${consequence} If it was restarted, run the cell again.`,
+      );
       this.isAboutKernel = true;
     } else if (this.isAboutKernel) this.show("");
   }
@@ -189,7 +243,11 @@ function choice(label, words, chosen, pick) {
     return option;
   });
   const change = (event) => pick(event.target.value);
-  return make("select", { class: "sh-choice", "aria-label": label, title: label, change }, ...options);
+  return make(
+    "select",
+    { class: "sh-choice", "aria-label": label, title: label, change },
+    ...options,
+  );
 }
 
 const DOUBLE_PRESS_MS = 150; // a key this soon after a new picture was meant for the last
@@ -207,7 +265,10 @@ class Look {
     this.what = what;
     this.frame = requestAnimationFrame(() => {
       this.since = performance.now();
-      this.timer = setTimeout(() => this.element.setAttribute("aria-busy", "false"), DOUBLE_PRESS_MS);
+      this.timer = setTimeout(
+        () => this.element.setAttribute("aria-busy", "false"),
+        DOUBLE_PRESS_MS,
+      );
     });
   }
 

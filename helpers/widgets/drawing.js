@@ -43,8 +43,12 @@ function makeScale(pixels, settings) {
   const top = brightest(pixels, settings);
   const { knee } = pixels;
   const { linear, floor } = settings;
-  const share = linear ? (v) => v / top : (v) => Math.log1p(v / knee) / Math.log1p(top / knee);
-  const back = linear ? (t) => t * top : (t) => knee * Math.expm1(t * Math.log1p(top / knee));
+  const share = linear
+    ? (v) => v / top
+    : (v) => Math.log1p(v / knee) / Math.log1p(top / knee);
+  const back = linear
+    ? (t) => t * top
+    : (t) => knee * Math.expm1(t * Math.log1p(top / knee));
   const clamp = (t) => Math.min(1, Math.max(0, t));
   return {
     place: (value) => clamp((share(value) - floor) / (1 - floor)),
@@ -57,7 +61,11 @@ function makePalette(pixels, settings, tables) {
   const scale = makeScale(pixels, settings);
   const palette = new Uint32Array(256);
   for (let code = 0; code <= LEVELS; code += 1) {
-    palette[code] = tableColour(tables, settings.map, Math.round(LEVELS * scale.place(valueOf(code, pixels))));
+    palette[code] = tableColour(
+      tables,
+      settings.map,
+      Math.round(LEVELS * scale.place(valueOf(code, pixels))),
+    );
   }
   palette[BAD] = settings.showBad ? tableColour(tables, settings.map, BAD) : palette[0];
   return palette;
@@ -65,7 +73,9 @@ function makePalette(pixels, settings, tables) {
 
 function tableColour(tables, map, entry) {
   const at = 3 * (256 * map + entry);
-  return (0xff000000 | (tables[at + 2] << 16) | (tables[at + 1] << 8) | tables[at]) >>> 0;
+  return (
+    (0xff000000 | (tables[at + 2] << 16) | (tables[at + 1] << 8) | tables[at]) >>> 0
+  );
 }
 
 /** Draw bytes on a canvas, one byte a canvas pixel. */
@@ -109,7 +119,12 @@ class ColourScale {
     this.ticks = make("div", { class: "sh-scale-ticks" });
     this.unit = make("div", { class: "sh-scale-unit" }, unit);
     const body = make("div", { class: "sh-scale-body" }, this.canvas, this.ticks);
-    this.element = make("div", { class: "sh-scale", "aria-hidden": "true" }, this.unit, body);
+    this.element = make(
+      "div",
+      { class: "sh-scale", "aria-hidden": "true" },
+      this.unit,
+      body,
+    );
   }
 
   draw(pixels, { settings, tables }) {
@@ -122,8 +137,12 @@ class ColourScale {
   }
 
   drawColours(settings, tables) {
-    const codes = Uint8Array.from({ length: 256 }, (_, row) => Math.min(LEVELS, 255 - row));
-    const palette = Uint32Array.from(codes.keys(), (entry) => tableColour(tables, settings.map, entry));
+    const codes = Uint8Array.from({ length: 256 }, (_, row) =>
+      Math.min(LEVELS, 255 - row),
+    );
+    const palette = Uint32Array.from(codes.keys(), (entry) =>
+      tableColour(tables, settings.map, entry),
+    );
     paint(this.canvas, { codes, rows: 256, columns: 1 }, palette);
   }
 }

@@ -5,16 +5,22 @@ const FACT_WORDS = {
   hit_score: "hit score",
   prediction: "prediction",
   distance: "distance",
+  rank: "rank",
 };
 const FACT_TITLES = {
   hit_score: "higher = more signal",
   prediction: "probability of a single hit, according to the model",
   distance: "to the nearest template; smaller = more alike",
+  rank: "by distance to the nearest template, counted from 1",
 };
 
 class FactList {
   constructor() {
-    this.element = make("div", { class: "sh-facts", role: "group", "aria-label": "known of this pattern" });
+    this.element = make("div", {
+      class: "sh-facts",
+      role: "group",
+      "aria-label": "known of this pattern",
+    });
     this.shown = "";
   }
 
@@ -22,11 +28,18 @@ class FactList {
     const text = JSON.stringify(facts);
     if (text === this.shown) return;
     this.shown = text;
-    this.element.replaceChildren(...Object.entries(facts).map(([name, value]) => this.makeRow(name, value)));
+    this.element.replaceChildren(
+      ...Object.entries(facts).map(([name, value]) => this.makeRow(name, value)),
+    );
   }
 
   makeRow(name, value) {
     const title = FACT_TITLES[name] ?? null;
-    return make("div", { class: "sh-fact", title }, `${FACT_WORDS[name]} `, make("b", {}, sayNumber(value)));
+    return make(
+      "div",
+      { class: "sh-fact", title },
+      `${FACT_WORDS[name]} `,
+      make("b", {}, sayNumber(value)),
+    );
   }
 }

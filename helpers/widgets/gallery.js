@@ -8,18 +8,20 @@ class Gallery extends LabelPage {
     super(model);
     this.canLabel = model.get("can_label");
     this.threshold = model.get("threshold");
-    this.perPage = model.get("per_page");
     this.list = new ScoredList(new Int32Array(0), []);
     this.order = "as given";
     this.filter = "all";
-    this.shownPage = 0;
-    this.cursor = 0; // a position in the list, like `anchor`, where a range began
-    this.anchor = 0;
-    this.selected = new Set(); // patterns of the page that is shown
     this.batches = []; // the patterns of each thing labelled here, for undo
     this.display = new Display(model, {
       onChange: () => this.redraw(),
-      shown: () => this.onPage.map((pattern) => this.thumbnails.get(pattern)).filter(Boolean),
+      shown: () => this.pixelsOfPage().filter(Boolean),
+    });
+    this.grid = new Grid(this.sheet, model.get("per_page"), {
+      canSelect: this.canLabel,
+      onTurn: () => this.turn(),
+      onMark: () => this.noteMove(),
+      enter: (place, event) => this.enterThumb(place, event),
+      leave: () => this.leaveThumb(),
     });
     this.thumbnails = this.makeCache("thumbnails", 600);
     this.cache = this.makeCache("fetch", 64);
@@ -44,7 +46,9 @@ class Gallery extends LabelPage {
 
   makeActions() {
     return {
-      ...(this.canLabel ? this.makeLabelActions() : {}),
+      ...(this.canLabel
+        ? { ...this.makeLabelActions(), ...this.makeSelectActions() }
+        : {}),
       ...this.makeMoves(),
       enlarge: {
         keys: ["Enter", "e"],
@@ -52,98 +56,110 @@ class Gallery extends LabelPage {
         run: () => this.toggleEnlarged(),
       },
       ...this.display.actions,
-      help: { keys: ["?", "h"], does: "show or hide these keys", run: () => this.help.toggle() },
+      help: {
+        keys: ["?", "h"],
+        does: "show or hide these keys",
+        run: () => this.help.toggle(),
+      },
     };
   }
 
   makeMoves() {
+    const { grid } = this;
     const move = (key, does, by) => ({
       keys: [key],
       does,
       repeats: true,
-      run: (event) => this.moveCursor(by(), event.shiftKey),
+      run: (event) => grid.moveCursor(by(), event.shiftKey),
     });
     const turn = (keys, does, by) => ({
       keys,
       does,
       repeats: true,
-      run: () => this.goToPage(this.shownPage + by),
+      run: () => grid.turnTo(grid.page + by),
     });
     return {
       left: move("ArrowLeft", "cursor left; with Shift, select on the way", () => -1),
       right: move("ArrowRight", "cursor right; likewise", () => 1),
-      up: move("ArrowUp", "cursor up; likewise", () => -this.columns),
-      down: move("ArrowDown", "cursor down; likewise", () => this.columns),
+      up: move("ArrowUp", "cursor up; likewise", () => -grid.columns),
+      down: move("ArrowDown", "cursor down; likewise", () => grid.columns),
       back: turn([",", "PageUp"], "previous page", -1),
       forward: turn([".", "PageDown"], "next page", 1),
     };
   }
 
   makeLabelActions() {
+    const { grid, words } = this;
     const one = (word, i) => ({
       keys: [String(i + 1), word[0]],
-      does: `label ${word}: what is selected, or else the pattern under the cursor`,
-      run: () => this.label(this.targets, word),
+      does: `label ${word}: the selected ones, or the one under the cursor`,
+      run: () => this.label(grid.targets, word),
     });
     const all = (word) => ({
       keys: [word[0].toUpperCase()],
       does: `label ${word}: all on this page`,
-      run: () => this.label(this.onPage, word),
+      run: () => this.label(grid.patterns, word),
     });
     return {
-      ...Object.fromEntries(this.words.map((word, i) => [word, one(word, i)])),
-      ...Object.fromEntries(this.words.map((word) => [`all ${word}`, all(word)])),
+      ...Object.fromEntries(words.map((word, i) => [word, one(word, i)])),
+      ...Object.fromEntries(words.map((word) => [`all ${word}`, all(word)])),
       undo: {
         keys: ["z", "Backspace"],
         does: "take the last label, or page of labels, back",
         run: () => this.undo(),
       },
+    };
+  }
+
+  makeSelectActions() {
+    const { grid, sheet } = this;
+    return {
       toggle: {
         keys: [" "],
         does: "select the pattern under the cursor, or not",
-        run: () => this.toggle(this.cursor),
+        run: () => grid.toggle(),
       },
-      page: { keys: ["a"], does: "select all on this page", run: () => this.select(this.onPage) },
+      page: {
+        keys: ["a"],
+        does: "select all on this page",
+        run: () => grid.select(grid.patterns),
+      },
       rest: {
         keys: ["r"],
         does: "select the unlabelled ones on this page",
-        run: () => this.select(this.onPage.filter((pattern) => !this.sheet.wordOf(pattern))),
+        run: () =>
+          grid.select(grid.patterns.filter((pattern) => !sheet.wordOf(pattern))),
       },
-      none: { keys: ["d"], does: "select nothing", run: () => this.select([]) },
+      none: { keys: ["d"], does: "select nothing", run: () => grid.select([]) },
     };
   }
 
   // --- labelling ------------------------------------------------------------------------
 
-  /** What a label key means now: the selection, or else the pattern under the cursor. */
-  get targets() {
-    return this.selected.size ? [...this.selected] : [this.sheet.order[this.cursor]];
-  }
-
   mayLabel(patterns) {
-    const thumbs = patterns.map((pattern) => this.thumbOf(pattern));
-    const areShown = thumbs.length > 0 && thumbs.every(Boolean);
-    const areSeen = this.look.isSettledOn(this.shownPage) && this.help.isHidden;
-    return this.isFree && areShown && areSeen && this.isInSight(thumbs);
+    const isSeen = this.grid.look.isSettledOn(this.grid.page) && this.help.isHidden;
+    return patterns.length > 0 && this.isFree && isSeen && this.areInSight(patterns);
   }
 
   /** Somebody may have scrolled away while the keys still act here. */
-  isInSight(thumbs) {
+  areInSight(patterns) {
+    const thumbs = patterns.map((pattern) => this.grid.thumbOf(pattern));
     if (thumbs.some((thumb) => thumb.isInSight())) return true;
     thumbs[0].element.scrollIntoView({ block: "nearest" });
     return false;
   }
 
   label(patterns, word) {
-    this.enlarged.hide();
     if (!this.mayLabel(patterns)) return;
-    const shown = `gallery, ${this.perPage} a page, ${this.display.words}`;
+    const { grid } = this;
+    const shown = `gallery, ${grid.perPage} a page, ${this.display.words}`;
     this.batches.push(patterns);
-    this.give(patterns, word, this.look.since, shown);
-    const isOne = this.selected.size === 0 && patterns.length === 1;
-    this.selected.clear();
+    this.give(patterns, word, grid.look.since, shown);
+    if (!this.enlarged.stays) this.enlarged.hide();
+    const isUnderCursor = grid.selected.size === 0 && patterns.length === 1;
+    grid.select([]);
     this.describe();
-    if (isOne) this.moveCursor(1, false);
+    if (isUnderCursor) grid.moveCursor(1);
   }
 
   /** Take back what was labelled last here, a page of labels at once. */
@@ -153,7 +169,9 @@ class Gallery extends LabelPage {
     // Each further undo holds only if the one before took back what it should: something
     // newer may have been labelled elsewhere.
     this.outbox.add(
-      batch.map((_, i) => (i === 0 ? { kind: "undo" } : { kind: "undo", follows: batch[i - 1] })),
+      batch.map((_, i) =>
+        i === 0 ? { kind: "undo" } : { kind: "undo", follows: batch[i - 1] },
+      ),
     );
   }
 
@@ -163,89 +181,9 @@ class Gallery extends LabelPage {
     super.takeBack(items, message);
   }
 
-  // --- cursor and selection -------------------------------------------------------------
-
-  click(place, event) {
-    const position = this.firstOfPage + place;
-    this.cursor = position;
-    if (!this.canLabel) this.toggleEnlarged();
-    else if (event.shiftKey) this.selectRange(this.anchor, position);
-    else this.toggle(position);
-    if (!event.shiftKey) this.anchor = position;
-    this.showSelection();
-  }
-
-  moveCursor(by, isExtending) {
-    const last = this.sheet.order.length - 1;
-    const position = Math.max(0, Math.min(last, this.cursor + by));
-    const page = Math.floor(position / this.perPage);
-    if (page !== this.shownPage) this.goToPage(page);
-    this.cursor = position;
-    if (isExtending) this.selectRange(this.anchor, position);
-    else this.anchor = position;
-    if (this.enlarged.stays) this.enlarge(position);
-    this.showSelection();
-  }
-
-  toggle(position) {
-    const pattern = this.sheet.order[position];
-    if (!this.selected.delete(pattern)) this.selected.add(pattern);
-    this.showSelection();
-  }
-
-  selectRange(from, to) {
-    const [low, high] = [Math.min(from, to), Math.max(from, to)];
-    const start = Math.max(low, this.firstOfPage); // only what is on this page
-    this.select(Array.from(this.sheet.order.slice(start, high + 1)));
-  }
-
-  select(patterns) {
-    if (this.canLabel) this.selected = new Set(patterns);
-    this.showSelection();
-  }
-
-  // --- pages ----------------------------------------------------------------------------
-
-  get pages() {
-    return Math.max(1, Math.ceil(this.sheet.order.length / this.perPage));
-  }
-
-  get firstOfPage() {
-    return this.shownPage * this.perPage;
-  }
-
-  get onPage() {
-    return this.patternsOf(this.shownPage);
-  }
-
-  get columns() {
-    const { offsetTop } = this.thumbs[0].element;
-    return this.thumbs.filter((thumb) => thumb.element.offsetTop === offsetTop).length;
-  }
-
-  patternsOf(page) {
-    return Array.from(this.sheet.order.slice(page * this.perPage, (page + 1) * this.perPage));
-  }
-
-  thumbOf(pattern) {
-    return this.thumbs[this.sheet.positions.get(pattern) - this.firstOfPage];
-  }
-
-  goToPage(page) {
-    this.shownPage = Math.max(0, Math.min(this.pages - 1, page));
-    this.cursor = this.firstOfPage;
-    this.anchor = this.cursor;
-    this.selected.clear();
-    this.enlarged.hide();
-    this.look.end();
-    this.thumbnails.wantOnly(this.onPage);
-    this.thumbnails.want(this.patternsOf(this.shownPage + 1));
-    this.drawPage();
-  }
-
   goToPattern(pattern) {
     const position = this.sheet.positions.get(pattern);
-    if (position !== undefined) this.moveCursor(position - this.cursor, false);
+    if (position !== undefined) this.grid.moveCursor(position - this.grid.cursor);
   }
 
   /** Sort and filter anew; a label given later makes no pattern vanish or move. */
@@ -259,14 +197,7 @@ class Gallery extends LabelPage {
     const keep = filters[filter] ?? ((pattern) => sheet.wordOf(pattern) === filter);
     const order = this.list.sorted(this.order, sheet).filter(keep);
     sheet.load(Int32Array.from(order), sheet.codes);
-    this.goToPage(0);
-  }
-
-  resize(perPage) {
-    const first = this.firstOfPage;
-    this.perPage = perPage;
-    this.makeThumbs();
-    this.goToPage(Math.floor(first / perPage));
+    this.grid.turnTo(0);
   }
 
   // --- what the kernel says -------------------------------------------------------------
@@ -289,9 +220,15 @@ class Gallery extends LabelPage {
     const all = asBytes(codes);
     patterns.forEach((pattern, i) => {
       const own = all.subarray(i * size, (i + 1) * size);
-      this.thumbnails.put(pattern, { rows, columns, knee: knees[i], top: tops[i], codes: own });
+      this.thumbnails.put(pattern, {
+        rows,
+        columns,
+        knee: knees[i],
+        top: tops[i],
+        codes: own,
+      });
     });
-    if (this.onPage.includes(patterns[0])) this.drawPage();
+    if (this.grid.patterns.includes(patterns[0])) this.drawPage();
   }
 
   receive({ pattern, by, ...pixels }, [codes]) {
@@ -302,16 +239,22 @@ class Gallery extends LabelPage {
 
   // --- what is shown --------------------------------------------------------------------
 
+  turn() {
+    const { grid } = this;
+    this.enlarged.hide();
+    this.thumbnails.wantOnly(grid.patterns);
+    this.thumbnails.want(grid.patternsOf(grid.page + 1));
+    this.drawPage();
+  }
+
+  pixelsOfPage() {
+    return this.grid.patterns.map((pattern) => this.thumbnails.get(pattern));
+  }
+
   drawPage() {
-    const patterns = this.onPage;
-    const pixels = patterns.map((pattern) => this.thumbnails.get(pattern));
-    this.thumbs.forEach((thumb, place) => {
-      thumb.element.hidden = place >= patterns.length;
-      if (place < patterns.length) thumb.draw(pixels[place], this.display);
-    });
+    this.grid.draw(this.pixelsOfPage(), this.display);
     this.describe();
     this.showThreshold();
-    if (pixels.every(Boolean) && this.look.what === null) this.look.begin(this.shownPage);
   }
 
   redraw() {
@@ -320,60 +263,67 @@ class Gallery extends LabelPage {
   }
 
   describe() {
-    this.onPage.forEach((pattern, place) => {
-      const word = this.sheet.wordOf(pattern);
-      this.thumbs[place].describe(pattern, this.list.scoreOf(pattern), word);
+    const { grid, sheet } = this;
+    grid.patterns.forEach((pattern, place) => {
+      const score = this.list.scoreOf(pattern);
+      grid.thumbs[place].describe(pattern, score, sheet.wordOf(pattern));
     });
-    const n = this.sheet.order.length;
-    setText(this.place, n ? `page ${this.shownPage + 1} of ${this.pages}` : "no pattern");
-    this.progress.draw(this.sheet);
-    this.showSelection();
+    const pages = `page ${grid.page + 1} of ${grid.pages}`;
+    setText(this.place, sheet.order.length ? pages : "no pattern");
+    this.progress.draw(sheet);
+    this.showMarks();
   }
 
-  showSelection() {
-    this.onPage.forEach((pattern, place) => {
-      const { element } = this.thumbs[place];
-      element.setAttribute("aria-selected", this.selected.has(pattern));
-      element.classList.toggle("sh-cursor", this.firstOfPage + place === this.cursor);
-    });
-    const n = this.selected.size;
+  noteMove() {
+    this.banner.clearNote();
+    this.showMarks();
+  }
+
+  showMarks() {
+    const { grid } = this;
+    grid.mark();
+    const n = grid.selected.size;
     setText(this.aim, n ? `${n} selected` : "under the cursor");
+    if (this.enlarged.stays) this.enlarge(grid.cursor);
   }
 
-  /** A line where sorted scores cross the threshold, and in words where it is. */
+  /** A line where sorted scores cross the threshold. */
   showThreshold() {
+    const { grid, threshold } = this;
     this.line.remove();
-    const isSorted = this.order === "highest first" || this.order === "lowest first";
     const patterns = Array.from(this.sheet.order);
-    if (this.threshold === null || !isSorted || patterns.length === 0) return;
-    const before = this.list.beforeThreshold(patterns, this.threshold);
-    const place = before - this.firstOfPage;
-    if (place < 0 || place > this.onPage.length) return;
+    if (threshold === null || !this.list.isByScore(patterns)) return;
+    const before = this.list.beforeThreshold(patterns, threshold);
+    const place = before - grid.first;
+    if (place < 0 || place > grid.patterns.length) return;
     const name = this.model.get("score_name");
     const counts = `${before} before this line, ${patterns.length - before} after`;
-    setText(this.line, `${name} ${sayNumber(this.threshold)}: ${counts}`);
-    this.grid.insertBefore(this.line, this.thumbs[place]?.element ?? null);
+    setText(this.line, `${name} ${sayNumber(threshold)}: ${counts}`);
+    grid.element.insertBefore(this.line, grid.thumbs[place]?.element ?? null);
   }
 
   showPreview(png) {
     const url = URL.createObjectURL(new Blob([asBytes(png)], { type: "image/png" }));
-    const picture = make("img", { src: url, class: "sh-preview", alt: "the first page" });
-    this.grid.replaceChildren(picture);
+    const picture = make("img", {
+      src: url,
+      class: "sh-preview",
+      alt: "the first page",
+    });
+    this.grid.element.replaceChildren(picture);
   }
 
   // --- the enlarged pattern -------------------------------------------------------------
 
   toggleEnlarged() {
-    const stays = !this.enlarged.stays;
-    this.enlarged.hide();
-    this.enlarged.stays = stays;
-    if (stays) this.enlarge(this.cursor);
+    this.enlarged.stays = !this.enlarged.stays;
+    if (this.enlarged.stays) this.enlarge(this.grid.cursor);
+    else this.enlarged.hide();
   }
 
   enlarge(position) {
-    const pattern = this.sheet.order[position];
-    const thumb = this.thumbs[position - this.firstOfPage];
+    const thumb = this.grid.thumbAt(position);
     if (!thumb?.isPainted) return;
+    const pattern = this.sheet.order[position];
     this.cache.wantOnly([pattern]);
     this.drawEnlarged(pattern);
     this.enlarged.placeBeside(thumb.element, this.root);
@@ -388,7 +338,7 @@ class Gallery extends LabelPage {
   enterThumb(place, event) {
     clearTimeout(this.lookTimer);
     if (event.pointerType !== "mouse" || this.enlarged.stays) return;
-    this.lookTimer = setTimeout(() => this.enlarge(this.firstOfPage + place), LOOK_MS);
+    this.lookTimer = setTimeout(() => this.enlarge(this.grid.first + place), LOOK_MS);
   }
 
   leaveThumb() {
@@ -399,41 +349,29 @@ class Gallery extends LabelPage {
   // --- building -------------------------------------------------------------------------
 
   build() {
-    const words = ["Click selects, Shift-click selects a range; rest the pointer to enlarge."];
-    this.help = new HelpPanel(Object.values(this.actions), [...words, ...KEY_NOTES]);
+    const { actions, display } = this;
+    const words = [
+      "Click selects, Shift-click selects a range; rest the pointer to enlarge.",
+    ];
+    this.help = new HelpPanel(Object.values(actions), [...words, ...KEY_NOTES]);
     this.enlarged = new Enlarged();
     this.line = make("div", { class: "sh-threshold", role: "separator" });
     this.aim = make("span", { class: "sh-aim" });
-    this.grid = make("div", { class: "sh-grid", role: "listbox", "aria-label": "patterns", "aria-multiselectable": "true" });
-    this.look = new Look(this.grid);
-    this.makeThumbs();
+    display.element.lastElementChild.append(actionButton(actions.enlarge, "enlarge"));
     this.root = make(
       "div",
       { class: "sh sh-gallery", role: "group", "aria-label": "gallery" },
       this.makeHead(),
       this.banner.element,
-      this.grid,
+      this.grid.element,
       ...(this.canLabel ? this.makeLabelRows() : []),
-      this.display.element,
+      display.element,
       this.help.element,
       this.enlarged.element,
       make("div", { class: "sh-hint" }, "click a pattern to switch the keys on"),
       this.spoken,
     );
-    this.keys = new Keys(this.root, Object.values(this.actions));
-  }
-
-  makeThumbs() {
-    const handlers = {
-      click: (place, event) => this.click(place, event),
-      enter: (place, event) => this.enterThumb(place, event),
-      leave: () => this.leaveThumb(),
-    };
-    this.thumbs = Array.from({ length: this.perPage }, (_, place) => new Thumb(place, handlers));
-    this.grid.replaceChildren(...this.thumbs.map((thumb) => thumb.element));
-    // About the same area for a page, however many patterns it holds.
-    const side = Math.max(48, Math.min(200, Math.round(540 / Math.sqrt(this.perPage))));
-    this.grid.style.setProperty("--sh-thumb", `${side}px`);
+    this.keys = new Keys(this.root, Object.values(actions), this.help);
   }
 
   makeHead() {
@@ -453,28 +391,37 @@ class Gallery extends LabelPage {
   }
 
   showChoices(filters) {
-    const sizes = [...new Set([...PAGE_SIZES, this.perPage])].sort((a, b) => a - b);
+    const { grid, list } = this;
+    const sizes = [...new Set([...PAGE_SIZES, grid.perPage])].sort((a, b) => a - b);
     const pick = (name) => (value) => {
       this[name] = value;
       this.arrange();
     };
     this.choicesRow.replaceChildren(
-      choice("order of patterns", this.list.orders, this.order, pick("order")),
+      choice("order of patterns", list.orders, this.order, pick("order")),
       choice("which patterns", filters, this.filter, pick("filter")),
-      choice("patterns a page", sizes.map(String), String(this.perPage), (n) => this.resize(Number(n))),
+      choice("patterns a page", sizes.map(String), String(grid.perPage), (n) =>
+        grid.resize(Number(n)),
+      ),
     );
   }
 
   makeLabelRows() {
     const { actions, words } = this;
-    const row = (title, ...parts) => make("div", { class: "sh-row sh-foot" }, title, ...parts);
-    const button = (name, word, size) => actionButton(actions[name], word, `sh-label ${size} sh-is-${word}`);
+    const row = (...parts) => make("div", { class: "sh-row sh-foot" }, ...parts);
+    const aim = (text, more = "") => make("span", { class: `sh-aim ${more}` }, text);
+    const button = (name, word, size) =>
+      actionButton(actions[name], word, `sh-label ${size} sh-is-${word}`);
     return [
-      row(this.aim, ...words.map((word) => button(word, word, "")), actionButton(actions.undo, "undo")),
       row(
-        make("span", { class: "sh-aim" }, "all on this page"),
+        this.aim,
+        ...words.map((word) => button(word, word, "")),
+        actionButton(actions.undo, "undo"),
+      ),
+      row(
+        aim("all on this page"),
         ...words.map((word) => button(`all ${word}`, word, "sh-small")),
-        make("span", { class: "sh-aim sh-later" }, "select"),
+        aim("select", "sh-later"),
         actionButton(actions.page, "all"),
         actionButton(actions.rest, "unlabelled"),
         actionButton(actions.none, "none"),

@@ -52,7 +52,13 @@ class Gallery(PatternWidget):
     """
 
     _esm = join_files(
-        *DRAWING, "outbox.js", "sheet.js", "labelpage.js", "thumbs.js", "gallery.js"
+        *DRAWING,
+        "outbox.js",
+        "sheet.js",
+        "labelpage.js",
+        "thumbs.js",
+        "grid.js",
+        "gallery.js",
     )
     _css = join_files("common.css", "gallery.css")
 

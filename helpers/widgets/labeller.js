@@ -9,7 +9,9 @@ class Labeller extends LabelPage {
     this.choices = { order: "", only: "" };
     this.viewer = new Viewer(model);
     this.actions = this.makeActions();
-    this.cache = new PatternCache((patterns) => this.link.send({ kind: "fetch", patterns }));
+    this.cache = new PatternCache((patterns) =>
+      this.link.send({ kind: "fetch", patterns }),
+    );
     this.build();
     el.append(this.root);
     this.connect({
@@ -27,7 +29,9 @@ class Labeller extends LabelPage {
       run: () => this.goTo(this.position + by),
     });
     return {
-      ...Object.fromEntries(this.words.map((word, i) => [word, this.labelAction(word, i)])),
+      ...Object.fromEntries(
+        this.words.map((word, i) => [word, this.labelAction(word, i)]),
+      ),
       undo: {
         keys: ["z", "Backspace"],
         does: "take the last label back, as often as you like",
@@ -51,12 +55,20 @@ class Labeller extends LabelPage {
         run: () => this.jumpField.select(),
       },
       ...this.viewer.actions,
-      help: { keys: ["?", "h"], does: "show or hide these keys", run: () => this.help.toggle() },
+      help: {
+        keys: ["?", "h"],
+        does: "show or hide these keys",
+        run: () => this.help.toggle(),
+      },
     };
   }
 
   labelAction(word, i) {
-    return { keys: [String(i + 1), word[0]], does: `label ${word}`, run: () => this.label(word) };
+    return {
+      keys: [String(i + 1), word[0]],
+      does: `label ${word}`,
+      run: () => this.label(word),
+    };
   }
 
   // --- labelling ------------------------------------------------------------------------
@@ -103,6 +115,7 @@ class Labeller extends LabelPage {
   goTo(position) {
     const n = this.sheet.order.length;
     this.position = Math.max(0, Math.min(n - 1, position));
+    this.banner.clearNote();
     if (n === 0) this.viewer.wait("no pattern in this list");
     else this.draw();
     this.cache.wantOnly(this.wanted());
@@ -111,13 +124,15 @@ class Labeller extends LabelPage {
 
   goToUnlabelled(after) {
     const next = this.sheet.nextUnlabelled(after);
-    if (next === null) this.banner.show("Every pattern in this list has a label.", "good");
+    if (next === null)
+      this.banner.show("Every pattern in this list has a label.", "good");
     else this.goTo(next);
   }
 
   goToPattern(pattern) {
     const position = this.sheet.positions.get(pattern);
-    if (position === undefined) this.banner.show(`Pattern ${pattern} is not in this list.`, "note");
+    if (position === undefined)
+      this.banner.show(`Pattern ${pattern} is not in this list.`, "note");
     else this.goTo(position);
   }
 
@@ -130,7 +145,12 @@ class Labeller extends LabelPage {
       if (next === null || coming.includes(next)) break;
       coming.push(next);
     }
-    const positions = [...coming, this.position + 1, this.position + 2, this.position - 1];
+    const positions = [
+      ...coming,
+      this.position + 1,
+      this.position + 2,
+      this.position - 1,
+    ];
     const patterns = positions.map((position) => order[position]);
     return [...new Set(patterns)].filter((pattern) => pattern !== undefined);
   }
@@ -174,7 +194,10 @@ class Labeller extends LabelPage {
   describe() {
     const { pattern, sheet } = this;
     this.progress.draw(sheet);
-    setText(this.place, `${sheet.order.length ? this.position + 1 : 0} of ${sheet.order.length}`);
+    setText(
+      this.place,
+      `${sheet.order.length ? this.position + 1 : 0} of ${sheet.order.length}`,
+    );
     if (pattern === undefined) return;
     const word = sheet.wordOf(pattern);
     this.mark.className = `sh-mark sh-is-${word || "unlabelled"}`;
@@ -193,7 +216,9 @@ class Labeller extends LabelPage {
 
   showChoices({ orders, order, filters, only }) {
     this.choicesRow.replaceChildren(
-      choice("order of patterns", orders, order, (name) => this.choose({ order: name })),
+      choice("order of patterns", orders, order, (name) =>
+        this.choose({ order: name }),
+      ),
       choice("which patterns", filters, only, (name) => this.choose({ only: name })),
     );
   }
@@ -213,13 +238,16 @@ class Labeller extends LabelPage {
       make("div", { class: "sh-hint" }, "click the pattern to switch the keys on"),
       this.spoken,
     );
-    this.keys = new Keys(this.root, Object.values(this.actions));
+    this.keys = new Keys(this.root, Object.values(this.actions), this.help);
     this.viewer.wait("waiting for the kernel…");
   }
 
   makeHead() {
     const { actions } = this;
-    this.jumpField = jumpField((pattern) => this.goToPattern(pattern), () => this.keys.focus());
+    this.jumpField = jumpField(
+      (pattern) => this.goToPattern(pattern),
+      () => this.keys.focus(),
+    );
     this.place = make("span", { class: "sh-place" });
     this.choicesRow = make("span", { class: "sh-choices" });
     return make(
@@ -237,13 +265,25 @@ class Labeller extends LabelPage {
 
   makeSide() {
     const { actions, words } = this;
-    this.labelButtons = words.map((word) => actionButton(actions[word], word, `sh-label sh-is-${word}`));
+    this.labelButtons = words.map((word) =>
+      actionButton(actions[word], word, `sh-label sh-is-${word}`),
+    );
     const undo = actionButton(actions.undo, "undo", "sh-undo");
     return make(
       "div",
       { class: "sh-side" },
-      make("div", { class: "sh-labels", role: "group", "aria-label": "label" }, ...this.labelButtons, undo),
-      make("div", { class: "sh-row" }, actionButton(actions.skip, "skip"), actionButton(actions.first, "first unlabelled")),
+      make(
+        "div",
+        { class: "sh-labels", role: "group", "aria-label": "label" },
+        ...this.labelButtons,
+        undo,
+      ),
+      make(
+        "div",
+        { class: "sh-row" },
+        actionButton(actions.skip, "skip"),
+        actionButton(actions.first, "first unlabelled"),
+      ),
       make("div", { class: "sh-verdict" }, this.mark, this.who),
       this.facts.element,
       this.progress.element,

@@ -44,7 +44,7 @@ class Labeller(PatternWidget):
     _esm = join_files(
         *DRAWING, "viewer.js", "outbox.js", "sheet.js", "labelpage.js", "labeller.js"
     )
-    _css = join_files("common.css")
+    _css = join_files("common.css", "viewer.css")
 
     words = traitlets.List(list(LABELS)).tag(sync=True)
     labeller = traitlets.Unicode().tag(sync=True)

@@ -12,7 +12,11 @@ class LabelPage {
     this.sheet = new LabelSheet(this.words, model.get("labeller"));
     this.banner = new Banner();
     this.progress = new Progress(this.words);
-    this.saving = make("span", { class: "sh-saving", role: "status", "data-unsaved": 0 }, "all saved");
+    this.saving = make(
+      "span",
+      { class: "sh-saving", role: "status", "data-unsaved": 0 },
+      "all saved",
+    );
     this.spoken = make("div", { class: "sh-spoken", "aria-live": "polite" });
     this.outbox = new Outbox((content) => this.link.send(content), {
       onChange: () => this.showSaving(),
@@ -64,7 +68,8 @@ class LabelPage {
     this.sheet.noteLabels(patterns.length, now);
     this.banner.show("");
     this.outbox.add(events, before);
-    const which = patterns.length === 1 ? `pattern ${patterns[0]}` : `${patterns.length} patterns`;
+    const which =
+      patterns.length === 1 ? `pattern ${patterns[0]}` : `${patterns.length} patterns`;
     setText(this.spoken, `${which}: ${word}`);
   }
 
@@ -84,7 +89,8 @@ class LabelPage {
 
   apply({ kind, pattern, label, by }, isOurs) {
     if (pattern === null) {
-      if (kind === "undo") this.banner.show("There is no label of yours to take back.", "note");
+      if (kind === "undo")
+        this.banner.show("There is no label of yours to take back.", "note");
       return;
     }
     if (!this.isUnsaved(pattern)) this.sheet.set(pattern, label, by);
@@ -96,11 +102,14 @@ class LabelPage {
   /** The store refused: show the labels as they were, and say which. */
   takeBack(items, message) {
     const labels = items.filter((item) => item.before);
-    const patterns = labels.flatMap((item) => item.events.map((event) => event.pattern));
+    const patterns = labels.flatMap((item) =>
+      item.events.map((event) => event.pattern),
+    );
     for (const { before, events } of [...labels].reverse()) {
       // The first labels of a page may have been stored before the disk was full.
       const refused = new Set(events.map((event) => event.pattern));
-      for (const each of before) if (refused.has(each.pattern)) this.sheet.putBack(each);
+      for (const each of before)
+        if (refused.has(each.pattern)) this.sheet.putBack(each);
     }
     this.banner.show(`${sayTakenBack(patterns)} ${message}`);
     if (patterns.length) this.goToPattern(patterns[0]);
@@ -116,9 +125,12 @@ class LabelPage {
 
   showState(name) {
     const { unsaved } = this.outbox;
-    const waiting = unsaved ? ` Not saved yet: ${unsaved}; sent again when it answers.` : "";
+    const waiting = unsaved
+      ? ` Not saved yet: ${unsaved}; sent again when it answers.`
+      : "";
     this.banner.tellAboutKernel(name, `No label is taken.${waiting}`);
-    if (name === "dead" && this.sheet.order.length === 0) this.showPreview(this.model.get("preview"));
+    if (name === "dead" && this.sheet.order.length === 0)
+      this.showPreview(this.model.get("preview"));
   }
 
   close() {
@@ -131,6 +143,7 @@ class LabelPage {
 function sayTakenBack(patterns) {
   if (patterns.length === 0) return "The undo could not be saved.";
   const some = patterns.slice(0, 8).join(", ") + (patterns.length > 8 ? ", …" : "");
-  if (patterns.length === 1) return `The label of pattern ${some} was not saved and is taken back.`;
+  if (patterns.length === 1)
+    return `The label of pattern ${some} was not saved and is taken back.`;
   return `The labels of ${patterns.length} patterns (${some}) were not saved and are taken back.`;
 }

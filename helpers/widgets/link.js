@@ -24,7 +24,9 @@ class PatternCache {
 
   /** Ask for what is neither here nor on its way. */
   want(patterns) {
-    const missing = patterns.filter((each) => !this.kept.has(each) && !this.asked.has(each));
+    const missing = patterns.filter(
+      (each) => !this.kept.has(each) && !this.asked.has(each),
+    );
     const now = performance.now();
     for (const pattern of missing) this.asked.set(pattern, { first: now, last: now });
     if (missing.length) this.request(missing);
@@ -39,7 +41,8 @@ class PatternCache {
   /** Give up what is not wanted any more, so that it is not asked for again. */
   wantOnly(patterns) {
     const wanted = new Set(patterns);
-    for (const pattern of this.asked.keys()) if (!wanted.has(pattern)) this.asked.delete(pattern);
+    for (const pattern of this.asked.keys())
+      if (!wanted.has(pattern)) this.asked.delete(pattern);
     this.want(patterns);
   }
 

@@ -37,12 +37,18 @@ class Facts:
     distance: NDArray[np.float64] | None = None
 
     def of(self, pattern: int) -> dict[str, float | None]:
-        """Return the known facts of one pattern by name; None where they are NaN."""
-        return {
+        """Return the known facts of one pattern by name; None where they are NaN.
+
+        With the distance comes the `rank`: 1 for the smallest of the stack.
+        """
+        known = {
             name: _number(values[pattern])
             for name, values in vars(self).items()
             if values is not None
         }
+        if self.distance is not None and known["distance"] is not None:
+            known["rank"] = 1.0 + np.count_nonzero(self.distance < known["distance"])
+        return known
 
 
 def check_facts(n_patterns: int, **facts: ArrayLike | None) -> Facts:

@@ -56,7 +56,8 @@ class Outbox {
   acknowledge({ session, last }) {
     if (session !== this.session) return;
     this.answeredAt = performance.now();
-    for (const item of this.items) item.events = item.events.filter(({ seq }) => seq > last);
+    for (const item of this.items)
+      item.events = item.events.filter(({ seq }) => seq > last);
     this.items = this.items.filter((item) => item.events.length);
     this.onChange();
   }

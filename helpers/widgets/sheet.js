@@ -19,11 +19,15 @@ class LabelSheet {
   load(order, codes) {
     this.order = order;
     this.codes = codes;
-    this.positions = new Map(Array.from(order, (pattern, position) => [pattern, position]));
+    this.positions = new Map(
+      Array.from(order, (pattern, position) => [pattern, position]),
+    );
   }
 
   wordOf(pattern) {
-    return this.codes[pattern] === UNLABELLED ? "" : this.words[this.codes[pattern] - 1];
+    return this.codes[pattern] === UNLABELLED
+      ? ""
+      : this.words[this.codes[pattern] - 1];
   }
 
   /** Set what a pattern is; returns what is needed to put it back. */
@@ -41,12 +45,17 @@ class LabelSheet {
   /** Who says so: "by you, bob"; and who says something else: "multiple by carol". */
   sayWho(pattern) {
     const word = this.wordOf(pattern);
-    const by = Object.entries(this.by.get(pattern) ?? {}).filter(([, said]) => said !== "");
+    const by = Object.entries(this.by.get(pattern) ?? {}).filter(
+      ([, said]) => said !== "",
+    );
     const name = (who) => (who === this.labeller ? "you" : who);
     const same = by.filter(([, said]) => said === word).map(([who]) => name(who));
     const others = by.filter(([, said]) => said !== word);
     const agreeing = same.length ? [`by ${same.join(", ")}`] : [];
-    return [...agreeing, ...others.map(([who, said]) => `${said} by ${name(who)}`)].join("; ");
+    return [
+      ...agreeing,
+      ...others.map(([who, said]) => `${said} by ${name(who)}`),
+    ].join("; ");
   }
 
   isLabelled(position) {
@@ -80,7 +89,9 @@ class LabelSheet {
     const pause = times.findLastIndex((time, i) => time - times[i - 1] > 60000);
     const recent = times.slice(Math.max(0, pause));
     const lasted = recent.at(-1) - recent[0];
-    return recent.length > 2 && lasted > 0 ? (60000 * (recent.length - 1)) / lasted : null;
+    return recent.length > 2 && lasted > 0
+      ? (60000 * (recent.length - 1)) / lasted
+      : null;
   }
 }
 
@@ -89,10 +100,18 @@ class Progress {
   constructor(words) {
     this.words = words;
     this.total = make("div", { class: "sh-progress-total", "aria-live": "off" });
-    this.stripes = words.map((word) => make("span", { class: `sh-stripe sh-is-${word}` }));
+    this.stripes = words.map((word) =>
+      make("span", { class: `sh-stripe sh-is-${word}` }),
+    );
     this.numbers = words.map(() => make("b", {}, "0"));
     const legend = words.map((word, i) =>
-      make("span", { class: "sh-legend" }, make("i", { class: `sh-is-${word}` }), `${word} `, this.numbers[i]),
+      make(
+        "span",
+        { class: "sh-legend" },
+        make("i", { class: `sh-is-${word}` }),
+        `${word} `,
+        this.numbers[i],
+      ),
     );
     this.element = make(
       "div",

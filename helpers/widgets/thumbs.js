@@ -37,12 +37,17 @@ class Thumb {
     setText(this.score, score === null ? "" : sayNumber(score));
     setText(this.mark, word);
     this.element.className = `sh-thumb sh-is-${word || "unlabelled"}`;
-    this.element.setAttribute("aria-label", `pattern ${pattern}, ${word || "unlabelled"}`);
+    this.element.setAttribute(
+      "aria-label",
+      `pattern ${pattern}, ${word || "unlabelled"}`,
+    );
   }
 
   isInSight() {
     const { left, top, width, height } = this.element.getBoundingClientRect();
-    return this.element.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+    return this.element.contains(
+      document.elementFromPoint(left + width / 2, top + height / 2),
+    );
   }
 }
 
@@ -58,7 +63,12 @@ class ScoredList {
   }
 
   get orders() {
-    return ["as given", ...(this.hasScores ? ["highest first", "lowest first"] : []), "index", "label"];
+    return [
+      "as given",
+      ...(this.hasScores ? ["highest first", "lowest first"] : []),
+      "index",
+      "label",
+    ];
   }
 
   scoreOf(pattern) {
@@ -79,10 +89,24 @@ class ScoredList {
     return key ? patterns.sort((a, b) => key(a) - key(b) || 0) : patterns;
   }
 
+  /** Whether patterns stand by falling or by rising score. */
+  isByScore(patterns) {
+    const scores = patterns
+      .map((pattern) => this.scoreOf(pattern))
+      .filter((score) => score !== null);
+    const falls = scores.every((score, i) => i === 0 || score <= scores[i - 1]);
+    return (
+      scores.length > 0 &&
+      (falls || scores.every((score, i) => i === 0 || score >= scores[i - 1]))
+    );
+  }
+
   /** How many of a sorted list stand before the threshold is crossed. */
   beforeThreshold(patterns, threshold) {
     const isAbove = (pattern) => this.scoreOf(pattern) >= threshold;
-    const crossing = patterns.findIndex((pattern) => isAbove(pattern) !== isAbove(patterns[0]));
+    const crossing = patterns.findIndex(
+      (pattern) => isAbove(pattern) !== isAbove(patterns[0]),
+    );
     return crossing < 0 ? patterns.length : crossing;
   }
 }
@@ -91,7 +115,7 @@ class ScoredList {
 class Enlarged {
   constructor() {
     this.pattern = null;
-    this.stays = false;
+    this.stays = false; // with the cursor, and not only while the pointer rests
     this.canvas = make("canvas", { class: "sh-large-canvas" });
     this.title = make("div", { class: "sh-large-title" });
     this.facts = new FactList();
@@ -106,7 +130,6 @@ class Enlarged {
 
   hide() {
     this.pattern = null;
-    this.stays = false;
     this.element.hidden = true;
   }
 

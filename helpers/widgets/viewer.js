@@ -17,7 +17,11 @@ class Viewer {
   }
 
   build(unit) {
-    this.canvas = make("canvas", { class: "sh-canvas", role: "img", "aria-label": "no pattern yet" });
+    this.canvas = make("canvas", {
+      class: "sh-canvas",
+      role: "img",
+      "aria-label": "no pattern yet",
+    });
     this.note = make("div", { class: "sh-note" });
     this.readout = make("div", { class: "sh-readout", "aria-hidden": "true" });
     this.box = make("div", { class: "sh-box" }, this.canvas, this.note, this.readout);
@@ -34,7 +38,11 @@ class Viewer {
 
   makeActions() {
     return {
-      zoomIn: { keys: ["+", "="], does: "zoom in; drag to move", run: () => this.zoomBy(1) },
+      zoomIn: {
+        keys: ["+", "="],
+        does: "zoom in; drag to move",
+        run: () => this.zoomBy(1),
+      },
       zoomOut: { keys: ["-"], does: "zoom out", run: () => this.zoomBy(-1) },
     };
   }
@@ -64,7 +72,9 @@ class Viewer {
   /** Draw the picture that is stored with the notebook, while no kernel answers. */
   async showPreview(png) {
     if (!png.byteLength) return;
-    const picture = await createImageBitmap(new Blob([asBytes(png)], { type: "image/png" }));
+    const picture = await createImageBitmap(
+      new Blob([asBytes(png)], { type: "image/png" }),
+    );
     if (this.pixels) return;
     Object.assign(this.canvas, { width: picture.width, height: picture.height });
     this.canvas.getContext("2d").drawImage(picture, 0, 0);
@@ -102,7 +112,11 @@ class Viewer {
     let grabbed = null;
     this.box.addEventListener("pointerdown", (event) => {
       const isZoomed = this.zoom > 1;
-      grabbed = isZoomed && { x: event.clientX, y: event.clientY, centre: [...this.centre] };
+      grabbed = isZoomed && {
+        x: event.clientX,
+        y: event.clientY,
+        centre: [...this.centre],
+      };
     });
     this.box.addEventListener("pointermove", (event) => {
       if (grabbed) this.drag(event, grabbed);
@@ -134,7 +148,8 @@ class Viewer {
     const isInside = row >= 0 && row < rows && column >= 0 && column < columns;
     if (!isInside) return;
     const code = codes[row * columns + column];
-    const value = code === BAD ? "bad pixel" : `≈ ${sayNumber(valueOf(code, this.pixels))}`;
+    const value =
+      code === BAD ? "bad pixel" : `≈ ${sayNumber(valueOf(code, this.pixels))}`;
     setText(this.readout, `row ${row}, column ${column}: ${value}`);
   }
 }

@@ -9,7 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from conftest import FLAGS, LabPage, LabServer, find_chromium
+from chromium import launch
+from lab import LabPage, LabServer
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -31,9 +32,7 @@ def main() -> None:
     (server.notebooks / "notebooks").symlink_to(REPOSITORY / "notebooks")
     try:
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=find_chromium(), args=FLAGS
-            )
+            browser = launch(playwright)
             for name in sorted([*FIGURES, *WIDGETS]):
                 save(take(browser, server, name), REPOSITORY / "docs" / f"{name}.png")
     finally:

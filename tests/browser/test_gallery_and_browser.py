@@ -97,7 +97,7 @@ def test_labels_by_click_range_cursor_and_page(lab):
     expected = dict.fromkeys((1, 2, 3), "multiple")
     driver.thumb(0).click()
     driver.thumb(5).click()
-    driver.button("label single: what is selected").click()
+    driver.button("label single: the selected ones").click()
     expected |= {0: "single", 5: "single"}
     driver.wait_labelled(5)
     assert lab.stored() == expected

@@ -315,9 +315,10 @@ def test_a_label_that_cannot_be_written_is_taken_back_visibly(lab):
         driver.label("1")
     driver.wait_saved()
     lab.run_code(FILL_DISK)
-    before = driver.label("2")
-    driver.banner.get_by_text(f"label of pattern {before} was not saved").wait_for()
-    driver.wait_for_pattern(before)
+    driver.wait_settled()
+    lab.page.keyboard.press("2")
+    driver.banner.get_by_text("label of pattern 2 was not saved").wait_for()
+    driver.wait_for_pattern(2)
     assert driver.word == "unlabelled"
     assert driver.text("progress-total").startswith(f"2 of {N}")
     assert driver.text("saving") == "all saved"
