@@ -1,4 +1,4 @@
-"""The command line: `python -m helpers run …` and `python -m helpers simulate …`."""
+"""The command line: `python -m helpers run …`, `… simulate …` and `… handoff …`."""
 
 import argparse
 import signal
@@ -43,6 +43,9 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="run the notebooks on your patterns"))
     _add_simulate(
         commands.add_parser("simulate", help="write patterns with known truth")
+    )
+    _add_handoff(
+        commands.add_parser("handoff", help="write the selection for another program")
     )
     return parser
 
@@ -122,6 +125,13 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_simulate)
 
 
+def _add_handoff(parser: argparse.ArgumentParser) -> None:
+    from helpers.handoff.command import add_arguments
+
+    add_arguments(parser)
+    parser.set_defaults(command=_hand_over)
+
+
 def _run(options: argparse.Namespace) -> None:
     from helpers.pipeline import run_notebooks
     from helpers.pipeline.summary import summarise
@@ -170,6 +180,13 @@ def _simulate(options: argparse.Namespace) -> None:
     if options.labels:
         write_example_labels(options.out, options.labels, seed=options.seed)
         print(f"Example labels: {Path(options.labels)}")
+
+
+def _hand_over(options: argparse.Namespace) -> None:
+    from helpers.handoff.command import hand_over
+
+    selection, files = hand_over(options)
+    print(f"{len(selection)} patterns selected. Written:", *files, sep="\n  ")
 
 
 def _stop(*_: object) -> None:

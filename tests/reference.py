@@ -1,5 +1,8 @@
 """Slow and obvious twins of the fast kernels, one or two plain loops each."""
 
+import struct
+
+import h5py
 import numpy as np
 from scipy.ndimage import rotate
 
@@ -130,3 +133,127 @@ def fleiss_by_pairs(words):
     given = [word for row in rows for word in row]
     by_chance = np.mean([a == b for a in given for b in given])
     return (observed - by_chance) / (1 - by_chance)
+
+
+def photons_of_emc(path):
+    """Read Dragonfly's .emc byte by byte: counts (patterns, pixels)."""
+    content = path.read_bytes()
+    n_patterns, n_pixels = struct.unpack("<2i", content[:8])
+    assert not any(content[8:1024])
+    numbers = [number for (number,) in struct.iter_unpack("<i", content[1024:])]
+    take = iter(numbers)
+    ones = [next(take) for _ in range(n_patterns)]
+    multi = [next(take) for _ in range(n_patterns)]
+    counts = np.zeros((n_patterns, n_pixels), int)
+    for pattern, n in enumerate(ones):
+        for _ in range(n):
+            counts[pattern, next(take)] += 1
+    places = [[next(take) for _ in range(n)] for n in multi]
+    for pattern, of_pattern in enumerate(places):
+        for place in of_pattern:
+            counts[pattern, place] += next(take)
+    assert next(take, None) is None
+    return counts
+
+
+def photons_of_sparse_hdf5(path):
+    """Read Dragonfly's sparse HDF5 pixel by pixel: counts (patterns, pixels)."""
+    with h5py.File(path) as file:
+        counts = np.zeros((len(file["place_ones"]), file["num_pix"][0]), int)
+        for pattern, of_pattern in enumerate(counts):
+            for place in file["place_ones"][pattern]:
+                of_pattern[place] += 1
+            several = zip(
+                file["place_multi"][pattern], file["count_multi"][pattern], strict=True
+            )
+            for place, count in several:
+                of_pattern[place] += count
+    return counts
+
+
+def half_turn_map(image, bad_pixels, centre, n_rings, n_angles):
+    """Average good pixels over rings and sectors of half a turn; and the noise.
+
+    Returns the means (n_rings, n_angles / 2) and the variance of each ring's means.
+    """
+    reach = min(image.shape) / 2
+    half = n_angles // 2
+    cells = [[[[], []] for _ in range(half)] for _ in range(n_rings)]
+    for row, column in np.argwhere(~bad_pixels):
+        up, right = centre[0] - row, column - centre[1]
+        ring = int(np.hypot(up, right) / (reach / n_rings))
+        sector = int(np.degrees(np.arctan2(up, right)) % 360 / (360 / n_angles))
+        if ring < n_rings:
+            side, place = divmod(sector % n_angles, half)
+            cells[ring][place][side].append(image[row, column])
+    mean, per_pixel = np.full((n_rings, half), np.nan), np.zeros((n_rings, half))
+    for ring, place in np.ndindex(n_rings, half):
+        values = cells[ring][place][0] + cells[ring][place][1]
+        if values:
+            mean[ring, place], per_pixel[ring, place] = np.mean(values), 1 / len(values)
+    ring_mean = [np.nanmean(row) if np.isfinite(row).any() else 0.0 for row in mean]
+    gain = _gain_of(cells, np.maximum(ring_mean, 0))
+    for ring, place in np.ndindex(n_rings, half):
+        one, other = cells[ring][place]
+        if one and other:
+            smaller, larger = sorted([np.mean(one), np.mean(other)])
+            scatter = 1 / len(one) + 1 / len(other)
+            photon = gain / np.sqrt(len(one) * len(other))
+            sigma = np.sqrt(gain * (max(smaller, 0) * scatter + photon))
+            if larger - smaller > 5 * sigma + 0.2 * smaller:
+                mean[ring, place] = smaller
+    variance = gain * np.nansum(np.maximum(mean, 0) * per_pixel, axis=1)
+    for row in mean:
+        row[np.isnan(row)] = np.nanmean(row) if np.isfinite(row).any() else 0
+    return mean, variance
+
+
+def _gain_of(cells, brightness):
+    floor = 0.1 * np.mean(brightness)
+    half, ratios = len(cells[0]), []
+    for sector in np.split(np.arange(half), 16):
+        measured = expected = 0.0
+        for ring, place in ((r, p) for r in range(len(cells)) for p in sector):
+            one, other = cells[ring][place]
+            if one and other and brightness[ring] + floor > 0:
+                weight = 1 / (brightness[ring] + floor)
+                scatter = 1 / len(one) + 1 / len(other)
+                square = (np.mean(one) - np.mean(other)) ** 2
+                measured += weight * square / scatter
+                expected += weight * brightness[ring]
+        ratios.append(measured / expected if expected else 0)
+    return np.median(ratios)
+
+
+def rank_by_rotation(patterns, hits_index, bad_pixels, centre):
+    """Distance, nearest hit and angle of each pattern: one rotation at a time."""
+    n_rings, n_angles = 32, 64
+    maps = [
+        half_turn_map(image, bad_pixels, centre, n_rings, n_angles)
+        for image in np.asarray(patterns, dtype=np.float64)
+    ]
+    profiles = np.array(
+        [np.maximum(maps[hit][0].mean(axis=1), 0) for hit in hits_index]
+    )
+    profile = (profiles / profiles.sum(axis=1, keepdims=True)).mean(axis=0)
+    weight = np.maximum(profile, 1e-4 * profile.max()) ** -0.25
+    weight *= np.arange(n_rings) + 0.5
+
+    def signal(mean, variance):
+        power = (weight[:, None] * mean**2).sum()
+        return max(power - 0.8 * (weight * variance).sum(), 0.3 * power)
+
+    nearest = []
+    for mean, variance in maps:
+        best = []
+        for hit in hits_index:
+            products = [
+                (weight[:, None] * mean * np.roll(maps[hit][0], step, axis=1)).sum()
+                for step in range(n_angles // 2)
+            ]
+            step = int(np.argmax(products))
+            share = products[step] ** 2 / signal(mean, variance) / signal(*maps[hit])
+            best.append((1 - share, hit, step * 360 / n_angles))
+        best.sort()
+        nearest.append((np.mean([d for d, _, _ in best[:3]]), *best[0][1:]))
+    return nearest

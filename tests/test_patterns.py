@@ -569,11 +569,12 @@ class TestWhatFilesSay:
     def test_describe_says_what_was_found_and_assumed(self, path: Path) -> None:
         self.write_labelled(path, BAD)
         assert open_patterns(path).describe().splitlines() == [
-            f"3 patterns of 5 × 4 pixels, recorded as int64, in /patterns of {path}.",
+            "3 patterns of 5 × 4 photon counts, recorded as int64, in /patterns of "
+            f"{path}.",
             "Layout: Liu Lab.",
             "Unit: photons (assumed: recorded as int64, none negative).",
             "Bad pixels: 2 of 20 (10.0%) are left out "
-            "(/mask, whose values != 0 mean bad).",
+            "(/mask, whose values != 0 mean bad: 1 = bad).",
             "Labels in the file: 2 single, 1 other.",
         ]
 

@@ -2,8 +2,8 @@
 
 `LAYOUTS` is the table: one `Layout` says how a kind of file is recognised, where it
 keeps things and which values of its mask mean *bad*. `open_recording` reads one file by
-it. A kind of file whose patterns are not one three-dimensional dataset brings a
-`Source` of its own.
+it. Where the patterns of a kind of file are not one three-dimensional dataset, a
+`Source` of their own reads them.
 """
 
 from helpers.layouts.bad_pixels import (
@@ -15,15 +15,17 @@ from helpers.layouts.bad_pixels import (
 from helpers.layouts.hdf5 import find_datasets, open_hdf5
 from helpers.layouts.polarity import BadWhen
 from helpers.layouts.recording import Recording, open_recording
-from helpers.layouts.sources import DatasetSource, Source
-from helpers.layouts.table import LAYOUTS, Layout, find_layout
+from helpers.layouts.sources import DatasetSource, Hdf5Source, Source
+from helpers.layouts.table import EMC, LAYOUTS, Layout, find_layout
 from helpers.layouts.units import Unit, find_unit
 
 __all__ = [
+    "EMC",
     "LAYOUTS",
     "BadPixels",
     "BadWhen",
     "DatasetSource",
+    "Hdf5Source",
     "Layout",
     "Recording",
     "Source",

@@ -79,16 +79,27 @@ def read_bad_pixels(where: str | Path, frame: tuple[int, int]) -> BadPixels:
 
 def say_origin(name: str, bad_when: BadWhen) -> str:
     """Say where bad pixels come from and what was taken to mean bad."""
-    return f"{name}, whose values {bad_when} mean bad"
+    meaning = f": {bad_when.meaning}" if bad_when.meaning else ""
+    return f"{name}, whose values {bad_when} mean bad{meaning}"
 
 
-def convert_mask(mask: Any, bad_when: BadWhen) -> NDArray[np.bool_]:
-    """Return the bad pixels of a mask (rows, columns) or (n, rows, columns).
+def convert_mask(mask: Any, bad_when: BadWhen, ndim: int = 2) -> NDArray[np.bool_]:
+    """Return the bad pixels of a mask, or of one for each pattern.
 
     With a mask for each pattern, a pixel is bad if it is so in more than half of an
     even sample of them: all of them together may be as large as the patterns.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns) or (n, rows, columns); with detector modules, (modules, slow,
+        fast) or (n, modules, slow, fast).
+    bad_when
+        Which of its values mean bad.
+    ndim
+        How many dimensions the mask of one pattern has.
     """
-    if mask.ndim == 2:
+    if mask.ndim == ndim:
         return bad_when(mask[()])
     chosen = np.unique(np.linspace(0, len(mask) - 1, MASKS_SAMPLED).astype(int))
     votes = np.sum([bad_when(mask[i]) for i in chosen], axis=0)
@@ -99,12 +110,16 @@ def convert_mask(mask: Any, bad_when: BadWhen) -> NDArray[np.bool_]:
 def find_shape_problems(
     name: str,
     shape: tuple[int, ...],
-    frame: tuple[int, int],
-    dimensions: tuple[int, ...] = (2, 3),
+    frame: tuple[int, ...],
+    dimensions: tuple[int, ...] | None = None,
 ) -> Iterator[str]:
     """Say why a mask does not fit the patterns; nothing if it does."""
-    if shape[-2:] != frame or len(shape) not in dimensions or 0 in shape:
-        turned = ", not transposed" if shape[-2:] == frame[::-1] else ""
+    n = len(frame)
+    dimensions = dimensions or (n, n + 1)
+    if shape[-n:] != frame or len(shape) not in dimensions or 0 in shape:
+        turned = (
+            ", not transposed" if shape[-n:] == (*frame[:-2], *frame[:-3:-1]) else ""
+        )
         yield (
             f"{name} has shape {shape}; expected {frame}, one value for each pixel of "
             f"a pattern{turned}."

@@ -2,7 +2,8 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,104 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
 
 from helpers.errors import PatternsFileError
+from helpers.layouts.partial import PartialFile, is_whole
 
 NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have
 LISTED = 10  # a message names at most so many datasets or links
+DAMAGE = (
+    *(OSError, RuntimeError, LookupError, TypeError, ValueError),
+    *(ArithmeticError, MemoryError, SystemError),
+)
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file to read.
+def open_hdf5(path: Path, remarks: list[str] | None = None) -> h5py.File:
+    """Open an HDF5 file to read, also one that is cut short or still being written.
 
     Parameters
     ----------
     path
         The file.
+    remarks
+        Is told when the file is not whole.
 
     Raises
     ------
     PatternsFileError
-        If it is missing, a folder, empty, not HDF5, cut short or locked.
+        If it is missing, a folder, empty, not HDF5, or nothing in it can be read.
     """
-    problem = _find_problem(path)
+    problem = find_file_problem(path)
+    if not (problem or h5py.is_hdf5(path)):
+        problem = (
+            "is not an HDF5 file. Expected one (.h5, .hdf5, .cxi) or Dragonfly's .emc; "
+            "convert it first."
+        )
     if problem:
         raise PatternsFileError(path, [problem])
     try:
         return h5py.File(path, "r")
     except OSError as error:
+        file = _open_unfinished(path)
+        if file is None:
+            problem = (
+                "begins like an HDF5 file but cannot be opened. It may be cut short "
+                "(copied in part) or still being written. Compare its size with the "
+                f"original, or wait until it is whole. HDF5 says: {error}"
+            )
+            raise PatternsFileError(path, [problem]) from error
+    if remarks is not None:
+        remarks.append(f"{path}: {_say_unfinished(file)}")
+    return file
+
+
+def _open_unfinished(path: Path) -> h5py.File | None:
+    """Open a file that HDF5 refuses because a writer has it or its end is missing."""
+    ways: tuple[Callable[[], h5py.File], ...] = (
+        lambda: PartialFile(path),
+        lambda: h5py.File(path, "r", swmr=True),
+    )
+    for open_it in ways:
+        try:
+            return open_it()
+        except (OSError, RuntimeError, ValueError):
+            continue
+    return None
+
+
+def _say_unfinished(file: h5py.File) -> str:
+    if isinstance(file, PartialFile) and file.is_cut_short:
+        return (
+            f"is cut short: it has {file.size} bytes, and says that there are more. "
+            "What is there is read. Compare its size with the original."
+        )
+    return (
+        "is being written by another program. What is there now is read; open it "
+        "again when it is whole."
+    )
+
+
+@contextmanager
+def saying_damage(path: Path, doing: str) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file, which may be anything, into our error.
+
+    Parameters
+    ----------
+    path
+        The file.
+    doing
+        What cannot be done with it: "its layout cannot be read".
+
+    Raises
+    ------
+    PatternsFileError
+        If the block fails.
+    """
+    try:
+        yield
+    except DAMAGE as error:
         problem = (
-            "begins like an HDF5 file but cannot be opened. It may be cut short "
-            "(copied in part) or still being written. Compare its size with the "
-            f"original, or wait until it is whole. HDF5 says: {error}"
+            f"{doing}. The file is damaged, or compressed by a filter that is not "
+            "installed. Copy it again, or install the filter. "
+            f"HDF5 says: {error or type(error).__name__}"
         )
         raise PatternsFileError(path, [problem]) from error
 
@@ -48,17 +119,27 @@ def say_missing(path: Path) -> str:
     return f"there is no such file. Check the name.{counted}"
 
 
-def _find_problem(path: Path) -> str:
-    if not path.exists():
+def find_file_problem(path: Path, expected: str = "an HDF5 file") -> str:
+    """Say why a file cannot be read at all; "" if it can.
+
+    Parameters
+    ----------
+    path
+        The file.
+    expected
+        What it should be.
+    """
+    try:
+        if path.is_dir():
+            return f"is a folder; expected {expected}. Pass its files: '{path}/*.h5'."
+        if path.stat().st_size == 0:
+            return f"is empty (0 bytes); expected {expected}. Copy or write it again."
+    except FileNotFoundError:
         return say_missing(path)
-    if path.is_dir():
-        return f"is a folder; expected an HDF5 file. Pass its files: '{path}/*.h5'."
-    if path.stat().st_size == 0:
-        return "is empty (0 bytes); expected an HDF5 file. Copy or write it again."
+    except OSError as error:
+        return f"cannot be looked at ({error.strerror}). Check the name and folder."
     if not os.access(path, os.R_OK):
         return "may not be read by you. Ask its owner for permission."
-    if not h5py.is_hdf5(path):
-        return "is not an HDF5 file. Expected one (.h5, .hdf5, .cxi); convert it first."
     return ""
 
 
@@ -81,7 +162,7 @@ def walk(group: h5py.Group) -> Iterator[tuple[str, Any]]:
         parent = waiting.popleft()  # what lies higher is met first
         for name in parent:
             path = f"{parent.name.rstrip('/')}/{name}"
-            found = parent.get(name)
+            found = follow(parent, name)
             if found in seen:
                 continue
             yield path, found
@@ -110,9 +191,23 @@ def is_numeric(dataset: h5py.Dataset) -> bool:
 
 def get_dataset(file: h5py.File, where: str) -> h5py.Dataset | None:
     """Return the dataset at a path; None if there is none, or one without a shape."""
-    found = file.get(where) if where else None
+    found = follow(file, where) if where else None
     is_dataset = isinstance(found, h5py.Dataset) and found.shape is not None
     return found if is_dataset else None
+
+
+def get_whole_dataset(file: h5py.File, where: str) -> h5py.Dataset | None:
+    """Return the dataset at a path; None if none is there, or not all of it."""
+    found = get_dataset(file, where)
+    return found if found is not None and is_whole(file, found) else None
+
+
+def follow(group: h5py.Group, path: str) -> Any:
+    """Return what a path leads to; None if it leads nowhere or round in a circle."""
+    try:
+        return group.get(path)
+    except (OSError, RuntimeError):  # too many links, or one into a damaged file
+        return None
 
 
 def say_choices(file: h5py.File) -> str:

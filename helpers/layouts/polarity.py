@@ -1,7 +1,7 @@
 """Which values of a mask mean *bad*: said once for each, never guessed."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -20,10 +20,13 @@ class BadWhen:
         "==" or "!=".
     value
         What the mask is compared with.
+    meaning
+        In words, where a standard or a program says it: "CXI bits, 0 = good".
     """
 
     relation: Literal["==", "!="]
     value: int
+    meaning: str = field(default="", compare=False)
 
     def __call__(self, mask: NDArray[Any]) -> NDArray[np.bool_]:
         """Return where a mask says *bad*."""
@@ -37,7 +40,12 @@ class BadWhen:
 
 NOT_ZERO = BadWhen("!=", 0)
 TRUE = BadWhen("==", 1)
-DRAGONFLY = BadWhen("==", 2)  # 0 good, 1 good but not for orientation, 2 bad
+ONE = BadWhen("!=", 0, "1 = bad")
+CXI_BITS = BadWhen("!=", 0, "CXI bits, 0 = good")
+GOOD_PIXELS = BadWhen("==", 0, "1 = good")
+DRAGONFLY = BadWhen(
+    "==", 2, "Dragonfly: 0 = good, 1 = good but not for orientation, 2 = bad"
+)
 
 
 def split_condition(text: str) -> tuple[str, BadWhen | None]:

@@ -1,7 +1,9 @@
 """One file, read by its layout: its patterns and what is recorded beside them."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,11 +17,27 @@ from helpers.layouts.bad_pixels import (
     find_shape_problems,
     say_origin,
 )
-from helpers.layouts.hdf5 import get_dataset, is_numeric, open_hdf5
-from helpers.layouts.sources import Source
-from helpers.layouts.table import Layout, find_layout
+from helpers.layouts.dragonfly import Frame, count_pixels, find_frame, names_frame
+from helpers.layouts.hdf5 import (
+    follow,
+    get_dataset,
+    get_whole_dataset,
+    is_numeric,
+    open_hdf5,
+    saying_damage,
+)
+from helpers.layouts.sources import (
+    EmcSource,
+    Source,
+    SparseSource,
+    find_first_frame,
+    find_frames,
+    is_emc,
+    read_emc_head,
+)
+from helpers.layouts.table import EMC, Layout, find_layout
 
-MASK_NAMES = ("mask", "bad_pixels", "good_pixels")
+MASK_NAMES = ("mask", "mask_shared", "bad_pixels", "good_pixels")
 UNIT_NAMES = ("unit", "units")
 
 
@@ -36,46 +54,103 @@ class Recording:
     unit
         "photons" or "ADU" if the file or its layout says so, else "".
     bad_pixels
-        From the file's own mask; None without one.
+        From the file's own mask and the gaps between detector modules; None without.
     labels
         (n,) label words, "" = none; None if the file holds no labels.
     truth
         (n,) class names; None if the file holds none.
+    notes
+        What was found or assumed, one sentence each.
     remarks
-        What a person should know, one sentence or two each.
+        The same, where a person should be warned of it.
     """
 
     layout: Layout
     source: Source
     unit: str
     bad_pixels: BadPixels | None
-    labels: NDArray[np.str_] | None
-    truth: NDArray[np.str_] | None
-    remarks: tuple[str, ...]
+    labels: NDArray[np.str_] | None = None
+    truth: NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def open_recording(
-    path: Path, dataset: str | None = None, *, use_mask: bool = True
+    path: Path,
+    dataset: str | None = None,
+    *,
+    use_mask: bool = True,
+    label_words: Mapping[float, str] | None = None,
 ) -> Recording:
     """Recognise a file, check it and read everything but its patterns.
 
     Parameters
     ----------
     path
-        An HDF5 file.
+        An HDF5 file, or Dragonfly's `.emc`.
     dataset
-        Where its patterns are; found by its layout if not given.
+        Where its patterns are; found by its layout if not given. Of Dragonfly's
+        sparse files, which do not know it, the shape of a pattern, rows first
+        (`260x257`), or the name of the detector file.
     use_mask
         False leaves the file's own mask alone.
+    label_words
+        What the numbers of its labels mean, where the layout does not say.
 
     Raises
     ------
     PatternsFileError
         With everything that is wrong with the file.
     """
-    with open_hdf5(path) as file:
-        layout = find_layout(path, file, dataset)
-        return _Reader(path, file, layout).read(use_mask=use_mask)
+    if is_emc(path):
+        return _open_emc(path, dataset, use_mask=use_mask)
+    remarks: list[str] = []
+    with (
+        open_hdf5(path, remarks) as file,
+        saying_damage(path, "what it holds cannot be made out"),
+    ):
+        layout, frame = _recognise(path, file, dataset)
+        if label_words:
+            layout = replace(layout, label_words=tuple(label_words.items()))
+        return _Reader(path, file, layout, frame, remarks).read(use_mask=use_mask)
+
+
+def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> Recording:
+    _, n_pixels = read_emc_head(path)
+    frame = find_frame(path, n_pixels, dataset)
+    where = _say_frame(frame)
+    source = EmcSource(path, where)
+    return Recording(
+        layout=replace(EMC, patterns=where),
+        source=source,
+        unit=EMC.unit,
+        bad_pixels=frame.bad_pixels if use_mask else None,
+        notes=(frame.note, *source.notes),
+        remarks=source.remarks,
+    )
+
+
+def _recognise(
+    path: Path, file: h5py.File, dataset: str | None
+) -> tuple[Layout, Frame | None]:
+    """Return the layout of a file, and the shape of its patterns if they are sparse."""
+    is_frame = dataset is not None and names_frame(dataset)
+    layout = find_layout(path, file, None if is_frame else dataset)
+    if layout.source is not SparseSource:
+        if is_frame:
+            layout = find_layout(path, file, dataset)  # a dataset may have such a name
+        return layout, None
+    n_pixels = count_pixels(file)
+    if n_pixels is None:
+        problem = "there is no /num_pix, one integer; expected the number of pixels."
+        raise PatternsFileError(path, [problem])
+    frame = find_frame(path, n_pixels, dataset if is_frame else None)
+    return replace(layout, patterns=_say_frame(frame)), frame
+
+
+def _say_frame(frame: Frame) -> str:
+    rows, columns = frame.shape
+    return f"{rows}x{columns}"
 
 
 @dataclass
@@ -85,14 +160,15 @@ class _Reader:
     path: Path
     file: h5py.File
     layout: Layout
+    frame: Frame | None
+    remarks: list[str]
     problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
 
     def read(self, *, use_mask: bool) -> Recording:
         layout, file = self.layout, self.file
-        where, source = layout.patterns, layout.source
-        self.problems.extend(source.find_problems(self.path, file, where))
-        shape = source.find_shape(file, where)
+        where, kind = layout.patterns, layout.source
+        self.problems.extend(kind.find_problems(self.path, file, where))
+        shape = kind.find_shape(file, where)
         bad_pixels = labels = truth = None
         if shape is not None:
             bad_pixels = self._read_mask(shape[1:]) if use_mask else None
@@ -100,37 +176,63 @@ class _Reader:
             truth = self._read_truth(shape[0])
         if self.problems:
             raise PatternsFileError(self.path, self.problems)
+        source = kind(self.path, file, where)
+        here = slice(source.shape[0])
         return Recording(
             layout=layout,
-            source=source(self.path, file, where),
+            source=source,
             unit=_read_unit(file, where) or layout.unit,
-            bad_pixels=bad_pixels,
-            labels=labels,
-            truth=truth,
-            remarks=tuple(self.remarks),
+            bad_pixels=_assemble(bad_pixels, source),
+            labels=None if labels is None else labels[here],
+            truth=None if truth is None else truth[here],
+            notes=self._gather_notes(source),
+            remarks=(*self.remarks, *source.remarks),
         )
 
-    def _read_mask(self, frame: tuple[int, int]) -> BadPixels | None:
+    def _gather_notes(self, source: Source) -> tuple[str, ...]:
+        found = self.frame.note if self.frame else ""
+        return tuple(note for note in (self.layout.note, found, *source.notes) if note)
+
+    def _read_mask(self, pattern: tuple[int, ...]) -> BadPixels | None:
+        if self.frame:
+            return self.frame.bad_pixels
         paths = self.layout.bad_pixels
         where = next((path for path in paths if get_dataset(self.file, path)), "")
         if not where:
-            self._remark_unused_mask()
+            self._remark_unused_masks()
             return None
         mask = self.file[where]
-        problems = list(find_shape_problems(where, mask.shape, frame))
+        problems = list(find_shape_problems(where, mask.shape, pattern))
         if not is_numeric(mask) and mask.dtype != bool:
             problems.append(f"{where} holds {mask.dtype}; expected numbers.")
+        if get_whole_dataset(self.file, where) is None:
+            problems.append(
+                f"{where} is not there as a whole. Copy the file again, or give other "
+                "bad pixels: bad_pixels='mask.npy'."
+            )
         if not problems:
-            pixels = convert_mask(mask, self.layout.bad_when)
+            pixels = convert_mask(mask, self.layout.bad_when, len(pattern))
             problems.extend(find_pixel_problems(where, pixels))
         self.problems.extend(problems)
         if problems:
             return None
+        self._remark_many(where, pixels)
         return BadPixels(pixels, say_origin(where, self.layout.bad_when))
 
-    def _remark_unused_mask(self) -> None:
+    def _remark_many(self, where: str, pixels: NDArray[np.bool_]) -> None:
+        if 2 * np.count_nonzero(pixels) > pixels.size:
+            name, bad_when = f"{self.path}:{where}", self.layout.bad_when
+            other = "!=" if bad_when.relation == "==" else "=="
+            self.remarks.append(
+                f"{name} leaves out {pixels.mean():.0%} of the pixels, taking it that "
+                f"values {bad_when} mean bad. If it is the other way round, pass "
+                f"bad_pixels='{name} {other} {bad_when.value}'."
+            )
+
+    def _remark_unused_masks(self) -> None:
         folder = PurePosixPath(self.layout.patterns).parent
-        for path in (str(folder / name) for name in MASK_NAMES):
+        beside = [str(folder / name) for name in MASK_NAMES if "*" not in str(folder)]
+        for path in dict.fromkeys((*self.layout.unclear_masks, *beside)):
             if get_dataset(self.file, path):
                 name = f"{self.path}:{path}"
                 self.remarks.append(
@@ -139,32 +241,63 @@ class _Reader:
                 )
 
     def _read_labels(self, n: int) -> NDArray[np.str_] | None:
-        dataset = get_dataset(self.file, self.layout.labels)
-        if dataset is None:
+        values = self._read_label_values(n)
+        if values is None:
             return None
-        if not self._fits(dataset, n, is_numeric(dataset), "numbers"):
-            return None
-        values = dataset[()]
+        where, path = self.layout.labels, self.path
         words = np.full(n, "", dtype="U8")
         for value, word in self.layout.label_words:
             words[values == value] = word
         strange = np.unique(values[(words == "") & np.isfinite(values)])
         if strange.size:
-            known = ", ".join(f"{v:g} ({word})" for v, word in self.layout.label_words)
-            self.remarks.append(
-                f"{self.path}: {dataset.name} holds {', '.join(map(str, strange))}; "
-                f"expected {known}. Patterns with another value count as unlabelled."
+            shown = ", ".join(map(str, strange[:10]))
+            self.remarks.append(f"{path}: {where} holds {shown}; {self._ask_words()}")
+        return words if self.layout.label_words else None
+
+    def _ask_words(self) -> str:
+        if not self.layout.label_words:
+            return (
+                "the file does not say which label each of them means, so they are "
+                "not used. Say it: label_words={0: 'single', 1: 'multiple', …}."
             )
-        return words
+        known = ", ".join(f"{v:g} ({word})" for v, word in self.layout.label_words)
+        return f"expected {known}. Patterns with another value count as unlabelled."
+
+    def _read_label_values(self, n: int) -> NDArray[Any] | None:
+        """Return one number for each pattern, NaN = none; None without labels."""
+        where = self.layout.labels
+        if "*" in where:
+            return self._read_frame_labels(n)
+        dataset = get_whole_dataset(self.file, where)
+        if dataset is None:
+            return None
+        if not self._fits(dataset, n, is_numeric(dataset), "numbers"):
+            return None
+        return np.asarray(dataset[()])
+
+    def _read_frame_labels(self, n: int) -> NDArray[Any] | None:
+        frames = find_frames(self.file, self.layout.patterns)
+        name = PurePosixPath(self.layout.labels).name
+        found = [
+            get_whole_dataset(self.file, str(PurePosixPath(frame).with_name(name)))
+            for frame in frames
+        ]
+        if len(frames) != n or not any(found):
+            return None
+        values = np.full(n, np.nan)
+        for number, dataset in enumerate(found):
+            if dataset is not None and dataset.size == 1 and is_numeric(dataset):
+                values[number] = np.asarray(dataset[()]).item()
+        return values
 
     def _read_truth(self, n: int) -> NDArray[np.str_] | None:
-        dataset = get_dataset(self.file, self.layout.truth)
+        dataset = get_whole_dataset(self.file, self.layout.truth)
         if dataset is None:
             return None
         is_text = h5py.check_string_dtype(dataset.dtype) is not None
         if not self._fits(dataset, n, is_text, "text"):
             return None
-        return np.array(dataset.asstr()[()], dtype=np.str_)
+        return np.array(dataset.asstr(errors="replace")[()], dtype=np.str_)
 
     def _fits(self, dataset: h5py.Dataset, n: int, right: bool, expected: str) -> bool:
         """Tell whether a dataset holds one value of the right kind for each pattern."""
@@ -177,9 +310,24 @@ class _Reader:
         return False
 
 
+def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
+    """Bring bad pixels into the shape of the patterns, and leave out the gaps."""
+    frame = source.shape[1:]
+    if source.gaps is None:
+        if found is None:
+            return None
+        return BadPixels(source.assemble(found.pixels).reshape(frame), found.origin)
+    gaps = f"{np.count_nonzero(source.gaps):,} in gaps between detector modules"
+    if found is None:
+        return BadPixels(source.gaps, gaps)
+    pixels = source.assemble(found.pixels) | source.gaps
+    return BadPixels(pixels, f"{found.origin}; {gaps}")
+
+
 def _read_unit(file: h5py.File, where: str) -> str:
     """Return "photons" or "ADU" if an attribute of the patterns says so, else ""."""
-    attributes = getattr(file.get(where), "attrs", {})
+    found = find_first_frame(file, where) if "*" in where else follow(file, where)
+    attributes = getattr(found, "attrs", {})
     said = " ".join(str(attributes[name]) for name in UNIT_NAMES if name in attributes)
     if "photon" in said.lower():
         return "photons"

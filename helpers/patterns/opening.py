@@ -3,8 +3,9 @@
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,17 @@ from helpers.layouts import (
 from helpers.patterns.patterns import Patterns, check_bad_pixels
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
+FILES_SAMPLED = 8  # files looked at for it
+REMARKS_SHOWN = 5
 
 
 def open_patterns(
     files: str | Path | Sequence[str | Path],
     dataset: str | None = None,
     bad_pixels: NDArray[np.bool_] | str | Path | None = None,
+    label_words: Mapping[float, str] | None = None,
 ) -> Patterns:
-    """Open one or several HDF5 files as one stack of patterns; nothing is loaded.
+    """Open one or several files as one stack of patterns; nothing is loaded.
 
     Parameters
     ----------
@@ -37,13 +41,19 @@ def open_patterns(
         stands for all files that it matches, `run2` before `run10`.
     dataset
         Where the patterns are in each file, for example `/a/b`. Without it the layout
-        is recognised: see `helpers.layouts.LAYOUTS`.
+        is recognised: see `helpers.layouts.LAYOUTS`. With one group for each pattern,
+        a `*` stands for its number: `/hit_*/image`. Of Dragonfly's sparse files, which
+        do not know it, the shape of a pattern, rows first (`260x257`), or the name of
+        the detector file.
     bad_pixels
         Pixels to leave out, instead of those of the files' own masks: (rows, columns)
         bool, True = leave out; or `mask.npy`, `mask.byt` (raw uint8) or
         `file.h5:/path/to/mask`. Where it is not known which values of such a file mean
         bad, say it after the name, as in `mask.npy == 0` or `file.h5:/mask != 0`.
         Without it, pixels are left out that the mask of any of the files calls bad.
+    label_words
+        What the numbers of the files' labels mean, where their layout does not say,
+        such as {0: "other", 1: "single"}.
 
     Returns
     -------
@@ -61,16 +71,18 @@ def open_patterns(
     Warns
     -----
     UserWarning
-        If a file holds a mask whose polarity is not known, or labels that are not.
+        If a file holds a mask whose polarity is not known, or labels that are not; if
+        it is cut short or still being written, so that only a part of it is read.
 
     Examples
     --------
     >>> patterns = open_patterns("run*.h5", bad_pixels="mask.byt")  # doctest: +SKIP
     """
     paths = _expand(files)
-    recordings = _open_all(paths, dataset, use_masks=bad_pixels is None)
+    options = {"use_mask": bad_pixels is None, "label_words": label_words}
+    recordings = _open_all(paths, dataset, options)
     _check_alike(recordings)
-    for remark in (remark for one in recordings for remark in one.remarks):
+    for remark in _gather_remarks(recordings):
         warnings.warn(remark, stacklevel=2)
     frame = recordings[0].source.shape[1:]
     chosen = _choose_bad_pixels(bad_pixels, recordings, frame)
@@ -109,17 +121,26 @@ def _natural_order(path: Path) -> list[str | int]:
 
 
 def _open_all(
-    paths: Sequence[Path], dataset: str | None, *, use_masks: bool
+    paths: Sequence[Path], dataset: str | None, options: dict[str, Any]
 ) -> list[Recording]:
     recordings = []
     errors = []
     for path in paths:
         try:
-            recordings.append(open_recording(path, dataset, use_mask=use_masks))
+            recordings.append(open_recording(path, dataset, **options))
         except PatternsFileError as error:
             errors.append(error)
     _raise_first(errors)
     return recordings
+
+
+def _gather_remarks(recordings: Sequence[Recording]) -> list[str]:
+    """Return what to warn of, of a long run only the beginning."""
+    remarks = list(dict.fromkeys(each for one in recordings for each in one.remarks))
+    if len(remarks) > REMARKS_SHOWN:
+        more = f"there are {len(remarks) - REMARKS_SHOWN} more such remarks"
+        remarks[REMARKS_SHOWN:] = [f"{recordings[-1].source.path}: {more}."]
+    return remarks
 
 
 def _check_alike(recordings: Sequence[Recording]) -> None:
@@ -179,10 +200,15 @@ def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
 def _find_common_unit(
     recordings: Sequence[Recording], bad_pixels: NDArray[np.bool_]
 ) -> Unit:
-    """Return the unit of all files, of which some may not tell."""
-    n_sampled = max(2, UNIT_SAMPLE // len(recordings))
+    """Return the unit of all files, of which some may not tell.
+
+    Of a long run, a few files spread over it are looked at.
+    """
+    n_files = min(FILES_SAMPLED, len(recordings))
+    chosen = np.linspace(0, len(recordings) - 1, n_files).astype(int)
+    n_sampled = max(2, UNIT_SAMPLE // n_files)
     found: dict[str, tuple[Unit, Path]] = {}
-    for recording in recordings:
+    for recording in (recordings[i] for i in chosen):
         unit = find_unit(recording, bad_pixels, n_sampled)
         found.setdefault(unit.name, (unit, recording.source.path))
     known = [found[name] for name in found if name != "unknown"]

@@ -27,6 +27,7 @@ from helpers.patterns.stack import Stack, read_ahead
 Key = int | np.integer[Any] | slice | ArrayLike
 
 FINGERPRINT_SAMPLE = 16
+NOTES_SHOWN = 8
 
 
 class Patterns:
@@ -76,6 +77,7 @@ class Patterns:
         sources = [recording.source for recording in recordings]
         self._stack = Stack(sources)
         self._layouts = [recording.layout for recording in recordings]
+        self._notes = _gather_notes(recordings)
         self._bad_pixels = bad_pixels
         self._bad_pixels.pixels.setflags(write=False)
         self._unit = unit
@@ -207,18 +209,20 @@ class Patterns:
         n, rows, columns = self.shape
         n_bad = np.count_nonzero(self.bad_pixels)
         names = ", ".join(dict.fromkeys(layout.name for layout in self._layouts))
+        values = {"photons": "photon counts", "ADU": "pixels in ADU"}
         sentences = [
-            f"{n} patterns of {rows} × {columns} pixels, recorded as {self.dtype}, in "
-            f"{self.layout.patterns} of {_name_files(self.files)}.",
+            f"{n:,} patterns of {rows} × {columns} {values.get(self.unit, 'pixels')}, "
+            f"recorded as {self.dtype}, in {self.layout.patterns} of "
+            f"{_name_files(self.files)}.",
             f"Layout: {names}.",
             f"Unit: {self.unit} ({self._unit.why}).",
-            f"Bad pixels: {n_bad} of {rows * columns} ({n_bad / rows / columns:.1%}) "
-            f"are left out ({self._bad_pixels.origin}).",
+            f"Bad pixels: {n_bad:,} of {rows * columns:,} "
+            f"({n_bad / rows / columns:.1%}) are left out ({self._bad_pixels.origin}).",
         ]
         for name, words in (("Labels", self.recorded_labels), ("Truth", self.truth)):
             if words is not None:
                 sentences.append(f"{name} in the file: {_count_words(words)}.")
-        return "\n".join(sentences)
+        return "\n".join([*sentences, *self._notes])
 
     def close(self) -> None:
         """Close the file that is open; reading opens it again."""
@@ -328,6 +332,17 @@ def _join(
         return None
     pairs = zip(parts, lengths, strict=True)
     return np.concatenate([np.full(n, "") if p is None else p for p, n in pairs])
+
+
+def _gather_notes(recordings: Sequence[Recording]) -> list[str]:
+    """Return what was found and assumed in the files, each once, a few at most."""
+    kinds = ("notes", "remarks")
+    found = [
+        note for kind in kinds for one in recordings for note in getattr(one, kind)
+    ]
+    notes = list(dict.fromkeys(found))
+    more = [f"There are {len(notes) - NOTES_SHOWN} more such remarks."]
+    return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])
 
 
 def _name_files(files: Sequence[Path]) -> str:

@@ -1,0 +1,213 @@
+"""Which patterns go on, and why."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import ParameterError
+from helpers.outputs import whole_folder, write_provenance
+from helpers.patterns import Patterns
+
+Range = tuple[float, float]
+
+HOW_TO_GET = {
+    "photons": "Pass photons=… to select_patterns.",
+    "diameter_nm": "Call add_diameters with the geometry first.",
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Patterns chosen for what comes next, and why.
+
+    Attributes
+    ----------
+    index
+        (m,) int64, ascending: their places in the stack, from 0.
+    predictions
+        (m,) float32: calibrated probability of a single hit.
+    from_label
+        (m,) bool: True where a person's label decided, not the threshold.
+    threshold
+        Probability from which a pattern without a label was taken.
+    photons
+        (m,) float64: photons of each; None where nobody has given them.
+    diameter_nm
+        (m,) float64: diameter of the sphere that scatters most alike, NaN where the
+        pattern does not tell; None where nobody has estimated it.
+    cuts
+        What `cut_selection` has cut by: lowest and highest value that stayed.
+    """
+
+    index: NDArray[np.int64]
+    predictions: NDArray[np.float32]
+    from_label: NDArray[np.bool_]
+    threshold: float
+    photons: NDArray[np.float64] | None = None
+    diameter_nm: NDArray[np.float64] | None = None
+    cuts: dict[str, Range] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return how many patterns were chosen."""
+        return self.index.size
+
+
+def select_patterns(
+    predictions: NDArray[np.float32],
+    threshold: float,
+    labels: NDArray[np.str_],
+    photons: NDArray[np.float64] | None = None,
+) -> Selection:
+    """Choose the single hits: by label where a person gave one, else by threshold.
+
+    Parameters
+    ----------
+    predictions
+        (n,) calibrated probability of a single hit.
+    threshold
+        Patterns at or above it are taken.
+    labels
+        (n,) words; "" and "unsure" leave the choice to the threshold.
+    photons
+        (n,) photons per pattern, for `cut_selection`; not needed otherwise.
+    """
+    decided = (labels != "") & (labels != "unsure")
+    chosen = np.where(decided, labels == "single", predictions >= threshold)
+    index = np.flatnonzero(chosen)
+    return Selection(
+        index,
+        predictions[index],
+        decided[index],
+        threshold,
+        None if photons is None else photons[index],
+    )
+
+
+def cut_selection(
+    selection: Selection,
+    *,
+    photons: Range | None = None,
+    probability: Range | None = None,
+    diameter_nm: Range | None = None,
+) -> Selection:
+    """Keep the part of a selection that lies within limits, both included.
+
+    Parameters
+    ----------
+    selection
+        What was chosen.
+    photons
+        Lowest and highest number of photons in a pattern; `numpy.inf` for no limit.
+    probability
+        Of a single hit. What a person called single stays whatever the model says.
+    diameter_nm
+        Of the sphere that scatters most alike; a pattern without an estimate goes.
+
+    Raises
+    ------
+    ParameterError
+        If the selection does not know what it is to be cut by, or the lower limit is
+        above the higher.
+    """
+    wanted = {
+        "photons": photons,
+        "probability": probability,
+        "diameter_nm": diameter_nm,
+    }
+    cuts = {name: limits for name, limits in wanted.items() if limits is not None}
+    stays = np.ones(len(selection), dtype=bool)
+    for name, limits in cuts.items():
+        stays &= _is_within(selection, name, limits)
+    return _keep(selection, stays, cuts)
+
+
+def _is_within(selection: Selection, name: str, limits: Range) -> NDArray[np.bool_]:
+    low, high = limits
+    if not low <= high:
+        message = f"{name} = {limits}: expected (lowest, highest), neither of them NaN."
+        raise ParameterError(message)
+    if name == "probability":
+        values: Any = np.where(selection.from_label, high, selection.predictions)
+    else:
+        values = getattr(selection, name)
+    if values is None:
+        message = f"The selection holds no {name} to cut by. {HOW_TO_GET[name]}"
+        raise ParameterError(message)
+    within: NDArray[np.bool_] = (values >= low) & (values <= high)
+    return within
+
+
+def _keep(
+    selection: Selection, stays: NDArray[np.bool_], cuts: dict[str, Range]
+) -> Selection:
+    arrays = ("index", "predictions", "from_label", "photons", "diameter_nm")
+    values = {name: getattr(selection, name) for name in arrays}
+    kept = {name: v[stays] for name, v in values.items() if v is not None}
+    return replace(selection, **kept, cuts=selection.cuts | cuts)
+
+
+def find_rows(patterns: Patterns, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where in its own file each pattern is, (m,) int64, from 0.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    index
+        (m,) places in the stack.
+    """
+    first = np.searchsorted(patterns.groups, patterns.groups[index])
+    return np.asarray(index - first, dtype=np.int64)
+
+
+def write_selection(
+    work_dir: str | Path, patterns: Patterns, selection: Selection, **facts: Any
+) -> Path:
+    """Write the folder `selection/` and return its path.
+
+    `selection.txt` has one index a line, counted from 0 through the stack;
+    `selection.h5` has `/index`, `/prediction`, `/from_label`, and for each pattern the
+    number of its file in the attribute `patterns_files` (`/file`) and its place there
+    (`/row`).
+
+    Parameters
+    ----------
+    work_dir
+        The work folder; an earlier selection in it is replaced as a whole, with what
+        `write_handoff` made of it.
+    patterns
+        The stack that the indices count.
+    selection
+        What was chosen.
+    **facts
+        More for the provenance, e.g. the model.
+    """
+    folder = Path(work_dir) / "selection"
+    with whole_folder(folder) as temporary:
+        lines = "".join(f"{index}\n" for index in selection.index)
+        (temporary / "selection.txt").write_text(lines, encoding="ascii")
+        with h5py.File(temporary / "selection.h5", "w") as file:
+            file["index"] = selection.index
+            file["prediction"] = selection.predictions
+            file["from_label"] = selection.from_label
+            file["file"] = patterns.groups[selection.index].astype(np.int64)
+            file["row"] = find_rows(patterns, selection.index)
+            write_provenance(file, **describe_selection(patterns, selection), **facts)
+    return folder
+
+
+def describe_selection(patterns: Patterns, selection: Selection) -> dict[str, Any]:
+    """Return what the provenance of a file says of a selection."""
+    return {
+        "patterns_files": [str(path.resolve()) for path in patterns.files],
+        "fingerprint": patterns.fingerprint,
+        "n_patterns": len(patterns),
+        "n_selected": len(selection),
+        "threshold": selection.threshold,
+        # As words, since JSON has no infinity.
+        "cuts": {name: f"{a:g} to {b:g}" for name, (a, b) in selection.cuts.items()},
+    }

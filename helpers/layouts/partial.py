@@ -1,0 +1,139 @@
+"""HDF5 files of which only a part is there: cut short, or still being written."""
+
+import atexit
+import io
+import struct
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import h5py
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_END_AT = {0: 40, 1: 44, 2: 28, 3: 28}  # where each superblock version says its end
+_FAR = 2**62  # HDF5 asks whether a file is as long as it says; this one always is
+
+
+class PartialFile(h5py.File):
+    """An HDF5 file that is opened although its end is missing or not yet fixed.
+
+    HDF5 itself refuses such a file. Beyond its last byte this one reads as 0, so what
+    is read from it must be checked with `is_whole` or `count_whole` first.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Attributes
+    ----------
+    size
+        How many bytes are there and in use.
+    is_cut_short
+        True if the file says that it is longer than it is.
+
+    Raises
+    ------
+    OSError
+        If not even its beginning can be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        stored_end = _read_end(path)
+        found = path.stat().st_size
+        super().__init__(_Padded(path), "r")
+        self.size = min(found, stored_end)
+        self.is_cut_short = stored_end > found
+        _OPEN.add(self)
+
+
+_OPEN: "WeakSet[PartialFile]" = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close what is open: HDF5 would call into Python after its end, and crash."""
+    for file in list(_OPEN):
+        file.close()
+
+
+def is_whole(file: h5py.File, dataset: h5py.Dataset) -> bool:
+    """Tell whether all values of a dataset are there."""
+    if not isinstance(file, PartialFile):
+        return True
+    if h5py.check_vlen_dtype(dataset.dtype) or h5py.check_string_dtype(dataset.dtype):
+        return False  # its values lie elsewhere in the file
+    return not dataset.shape or count_whole(file, dataset) == len(dataset)
+
+
+def count_whole(file: h5py.File, dataset: h5py.Dataset) -> int:
+    """Return how many entries are there of a dataset, from its first to a gap."""
+    n = len(dataset)
+    if not isinstance(file, PartialFile) or dataset.is_virtual:
+        return n
+    if dataset.chunks:
+        return min([n, *_find_missing_chunks(file, dataset)])
+    offset = dataset.id.get_offset()
+    each = max(1, dataset.size // max(1, n) * dataset.dtype.itemsize)
+    return n if offset is None else max(0, min(n, (file.size - offset) // each))
+
+
+def _find_missing_chunks(file: PartialFile, dataset: h5py.Dataset) -> list[int]:
+    """Return the first entry of each chunk that is not there as a whole."""
+    found = dataset.id
+    chunks = [found.get_chunk_info(i) for i in range(found.get_num_chunks())]
+    return [
+        chunk.chunk_offset[0]
+        for chunk in chunks
+        if chunk.byte_offset + chunk.size > file.size
+    ]
+
+
+def _read_end(path: Path) -> int:
+    """Return how many bytes an HDF5 file says that it has."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    place = _END_AT.get(head[8] if head[:8] == _SIGNATURE and len(head) == 64 else -1)
+    if place is None:
+        message = "no superblock of HDF5 was found at the beginning"
+        raise OSError(message)
+    (end,) = struct.unpack_from("<Q", head, place)
+    return int(end)
+
+
+class _Padded(io.RawIOBase):
+    """A file to read that goes on with zeros behind its end.
+
+    Parameters
+    ----------
+    path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place; the end is very far."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: _FAR}
+        self._at = start[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the file, and with zeros behind its end."""
+        view = memoryview(buffer).cast("B")
+        self._file.seek(self._at)
+        n_read = self._file.readinto(view)
+        view[n_read:] = bytes(len(view) - n_read)
+        self._at += len(view)
+        return len(view)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()

@@ -1,0 +1,395 @@
+"""What can be wrong with a file of patterns: each way is told, or read with a warning.
+
+The ways that belong to a single layout, to masks and to labels have their tests in
+test_layouts.py, test_facility_files.py and test_labels_exchange.py.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.errors import PatternsFileError
+from helpers.patterns import open_patterns
+
+FRAME = (5, 4)
+VALUES = np.random.default_rng(0).poisson(1, (40, *FRAME)).astype("f4")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run7.h5"
+
+
+def write(path: Path, values: Any = VALUES, **options: Any) -> Path:
+    with h5py.File(path, "w", libver=options.pop("libver", None)) as file:
+        file.create_dataset("patterns", data=values, **options)
+    return path
+
+
+def problems_of(path: Path, **options: Any) -> str:
+    """Open a file that cannot be used; return what is told, which names the file."""
+    with pytest.raises(PatternsFileError) as caught:
+        open_patterns(path, **options)
+    assert caught.value.path == path
+    assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+    return "\n".join(caught.value.problems)
+
+
+class TestFiles:
+    @pytest.mark.parametrize("name", ["missing.h5", "missing.emc", "no/folder.h5"])
+    def test_missing(self, name: str, tmp_path: Path) -> None:
+        assert "there is no such file. Check" in problems_of(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["run.h5", "run.emc"])
+    def test_empty(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / name).touch()
+        assert problems_of(tmp_path / name).startswith("is empty (0 bytes); expected")
+
+    @pytest.mark.parametrize("name", ["run.h5", "run.emc"])
+    def test_folder(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / name).mkdir()
+        problem = problems_of(tmp_path / name)
+        assert "is a folder; expected" in problem
+        assert "Pass its files" in problem
+
+    def test_not_hdf5(self, path: Path) -> None:
+        path.write_bytes(b"II*\0 this is a picture")
+        assert "is not an HDF5 file. Expected one" in problems_of(path)
+
+    @pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+    @pytest.mark.parametrize("name", ["run.h5", "run.emc"])
+    def test_no_permission(self, name: str, tmp_path: Path) -> None:
+        path = write(tmp_path / name)
+        path.chmod(0)
+        with without_rights(path):
+            assert "may not be read by you. Ask its owner" in problems_of(path)
+
+    def test_name_that_is_too_long(self, tmp_path: Path) -> None:
+        assert "Check the name" in problems_of(tmp_path / ("x" * 300 + ".h5"))
+
+    def test_name_that_leads_to_itself(self, path: Path) -> None:
+        path.symlink_to(path)
+        assert "cannot be looked at" in problems_of(path)
+
+
+@contextmanager
+def without_rights(path: Path) -> Iterator[None]:
+    """Run a block as somebody who is not the administrator."""
+    if os.geteuid():
+        yield
+        return
+    for folder in path.parents[:3]:
+        folder.chmod(0o755)
+    try:
+        os.seteuid(65534)
+    except PermissionError:
+        pytest.skip("the administrator may read everything, and cannot be another")
+    try:
+        if not os.access(path.parent, os.X_OK, effective_ids=True):
+            pytest.skip("only the administrator may enter the folder of the test")
+        yield
+    finally:
+        os.seteuid(0)
+
+
+class TestDatasets:
+    @pytest.mark.parametrize("shape", [(), (40,), (5, 4), (2, 2, 5, 4)])
+    def test_wrong_dimensions(self, shape: tuple[int, ...], path: Path) -> None:
+        problem = problems_of(write(path, np.zeros(shape)))
+        assert f"/patterns has shape {shape}; expected (patterns, rows, co" in problem
+
+    @pytest.mark.parametrize("shape", [(0, 5, 4), (3, 0, 4), (3, 5, 0)])
+    def test_no_patterns(self, shape: tuple[int, ...], path: Path) -> None:
+        problem = problems_of(write(path, np.zeros(shape)))
+        assert f"has shape {shape}, so no pattern is in it" in problem
+
+    @pytest.mark.parametrize("shape", [(1, 5, 4), (3, 1, 4), (3, 5, 1), (1, 1, 1)])
+    def test_as_small_as_can_be(self, shape: tuple[int, ...], path: Path) -> None:
+        values = np.arange(np.prod(shape)).reshape(shape)
+        patterns = open_patterns(write(path, values))
+        np.testing.assert_array_equal(patterns[:], values)
+        assert patterns.fingerprint
+        assert patterns.describe()
+
+    @pytest.mark.parametrize("shape", [(2**40, 5, 4), (3, 2**30, 2**30)])
+    def test_impossibly_large(self, shape: tuple[int, ...], path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            chunks = (1, *(min(each, 64) for each in shape[1:]))
+            file.create_dataset("patterns", shape, "f4", chunks=chunks)
+        assert "expected at most 1,000,000,000 patterns" in problems_of(path)
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            (np.full((3, *FRAME), b"photon"), "text"),
+            (np.zeros((3, *FRAME), [("x", "f4")]), "records with the fields x"),
+            (np.zeros((3, *FRAME), "c8"), "complex numbers"),
+            (np.zeros((3, *FRAME), bool), "true or false"),
+        ],
+    )
+    def test_not_numbers(self, values: Any, said: str, path: Path) -> None:
+        problem = problems_of(write(path, values))
+        assert f"/patterns holds {said}; expected real numbers" in problem
+
+    def test_references_to_objects(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("patterns", (3, *FRAME), h5py.ref_dtype)
+        assert "holds references to other objects; expected" in problems_of(path)
+
+    def test_lists(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file.create_dataset("patterns", (3, *FRAME), h5py.vlen_dtype("i4"))
+        assert "holds lists of int32 of different lengths" in problems_of(path)
+
+    def test_dataset_missing(self, path: Path) -> None:
+        problem = problems_of(write(path), dataset="/frames")
+        assert problem == (
+            "there is no dataset /frames. Datasets with three dimensions: /patterns "
+            "(40, 5, 4). Pass dataset='/patterns'."
+        )
+
+    def test_group_in_place_of_the_dataset(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["a/frames"] = VALUES
+        assert "there is no dataset /a." in problems_of(path, dataset="/a")
+
+    def test_nothing_at_all(self, path: Path) -> None:
+        h5py.File(path, "w").close()
+        assert "No dataset in it has three dimensions" in problems_of(path)
+
+    def test_filter_that_is_not_installed(self, path: Path) -> None:
+        name, unknown = b"squeeze", 31999
+        with h5py.File(path, "w") as file:
+            plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plist.set_chunk((1, *FRAME))
+            plist.set_deflate(1)
+            space = h5py.h5s.create_simple((3, *FRAME))
+            dataset = h5py.h5d.create(
+                file.id, b"patterns", h5py.h5t.IEEE_F32LE, space, plist
+            )
+            h5py.Dataset(dataset)[...] = 1
+        content = path.read_bytes()
+        deflate = (1).to_bytes(2, "little") + (8).to_bytes(2, "little")
+        at = content.index(deflate + b"\1\0\1\0deflate\0")
+        number = unknown.to_bytes(2, "little") + (8).to_bytes(2, "little")
+        new = number + b"\0\0\1\0" + name + b"\0"  # flag 0: it must be undone
+        path.write_bytes(content[:at] + new + content[at + len(new) :])
+        problem = problems_of(path)
+        assert (
+            "compressed by a filter that is not installed: 31999 (squeeze)" in problem
+        )
+        assert "HDF5_PLUGIN_PATH" in problem
+
+
+class TestLinks:
+    def test_external_link_to_nothing(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["patterns"] = h5py.ExternalLink("gone.h5", "/frames")
+        assert "/patterns -> gone.h5:/frames" in problems_of(path)
+
+    @pytest.mark.parametrize("dataset", [None, "/a"])
+    def test_links_round_in_a_circle(self, dataset: str | None, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["a"] = h5py.SoftLink("/b")
+            file["b"] = h5py.SoftLink("/a")
+            file["c"] = h5py.ExternalLink(path.name, "/c")
+            file["patterns"] = h5py.SoftLink("/a")
+        problem = problems_of(path, dataset=dataset)
+        assert "Links that lead nowhere: /a -> /b" in problem
+
+    def test_external_link_to_what_is_no_hdf5(self, path: Path) -> None:
+        path.with_name("notes.txt").write_text("frames follow")
+        with h5py.File(path, "w") as file:
+            file["patterns"] = h5py.ExternalLink("notes.txt", "/frames")
+        assert "/patterns -> notes.txt:/frames" in problems_of(path)
+
+    def test_reading_through_links_writes_nothing(self, tmp_path: Path) -> None:
+        """A path inside a file leads to reading only, wherever it points."""
+        outside = write(tmp_path / "outside.h5")
+        before = outside.read_bytes()
+        (tmp_path / "in").mkdir()
+        with h5py.File(tmp_path / "in" / "run.h5", "w") as file:
+            file["patterns"] = h5py.ExternalLink("../outside.h5", "/patterns")
+        with open_patterns(tmp_path / "in" / "run.h5") as patterns:
+            np.testing.assert_array_equal(patterns[:], VALUES)
+            with pytest.raises(OSError, match="open"):
+                h5py.File(tmp_path / "in" / "run.h5", "r+")
+        assert outside.read_bytes() == before
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "outside.h5"]
+
+
+class TestValues:
+    @pytest.mark.parametrize("value", [0, 7, -3])
+    @pytest.mark.parametrize("dtype", ["f4", "f8", "i4"])
+    def test_constant(self, value: int, dtype: str, path: Path) -> None:
+        patterns = open_patterns(write(path, np.full((3, *FRAME), value, dtype)))
+        assert (patterns[:] == value).all()
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_nothing_finite(self, value: float, path: Path) -> None:
+        patterns = open_patterns(write(path, np.full((3, *FRAME), value)))
+        assert patterns.unit == "unknown"
+        assert not patterns[:].any()
+
+    @pytest.mark.parametrize(
+        ("value", "dtype", "clean"),
+        [
+            (1e38, "f4", np.float32(1e38)),
+            (1e38, "f8", np.float32(1e38)),
+            (1e300, "f8", 0),  # beyond float32: left out, like an infinite value
+            (np.iinfo("i8").max, "i8", np.float32(2.0**63)),
+            (np.iinfo("u8").max, "u8", np.float32(2.0**64)),
+        ],
+    )
+    def test_huge(self, value: Any, dtype: str, clean: Any, path: Path) -> None:
+        values = np.full((3, *FRAME), value, dtype)
+        patterns = open_patterns(write(path, values))
+        np.testing.assert_array_equal(patterns.read_raw(slice(None)), values)
+        assert (patterns[:] == clean).all()
+        assert patterns.describe()
+
+    def test_all_pixels_bad(self, path: Path) -> None:
+        bad = np.ones(FRAME, bool)
+        problem = problems_of(write(path), bad_pixels=bad)
+        assert "leaves out every pixel; expected some good ones" in problem
+
+    def test_mask_of_the_wrong_shape(self, path: Path) -> None:
+        problem = problems_of(write(path), bad_pixels=np.zeros((4, 5), bool))
+        assert "has shape (4, 5); expected (5, 4)" in problem
+        assert "not transposed" in problem
+
+    def test_most_pixels_bad(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["entry_1/data_1/data"] = VALUES
+            file["entry_1/data_1/mask"] = np.eye(*FRAME) == 0
+        with pytest.warns(UserWarning, match=r"leaves out 80% of the pixels.*== 0'"):
+            open_patterns(path)
+
+    def test_everything_at_once(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["patterns"] = VALUES.astype("c8")
+            file["mask"] = np.zeros((4, 5))
+            file["labels"] = np.zeros(3)
+        problems = problems_of(path).splitlines()
+        assert [line.split()[0] for line in problems] == [
+            "/patterns",
+            "/mask",
+            "/labels",
+        ]
+
+
+class TestUnfinished:
+    """What is there is read, with a warning."""
+
+    WAYS = pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"chunks": (4, *FRAME), "libver": "latest"},
+            {"chunks": (4, *FRAME), "libver": "latest", "compression": "gzip"},
+        ],
+        ids=["contiguous", "chunked", "compressed"],
+    )
+
+    @WAYS
+    def test_cut_short(self, options: dict[str, Any], path: Path) -> None:
+        content = write(path, **options).read_bytes()
+        path.write_bytes(content[: len(content) * 3 // 4])
+        with pytest.warns(UserWarning, match="is cut short: it has") as caught:
+            patterns = open_patterns(path)
+        assert any("of 40 patterns are there" in str(each.message) for each in caught)
+        assert 10 < len(patterns) < 40
+        np.testing.assert_array_equal(patterns[:], VALUES[: len(patterns)])
+        assert "is cut short" in patterns.describe()
+        patterns.close()
+
+    @WAYS
+    def test_cut_before_the_first_pattern(
+        self, options: dict[str, Any], path: Path
+    ) -> None:
+        content = write(path, **options).read_bytes()
+        for length in (9, 60, 200, 800):
+            path.write_bytes(content[:length])
+            problem = problems_of(path)
+            assert "cut short" in problem or "Copy" in problem
+
+    def test_mask_and_labels_behind_the_end(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["patterns"] = VALUES
+            file["labels"] = np.ones(len(VALUES))
+            file["mask"] = np.zeros(FRAME)
+        path.write_bytes(path.read_bytes()[:4500])
+        assert "/mask is not there as a whole" in problems_of(path)
+        with pytest.warns(UserWarning, match="is cut short"):
+            patterns = open_patterns(path, bad_pixels=np.zeros(FRAME, bool))
+        assert len(patterns) > 10
+        assert patterns.recorded_labels is None
+
+    def test_program_that_ends_with_such_a_file_open(self, path: Path) -> None:
+        path.write_bytes(write(path).read_bytes()[:4500])
+        code = (
+            "import sys; from helpers.patterns import open_patterns\n"
+            f"patterns = open_patterns({str(path)!r}); print(patterns[0].sum())"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert float(ran.stdout) == VALUES[0].sum()
+
+    @pytest.mark.parametrize("how", ["swmr", "plain"])
+    def test_being_written(self, how: str, path: Path) -> None:
+        with being_written(path, how):
+            with pytest.warns(UserWarning, match="is being written by another program"):
+                patterns = open_patterns(path)
+            n = len(patterns)
+            assert 3 <= n <= 7
+            np.testing.assert_array_equal(patterns[:], VALUES[:n])
+            patterns.close()
+        assert len(open_patterns(path)) == 9
+
+
+WRITER = """
+import sys, h5py, numpy as np
+path, how = sys.argv[1:]
+values = np.random.default_rng(0).poisson(1, (40, 5, 4)).astype("f4")
+with h5py.File(path, "w", libver="latest" if how == "swmr" else None) as file:
+    patterns = file.create_dataset(
+        "patterns", data=values[:3], maxshape=(None, 5, 4), chunks=(1, 5, 4)
+    )
+    file.flush()
+    if how == "swmr":
+        file.swmr_mode = True
+        patterns.resize(7, 0)
+        patterns[3:7] = values[3:7]
+        patterns.flush()
+    print("ready", flush=True)
+    input()
+    patterns.resize(9, 0)
+    patterns[3:9] = values[3:9]
+"""
+
+
+@contextmanager
+def being_written(path: Path, how: str) -> Iterator[None]:
+    """Have another program write 3 or 7 patterns, and 9 when the block ends."""
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        yield
+    finally:
+        writer.communicate("go on\n", timeout=60)

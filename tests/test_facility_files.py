@@ -1,0 +1,614 @@
+"""A small file of each facility's real shape opens as docs/layouts.md says."""
+
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.errors import PatternsFileError
+from helpers.labels import read_pr772
+from helpers.layouts import EMC, LAYOUTS
+from helpers.patterns import Patterns, open_patterns
+
+N, ROWS, COLUMNS = 6, 5, 4
+FRAME = (ROWS, COLUMNS)
+COUNTS = np.random.default_rng(0).poisson(1, (N, *FRAME)).astype("i4")
+BAD = np.zeros(FRAME, bool)
+BAD[1, 2] = BAD[4, 0] = True
+BITS = np.where(BAD, 512, 0).astype("u4")  # of CXI; 0 = good
+ENTRY = "/entry_1"
+DETECTOR = f"{ENTRY}/instrument_1/detector_1"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run7.cxi"
+
+
+def write(path: Path, content: dict[str, Any]) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, values in content.items():
+            file[name] = values
+    return path
+
+
+def check(
+    patterns: Patterns, layout: str, bad: np.ndarray | None = None, unit: str = ""
+) -> None:
+    """Check layout, values, mask and what `describe` says."""
+    assert patterns.layout.name == layout
+    np.testing.assert_array_equal(patterns.read_raw(slice(None)), COUNTS)
+    expected = np.zeros(FRAME, bool) if bad is None else bad
+    np.testing.assert_array_equal(patterns.bad_pixels, expected)
+    np.testing.assert_array_equal(patterns[:], np.where(expected, 0, COUNTS))
+    assert not unit or patterns.unit == unit
+    text = patterns.describe()
+    assert f"Layout: {layout}." in text
+    assert f"Bad pixels: {expected.sum()} of 20" in text
+    with warnings.catch_warnings(action="ignore"):
+        again = open_patterns(patterns.files, patterns.layout.patterns, expected)
+    assert again.fingerprint == patterns.fingerprint  # as the later stages open it
+
+
+def problem_of(*args: Any, **options: Any) -> str:
+    with pytest.raises(PatternsFileError) as caught:
+        open_patterns(*args, **options)
+    return str(caught.value)
+
+
+def test_plain(path: Path) -> None:
+    check(open_patterns(write(path, {"deep/frames": COUNTS})), "plain")
+
+
+def test_liu_lab(path: Path) -> None:
+    labels = np.array([1.0, 0, 0, 1, 0, 0])
+    content = {"patterns": COUNTS.astype("i8"), "labels": labels, "mask": BAD * 1.0}
+    patterns = open_patterns(write(path, content))
+    check(patterns, "Liu Lab", BAD, "photons")
+    assert patterns.recorded_labels is not None
+    assert patterns.recorded_labels.tolist()[:2] == ["single", "other"]
+
+
+def test_liu_lab_pr772_study(tmp_path: Path) -> None:
+    names = [f"amo86615_{run}_{run}_class_v1.h5" for run in (190, 191)]
+    paths = [write(tmp_path / name, {"data/frames": COUNTS}) for name in names]
+    (tmp_path / "train_index.dat").write_text(f"{names[0]},0\n{names[1]},5\n")
+    (tmp_path / "train_labels.dat").write_text("1\n0\n")
+    patterns = open_patterns(paths)
+    assert len(patterns) == 2 * N
+    words = read_pr772(
+        tmp_path / "train_index.dat", tmp_path / "train_labels.dat", patterns
+    )
+    assert dict(enumerate(words.tolist())) | {0: "single", 11: "other"} == dict(
+        enumerate(words.tolist())
+    )
+    assert np.count_nonzero(words) == 2
+
+
+@pytest.mark.parametrize("side", ["Back", "Front"])
+def test_cxidb_58(side: str, path: Path) -> None:
+    content = {f"photonConverter/pnccd{side}/photonCount": COUNTS}
+    patterns = open_patterns(write(path, content))
+    check(patterns, f"CXIDB 58, {side.lower()} detector", unit="photons")
+
+
+def test_older_amo86615(path: Path) -> None:
+    patterns = open_patterns(write(path, {"hitClass/adu": COUNTS}))
+    check(patterns, "older amo86615 export", unit="ADU")
+
+
+def test_cxi(path: Path) -> None:
+    content = {
+        "cxi_version": 150,
+        f"{DETECTOR}/data": COUNTS,
+        f"{DETECTOR}/mask": BITS,
+        f"{ENTRY}/data_1/data": h5py.SoftLink(f"{DETECTOR}/data"),
+    }
+    patterns = open_patterns(write(path, content))
+    check(patterns, "CXI", BAD)
+    assert "CXI bits, 0 = good" in patterns.describe()
+
+
+def cheetah(**more: Any) -> dict[str, Any]:
+    """Return what a Cheetah file has besides its patterns."""
+    return {
+        "cxi_version": 140,
+        "/cheetah/event_data/hit": np.ones(N),
+        "/LCLS/photon_energy_eV": np.ones(N),
+        **more,
+    }
+
+
+def test_cheetah_image(path: Path) -> None:
+    content = {
+        f"{ENTRY}/image_1/data": COUNTS,
+        f"{ENTRY}/image_1/mask": BITS.astype("u2"),
+        f"{DETECTOR}/detector_corrected/data": COUNTS + 1,
+    }
+    patterns = open_patterns(write(path, cheetah(**content)))
+    check(patterns, "Cheetah CXI, image", BAD)
+
+
+def test_cheetah_several_images(path: Path) -> None:
+    content = {
+        f"{ENTRY}/image_2/data": COUNTS,
+        f"{ENTRY}/image_2/mask": BITS,
+        f"{ENTRY}/image_10/data": COUNTS + 1,
+        f"{ENTRY}/image_10/mask": BITS * 0,
+        f"{ENTRY}/image_1/data": COUNTS[0],  # an average, no stack
+    }
+    patterns = open_patterns(write(path, cheetah(**content)))
+    check(patterns, "Cheetah CXI, image", BAD)
+    said = "/entry_1/image_2/data was chosen, the first of 2; for another pass dataset="
+    assert said in patterns.describe()
+    other = open_patterns(path, dataset="/entry_1/image_10/data")
+    assert other.layout.name == "Cheetah CXI, image"
+    assert not other.bad_pixels.any()
+    np.testing.assert_array_equal(other[:], COUNTS + 1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["detector_and_photon_corrected", "detector_corrected"]
+)
+def test_cheetah_detector(kind: str, path: Path) -> None:
+    content = {
+        f"{DETECTOR}/{kind}/data": COUNTS,
+        f"{DETECTOR}/mask_shared": BITS.astype("u2"),
+        f"{DETECTOR}/non_assembled/data": COUNTS + 1,
+    }
+    patterns = open_patterns(write(path, cheetah(**content)))
+    name = kind.replace("_corrected", " corrected").replace("_", " ")
+    check(patterns, f"Cheetah CXI, {name}", BAD)
+
+
+def test_cxidb_56(path: Path) -> None:
+    content = {
+        f"{ENTRY}/image_1/data": COUNTS,
+        f"{ENTRY}/image_1/mask": BITS,
+        f"{ENTRY}/image_1/tags": np.zeros((3, N)),
+        f"{ENTRY}/image_1/model/diameterNM": np.ones(N),
+    }
+    check(open_patterns(write(path, content)), "CXIDB 56", BAD)
+
+
+@pytest.mark.parametrize("kind", ["photons", "data"])
+def test_psocake(kind: str, path: Path) -> None:
+    content = {
+        f"{DETECTOR}/{kind}": COUNTS,
+        f"{ENTRY}/data_1/mask": BITS,
+        f"{ENTRY}/result_1/nHits": np.ones(N),
+        "/LCLS/eventNumber": np.arange(N),
+        "/LCLS/photon_energy_eV": np.ones(N),
+    }
+    name = "psocake, photons" if kind == "photons" else "psocake"
+    with pytest.warns(UserWarning, match="data_1/mask is not used"):
+        patterns = open_patterns(write(path, content))
+    check(patterns, name, unit="photons")
+
+
+def test_em_classification(path: Path) -> None:
+    content = {
+        f"{ENTRY}/image_1/data": COUNTS,
+        f"{ENTRY}/image_1/mask": BITS,
+        f"{ENTRY}/image_1/image_center": np.array([2.0, 2, 0]),
+        f"{ENTRY}/image_1/num_photons": COUNTS.sum(axis=(1, 2)),
+    }
+    check(open_patterns(write(path, content)), "EM-classification", BAD)
+
+
+def test_condor(path: Path) -> None:
+    content = {
+        f"{ENTRY}/data_1/data": COUNTS,
+        f"{ENTRY}/data_1/mask": np.tile(BITS.astype("u2"), (N, 1, 1)),
+        "/particles/particle_00/diameter": np.ones(N),
+        "/source/wavelength": np.ones(N),
+        "/detector/cx": np.ones(N),
+    }
+    check(open_patterns(write(path, content)), "Condor", BAD)
+
+
+def test_skopi(path: Path) -> None:
+    check(open_patterns(write(path, {"photons": COUNTS})), "skopi", unit="photons")
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("/data", "singfel / SimEx"), ("", "singfel / SimEx, frames at the root")],
+)
+def test_singfel_groups(folder: str, name: str, path: Path) -> None:
+    numbers = (2, 16, 23, 100, 101, 1000)  # as large as they are wide, not as text
+    content: dict[str, Any] = {"/params/geom/mask": BAD * 1.0}
+    for number, image in zip(numbers, COUNTS, strict=True):
+        group = f"{folder}/{number:07}"
+        content |= {f"{group}/data": image, f"{group}/diffr": image / 2}
+        content[f"{group}/angle"] = np.zeros(4)
+    with pytest.warns(UserWarning, match="/params/geom/mask is not used"):
+        patterns = open_patterns(write(path, content))
+    check(patterns, name, unit="photons")
+    diffr = open_patterns(path, dataset=f"{folder}/*/diffr")
+    np.testing.assert_array_equal(diffr[:], COUNTS / 2)
+
+
+def test_singfel_one_frame(path: Path) -> None:
+    content = {"/data/data": COUNTS[0], "/data/diffr": COUNTS[0] / 2}
+    patterns = open_patterns(write(path, content))
+    assert patterns.layout.name == "singfel / SimEx, one frame"
+    np.testing.assert_array_equal(patterns[:], COUNTS[:1])
+    assert "is a single image: a stack of one pattern" in patterns.describe()
+
+
+def write_euxfel2013(path: Path) -> Path:
+    content = {f"hit_{number}/image": image for number, image in enumerate(COUNTS)}
+    codes = {f"hit_{number}/lbl": number % 3 for number in range(1, N)}
+    return write(path, content | codes)
+
+
+def test_euxfel2013(path: Path) -> None:
+    with pytest.warns(UserWarning, match="does not say which label each of them means"):
+        patterns = open_patterns(write_euxfel2013(path))
+    check(patterns, "euxfel2013")
+    assert patterns.recorded_labels is None
+    words = {0: "single", 1: "multiple", 2: "other"}
+    patterns = open_patterns(path, label_words=words)
+    assert patterns.recorded_labels is not None
+    expected = ["", "multiple", "other", "single", "multiple", "other"]
+    assert patterns.recorded_labels.tolist() == expected
+
+
+def test_frames_of_different_shapes(path: Path) -> None:
+    with h5py.File(write_euxfel2013(path), "a") as file:
+        del file["hit_3/image"]
+        file["hit_3/image"] = COUNTS[0].T
+    problem = problem_of(path)
+    assert "found /hit_3/image (4, 5) of int32" in problem
+    assert "expected numbers of shape (rows, columns), the same for" in problem
+
+
+def test_hummingbird_is_asked_for(path: Path) -> None:
+    content = {
+        f"{ENTRY}/detector_1/data": COUNTS,
+        f"{ENTRY}/detector_2/data": COUNTS + 1,
+        f"{ENTRY}/result_1/hitscore_litpixel": np.ones(N),
+    }
+    problem = problem_of(write(path, content))
+    assert "its layout is not known" in problem
+    assert "Pass dataset='/entry_1/detector_1/data'" in problem
+    check(open_patterns(path, "/entry_1/detector_1/data"), "plain")
+
+
+class TestModules:
+    """Detectors of several modules: assembled by positions, or stacked and said so."""
+
+    modules = (4, 6, 3)
+    values = np.arange(N * 4 * 6 * 3).reshape(N, *modules).astype("u2")
+
+    def positions(self) -> np.ndarray:
+        """Return x, y, z (m) of two by two modules with a gap of two pixels."""
+        slow, fast = np.mgrid[:6, :3]
+        corners = [(0, 0), (0, 5), (8, 0), (8, 5)]
+        y = np.stack([slow + row for row, _ in corners])
+        x = np.stack([fast + column for _, column in corners])
+        return np.stack([x, y, 0 * x]) * 2e-4
+
+    def image(self, values: np.ndarray, gap: float = 0) -> np.ndarray:
+        """Return what two by two modules look like."""
+        image = np.full((*values.shape[:-3], 14, 8), gap, values.dtype)
+        corners = [(0, 0), (0, 5), (8, 0), (8, 5)]
+        for number, (row, column) in enumerate(corners):
+            here = (..., slice(row, row + 6), slice(column, column + 3))
+            image[here] = values[..., number, :, :]
+        return image
+
+    def write_hits(self, path: Path, turned: bool = False, **more: Any) -> Path:
+        good = np.ones(self.modules, "u1")
+        good[1, 2, 0] = 0
+        content = {
+            f"{DETECTOR}/data": self.values,
+            f"{DETECTOR}/good_pixels": good,
+            f"{DETECTOR}/xyz_map": self.positions(),
+        }
+        if turned:
+            content = {name: np.swapaxes(v, -1, -2) for name, v in content.items()}
+        links = {f"{ENTRY}/data_1/data": h5py.SoftLink(f"{DETECTOR}/data")}
+        return write(path, content | links | more)
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_european_xfel_hits(self, turned: bool, path: Path) -> None:
+        patterns = open_patterns(self.write_hits(path, turned))
+        assert patterns.layout.name == "European XFEL hits CXI"
+        np.testing.assert_array_equal(
+            patterns.read_raw(slice(None)), self.image(self.values)
+        )
+        bad = self.image(np.zeros(self.modules, bool), gap=True)
+        bad[2, 5] = True
+        np.testing.assert_array_equal(patterns.bad_pixels, bad)
+        text = patterns.describe()
+        assert "good_pixels, whose values == 0 mean bad: 1 = good" in text
+        assert "4 modules are assembled by /entry_1/instrument_1/detector_1/" in text
+        assert "40 in gaps between detector modules" in text
+
+    def test_european_xfel_hits_of_2026(self, path: Path) -> None:
+        mask = np.zeros(self.modules, "u4")
+        mask[1, 2, 0] = 4
+        with h5py.File(self.write_hits(path), "a") as file:
+            del file[f"{DETECTOR}/good_pixels"]
+            file[f"{DETECTOR}/mask"] = mask
+            file["cxi_version"] = 160
+        patterns = open_patterns(path)
+        assert patterns.layout.name == "CXI"
+        assert patterns.bad_pixels[2, 5]
+        assert np.count_nonzero(patterns.bad_pixels) == 41
+        assert "CXI bits, 0 = good" in patterns.describe()
+
+    def test_positions_of_wrong_shape(self, path: Path) -> None:
+        with h5py.File(self.write_hits(path), "a") as file:
+            del file[f"{DETECTOR}/xyz_map"]
+            file[f"{DETECTOR}/xyz_map"] = self.positions()[:2]
+        problem = problem_of(path)
+        assert "xyz_map has shape (2, 4, 6, 3); expected (3, 4, 6, 3)" in problem
+
+    @pytest.mark.parametrize("value", [0, np.nan, 1e300])
+    def test_impossible_positions(self, value: float, path: Path) -> None:
+        positions = self.positions()
+        positions[0, 0, 0, 0] = np.nan if value else 0
+        positions *= value
+        with h5py.File(self.write_hits(path), "a") as file:
+            file[f"{DETECTOR}/xyz_map"][...] = positions
+        assert "positions that can be those of no detector" in problem_of(path)
+
+    def write_virtual(self, path: Path, gain: bool = False) -> Path:
+        values = self.values
+        if gain:
+            values = np.stack([values, values + 7], axis=2)
+        write(path.with_name("raw.h5"), {"image/data": values})
+        layout = h5py.VirtualLayout(values.shape, values.dtype)
+        layout[:] = h5py.VirtualSource("raw.h5", "image/data", values.shape)
+        mask = np.zeros(self.values.shape, "u4")
+        mask[:, 1, 2, 0] = 4
+        with h5py.File(path, "w") as file:
+            file["cxi_version"] = 150
+            file[f"{DETECTOR}/mask"] = mask
+            file[f"{DETECTOR}/module_identifier"] = np.arange(4)
+            file.create_virtual_dataset(f"{DETECTOR}/data", layout)
+            file[f"{ENTRY}/data_1/data"] = h5py.SoftLink(f"{DETECTOR}/data")
+        return path
+
+    @pytest.mark.parametrize("gain", [False, True])
+    def test_extra_data_virtual_cxi(self, gain: bool, path: Path) -> None:
+        with pytest.warns(UserWarning, match="stacked, not assembled: the file has no"):
+            patterns = open_patterns(self.write_virtual(path, gain))
+        assert patterns.layout.name == "EXtra-data virtual CXI"
+        assert patterns.shape == (N, 24, 3)
+        np.testing.assert_array_equal(
+            patterns.read_raw(2), self.values[2].reshape(24, 3)
+        )
+        assert np.argwhere(patterns.bad_pixels).tolist() == [[8, 0]]
+        text = patterns.describe()
+        assert "4 modules of 6 × 3 pixels are stacked, the first at the top." in text
+        assert ("Of the 2 values of each pixel the first is read" in text) == gain
+
+    def test_one_module_is_an_image(self, path: Path) -> None:
+        content = {f"{ENTRY}/data_1/data": COUNTS[:, None]}
+        content[f"{ENTRY}/data_1/mask"] = BITS[None]
+        check(open_patterns(write(path, content)), "CXI", BAD)
+
+    def test_geometry_without_extra_geom(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "extra_geom", None)
+        path.with_name("run.geom").write_text("res = 5000")
+        with pytest.warns(UserWarning, match="extra-geom, which is not installed"):
+            open_patterns(self.write_virtual(path))
+
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_geometry_by_extra_geom(self, turned: bool, path: Path) -> None:
+        extra_geom = pytest.importorskip("extra_geom", reason="extra euxfel is absent")
+        values = np.random.default_rng(0).poisson(1, (2, 16, 512, 128)).astype("u1")
+        geometry = extra_geom.AGIPD_1MGeometry.example()
+        geometry.write_crystfel_geom(str(path.with_name("run.geom")))
+        stored = np.swapaxes(values, -1, -2) if turned else values
+        patterns = open_patterns(write(path, {f"{ENTRY}/data_1/data": stored}))
+        expected, _ = geometry.position_modules(values.astype(float))
+        gaps = np.isnan(expected[0])
+        np.testing.assert_array_equal(patterns.bad_pixels, gaps)
+        np.testing.assert_array_equal(patterns[:], np.where(gaps, 0, expected))
+        said = f"are assembled{' turned' if turned else ''} by run.geom, read by AGIPD"
+        assert said in patterns.describe()
+
+
+DRAGONFLY_NAMES = {".emc": "Dragonfly .emc", ".h5": "Dragonfly, sparse HDF5"}
+
+
+class TestDragonfly:
+    """Sparse photons, whose shape is said by a person or a detector file."""
+
+    def lists(self) -> tuple[list[np.ndarray], ...]:
+        """Return the pixels with one photon, with more, and how many."""
+        flat = COUNTS.reshape(N, -1)
+        ones = [np.flatnonzero(row == 1).astype("i4") for row in flat]
+        multi = [np.flatnonzero(row > 1).astype("i4") for row in flat]
+        counts = [row[row > 1].astype("i4") for row in flat]
+        return ones, multi, counts
+
+    def write_emc(self, path: Path) -> Path:
+        ones, multi, counts = self.lists()
+        head = np.zeros(256, "<i4")
+        head[:2] = N, ROWS * COLUMNS
+        lengths = [list(map(len, part)) for part in (ones, multi)]
+        parts = [head, *lengths, *ones, *multi, *counts]
+        path.write_bytes(np.concatenate(parts).astype("<i4").tobytes())
+        return path
+
+    def write_sparse(self, path: Path) -> Path:
+        names = ("place_ones", "place_multi", "count_multi")
+        with h5py.File(path, "w") as file:
+            file["num_pix"] = np.array([ROWS * COLUMNS], "i4")
+            for name, lists in zip(names, self.lists(), strict=True):
+                dataset = file.create_dataset(name, (N,), h5py.vlen_dtype("i4"))
+                for number, values in enumerate(lists):
+                    dataset[number] = values
+        return path
+
+    def write(self, folder: Path, ending: str) -> Path:
+        path = folder / f"photons{ending}"
+        return self.write_emc(path) if ending == ".emc" else self.write_sparse(path)
+
+    def write_detector(self, path: Path) -> Path:
+        """Write a flat detector as Dragonfly makes it: x along the rows' axis."""
+        x, y = (a.ravel() - 1.7 for a in np.mgrid[:ROWS, :COLUMNS].astype(float))
+        distance, radius = 20.0, 30.0
+        norm = np.sqrt(x**2 + y**2 + distance**2)
+        qz = radius * (distance / norm - 1)
+        mask = np.where(BAD, 2, 0).astype("u1").ravel()
+        mask[0] = 1  # good, but not for orientation
+        content = {"qx": radius * x / norm, "qy": radius * y / norm, "qz": qz}
+        rest = {
+            "corr": np.ones(x.size),
+            "mask": mask,
+            "detd": 20.0,
+            "ewald_rad": radius,
+        }
+        return write(path, content | rest)
+
+    @pytest.mark.parametrize("ending", [".emc", ".h5"])
+    def test_shape_as_given(self, ending: str, tmp_path: Path) -> None:
+        path = self.write(tmp_path, ending)
+        patterns = open_patterns(path, dataset="5x4")
+        check(patterns, DRAGONFLY_NAMES[ending], unit="photons")
+        assert "5 rows × 4 columns, as given." in patterns.describe()
+        turned = open_patterns(path, dataset="4x5")
+        np.testing.assert_array_equal(turned[0].ravel(), COUNTS[0].ravel())
+
+    @pytest.mark.parametrize("ending", [".emc", ".h5"])
+    def test_shape_and_mask_by_the_detector_beside(
+        self, ending: str, tmp_path: Path
+    ) -> None:
+        path = self.write(tmp_path, ending)
+        self.write_detector(tmp_path / "det_sim.h5")
+        patterns = open_patterns(path)
+        check(patterns, DRAGONFLY_NAMES[ending], BAD, "photons")
+        assert "5 rows × 4 columns by det_sim.h5." in patterns.describe()
+
+    @pytest.mark.parametrize("ending", [".emc", ".h5"])
+    def test_detector_file_that_is_named(self, ending: str, tmp_path: Path) -> None:
+        detector = self.write_detector(tmp_path / "sub_other.h5")
+        patterns = open_patterns(self.write(tmp_path, ending), dataset=str(detector))
+        check(patterns, DRAGONFLY_NAMES[ending], BAD)
+        assert patterns.layout.patterns == "5x4"
+
+    @pytest.mark.parametrize("ending", [".emc", ".h5"])
+    def test_shape_is_never_guessed(self, ending: str, tmp_path: Path) -> None:
+        path = self.write(tmp_path, ending)
+        problem = problem_of(path)
+        assert "have 20 pixels, and it is not known in how many rows" in problem
+        assert "dataset='5x4' or dataset='4x5'" in problem
+        assert "not 7x4" in problem_of(path, dataset="7x4")
+        for name in ("det_a.h5", "det_b.h5"):
+            self.write_detector(tmp_path / name)
+        assert "2 detector files (*det*.h5) are beside it" in problem_of(path)
+
+    def test_detector_file_that_is_none(self, path: Path, tmp_path: Path) -> None:
+        write(path, {"patterns": COUNTS})
+        problem = problem_of(self.write(tmp_path, ".emc"), dataset=str(path))
+        assert "is no Dragonfly detector of 20 pixels" in problem
+
+    @pytest.mark.parametrize(
+        ("integer", "value", "said"),
+        [
+            (0, -1, "is not a sparse .emc file"),
+            (1, 0, "is not a sparse .emc file"),
+            (2, 1, "is not a sparse .emc file"),
+            (0, N - 1, "integers of 4 bytes; expected"),
+            (256, -1, "a negative number of pixels"),
+        ],
+    )
+    def test_emc_that_does_not_add_up(
+        self, integer: int, value: int, said: str, tmp_path: Path
+    ) -> None:
+        path = self.write_emc(tmp_path / "a.emc")
+        content = np.fromfile(path, "<i4")
+        content[integer] = value
+        content.tofile(path)
+        assert said in problem_of(path, dataset="5x4")
+
+    @pytest.mark.parametrize("ending", [".emc", ".h5"])
+    def test_photons_outside_the_detector(self, ending: str, tmp_path: Path) -> None:
+        path = self.write(tmp_path, ending)
+        if ending == ".emc":
+            content = np.fromfile(path, "<i4")
+            content[256 + 2 * N] = 99
+            content.tofile(path)
+        else:
+            with h5py.File(path, "a") as file:
+                file["place_multi"][0] = np.array([2, -1], "i4")
+        patterns = open_patterns(path, dataset="5x4")
+        with pytest.raises(PatternsFileError, match="has photons at pixels"):
+            patterns[0]
+
+    def test_emc_cut_short(self, tmp_path: Path) -> None:
+        path = self.write_emc(tmp_path / "a.emc")
+        path.write_bytes(path.read_bytes()[:-6])
+        with pytest.warns(UserWarning, match="The 5 patterns that are there are read"):
+            patterns = open_patterns(path, dataset="5x4")
+        np.testing.assert_array_equal(patterns[:], COUNTS[:5])
+        path.write_bytes(path.read_bytes()[:1100])
+        assert "cannot be told apart" in problem_of(path, dataset="5x4")
+
+    def test_lists_of_different_lengths(self, tmp_path: Path) -> None:
+        path = self.write_sparse(tmp_path / "a.h5")
+        with h5py.File(path, "a") as file:
+            del file["count_multi"], file["num_pix"]
+            file.create_dataset("count_multi", (N - 1,), h5py.vlen_dtype("i4"))
+        assert "there is no /num_pix" in problem_of(path)
+        with h5py.File(path, "a") as file:
+            file["num_pix"] = 20
+        assert "expected one length" in problem_of(path, dataset="5x4")
+
+
+class TestMeasuredFiles:
+    def test_singfel(self, real_file: Callable[[str], Path]) -> None:
+        path = real_file("diffr_0.2_diffr_out_0000001.h5")
+        with pytest.warns(UserWarning, match="/params/geom/mask is not used"):
+            patterns = open_patterns(path)
+        assert patterns.shape == (3, 101, 101)
+        assert patterns.layout.name == "singfel / SimEx"
+        with h5py.File(path) as file:
+            np.testing.assert_array_equal(patterns[1], file["data/0000016/data"])
+
+    def test_file_of_nothing_but_a_version(
+        self, real_file: Callable[[str], Path]
+    ) -> None:
+        problem = problem_of(real_file("diffr_newstyle.h5"))
+        assert "its layout is not known" in problem
+
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "layouts.md"
+
+
+class TestDocument:
+    def test_every_layout_stands_in_it(self) -> None:
+        text = DOCUMENT.read_text("utf-8")
+        assert [x.name for x in (*LAYOUTS, EMC) if f"{x.name}" not in text] == []
+
+    def test_every_test_that_it_names_exists(self) -> None:
+        named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", DOCUMENT.read_text("utf-8"))
+        assert len(named) > 15
+        for file, name in named:
+            text = (Path(__file__).parent / file).read_text("utf-8")
+            *_, test = name.split("::")
+            assert f"def {test}(" in text, (file, name)
+
+    def test_every_source_that_users_have_stands_in_it(self) -> None:
+        rows = Path(__file__).parents[2] / "shared" / "LAYOUTS.md"
+        if not rows.exists():
+            pytest.skip("the list of layouts is not beside the repository")
+        table = rows.read_text("utf-8").split("## Input")[1].split("\n\n")[1]
+        sources = [row.split("|")[1].split("(")[0] for row in table.splitlines()[2:]]
+        text = DOCUMENT.read_text("utf-8")
+        assert [x for each in sources if (x := each.strip(" `")) not in text] == []
