@@ -7,7 +7,7 @@ out everywhere.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,15 @@ class Measurements:
     spread
         (rows, columns) float64: standard deviation over the patterns, likewise.
     not_finite
-        (rows, columns) int64: in how many patterns the pixel is NaN or infinite.
+        (rows, columns) float64: share of at most 256 patterns, evenly spread, in which
+        the pixel is NaN or infinite.
     """
 
     photons: NDArray[np.float64]
     lit_pixels: NDArray[np.int64]
     powder: NDArray[np.float64]
     spread: NDArray[np.float64]
-    not_finite: NDArray[np.int64]
+    not_finite: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,8 @@ def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
     """
     if patterns.unit == "photons":
         return 1.0
-    chosen = np.linspace(0, len(patterns) - 1, min(n_sampled, len(patterns)))
-    values = patterns[chosen.astype(np.int64)][:, ~patterns.bad_pixels]
+    sample = patterns[_spread_evenly(len(patterns), n_sampled)]
+    values = sample[:, ~patterns.bad_pixels]
     middle = float(np.median(values))
     noise = 1.4826 * float(np.median(np.abs(values - middle)))
     return middle + 6 * noise if noise > 0 else float(np.nextafter(middle, np.inf))
@@ -152,16 +153,15 @@ def measure_patterns(
     photons = np.zeros(len(patterns))
     lit_pixels = np.zeros(len(patterns), np.int64)
     first, second = np.zeros((2, *patterns.shape[1:]))
-    not_finite = np.zeros(patterns.shape[1:], np.int64)
     for start, block in patterns.blocks(progress="Measure"):
         here = slice(start, start + len(block))
         photons[here] = np.maximum(block, 0).sum(axis=(1, 2), dtype=np.float64)
         lit_pixels[here] = np.count_nonzero(block >= lit_threshold, axis=(1, 2))
         first += block.sum(axis=0, dtype=np.float64)
         second += np.einsum("nij,nij->ij", block, block, dtype=np.float64)
-        not_finite += _count_not_finite(patterns, here)
     mean = first / len(patterns)
     spread = np.sqrt(np.maximum(second / len(patterns) - mean**2, 0))
+    not_finite = _share_not_finite(patterns)
     return Measurements(photons / adu_per_photon, lit_pixels, mean, spread, not_finite)
 
 
@@ -220,9 +220,7 @@ def propose_bad_pixels(
     return {
         "hot": hot & ~bad_pixels,
         "dead": dead & ~bad_pixels,
-        "not finite": (100 * measurements.not_finite >= n_patterns)
-        & (measurements.not_finite > 0)
-        & ~bad_pixels,
+        "not finite": (measurements.not_finite >= 0.01) & ~bad_pixels,
     }
 
 
@@ -309,11 +307,19 @@ def open_experiment(
     return Experiment(patterns, (row, column), measured, facts, work_dir)
 
 
-def _count_not_finite(patterns: Patterns, here: slice) -> NDArray[np.int64]:
+def _share_not_finite(patterns: Patterns) -> NDArray[np.float64]:
     if not np.issubdtype(patterns.dtype, np.floating):
-        return np.zeros(patterns.shape[1:], np.int64)
-    finite: NDArray[np.bool_] = np.isfinite(patterns.read_raw(here))
-    return np.asarray((~finite).sum(axis=0), np.int64)
+        return np.zeros(patterns.shape[1:])
+    looked_at = _spread_evenly(len(patterns), 256)
+    counts = np.zeros(patterns.shape[1:])
+    for index in looked_at:
+        counts += ~np.isfinite(patterns.read_raw(int(index)))
+    return counts / len(looked_at)
+
+
+def _spread_evenly(n_patterns: int, n_sampled: int) -> NDArray[np.int64]:
+    chosen = np.linspace(0, n_patterns - 1, min(n_sampled, n_patterns))
+    return chosen.astype(np.int64)
 
 
 def _median_around(image: NDArray[np.float64], size: int = 7) -> NDArray[np.float64]:
@@ -340,11 +346,39 @@ def _read_facts(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         message = f"{path} cannot be read ({error}). Run 01-inspect again."
         raise WorkFolderError(message) from error
-    missing = {"patterns_files", "dataset", "centre", "fingerprint"} - facts.keys()
-    if missing:
-        message = f"{path} lacks {', '.join(sorted(missing))}. Run 01-inspect again."
+    problems = _find_fact_problems(facts)
+    if problems:
+        message = f"{path}: {'; '.join(problems)}. Run 01-inspect again."
         raise WorkFolderError(message)
     return facts
+
+
+def _find_fact_problems(facts: Any) -> list[str]:
+    """Say what is not as `write_experiment` writes it, in what is read back here."""
+    if not isinstance(facts, dict):
+        return [f"found a {type(facts).__name__}; expected names and values"]
+    expected = {
+        "patterns_files": ("file names", _is_list_of(str)),
+        "dataset": ("a path", lambda found: isinstance(found, str)),
+        "centre": ("row and column", _is_list_of(int, float, length=2)),
+        "fingerprint": ("a text", lambda found: isinstance(found, str)),
+    }
+    return [
+        f"{name} is {facts[name]!r:.80}; expected {what}"
+        if name in facts
+        else f"it lacks {name}"
+        for name, (what, is_right) in expected.items()
+        if name not in facts or not is_right(facts[name])
+    ]
+
+
+def _is_list_of(*kinds: type, length: int | None = None) -> Callable[[Any], bool]:
+    """Return a test for lists of such values: at least one, or so many."""
+    return lambda found: (
+        isinstance(found, list)
+        and all(type(each) in kinds for each in found)
+        and (len(found) == length if length else bool(found))
+    )
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:

@@ -59,8 +59,8 @@ def test_pixels_that_are_not_finite_are_counted(write, counts):
     adu = counts.astype(np.float32)
     adu[3, 5, 6], adu[4, 5, 6], adu[4, 7, 7] = np.nan, np.inf, -np.inf
     measured = experiment.measure_patterns(write(adu), 1)
-    assert measured.not_finite[5, 6] == 2
-    assert measured.not_finite.sum() == 3
+    assert measured.not_finite[5, 6] == pytest.approx(2 / 40)
+    assert measured.not_finite.sum() == pytest.approx(3 / 40)
     assert np.isfinite(measured.photons).all()
 
 
@@ -175,6 +175,24 @@ def test_a_missing_experiment_names_the_notebook_to_run(tmp_path):
 def test_a_broken_experiment_file_says_so(written, content):
     (written[0] / "experiment.json").write_text(content)
     with pytest.raises(WorkFolderError, match=r"experiment\.json.*Run 01-inspect"):
+        experiment.open_experiment(written[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("patterns_files", [], "patterns_files is [[][]]; expected file names"),
+        ("patterns_files", [7], "expected file names"),
+        ("dataset", None, "dataset is None; expected a path"),
+        ("centre", [1], "centre is .*; expected row and column"),
+        ("fingerprint", 7, "fingerprint is 7; expected a text"),
+    ],
+)
+def test_a_strange_fact_is_named(written, name, value, said):
+    path = written[0] / "experiment.json"
+    facts = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(facts | {name: value}))
+    with pytest.raises(WorkFolderError, match=said):
         experiment.open_experiment(written[0])
 
 
