@@ -126,7 +126,7 @@ class Browser {
   build() {
     this.banner = new Banner();
     this.help = new HelpPanel(Object.values(this.actions), KEY_NOTES);
-    this.facts = new FactList();
+    this.facts = new FactList(this.model.get("unit"));
     this.slider = make("input", {
       type: "range",
       class: "sh-wide",

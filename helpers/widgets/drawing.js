@@ -156,7 +156,3 @@ function asBytes(buffer) {
 function asInt32(buffer) {
   return new Int32Array(asBytes(buffer).slice().buffer);
 }
-
-function asFloat32(buffer) {
-  return new Float32Array(asBytes(buffer).slice().buffer);
-}

@@ -1,7 +1,6 @@
 // What is known of a pattern besides its picture.
 
 const FACT_WORDS = {
-  photons: "photons",
   hit_score: "hit score",
   prediction: "prediction",
   distance: "distance",
@@ -15,7 +14,9 @@ const FACT_TITLES = {
 };
 
 class FactList {
-  constructor() {
+  /** `unit` is that of the patterns: the photons of patterns in ADU are a sum of ADU. */
+  constructor(unit) {
+    this.words = { ...FACT_WORDS, photons: unit === "ADU" ? "sum, ADU" : "photons" };
     this.element = make("div", {
       class: "sh-facts",
       role: "group",
@@ -38,7 +39,7 @@ class FactList {
     return make(
       "div",
       { class: "sh-fact", title },
-      `${FACT_WORDS[name]} `,
+      `${this.words[name]} `,
       make("b", {}, sayNumber(value)),
     );
   }

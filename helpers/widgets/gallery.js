@@ -354,7 +354,7 @@ class Gallery extends LabelPage {
       "Click selects, Shift-click selects a range; rest the pointer to enlarge.",
     ];
     this.help = new HelpPanel(Object.values(actions), [...words, ...KEY_NOTES]);
-    this.enlarged = new Enlarged();
+    this.enlarged = new Enlarged(this.model.get("unit"));
     this.line = make("div", { class: "sh-threshold", role: "separator" });
     this.aim = make("span", { class: "sh-aim" });
     display.element.lastElementChild.append(actionButton(actions.enlarge, "enlarge"));

@@ -225,7 +225,7 @@ class Labeller extends LabelPage {
 
   build() {
     this.help = new HelpPanel(Object.values(this.actions), KEY_NOTES);
-    this.facts = new FactList();
+    this.facts = new FactList(this.model.get("unit"));
     this.mark = make("span", { class: "sh-mark" });
     this.who = make("span", { class: "sh-who" });
     this.root = make(

@@ -113,12 +113,12 @@ class ScoredList {
 
 /** One pattern, large, floating beside its thumbnail. */
 class Enlarged {
-  constructor() {
+  constructor(unit) {
     this.pattern = null;
     this.stays = false; // with the cursor, and not only while the pointer rests
     this.canvas = make("canvas", { class: "sh-large-canvas" });
     this.title = make("div", { class: "sh-large-title" });
-    this.facts = new FactList();
+    this.facts = new FactList(unit);
     this.element = make(
       "div",
       { class: "sh-large", hidden: "" },
@@ -152,4 +152,8 @@ class Enlarged {
     element.style.left = `${Math.max(0, fits ? right : left)}px`;
     element.style.top = `${Math.max(0, Math.min(grid.offsetTop + thumb.offsetTop, lowest))}px`;
   }
+}
+
+function asFloat32(buffer) {
+  return new Float32Array(asBytes(buffer).slice().buffer);
 }
