@@ -9,7 +9,7 @@ EXAMPLE = data/example.h5
 EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 
-.PHONY: run test lab bench bench-labeller check pictures lock clean
+.PHONY: run test lab bench bench-labeller fuzz check pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -46,6 +46,10 @@ bench-labeller: $(READY)
 
 pictures: $(READY) $(EXAMPLE)
 	PYTHONPATH=tests $(BIN)/python tests/browser/take_pictures.py
+
+FUZZ_SECONDS ?= 600
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 \

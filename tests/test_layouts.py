@@ -466,7 +466,7 @@ class TestRemarks:
         recording = open_recording(write(path, patterns=COUNTS, mask=BAD.astype("u1")))
         assert recording.bad_pixels is None
         (remark,) = recording.remarks
-        assert remark.startswith(f"{path}:/mask is not used, because it is not known")
+        assert remark.startswith(f"{path}: /mask is not used, because it is not known")
         assert f"bad_pixels='{path}:/mask != 0'" in remark
 
     def test_strange_labels_count_as_unlabelled(self, path: Path) -> None:

@@ -1,8 +1,7 @@
 """HDF5 files, opened with a plain word about what is wrong with them."""
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
 
 from helpers.errors import PatternsFileError
-from helpers.layouts.partial import PartialFile, is_whole
+from helpers.layouts.partial import PartialFile, is_swmr, is_whole
 
 NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have
 LISTED = 10  # a message names at most so many datasets or links
@@ -56,22 +55,17 @@ def open_hdf5(path: Path, remarks: list[str] | None = None) -> h5py.File:
             )
             raise PatternsFileError(path, [problem]) from error
     if remarks is not None:
-        remarks.append(f"{path}: {_say_unfinished(file)}")
+        remarks.append(_say_unfinished(file))
     return file
 
 
 def _open_unfinished(path: Path) -> h5py.File | None:
     """Open a file that HDF5 refuses because a writer has it or its end is missing."""
-    ways: tuple[Callable[[], h5py.File], ...] = (
-        lambda: PartialFile(path),
-        lambda: h5py.File(path, "r", swmr=True),
-    )
-    for open_it in ways:
-        try:
-            return open_it()
-        except (OSError, RuntimeError, ValueError):
-            continue
-    return None
+    try:
+        # On any other file HDF5 would look again and again for what is not there.
+        return h5py.File(path, "r", swmr=True) if is_swmr(path) else PartialFile(path)
+    except DAMAGE:
+        return None
 
 
 def _say_unfinished(file: h5py.File) -> str:
@@ -134,12 +128,14 @@ def find_file_problem(path: Path, expected: str = "an HDF5 file") -> str:
             return f"is a folder; expected {expected}. Pass its files: '{path}/*.h5'."
         if path.stat().st_size == 0:
             return f"is empty (0 bytes); expected {expected}. Copy or write it again."
+        path.open("rb").close()
     except FileNotFoundError:
         return say_missing(path)
-    except OSError as error:
-        return f"cannot be looked at ({error.strerror}). Check the name and folder."
-    if not os.access(path, os.R_OK):
+    except PermissionError:
         return "may not be read by you. Ask its owner for permission."
+    except (OSError, ValueError) as error:  # a name may be too long, or hold a zero
+        why = getattr(error, "strerror", error)
+        return f"cannot be looked at ({why}). Check the name and the folder."
     return ""
 
 
@@ -244,4 +240,5 @@ def _say_broken_links(file: h5py.File) -> str:
 def _say_target(file: h5py.File, path: str) -> str:
     link = file.get(path, getlink=True)
     outside = getattr(link, "filename", "")
-    return f"{outside}:{link.path}" if outside else str(link.path)
+    inside = getattr(link, "path", "a damaged part of the file")
+    return f"{outside}:{inside}" if outside else str(inside)

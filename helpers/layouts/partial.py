@@ -11,6 +11,7 @@ import h5py
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _END_AT = {0: 40, 1: 44, 2: 28, 3: 28}  # where each superblock version says its end
+_WRITTEN_BY_SWMR = 1 | 4  # the consistency flags of such a file
 _FAR = 2**62  # HDF5 asks whether a file is as long as it says; this one always is
 
 
@@ -57,6 +58,12 @@ def _close_all() -> None:
         file.close()
 
 
+def is_swmr(path: Path) -> bool:
+    """Tell whether a file is being written so that others may read it (SWMR)."""
+    head = _read_head(path)
+    return _version(head) == 3 and head[11] == _WRITTEN_BY_SWMR
+
+
 def is_whole(file: h5py.File, dataset: h5py.Dataset) -> bool:
     """Tell whether all values of a dataset are there."""
     if not isinstance(file, PartialFile):
@@ -91,14 +98,23 @@ def _find_missing_chunks(file: PartialFile, dataset: h5py.Dataset) -> list[int]:
 
 def _read_end(path: Path) -> int:
     """Return how many bytes an HDF5 file says that it has."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    place = _END_AT.get(head[8] if head[:8] == _SIGNATURE and len(head) == 64 else -1)
+    head = _read_head(path)
+    place = _END_AT.get(_version(head))
     if place is None:
         message = "no superblock of HDF5 was found at the beginning"
         raise OSError(message)
     (end,) = struct.unpack_from("<Q", head, place)
     return int(end)
+
+
+def _read_head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _version(head: bytes) -> int:
+    """Return the version of the superblock; -1 without one."""
+    return head[8] if head[:8] == _SIGNATURE and len(head) == 64 else -1
 
 
 class _Padded(io.RawIOBase):
@@ -129,6 +145,9 @@ class _Padded(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         self._file.seek(self._at)
         n_read = self._file.readinto(view)
+        if not n_read and len(view):
+            message = f"byte {self._at} is behind the end"
+            raise OSError(message)
         view[n_read:] = bytes(len(view) - n_read)
         self._at += len(view)
         return len(view)

@@ -109,10 +109,16 @@ def open_recording(
         open_hdf5(path, remarks) as file,
         saying_damage(path, "what it holds cannot be made out"),
     ):
-        layout, frame = _recognise(path, file, dataset)
-        if label_words:
-            layout = replace(layout, label_words=tuple(label_words.items()))
-        return _Reader(path, file, layout, frame, remarks).read(use_mask=use_mask)
+        try:
+            layout, frame = _recognise(path, file, dataset)
+            if label_words:
+                layout = replace(layout, label_words=tuple(label_words.items()))
+            reader = _Reader(path, file, layout, frame, remarks)
+            return reader.read(use_mask=use_mask)
+        except PatternsFileError as error:
+            if remarks and error.path == path:  # the likely cause of all the others
+                raise PatternsFileError(path, [*remarks, *error.problems]) from error
+            raise
 
 
 def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> Recording:
@@ -126,7 +132,7 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> Recording:
         unit=EMC.unit,
         bad_pixels=frame.bad_pixels if use_mask else None,
         notes=(frame.note, *source.notes),
-        remarks=source.remarks,
+        remarks=_name_file(path, source.remarks),
     )
 
 
@@ -186,7 +192,7 @@ class _Reader:
             labels=None if labels is None else labels[here],
             truth=None if truth is None else truth[here],
             notes=self._gather_notes(source),
-            remarks=(*self.remarks, *source.remarks),
+            remarks=_name_file(self.path, (*self.remarks, *source.remarks)),
         )
 
     def _gather_notes(self, source: Source) -> tuple[str, ...]:
@@ -224,7 +230,7 @@ class _Reader:
             name, bad_when = f"{self.path}:{where}", self.layout.bad_when
             other = "!=" if bad_when.relation == "==" else "=="
             self.remarks.append(
-                f"{name} leaves out {pixels.mean():.0%} of the pixels, taking it that "
+                f"{where} leaves out {pixels.mean():.0%} of the pixels, taking it that "
                 f"values {bad_when} mean bad. If it is the other way round, pass "
                 f"bad_pixels='{name} {other} {bad_when.value}'."
             )
@@ -236,7 +242,7 @@ class _Reader:
             if get_dataset(self.file, path):
                 name = f"{self.path}:{path}"
                 self.remarks.append(
-                    f"{name} is not used, because it is not known which of its values "
+                    f"{path} is not used, because it is not known which of its values "
                     f"mean bad. Say it: bad_pixels='{name} != 0' or '{name} == 0'."
                 )
 
@@ -244,14 +250,14 @@ class _Reader:
         values = self._read_label_values(n)
         if values is None:
             return None
-        where, path = self.layout.labels, self.path
+        where = self.layout.labels
         words = np.full(n, "", dtype="U8")
         for value, word in self.layout.label_words:
             words[values == value] = word
         strange = np.unique(values[(words == "") & np.isfinite(values)])
         if strange.size:
             shown = ", ".join(map(str, strange[:10]))
-            self.remarks.append(f"{path}: {where} holds {shown}; {self._ask_words()}")
+            self.remarks.append(f"{where} holds {shown}; {self._ask_words()}")
         return words if self.layout.label_words else None
 
     def _ask_words(self) -> str:
@@ -308,6 +314,10 @@ class _Reader:
             f"expected {expected}, one for each of the {n} patterns."
         )
         return False
+
+
+def _name_file(path: Path, remarks: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{path}: {remark}" for remark in remarks)
 
 
 def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:

@@ -1,5 +1,6 @@
 """Files named by a person, opened and checked as one stack."""
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -95,7 +96,8 @@ def _expand(files: str | Path | Sequence[str | Path]) -> list[Path]:
     if not paths:
         message = "files is empty; expected at least one file of patterns."
         raise ParameterError(message)
-    twice = [path for path, n in Counter(p.resolve() for p in paths).items() if n > 1]
+    counts = Counter(os.path.realpath(path) for path in paths)
+    twice = [path for path, n in counts.items() if n > 1]
     if twice:
         problem = "is named more than once; each file belongs in a stack once."
         raise PatternsFileError(twice[0], [problem])
@@ -103,7 +105,10 @@ def _expand(files: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _match(name: Path) -> list[Path]:
-    if name.exists() or not re.search(r"[*?\[]", str(name)):
+    if "\0" in str(name):
+        problem = "no file can have a name with a zero byte in it. Check the name."
+        raise PatternsFileError(name, [problem])
+    if os.path.lexists(name) or not re.search(r"[*?\[]", str(name)):
         return [name]
     found = Path(name.anchor).glob(str(name.relative_to(name.anchor)))
     paths = sorted(found, key=_natural_order)

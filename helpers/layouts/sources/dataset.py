@@ -27,7 +27,7 @@ class DatasetSource(Hdf5Source):
         self.chunk = dataset.chunks[0] if dataset.chunks else 1
         if self.shape[0] < len(dataset):
             self.remarks = (
-                f"{path}: {self.shape[0]} of {len(dataset)} patterns are there; the "
+                f"{self.shape[0]} of {len(dataset)} patterns are there; the "
                 "others are left out.",
             )
 

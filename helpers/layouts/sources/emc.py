@@ -91,7 +91,7 @@ class EmcSource(Source):
             problem += " So its patterns cannot be told apart. Copy the file again."
             raise PatternsFileError(self.path, [problem])
         self.remarks = (
-            f"{self.path}: {problem} The {n_whole} patterns that are there are read. "
+            f"{problem} The {n_whole} patterns that are there are read. "
             "Compare its size with the original.",
         )
         return n_whole

@@ -96,13 +96,13 @@ def find_assembly(
     if len(geometries) != 1:
         found = f"{len(geometries)} files" if geometries else "no file"
         return _stacked(
-            path, modules, f"the file has no xyz_map, and {found} *.geom is beside it"
+            modules, f"the file has no xyz_map, and {found} *.geom is beside it"
         )
     try:
         import extra_geom
     except ImportError:
         why = f"{geometries[0].name} is read by the package extra-geom"
-        return _stacked(path, modules, f"{why}, which is not installed")
+        return _stacked(modules, f"{why}, which is not installed")
     return _from_crystfel(extra_geom, geometries[0], modules)
 
 
@@ -133,11 +133,11 @@ def _stack(modules: tuple[int, int, int]) -> NDArray[np.int64]:
     return np.arange(n * slow * fast, dtype=np.int64).reshape(n * slow, fast)
 
 
-def _stacked(path: Path, modules: tuple[int, int, int], why: str) -> Assembly:
+def _stacked(modules: tuple[int, int, int], why: str) -> Assembly:
     n, slow, fast = modules
     note = f"{n} modules of {slow} × {fast} pixels are stacked, the first at the top."
     remark = (
-        f"{path}: {n} modules of {slow} × {fast} pixels are stacked, not assembled: "
+        f"{n} modules of {slow} × {fast} pixels are stacked, not assembled: "
         f"{why}. Centre and rotations mean nothing in such an image. Put the "
         "geometry (.geom) beside the file and install extra-geom "
         "(pip install 'single-hits[euxfel]')."
