@@ -171,55 +171,82 @@ def photons_of_sparse_hdf5(path):
     return counts
 
 
+def polar_cell(image, good, centre, *, ring, width, sector, n_angles):
+    """Sample one cell by linear interpolation: mean, weight, variance of the mean."""
+    n_radii, outer = int(np.ceil(width)), (ring + 1) * width
+    n_arc = int(np.ceil(outer * 2 * np.pi / n_angles))
+    weights = {}
+    for i, j in np.ndindex(n_radii, n_arc):
+        radius = ring * width + (i + 0.5) * width / n_radii
+        angle = (sector + (j + 0.5) / n_arc) * 2 * np.pi / n_angles
+        row = centre[0] - radius * np.sin(angle)
+        column = centre[1] + radius * np.cos(angle)
+        for r in (int(np.floor(row)), int(np.floor(row)) + 1):
+            for c in (int(np.floor(column)), int(np.floor(column)) + 1):
+                inside = 0 <= r < image.shape[0] and 0 <= c < image.shape[1]
+                if inside and good[r, c]:
+                    weight = (1 - abs(row - r)) * (1 - abs(column - c))
+                    weights[r, c] = weights.get((r, c), 0) + weight / n_radii / n_arc
+    total = sum(weights.values())
+    if total < 0.3:
+        return 0.0, 0.0, 0.0
+    mean = sum(weight * image[pixel] for pixel, weight in weights.items()) / total
+    return mean, total, sum(weight**2 for weight in weights.values()) / total**2
+
+
 def half_turn_map(image, bad_pixels, centre, n_rings, n_angles):
-    """Average good pixels over rings and sectors of half a turn; and the noise.
-
-    Returns the means (n_rings, n_angles / 2) and the variance of each ring's means.
-    """
-    reach = min(image.shape) / 2
+    """Average opposite cells, (n_rings, n_angles / 2), and add up each ring's noise."""
+    width = 0.375 * min(image.shape) / n_rings
     half = n_angles // 2
-    cells = [[[[], []] for _ in range(half)] for _ in range(n_rings)]
-    for row, column in np.argwhere(~bad_pixels):
-        up, right = centre[0] - row, column - centre[1]
-        ring = int(np.hypot(up, right) / (reach / n_rings))
-        sector = int(np.degrees(np.arctan2(up, right)) % 360 / (360 / n_angles))
-        if ring < n_rings:
-            side, place = divmod(sector % n_angles, half)
-            cells[ring][place][side].append(image[row, column])
-    mean, per_pixel = np.full((n_rings, half), np.nan), np.zeros((n_rings, half))
+    mean, noise = np.zeros((n_rings, half)), np.zeros((n_rings, half))
+    pairs = {}
     for ring, place in np.ndindex(n_rings, half):
-        values = cells[ring][place][0] + cells[ring][place][1]
-        if values:
-            mean[ring, place], per_pixel[ring, place] = np.mean(values), 1 / len(values)
-    ring_mean = [np.nanmean(row) if np.isfinite(row).any() else 0.0 for row in mean]
-    gain = _gain_of(cells, np.maximum(ring_mean, 0))
-    for ring, place in np.ndindex(n_rings, half):
-        one, other = cells[ring][place]
-        if one and other:
-            smaller, larger = sorted([np.mean(one), np.mean(other)])
-            scatter = 1 / len(one) + 1 / len(other)
-            photon = gain / np.sqrt(len(one) * len(other))
-            sigma = np.sqrt(gain * (max(smaller, 0) * scatter + photon))
-            if larger - smaller > 5 * sigma + 0.2 * smaller:
-                mean[ring, place] = smaller
-    variance = gain * np.nansum(np.maximum(mean, 0) * per_pixel, axis=1)
-    for row in mean:
-        row[np.isnan(row)] = np.nanmean(row) if np.isfinite(row).any() else 0
-    return mean, variance
+        one, other = (
+            polar_cell(
+                image,
+                ~bad_pixels,
+                centre,
+                ring=ring,
+                width=width,
+                sector=sector,
+                n_angles=n_angles,
+            )
+            for sector in (place, place + half)
+        )
+        total = one[1] + other[1]
+        if total > 0:
+            shares = one[1] / total, other[1] / total
+            mean[ring, place] = one[0] * shares[0] + other[0] * shares[1]
+            noise[ring, place] = one[2] * shares[0] ** 2 + other[2] * shares[1] ** 2
+        if one[1] and other[1]:
+            pairs[ring, place] = one[0], other[0], one[2], other[2]
+    gain = _gain_of(pairs, np.maximum(_ring_means(mean, noise > 0), 0), half)
+    for cell, (one, other, one_variance, other_variance) in pairs.items():
+        smaller, larger = sorted([one, other])
+        counted = max(smaller, 0) * (one_variance + other_variance)
+        photon = gain * np.sqrt(one_variance * other_variance)
+        if larger - smaller > 5 * np.sqrt(gain * (counted + photon)) + 0.2 * smaller:
+            mean[cell] = smaller
+    variance = gain * (np.maximum(mean, 0) * noise).sum(axis=1)
+    filled = np.where(noise > 0, mean, _ring_means(mean, noise > 0)[:, None])
+    return filled, variance
 
 
-def _gain_of(cells, brightness):
+def _ring_means(mean, filled):
+    rings = zip(mean, filled, strict=True)
+    return np.array([ring[ok].mean() if ok.any() else 0 for ring, ok in rings])
+
+
+def _gain_of(pairs, brightness, half):
     floor = 0.1 * np.mean(brightness)
-    half, ratios = len(cells[0]), []
+    ratios = []
     for sector in np.split(np.arange(half), 16):
         measured = expected = 0.0
-        for ring, place in ((r, p) for r in range(len(cells)) for p in sector):
-            one, other = cells[ring][place]
-            if one and other and brightness[ring] + floor > 0:
+        for (ring, place), (one, other, one_variance, other_variance) in pairs.items():
+            if place in sector and brightness[ring] + floor > 0:
                 weight = 1 / (brightness[ring] + floor)
-                scatter = 1 / len(one) + 1 / len(other)
-                square = (np.mean(one) - np.mean(other)) ** 2
-                measured += weight * square / scatter
+                scatter = one_variance + other_variance
+                measured += weight * (one - other) ** 2 / scatter
                 expected += weight * brightness[ring]
         ratios.append(measured / expected if expected else 0)
     return np.median(ratios)
@@ -227,17 +254,12 @@ def _gain_of(cells, brightness):
 
 def rank_by_rotation(patterns, hits_index, bad_pixels, centre):
     """Distance, nearest hit and angle of each pattern: one rotation at a time."""
-    n_rings, n_angles = 32, 64
+    n_rings, n_angles = 24, 96
     maps = [
         half_turn_map(image, bad_pixels, centre, n_rings, n_angles)
         for image in np.asarray(patterns, dtype=np.float64)
     ]
-    profiles = np.array(
-        [np.maximum(maps[hit][0].mean(axis=1), 0) for hit in hits_index]
-    )
-    profile = (profiles / profiles.sum(axis=1, keepdims=True)).mean(axis=0)
-    weight = np.maximum(profile, 1e-4 * profile.max()) ** -0.25
-    weight *= np.arange(n_rings) + 0.5
+    weight = np.arange(n_rings) + 0.5
 
     def signal(mean, variance):
         power = (weight[:, None] * mean**2).sum()
@@ -257,3 +279,26 @@ def rank_by_rotation(patterns, hits_index, bad_pixels, centre):
         best.sort()
         nearest.append((np.mean([d for d, _, _ in best[:3]]), *best[0][1:]))
     return nearest
+
+
+def fringe_map(pattern, bad_pixels, centre):
+    """Transform a pattern, less its rings and in units of their noise, wave by wave.
+
+    Value [i, j] belongs to the separation (i - rows // 2, j - columns // 2).
+    """
+    rows, columns = np.indices(pattern.shape)
+    ring = np.rint(np.hypot(rows - centre[0], columns - centre[1]))
+    mean = np.zeros(pattern.shape)
+    for radius in np.unique(ring[~bad_pixels]):
+        here = (ring == radius) & ~bad_pixels
+        mean[here] = max(pattern[here].mean(), 0)
+    level = mean[~bad_pixels].mean()
+    white = np.where(bad_pixels, 0, (pattern - mean) / np.sqrt(mean + 0.01 * level))
+    down = np.arange(pattern.shape[0]) - pattern.shape[0] // 2
+    right = np.arange(pattern.shape[1]) - pattern.shape[1] // 2
+    result = np.zeros(pattern.shape)
+    for i, j in np.ndindex(pattern.shape):
+        phase = down[i] * (rows - centre[0]) / pattern.shape[0]
+        phase = phase + right[j] * (columns - centre[1]) / pattern.shape[1]
+        result[i, j] = (white * np.cos(2 * np.pi * phase)).sum()
+    return result

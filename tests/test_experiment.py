@@ -181,7 +181,7 @@ def test_a_broken_experiment_file_says_so(written, content):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("patterns_files", [], "patterns_files is [[][]]; expected file names"),
+        ("patterns_files", [], r"patterns_files is \[\]; expected file names"),
         ("patterns_files", [7], "expected file names"),
         ("dataset", None, "dataset is None; expected a path"),
         ("centre", [1], "centre is .*; expected row and column"),

@@ -37,12 +37,17 @@ def patterns(tmp_path: Path) -> Patterns:
     return open_patterns(tmp_path / "run.h5")
 
 
-@pytest.fixture
-def trained(patterns: Patterns) -> TrainedModel:
-    network = make_network("article", image_size=32)
+@pytest.fixture(params=["article", "invariant"])
+def trained(request: pytest.FixtureRequest, patterns: Patterns) -> TrainedModel:
+    """Either network with calibration and threshold; the weights are random."""
+    settings = {"article": {"image_size": 32}, "invariant": {"centre": (17.5, 16.5)}}
+    network = NETWORKS[request.param].for_patterns(patterns, **settings[request.param])
+    keras_model = network.make_model()
+    rng = np.random.default_rng(0)
+    for weights in keras_model.trainable_weights:
+        weights.assign(rng.normal(0, 0.1, weights.shape))
     facts = describe_patterns(patterns) | {"metrics": {}, "history": {}}
-    calibration = Calibration(0.7, -0.2)
-    return TrainedModel(network, network.make_model(), calibration, 0.4, facts)
+    return TrainedModel(network, keras_model, Calibration(0.7, -0.2), 0.4, facts)
 
 
 # --- images ---------------------------------------------------------------------------
@@ -133,7 +138,7 @@ def test_same_seed_same_weights():
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("yolo", {}, "model is 'yolo'; expected one of article"),
+        ("yolo", {}, "model is 'yolo'; expected one of article, invariant"),
         ("article", {"size": 64}, "no parameter size; it has image_size, channels"),
         ("article", {"image_size": 16}, "image_size=16"),
         ("article", {"channels": 2}, "channels=2"),
@@ -179,7 +184,7 @@ def test_a_saved_model_gives_the_same_numbers(trained, patterns, tmp_path):
 
 def test_the_weights_alone_fit_a_new_network(trained, tmp_path):
     save_model(trained, tmp_path)
-    model = make_model("article", 9, image_size=32)
+    model = trained.network.make_model(9)
     model.load_weights(tmp_path / "model.weights.h5")
     assert np.array_equal(
         model.layers[-1].kernel, trained.keras_model.layers[-1].kernel
@@ -227,7 +232,7 @@ def test_a_broken_model_is_refused(trained, tmp_path, how, message):
         load_model(tmp_path)
 
 
-def test_code_in_a_model_file_is_not_run(trained, patterns, tmp_path):
+def test_code_in_a_model_file_is_not_run(tmp_path):
     code = keras.Sequential(
         [keras.Input((32, 32, 1)), keras.layers.Lambda(lambda x: x)]
     )

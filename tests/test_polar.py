@@ -6,7 +6,14 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.polar import find_centre, radial_average, radius_from
+from helpers.polar import (
+    HalfTurn,
+    PolarGrid,
+    angle_about,
+    find_centre,
+    radial_average,
+    radius_from,
+)
 
 SHAPE = (64, 61)
 
@@ -108,3 +115,85 @@ def test_the_radial_average_leaves_bad_pixels_out(crossed_by_gaps):
     far = radius < 35
     np.testing.assert_allclose(mean[far], clean[far])
     assert len(mean) == len(clean)
+
+
+def test_angles_run_counter_clockwise_as_displayed():
+    angle = angle_about((10, 10), (21, 21))
+    corners = angle[10, 20], angle[0, 10], angle[10, 0], angle[20, 10]
+    assert corners == (0, 90, 180, 270)
+
+
+@pytest.fixture
+def grid(crossed_by_gaps):
+    return PolarGrid(SHAPE, (31.3, 29.6), crossed_by_gaps)
+
+
+def test_a_polar_map_of_angles_is_sorted_by_angle(grid):
+    upper_half = angle_about((31.3, 29.6), SHAPE).astype(np.float32)[None]
+    cells = grid.average(upper_half)[0, grid.n_rings // 2 :, 1:-1]
+    seen = grid.weight[grid.n_rings // 2 :, 1:-1] > 0.99
+    middle = (np.arange(1, grid.n_angles - 1) + 0.5) * 360 / grid.n_angles
+    off = np.abs(cells - middle)[seen]
+    # a pixel far out is 2° wide
+    assert off.max() < 2
+    assert seen.mean() > 0.5
+
+
+def test_a_polar_map_of_an_even_pattern_is_even(grid, crossed_by_gaps):
+    even = np.where(crossed_by_gaps, 0, 3).astype(np.float32)[None]
+    cells = grid.average(even)[0]
+    np.testing.assert_allclose(cells[grid.weight > 0], 3, rtol=1e-5)
+    assert not cells[grid.weight == 0].any()
+
+
+def test_many_patterns_at_once_are_averaged_like_one_at_a_time(grid):
+    patterns = np.random.default_rng(9).random((19, *SHAPE), dtype=np.float32)
+    together = grid.average(patterns)
+    for pattern, cells in zip(patterns, together, strict=True):
+        np.testing.assert_array_equal(grid.average(pattern[None])[0], cells)
+
+
+def test_what_is_bad_is_taken_from_the_opposite_side():
+    centre, bad = (31.5, 30.0), np.zeros(SHAPE, dtype=bool)
+    bad[:30] = True  # nearly half of the pattern
+    pattern = rings(centre).astype(np.float32)[None]
+    whole = HalfTurn(PolarGrid(SHAPE, centre, np.zeros(SHAPE, dtype=bool)))
+    halved = HalfTurn(PolarGrid(SHAPE, centre, bad))
+    expected, _ = whole.average(pattern)
+    found, _ = halved.average(np.where(bad, 0, pattern))
+    # half of a cell at the edge of what is good has another mean
+    np.testing.assert_allclose(found[0, 8:], expected[0, 8:], atol=1)
+
+
+@pytest.mark.parametrize("gain", [1.0, 130.0])
+def test_the_noise_is_measured_in_the_unit_of_the_pattern(grid, crossed_by_gaps, gain):
+    rate = 900 * np.exp(-radius_from((31.3, 29.6), SHAPE) / 12)
+    rate[crossed_by_gaps] = 0
+    counts = np.random.default_rng(10).poisson(rate, size=(200, *SHAPE))
+    mean, variance = HalfTurn(grid).average(gain * counts.astype(np.float32))
+    lit = (grid.weight > 0).mean(axis=1) > 0.8
+    found, measured = variance.mean(axis=0)[lit], mean.var(axis=0).sum(axis=-1)[lit]
+    # 48 variances a ring, each known to 10 % from 200 patterns; brightness differs
+    # within a cell, which counts as noise
+    np.testing.assert_allclose(found, measured, rtol=0.2)
+
+
+def test_charge_that_ran_over_is_taken_for_what_it_is(grid):
+    clean = rings((31.3, 29.6), size=20.0).astype(np.float32)[None]
+    streaky = clean.copy()
+    streaky[:, 40:, 33] += 500
+
+    def change(average):
+        return np.abs(average(streaky) - average(clean)).max()
+
+    assert change(grid.average) > 100
+    assert change(lambda pattern: HalfTurn(grid).average(pattern).mean) < 50
+
+
+def test_nothing_is_known_of_the_noise_where_one_half_is_bad():
+    bad = np.zeros(SHAPE, dtype=bool)
+    bad[:34] = True
+    pattern = np.where(bad, 0, rings((31.3, 29.6))).astype(np.float32)[None]
+    mean, variance = HalfTurn(PolarGrid(SHAPE, (31.3, 29.6), bad)).average(pattern)
+    assert np.isfinite(mean).all()
+    assert not variance.any()

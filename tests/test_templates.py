@@ -1,7 +1,6 @@
 """Ranking by templates: the article's numbers, and what every metric promises."""
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -11,48 +10,41 @@ from scipy import ndimage
 
 from helpers import templates
 from helpers.errors import ParameterError, WorkFolderError
-from helpers.templates import precision_at, rank_patterns
+from helpers.patterns import open_patterns
+from helpers.simulate import Detector, pnccd_bad_pixels, simulate_patterns
+from helpers.templates import METRICS, precision_at, rank_patterns
 from helpers.templates.article import rotate_templates, scale_to_255
 
 ANGLES = np.arange(36) * 5.0
 
 
-@dataclass
-class Stack:
-    """Patterns in memory."""
+@pytest.fixture
+def stack_of(tmp_path):
+    """Write images as a file and open it."""
 
-    images: np.ndarray
-    bad_pixels: np.ndarray
-    fingerprint: str = "of these patterns"
-    files: tuple[Path, ...] = ()
+    def write(images, bad_pixels=None):
+        path = tmp_path / f"patterns{len(list(tmp_path.iterdir()))}.h5"
+        with h5py.File(path, "w") as file:
+            file["patterns"] = np.asarray(images, dtype=np.float32)
+        return open_patterns(path, bad_pixels=bad_pixels)
 
-    @property
-    def shape(self):
-        return self.images.shape
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, key):
-        return np.where(self.bad_pixels, 0, self.images[key]).astype(np.float32)
-
-    def blocks(self, max_bytes, progress=""):
-        n = max(1, max_bytes // (4 * self.images[0].size))
-        for start in range(0, len(self), n):
-            yield start, self[start : start + n]
+    return write
 
 
-def stack_of(images, bad_pixels=None):
-    images = np.asarray(images)
-    bad = np.zeros(images.shape[1:], bool) if bad_pixels is None else bad_pixels
-    return Stack(images, bad)
+@pytest.fixture(scope="module")
+def simulated():
+    return simulate_patterns(240, seed=11, bad_pixels=pnccd_bad_pixels((130, 128)))
+
+
+def pick_singles(truth, n):
+    return np.flatnonzero(truth == "single")[:n]
 
 
 @pytest.fixture
-def noisy_stack():
+def noisy():
     rng = np.random.default_rng(5)
     rate = rng.gamma(0.3, 40, size=(40, 22, 19))
-    return stack_of(rng.poisson(ndimage.gaussian_filter(rate, (0, 2, 2))) - 0.5)
+    return rng.poisson(ndimage.gaussian_filter(rate, (0, 2, 2))) - 0.5
 
 
 def assert_same_as_article(stack, hits, **options):
@@ -69,27 +61,27 @@ def assert_same_as_article(stack, hits, **options):
 
 
 @pytest.mark.parametrize("max_bytes", [2**30, 10**6, 1])
-def test_the_article_metric_is_the_article(noisy_stack, max_bytes):
-    assert_same_as_article(noisy_stack, [3, 0, 17], max_bytes=max_bytes)
+def test_the_article_metric_is_the_article(stack_of, noisy, max_bytes):
+    assert_same_as_article(stack_of(noisy), [3, 0, 17], max_bytes=max_bytes)
 
 
-def test_nearly_identical_patterns_keep_their_digits():
+def test_nearly_identical_patterns_keep_their_digits(stack_of):
     rng = np.random.default_rng(6)
     hit = rng.poisson(900, size=(40, 41)).astype(float)
     copies = np.stack([hit, *(hit + 1e-3 * k * (hit > 950) for k in range(8))])
     assert_same_as_article(stack_of(copies), [0])
 
 
-def test_a_copy_of_a_template_has_distance_zero(noisy_stack):
-    noisy_stack.images[30] = noisy_stack.images[2]
-    ranking = rank_patterns(noisy_stack, [2, 5], metric="article")
+def test_a_copy_of_a_template_has_distance_zero(stack_of, noisy):
+    noisy[30] = noisy[2]
+    ranking = rank_patterns(stack_of(noisy), [2, 5], metric="article")
     assert (ranking.index[0], ranking.template[0], ranking.angle_deg[0]) == (30, 2, 0)
     assert ranking.distance[0] == pytest.approx(0, abs=1e-3)
 
 
-def test_patterns_without_photons_do_not_divide_by_zero(noisy_stack):
-    noisy_stack.images[:4] = np.array([0, -3, 9, 0])[:, None, None]
-    assert_same_as_article(noisy_stack, [0, 2, 10])
+def test_patterns_without_photons_do_not_divide_by_zero(stack_of, noisy):
+    noisy[:4] = np.array([0, -3, 9, 0])[:, None, None]
+    assert_same_as_article(stack_of(noisy), [0, 2, 10])
 
 
 def test_scaling_to_255_sets_negatives_to_zero_and_leaves_the_input_alone():
@@ -117,25 +109,111 @@ def test_a_positive_angle_turns_counter_clockwise_as_displayed():
 
 
 @pytest.mark.parametrize("angle", [15.0, 70.0, 140.0])
-def test_a_rotated_template_is_found_at_its_angle(noisy_stack, angle):
-    noisy_stack.images[8] = ndimage.rotate(
-        np.maximum(noisy_stack.images[1], 0), angle, reshape=False
-    )
-    ranking = rank_patterns(noisy_stack, [0, 1], metric="article")
+def test_a_rotated_template_is_found_at_its_angle(stack_of, noisy, angle):
+    noisy[8] = ndimage.rotate(np.maximum(noisy[1], 0), angle, reshape=False)
+    ranking = rank_patterns(stack_of(noisy), [0, 1], metric="article")
     place = list(ranking.index).index(8)
     assert ranking.template[place] == 1
     assert abs(ranking.angle_deg[place] - angle) <= 5
 
 
-def test_bad_pixels_and_scale_change_no_distance(noisy_stack):
-    noisy_stack.images = np.maximum(noisy_stack.images, 0)
-    noisy_stack.bad_pixels[9:12] = True
-    before = rank_patterns(noisy_stack, [4], metric="article")
-    noisy_stack.images[:, 10] = 1e5
-    noisy_stack.images *= np.arange(1, 41)[:, None, None]
-    after = rank_patterns(noisy_stack, [4], metric="article")
+@pytest.mark.parametrize("metric", METRICS)
+def test_bad_pixels_and_scale_change_no_rank(stack_of, simulated, metric):
+    bad = pnccd_bad_pixels((130, 128))
+    images = simulated.patterns[:90].copy()
+    hits = pick_singles(simulated.truth[:90], 5)
+    before = rank_patterns(stack_of(images, bad), hits, metric)
+    images *= np.geomspace(0.1, 50, 90, dtype=np.float32)[:, None, None]
+    images[:, bad] = np.random.default_rng(8).choice([-1e6, 1e6, np.nan], bad.sum())
+    after = rank_patterns(stack_of(images, bad), hits, metric)
     np.testing.assert_array_equal(after.index, before.index)
-    np.testing.assert_allclose(after.distance, before.distance, rtol=1e-5)
+    np.testing.assert_array_equal(after.template, before.template)
+    # the same float32 sums in other units
+    np.testing.assert_allclose(after.distance, before.distance, rtol=1e-4, atol=1e-5)
+
+
+def test_the_rotation_metric_is_its_formula(stack_of, simulated):
+    images, hits = simulated.patterns[:12], [3, 0, 8, 5]
+    bad, centre = pnccd_bad_pixels((130, 128)), (64.9, 62.2)
+    ranking = rank_patterns(stack_of(images, bad), hits, centre=centre)
+    slow = reference.rank_by_rotation(images, hits, bad, centre)
+    distance, template, angle = (np.array(values) for values in zip(*slow, strict=True))
+    # sums of 10⁴ pixels in float32
+    np.testing.assert_allclose(ranking.distance, distance[ranking.index], atol=1e-4)
+    np.testing.assert_array_equal(ranking.template, template[ranking.index])
+    step_deg = 180 / ranking.n_rotations
+    apart = np.abs(ranking.angle_deg - angle[ranking.index])
+    assert np.minimum(apart, 180 - apart).max() <= step_deg / 2 + 1e-3
+
+
+@pytest.mark.parametrize("angle", [0.0, 33.0, 90.0, 171.0])
+def test_the_rotation_metric_finds_a_rotated_template(stack_of, angle):
+    shape = (129, 129)
+    detector = replace(Detector.of_shape(shape), centre=(64.0, 64.0))
+    no_bad = np.zeros(shape, bool)
+    images, truth, _ = simulate_patterns(24, 13, detector=detector, bad_pixels=no_bad)
+    images = images[truth == "multiple"][:8]  # with fringes: they have an orientation
+    # counted once and then smoothed: what spline interpolation can rotate
+    images = ndimage.gaussian_filter(images, (0, 1.5, 1.5))
+    turned = ndimage.rotate(images[2], angle, reshape=False)
+    stack = stack_of(np.concatenate([images, 3 * turned[None]]), no_bad)
+    ranking = rank_patterns(stack, range(8), centre=(64, 64))
+    assert ranking.template[0] == 2
+    apart = abs(ranking.angle_deg[0] - angle)
+    assert min(apart, 180 - apart) < 180 / ranking.n_rotations / 2
+
+
+def test_rotating_a_pattern_by_right_angles_changes_no_rank(stack_of):
+    square = (64, 64)
+    bad = pnccd_bad_pixels(square)
+    bad |= np.rot90(bad) | np.rot90(bad, 2) | np.rot90(bad, 3)
+    patterns, truth, _ = simulate_patterns(80, 12, bad_pixels=bad)
+    hits = pick_singles(truth, 4)
+    before = rank_patterns(stack_of(patterns, bad), hits, centre=(31.5, 31.5))
+    turned = np.stack([np.rot90(one, k % 4) for k, one in enumerate(patterns)])
+    turned[hits] = patterns[hits]
+    after = rank_patterns(stack_of(turned, bad), hits, centre=(31.5, 31.5))
+    np.testing.assert_array_equal(after.index, before.index)
+    np.testing.assert_allclose(after.distance, before.distance, atol=1e-5)
+
+
+def test_a_streak_on_one_side_does_not_matter(stack_of, simulated):
+    bad = pnccd_bad_pixels((130, 128))
+    hits = pick_singles(simulated.truth, 6)
+    images = simulated.patterns[hits].copy()
+    clean = rank_patterns(stack_of(images, bad), range(5), centre=(65.6, 62.7))
+    images[5, :60, 55] += images[5].max()
+    streaky = rank_patterns(stack_of(images, bad), range(5), centre=(65.6, 62.7))
+    assert streaky.distance[0] == pytest.approx(clean.distance[0], abs=0.02)
+
+
+def test_the_rotation_metric_ranks_singles_first(stack_of, simulated):
+    hits = pick_singles(simulated.truth, 15)
+    stack = stack_of(simulated.patterns, pnccd_bad_pixels((130, 128)))
+    is_single = simulated.truth == "single"
+    n = np.count_nonzero(is_single) - len(hits)
+    by_rotation, by_article = (
+        precision_at(is_single[rank_patterns(stack, hits, metric).index], n).value
+        for metric in METRICS
+    )
+    assert by_rotation > max(0.85, by_article)
+
+
+def test_patterns_without_photons_rank_last(stack_of, simulated):
+    images = simulated.patterns[:40].copy()
+    images[[7, 9]] = 0
+    hits = [7, *pick_singles(simulated.truth, 3)]
+    ranking = rank_patterns(stack_of(images), hits, centre=(65.6, 62.7))
+    assert ranking.distance[list(ranking.index).index(9)] == 1
+    assert np.isfinite(ranking.distance).all()
+    assert not (ranking.template[:-1] == 7).any()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_one_template_is_enough(stack_of, noisy, metric):
+    ranking = rank_patterns(stack_of(noisy), [4], metric, centre=(10.5, 9.0))
+    assert len(ranking) == 39
+    assert set(ranking.template) == {4}
 
 
 @pytest.mark.parametrize(
@@ -150,14 +228,19 @@ def test_bad_pixels_and_scale_change_no_distance(noisy_stack):
         ([1], {"n_rotations": 0}, "n_rotations is 0"),
     ],
 )
-def test_impossible_requests_are_refused(noisy_stack, hits, options, message):
+def test_impossible_requests_are_refused(stack_of, noisy, hits, options, message):
     with pytest.raises(ParameterError, match=message):
-        rank_patterns(noisy_stack, hits, **options)
+        rank_patterns(stack_of(noisy), hits, **options)
+
+
+def test_a_stack_without_photons_has_no_centre(stack_of):
+    with pytest.raises(ParameterError, match="No pattern has photons"):
+        rank_patterns(stack_of(np.zeros((5, 20, 20))), [1])
 
 
 @pytest.fixture
-def ranking(noisy_stack):
-    return rank_patterns(noisy_stack, [1, 2], metric="article")
+def ranking(stack_of, noisy):
+    return rank_patterns(stack_of(noisy), [1, 2], metric="article")
 
 
 def test_a_ranking_survives_its_file(tmp_path, ranking):
@@ -174,12 +257,12 @@ def test_a_ranking_survives_its_file(tmp_path, ranking):
         assert file.attrs["n_templates"] == 2
 
 
-def test_clean_single_hits_survive_their_file(tmp_path, noisy_stack):
-    path = tmp_path / "clean_single_hits.h5"
-    templates.write_clean_single_hits(path, noisy_stack, [7, 3])
+def test_clean_single_hits_survive_their_file(tmp_path, stack_of, noisy):
+    path, stack = tmp_path / "clean_single_hits.h5", stack_of(noisy)
+    templates.write_clean_single_hits(path, stack, [7, 3])
     hits, index = templates.read_clean_single_hits(path)
     np.testing.assert_array_equal(index, [7, 3])
-    np.testing.assert_array_equal(hits, noisy_stack[[7, 3]])
+    np.testing.assert_array_equal(hits, stack[[7, 3]])
     assert hits.dtype == np.float32
 
 

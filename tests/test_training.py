@@ -14,7 +14,10 @@ from sklearn import metrics as sklearn_metrics
 
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
 from helpers.models import load_model, make_images, scale_to_255
+from helpers.models.invariant import make_head
+from helpers.models.trained import predict_inputs
 from helpers.patterns import Patterns, open_patterns
+from helpers.simulate import pnccd_bad_pixels, write_simulated
 from helpers.training import (
     PARTS,
     Split,
@@ -30,6 +33,7 @@ from helpers.training import (
     write_images,
     write_partition,
 )
+from helpers.training.exact import PENALTY, fit_exactly
 from helpers.training.metrics import average_precision
 
 WORDS = ("single", "multiple", "other", "blank", "unsure", "")
@@ -305,15 +309,19 @@ def test_calibration_keeps_the_order():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=30))
-def test_threshold_has_the_highest_f1(pairs):
+def test_no_threshold_is_better_by_more_than_a_pattern_or_nearer_to_half(pairs):
     probability = np.array([value for value, _ in pairs], np.float32) / 6
     single = np.array([answer for _, answer in pairs])
     single[0] = True
-    found = evaluate(probability, single, choose_threshold(probability, single))
-    candidates = [
-        sklearn_metrics.f1_score(single, probability >= t) for t in probability
-    ]
-    assert found["f1"]["value"] == pytest.approx(max(candidates))
+    values = np.unique(probability).astype(float)
+    candidates = np.append(values[:1] / 2, (values[1:] + values[:-1]) / 2)
+    f1 = np.array(
+        [sklearn_metrics.f1_score(single, probability >= t) for t in candidates]
+    )
+    chosen = choose_threshold(probability, single)
+    good = candidates[f1 >= f1.max() - 1 / single.sum()]
+    distance = np.abs(good - 0.5).min()
+    assert abs(chosen - 0.5) == pytest.approx(distance, abs=1e-6)
 
 
 # --- metrics --------------------------------------------------------------------------
@@ -373,11 +381,12 @@ def test_average_precision_without_singles_is_zero():
 # --- training -------------------------------------------------------------------------
 
 SMALL = {"image_size": 32, "batch_size": 8}
+ARTICLE = SMALL | {"model": "article"}
 
 
 def test_training_learns_saves_and_reports(trainable, tmp_path):
     patterns, split, labels = trainable
-    trained = train_model(patterns, split, labels, tmp_path, epochs=40, **SMALL)
+    trained = train_model(patterns, split, labels, tmp_path, epochs=40, **ARTICLE)
     assert {path.name for path in tmp_path.glob("model*")} == {
         "model.keras",
         "model.weights.h5",
@@ -392,12 +401,15 @@ def test_training_learns_saves_and_reports(trainable, tmp_path):
     assert again.threshold == trained.threshold
 
 
-def test_labels_of_the_test_part_change_nothing_but_the_metrics(trainable, tmp_path):
+@pytest.mark.parametrize("settings", [ARTICLE | {"epochs": 1}, {}])
+def test_labels_of_the_test_part_change_nothing_but_the_metrics(
+    trainable, tmp_path, settings
+):
     patterns, split, labels = trainable
-    trained = train_model(patterns, split, labels, tmp_path / "a", epochs=1, **SMALL)
+    trained = train_model(patterns, split, labels, tmp_path / "a", **settings)
     flipped = labels.copy()
     flipped[split.test] = np.where(is_single(labels[split.test]), "other", "single")
-    other = train_model(patterns, split, flipped, tmp_path / "b", epochs=1, **SMALL)
+    other = train_model(patterns, split, flipped, tmp_path / "b", **settings)
     assert other.calibration == trained.calibration
     assert other.threshold == trained.threshold
     assert other.metrics != trained.metrics
@@ -431,4 +443,73 @@ def test_labels_of_another_stack_and_no_epochs_are_refused(trainable, tmp_path):
     with pytest.raises(LabelsError, match="60 patterns, 59 labels"):
         train_model(patterns, split, labels[1:], tmp_path)
     with pytest.raises(ParameterError, match="epochs is 0"):
-        train_model(patterns, split, labels, tmp_path, epochs=0, image_size=32)
+        train_model(patterns, split, labels, tmp_path, epochs=0)
+
+
+# --- the exact solution ---------------------------------------------------------------
+
+
+def make_two_clouds(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Make features of singles (one small cloud) and others (all around it)."""
+    rng = np.random.default_rng(seed)
+    single = np.arange(n) % 3 == 0
+    width = np.where(single, 0.3, 2.0)[:, np.newaxis]
+    return rng.normal(5, width, (n, 6)).astype(np.float32), single
+
+
+def test_the_exact_solution_has_no_slope_left():
+    inputs, single = make_two_clouds(90, 0)
+    keras_model = make_head(6)
+    fit_exactly(keras_model, inputs, single)
+    z = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
+    columns = np.concatenate([np.clip(z, -4, 4), np.clip(z, -4, 4) ** 2], axis=1)
+    weights, bias = keras_model.layers[-1].get_weights()
+    output = 1 / (1 + np.exp(-(columns @ weights[:, 0] + bias[0])))
+    slope = columns.T @ (output - single) / single.size + 2 * PENALTY * weights[:, 0]
+    # the solver stops at a slope of 1e-4 of the summed loss; weights are float32
+    assert np.abs(slope).max() < 1e-4
+    assert abs(np.mean(output - single)) < 1e-4
+    assert predict_inputs(keras_model, inputs) == pytest.approx(output, abs=1e-5)
+
+
+def test_squares_find_what_lies_in_the_middle_of_everything_else():
+    inputs, single = make_two_clouds(150, 0)
+    keras_model = make_head(6)
+    fit_exactly(keras_model, inputs, single)
+    unknown, truth = make_two_clouds(300, 1)
+    chosen = predict_inputs(keras_model, unknown) > 0.5
+    assert (chosen == truth).mean() > 0.95
+
+
+def test_each_pattern_is_judged_by_weights_that_do_not_know_it():
+    inputs, single = make_two_clouds(60, 0)
+    single[0] = False  # a wrong label
+    keras_model = make_head(6)
+    unseen = fit_exactly(keras_model, inputs, single)
+    assert unseen[0] > 0.5
+    assert unseen.size == 60
+    assert not np.array_equal(unseen, predict_inputs(keras_model, inputs))
+
+
+def test_two_of_a_class_are_enough_for_the_exact_solution():
+    inputs, single = make_two_clouds(12, 0)
+    single[:] = False
+    single[[3, 9]] = True
+    unseen = fit_exactly(make_head(6), inputs, single)
+    assert ((unseen > 0) & (unseen < 1)).all()
+
+
+def test_the_invariant_network_learns_from_few_labels(tmp_path):
+    bad_pixels = pnccd_bad_pixels((128, 128))
+    path = tmp_path / "run.h5"
+    write_simulated(path, 300, 3, bad_pixels=bad_pixels)
+    patterns = open_patterns(path)
+    assert patterns.truth is not None
+    labels = np.where(np.arange(300) < 100, patterns.truth, "")
+    split = split_labels(labels, patterns.groups)
+    trained = train_model(patterns, split, labels, tmp_path / "work")
+    raw = trained.predict_raw(patterns[split.to_predict])
+    single = is_single(patterns.truth[split.to_predict])
+    assert average_precision(raw, single) > 0.9
+    assert load_model(tmp_path / "work").network == trained.network
+    assert trained.history == {}

@@ -5,7 +5,9 @@ Nothing here imports keras before a model is made or read.
 
 from helpers.models.article import ArticleNetwork, make_images, scale_to_255
 from helpers.models.backend import import_keras
-from helpers.models.networks import NETWORKS, make_model, make_network
+from helpers.models.fringes import FringeFeatures
+from helpers.models.invariant import InvariantNetwork
+from helpers.models.networks import NETWORKS, find_network, make_model, make_network
 from helpers.models.trained import (
     CLASSES,
     Calibration,
@@ -20,8 +22,11 @@ __all__ = [
     "NETWORKS",
     "ArticleNetwork",
     "Calibration",
+    "FringeFeatures",
+    "InvariantNetwork",
     "TrainedModel",
     "check_model_fits",
+    "find_network",
     "import_keras",
     "load_model",
     "make_images",

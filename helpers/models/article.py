@@ -8,13 +8,14 @@ there is one channel where the article copies the same image into three.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.models.backend import import_keras
+from helpers.patterns import Patterns
 
 SMALLEST_IMAGE = 32  # below it nothing is left after the fourth pooling
 
@@ -32,6 +33,7 @@ class ArticleNetwork:
     """
 
     name: ClassVar[str] = "article"
+    fit: ClassVar[Literal["descent", "exact"]] = "descent"
     image_size: int = 256
     channels: int = 1
 
@@ -44,6 +46,11 @@ class ArticleNetwork:
                 "more and 1 or 3 channels. Try image_size=128, channels=1."
             )
             raise ParameterError(message)
+
+    @classmethod
+    def for_patterns(cls, patterns: Patterns, **settings: Any) -> Self:
+        """Make the network; it is the same for every stack."""
+        return cls(**settings)
 
     def make_inputs(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Make the images of (n, rows, columns) patterns."""

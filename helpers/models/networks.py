@@ -1,21 +1,35 @@
 """The networks by name."""
 
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.models.article import ArticleNetwork
+from helpers.models.invariant import InvariantNetwork
+from helpers.patterns import Patterns
 
 
 class Network(Protocol):
-    """What every network offers; its parameters are its dataclass fields."""
+    """What every network offers; its settings are its dataclass fields.
 
-    @property
-    def name(self) -> str:
-        """The key of `NETWORKS`."""
+    Attributes
+    ----------
+    name
+        The key of `NETWORKS`.
+    fit
+        How it learns: by gradient "descent", epoch by epoch, or, where one layer on
+        fixed inputs makes the best weights computable, "exact".
+    """
+
+    name: ClassVar[str]
+    fit: ClassVar[Literal["descent", "exact"]]
+
+    @classmethod
+    def for_patterns(cls, patterns: Patterns, **settings: Any) -> Self:
+        """Make the network for a stack."""
 
     def make_inputs(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Make the Keras model's inputs, one per pattern."""
@@ -24,23 +38,26 @@ class Network(Protocol):
         """Build and compile the Keras model."""
 
 
-NETWORKS: dict[str, type[Network]] = {"article": ArticleNetwork}
+NETWORKS: dict[str, type[Network]] = {
+    "article": ArticleNetwork,
+    "invariant": InvariantNetwork,
+}
 
 
-def make_network(name: str, **settings: Any) -> Network:
-    """Return a network of `NETWORKS`.
+def find_network(name: str, settings: dict[str, Any]) -> type[Network]:
+    """Return the class of a network, once name and settings are known to be right.
 
     Parameters
     ----------
     name
         A key of `NETWORKS`.
-    **settings
-        The parameters of that network.
+    settings
+        For that network.
 
     Raises
     ------
     ParameterError
-        If there is no network of that name, or it has no such parameter.
+        If there is no network of that name, or it has no such setting.
     """
     if name not in NETWORKS:
         message = f"model is {name!r}; expected one of {', '.join(NETWORKS)}."
@@ -53,7 +70,29 @@ def make_network(name: str, **settings: Any) -> Network:
             f"it has {', '.join(known)}."
         )
         raise ParameterError(message)
-    return NETWORKS[name](**settings)
+    return NETWORKS[name]
+
+
+def make_network(name: str, **settings: Any) -> Network:
+    """Return a network of `NETWORKS` with all its settings given.
+
+    Parameters
+    ----------
+    name
+        A key of `NETWORKS`.
+    **settings
+        The fields of that network; lists, as JSON gives them, count as tuples.
+
+    Raises
+    ------
+    ParameterError
+        If there is no network of that name, or it has no such setting.
+    """
+    given = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings.items()
+    }
+    return find_network(name, settings)(**given)
 
 
 def make_model(name: str = "article", seed: int = 0, **settings: Any) -> Any:
@@ -66,6 +105,6 @@ def make_model(name: str = "article", seed: int = 0, **settings: Any) -> Any:
     seed
         Of the weights, the dropout and the random changes of the images.
     **settings
-        The parameters of that network, for example `image_size` and `channels`.
+        The fields of that network, for example `image_size` and `channels`.
     """
     return make_network(name, **settings).make_model(seed)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +130,7 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
         model.keras_model.save_weights(path)
     facts = {
         "model": model.network.name,
-        "settings": vars(model.network),
+        "settings": asdict(cast(Any, model.network)),
         "classes": list(CLASSES),
         "calibration": asdict(model.calibration),
         "threshold": model.threshold,
@@ -248,7 +248,7 @@ def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
 def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
     try:
         return make_network(facts["model"], **facts["settings"])
-    except ParameterError as error:
+    except (ParameterError, TypeError) as error:
         message = f"{path}: {error} Run 04-train again."
         raise ModelError(message) from error
 

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 
 _MINIMAL_OVERLAP = 0.3
 _POOR_SYMMETRY = 0.3
@@ -80,6 +80,8 @@ def good_pixels(
 
 
 def _tame(powder: NDArray[np.floating], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    from scipy import ndimage  # slow to import
+
     image = np.sqrt(np.where(good, np.maximum(powder, 0), 0), dtype=np.float64)
     surroundings: NDArray[np.float64] = ndimage.rank_filter(image, rank=-4, size=5)
     return np.minimum(image, 2 * surroundings)

@@ -7,15 +7,12 @@ is rearranged, into one matrix product.
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from helpers.templates.nearest import Nearest
-from helpers.templates.read_ahead import progress_bar, read_ahead
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
@@ -57,27 +54,29 @@ def nearest_by_article(
     loses its digits, so every template that could be nearest within the error of the
     product is compared again, pixel by pixel.
     """
+    from tqdm.auto import tqdm  # slow to import
+
     n_turns = len(angles_deg)
     squared = np.full(len(patterns), np.inf)
     number = np.zeros(len(patterns), dtype=np.int64)
     compared = 0
-    with progress_bar(len(patterns), "Ranking") as bar:
+    with tqdm(total=len(patterns), desc="Ranking", unit="pattern") as bar:
         for first, some in _sets_that_fit(hits, n_turns, patterns, max_bytes // 2):
             scaled = scale_to_255(patterns[some])
             templates = _flat(rotate_templates(scaled, angles_deg))
             block_bytes = _block_bytes(templates, max_bytes // 8)
-            for start, block in read_ahead(patterns.blocks(block_bytes)):
+            for start, block in patterns.blocks(block_bytes):
                 part = slice(start, start + len(block))
-                found = _nearest_in_set(
-                    _flat(scale_to_255(block)), templates, squared[part]
-                )
-                better = found.squared < squared[part]
-                squared[part][better] = found.squared[better]
-                number[part][better] = found.number[better] + first * n_turns
+                images = _flat(scale_to_255(block))
+                found, which = nearest_in_set(images, templates, squared[part])
+                better = found < squared[part]
+                squared[part][better] = found[better]
+                number[part][better] = which[better] + first * n_turns
                 compared += len(block) * len(some)
                 bar.update(compared // len(hits) - bar.n)
     hit, turn = np.divmod(number, n_turns)
-    return Nearest(np.sqrt(squared), hit, np.asarray(angles_deg, np.float32)[turn])
+    angle_deg = np.asarray(angles_deg, dtype=np.float32)[turn]
+    return Nearest(np.sqrt(squared), hit, angle_deg, n_turns)
 
 
 def scale_to_255(images: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -121,6 +120,8 @@ def rotate_templates(
         `scipy.ndimage.rotate(image, angle, reshape=False)`, 0 outside the image. The
         spline coefficients of an image serve all its rotations.
     """
+    from scipy import ndimage  # slow to import
+
     rotated = np.empty((len(images), len(angles_deg), *images.shape[1:]), np.float32)
 
     def rotate(number: int) -> None:
@@ -139,21 +140,29 @@ def rotate_templates(
     return rotated
 
 
-@dataclass(frozen=True)
-class _Found:
-    squared: NDArray[np.float64]
-    number: NDArray[np.int64]
-
-
-def _nearest_in_set(
+def nearest_in_set(
     images: NDArray[np.float32],
     templates: NDArray[np.float32],
     best_so_far: NDArray[np.float64],
-) -> _Found:
-    """Find the nearest of these templates for each image, inf if none comes close.
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Find the nearest of these templates for each image.
 
     Only templates that might beat both their rivals here and the best so far are
     compared pixel by pixel; of equally near ones the first wins, as in the article.
+
+    Parameters
+    ----------
+    images, templates
+        Float32, shapes (n, pixels) and (n_templates, pixels).
+    best_so_far
+        Float64, shape (n,): squared distance of each image from earlier templates.
+
+    Returns
+    -------
+    squared : NDArray[np.float64]
+        Shape (n,): squared distance; inf where no template comes as close as before.
+    number : NDArray[np.int64]
+        Shape (n,): which template.
     """
     estimate, error = _estimate_squared(images, templates)
     limit = np.minimum((estimate + error).min(axis=1), best_so_far)
@@ -165,7 +174,7 @@ def _nearest_in_set(
     found, first = np.unique(image[order], return_index=True)
     squared[found] = exact[order][first]
     number[found] = template[order][first]
-    return _Found(squared, number)
+    return squared, number
 
 
 def _estimate_squared(

@@ -6,21 +6,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
+from helpers.polar import find_centre
 from helpers.templates.article import nearest_by_article
 from helpers.templates.nearest import Nearest
 from helpers.templates.ranking import Ranking
+from helpers.templates.rotation import nearest_by_rotation
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
 
-METRICS = ("article",)
+METRICS = ("rotation", "article")
+_POWDER_SAMPLE = 256
 
 
 def rank_patterns(
     patterns: "Patterns",
     hits_index: ArrayLike,
-    metric: str = "article",
+    metric: str = "rotation",
     *,
+    centre: tuple[float, float] | None = None,
     n_rotations: int = 36,
     step_deg: float = 5.0,
     max_bytes: int = 2**30,
@@ -34,16 +38,22 @@ def rank_patterns(
     hits_index
         Int, shape (n_hits,): pattern indices of the clean single hits.
     metric
+        "rotation": all rotations at once, whatever the brightness, bad pixels left out,
+        noise accounted for; see `helpers.templates.rotation.RotatedTemplates`.
         "article": each pattern without its negative values and scaled to a maximum of
         255; the Frobenius norm of its difference from every rotation of every
-        template; the smallest of them.
+        template; the smallest of them. Kept as the baseline.
+    centre
+        Row and column about which "rotation" rotates; without it, the centre of
+        symmetry of 256 patterns spread over the stack. "article" rotates about the
+        middle of the image.
     n_rotations
-        Orientations of each template: 0, `step_deg`, 2 `step_deg`, … degrees.
+        Orientations of each template for "article": 0, `step_deg`, 2 `step_deg`, …
     step_deg
-        Degrees between orientations. 36 steps of 5° are half a turn, which is enough
-        where patterns are centrosymmetric.
+        Degrees between these orientations. 36 steps of 5° are half a turn, which is
+        enough where patterns are centrosymmetric.
     max_bytes
-        Memory to work in.
+        Memory for "article" to work in; "rotation" needs less.
 
     Returns
     -------
@@ -61,16 +71,31 @@ def rank_patterns(
     if n_rotations < 1:
         message = f"n_rotations is {n_rotations}; expected at least 1."
         raise ParameterError(message)
-    angles = np.arange(n_rotations) * step_deg
-    nearest = nearest_by_article(patterns, hits, angles, max_bytes)
-    return _order(nearest, hits, metric, n_rotations, patterns.fingerprint)
+    if metric == "article":
+        angles = np.arange(n_rotations) * step_deg
+        nearest = nearest_by_article(patterns, hits, angles, max_bytes)
+    else:
+        nearest = nearest_by_rotation(patterns, hits, centre or _centre_of(patterns))
+    return _order(nearest, hits, metric, patterns.fingerprint)
+
+
+def _centre_of(patterns: "Patterns") -> tuple[float, float]:
+    n_sample = min(_POWDER_SAMPLE, len(patterns))
+    sample = patterns[np.linspace(0, len(patterns) - 1, n_sample).astype(np.int64)]
+    brightness = np.maximum(sample, 0).mean(axis=(1, 2))
+    lit = brightness > 0
+    if not lit.any():
+        message = "No pattern has photons. Check the unit and the bad pixels."
+        raise ParameterError(message)
+    # each counts the same, so that a few bright ones do not outshine the others
+    powder = np.einsum("nrc,n->rc", sample[lit], 1 / brightness[lit])
+    return find_centre(powder, patterns.bad_pixels)
 
 
 def _order(
     nearest: Nearest,
     hits: NDArray[np.int64],
     metric: str,
-    n_rotations: int,
     fingerprint: str,
 ) -> Ranking:
     others = np.setdiff1d(np.arange(len(nearest.distance)), hits)
@@ -82,7 +107,7 @@ def _order(
         template=hits[nearest.hit[index]],
         angle_deg=nearest.angle_deg[index],
         metric=metric,
-        n_rotations=n_rotations,
+        n_rotations=nearest.n_rotations,
         n_templates=len(hits),
         fingerprint=fingerprint,
     )

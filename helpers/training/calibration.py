@@ -12,10 +12,10 @@ SMALLEST_SLOPE = 1e-3
 def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Calibration:
     """Fit a probability to the network's output on patterns it was not trained on.
 
-    Logistic regression on the output's logit, with Platt's softened targets, which
-    keep a small or perfectly separated sample from giving certainty. Where the network
-    is no better than chance the slope is held just above 0: all probabilities are then
-    near the share of singles.
+    Logistic regression on the output's logit. A weak prior (slope normal with standard
+    deviation 1) keeps a small or perfectly parted sample from giving certainty. Where
+    the network is no better than chance the slope is held just above 0: all
+    probabilities are then near the share of singles.
 
     Parameters
     ----------
@@ -26,27 +26,26 @@ def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Cali
 
     References
     ----------
-    Platt, in Advances in Large Margin Classifiers (MIT Press, 1999), p. 61,
-    section 2.2 (softened targets).
+    Platt, in Advances in Large Margin Classifiers (MIT Press, 1999), p. 61, eq. 1.
     """
     from sklearn.linear_model import LogisticRegression
 
-    n_single, n_not = int(single.sum()), int((~single).sum())
-    soft = np.where(single, (n_single + 1) / (n_single + 2), 1 / (n_not + 2))
-    logit = np.tile(logit_of(raw), 2)[:, np.newaxis]
-    answers = np.repeat([True, False], single.size)
-    weights = np.concatenate([soft, 1 - soft])
-    fit = LogisticRegression(C=1e6).fit(logit, answers, sample_weight=weights)
+    fit = LogisticRegression().fit(logit_of(raw)[:, np.newaxis], single)
     slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     if slope >= SMALLEST_SLOPE:
         return Calibration(slope, offset)
-    return Calibration(SMALLEST_SLOPE, float(np.log(soft.sum() / (1 - soft).sum())))
+    share = (single.sum() + 1) / (single.size + 2)
+    return Calibration(SMALLEST_SLOPE, float(np.log(share / (1 - share))))
 
 
 def choose_threshold(
     probability: NDArray[np.float32], single: NDArray[np.bool_]
 ) -> float:
-    """Return the threshold with the highest F1, half-way to the next lower value.
+    """Return the threshold with the highest F1.
+
+    Of those that are as good but for what a single pattern changes, the one nearest to
+    0.5 is taken: with few labels the highest F1 is a matter of luck, and with true
+    probabilities it is reached just below 0.5.
 
     Parameters
     ----------
@@ -57,9 +56,9 @@ def choose_threshold(
     """
     order = np.argsort(-probability, kind="stable")
     ranked = probability[order].astype(np.float64)
-    found = np.cumsum(single[order])
-    f1 = 2 * found / (np.arange(1, ranked.size + 1) + max(int(single.sum()), 1))
-    f1[:-1][ranked[1:] == ranked[:-1]] = -1  # a threshold cannot part equal values
-    best = int(np.argmax(f1))
-    below = ranked[best + 1] if best + 1 < ranked.size else 0.0
-    return float((ranked[best] + below) / 2)
+    n_single = max(int(single.sum()), 1)
+    f1 = 2 * np.cumsum(single[order]) / (np.arange(1, ranked.size + 1) + n_single)
+    half_way = (ranked + np.append(ranked[1:], 0)) / 2
+    possible = np.append(ranked[1:] < ranked[:-1], True)  # equal values stay together
+    good = possible & (f1 >= f1[possible].max() - 1 / n_single)
+    return float(half_way[good][np.argmin(np.abs(half_way[good] - 0.5))])

@@ -1,7 +1,7 @@
 """Train a network on the labelled patterns and judge it."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,48 @@ from tqdm.auto import tqdm
 from helpers.errors import LabelsError, ParameterError
 from helpers.models import (
     CLASSES,
-    Calibration,
+    ArticleNetwork,
     TrainedModel,
+    find_network,
     import_keras,
-    make_network,
     save_model,
 )
 from helpers.models.networks import Network
 from helpers.models.trained import describe_patterns, predict_inputs
 from helpers.patterns import Patterns
 from helpers.training.calibration import choose_threshold, fit_calibration
+from helpers.training.exact import fit_exactly
 from helpers.training.metrics import evaluate
 from helpers.training.split import PARTS, Split, is_single
 
 BATCH = 64
 
 Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
+Fitted = tuple[dict[str, list[float]], NDArray[np.float32], NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network that learns by gradient descent is trained.
+
+    Raises
+    ------
+    ParameterError
+        If there is nothing to do.
+    """
+
+    epochs: int
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse less than one."""
+        if self.epochs < 1 or self.batch_size < 1:
+            message = (
+                f"epochs is {self.epochs} and batch_size {self.batch_size}; expected "
+                "1 or more. The article has 10 and 32."
+            )
+            raise ParameterError(message)
 
 
 def train_model(
@@ -36,7 +62,7 @@ def train_model(
     labels: NDArray[np.str_],
     work_dir: str | Path,
     *,
-    model: str = "article",
+    model: str = "invariant",
     epochs: int = 10,
     batch_size: int = 32,
     seed: int = 0,
@@ -44,8 +70,10 @@ def train_model(
 ) -> TrainedModel:
     """Train a network on the stack; calibrate, choose the threshold, judge, save.
 
-    The training part sets the weights, the validation part calibration and threshold;
-    the test part is looked at once, at the end.
+    The training part sets the weights, the validation part calibration and threshold.
+    Where the best weights can be computed exactly both parts set them, and calibration
+    and threshold come from five-fold cross-validation, each pattern judged by weights
+    that do not know it. The test part is looked at once, at the end.
 
     Parameters
     ----------
@@ -59,10 +87,9 @@ def train_model(
         Where `model.keras`, `model.weights.h5` and `model.json` go.
     model
         A key of `helpers.models.NETWORKS`.
-    epochs
-        Passes over the training part.
-    batch_size
-        Patterns per step.
+    epochs, batch_size
+        Passes over the training part, and patterns per step; of networks that learn by
+        gradient descent.
     seed
         The same labels and seed give the same model on the same machine.
     **settings
@@ -76,7 +103,8 @@ def train_model(
         If the network has no such parameter or cannot have such a value.
     """
     _check_stack(patterns, split, labels)
-    network = make_network(model, **settings)
+    schedule = Schedule(epochs, batch_size, seed)
+    network = find_network(model, settings).for_patterns(patterns, **settings)
     parts = {
         name: (
             _read_inputs(patterns, getattr(split, name), network),
@@ -88,45 +116,44 @@ def train_model(
         "patterns_files": [str(path) for path in patterns.files],
         "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
     }
-    return _train_parts(
-        network, parts, facts, work_dir, epochs=epochs, batch_size=batch_size, seed=seed
-    )
+    return _train_parts(network, parts, facts, work_dir, schedule)
 
 
 def train_from_images(
     folder: str | Path,
     work_dir: str | Path,
     *,
-    model: str = "article",
     epochs: int = 10,
     batch_size: int = 32,
     seed: int = 0,
-    **settings: Any,
+    image_size: int = 256,
+    channels: int = 1,
 ) -> TrainedModel:
-    """Train on image folders, as `write_images` or the article's users make them.
+    """Train the article's network on image folders, as `write_images` makes them.
 
     Parameters
     ----------
     folder
         Holds `training_set`, `validation_set` and `test_set`, each with a folder
         `single` and one or more for the rest, whatever their names.
-    work_dir, model, epochs, batch_size, seed, **settings
-        As in `train_model`; only networks that are given images.
+    work_dir, epochs, batch_size, seed
+        As in `train_model`.
+    image_size, channels
+        Of the network's input.
 
     Raises
     ------
     LabelsError
         If a set or the class "single" is missing.
     """
-    network = make_network(model, **settings)
+    schedule = Schedule(epochs, batch_size, seed)
+    network = ArticleNetwork(image_size, channels)
     parts = {
-        name: read_images(Path(folder) / f"{name}_set", **vars(network))
+        name: read_images(Path(folder) / f"{name}_set", image_size, channels)
         for name in PARTS
     }
     facts = {"image_folder": str(folder)}
-    return _train_parts(
-        network, parts, facts, work_dir, epochs=epochs, batch_size=batch_size, seed=seed
-    )
+    return _train_parts(network, parts, facts, work_dir, schedule)
 
 
 def read_images(folder: Path, image_size: int = 256, channels: int = 1) -> Part:
@@ -194,23 +221,16 @@ def _train_parts(
     parts: dict[str, Part],
     facts: dict[str, Any],
     work_dir: str | Path,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
+    schedule: Schedule,
 ) -> TrainedModel:
-    if epochs < 1 or batch_size < 1:
-        message = (
-            f"epochs is {epochs} and batch_size {batch_size}; expected 1 or more. "
-            "The article has 10 and 32."
-        )
-        raise ParameterError(message)
-    keras_model = network.make_model(seed)
-    history = _fit(keras_model, parts, epochs, batch_size)
-    calibration, threshold = _calibrate(keras_model, parts["validation"])
+    keras_model = network.make_model(schedule.seed)
+    fit = _fit_by_descent if network.fit == "descent" else _fit_exactly
+    history, raw, single = fit(keras_model, parts, schedule)
+    calibration = fit_calibration(raw, single)
+    threshold = choose_threshold(calibration.apply(raw), single)
     trained = TrainedModel(network, keras_model, calibration, threshold, {})
     facts |= {
-        "training": {"epochs": epochs, "batch_size": batch_size, "seed": seed},
+        "training": asdict(schedule),
         "n_labels": {name: _count(single) for name, (_, single) in parts.items()},
         "history": history,
         "metrics": _judge(trained, parts["test"]),
@@ -220,23 +240,35 @@ def _train_parts(
     return trained
 
 
-def _fit(
-    keras_model: Any, parts: dict[str, Part], epochs: int, batch_size: int
-) -> dict[str, list[float]]:
+def _fit_by_descent(
+    keras_model: Any, parts: dict[str, Part], schedule: Schedule
+) -> Fitted:
+    """Fit to the training part; the validation part is what the weights do not know."""
     keras = import_keras()
     data = {name: (x, single.astype(np.float32)) for name, (x, single) in parts.items()}
-    with tqdm(total=epochs, unit="epoch", desc="Train") as bar:
+    with tqdm(total=schedule.epochs, unit="epoch", desc="Train") as bar:
         history = keras_model.fit(
             *data["training"],
             validation_data=data["validation"],
-            epochs=epochs,
-            batch_size=batch_size,
+            epochs=schedule.epochs,
+            batch_size=schedule.batch_size,
             verbose=0,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_show_on(bar))],
         )
+    inputs, single = parts["validation"]
+    return _as_floats(history.history), predict_inputs(keras_model, inputs), single
+
+
+def _fit_exactly(keras_model: Any, parts: dict[str, Part], _: Schedule) -> Fitted:
+    """Fit to training and validation part, each pattern judged without itself."""
+    known = [parts["training"], parts["validation"]]
+    inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
+    return {}, fit_exactly(keras_model, inputs, single), single
+
+
+def _as_floats(history: dict[str, list[Any]]) -> dict[str, list[float]]:
     return {
-        name: [float(value) for value in values]
-        for name, values in history.history.items()
+        name: [float(value) for value in values] for name, values in history.items()
     }
 
 
@@ -246,13 +278,6 @@ def _show_on(bar: Any) -> Callable[[int, dict[str, float]], None]:
         bar.update()
 
     return show
-
-
-def _calibrate(keras_model: Any, validation: Part) -> tuple[Calibration, float]:
-    inputs, single = validation
-    raw = predict_inputs(keras_model, inputs)
-    calibration = fit_calibration(raw, single)
-    return calibration, choose_threshold(calibration.apply(raw), single)
 
 
 def _judge(trained: TrainedModel, test: Part) -> dict[str, Any]:
