@@ -9,7 +9,7 @@ EXAMPLE = data/example.h5
 EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 
-.PHONY: run test lab bench bench-labeller fuzz check pictures lock clean
+.PHONY: run test lab bench bench-models bench-labeller fuzz check pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -40,6 +40,9 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench_ranking.py
+
+bench-models: $(READY)
+	$(BIN)/python tests/bench/bench_models.py
 
 bench-labeller: $(READY)
 	PYTHONPATH=tests $(BIN)/python tests/bench/bench_labeller.py

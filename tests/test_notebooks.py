@@ -243,8 +243,9 @@ def test_ranking_and_templates_have_their_formats(work_dir: Path) -> None:
         index, distance = file["index"][()], file["distance"][()]
         assert (index.dtype, distance.dtype) == (np.int64, np.float32)
         assert np.isin(file["template"], hits).all()
-        assert set(np.unique(file["angle_deg"])) <= set(15.0 * np.arange(12))
-        assert file.attrs["metric"] == "article"
+        assert (file["angle_deg"][()] >= 0).all()
+        assert (file["angle_deg"][()] < 360).all()
+        assert file.attrs["metric"] == "rotation"
     assert (np.diff(distance) >= 0).all()
     assert np.union1d(index, hits).size == index.size + hits.size
 

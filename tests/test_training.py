@@ -334,7 +334,7 @@ def test_metrics_agree_with_sklearn(pairs):
     single = np.array([answer for _, answer in pairs])
     single[0] = True
     chosen = probability >= 0.5
-    found = evaluate(probability, single, 0.5, n_resamples=3)
+    found = evaluate(probability, single, 0.5, n_draws=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected = {
@@ -351,6 +351,14 @@ def test_metrics_agree_with_sklearn(pairs):
         table = sklearn_metrics.confusion_matrix(single, chosen, labels=[0, 1])
     assert {name: found[name]["value"] for name in expected} == pytest.approx(expected)
     assert found["confusion_matrix"] == table.tolist()
+
+
+def test_a_few_right_answers_are_not_certainty():
+    single = np.array([True, True, True, False, False, False])
+    found = evaluate(single.astype(np.float32), single, 0.5)
+    for name in ("precision", "recall", "f1", "accuracy"):
+        assert found[name]["value"] == found[name]["high"] == 1
+        assert 0.3 < found[name]["low"] < 0.8
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_patterns():

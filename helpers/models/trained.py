@@ -80,6 +80,10 @@ class TrainedModel:
         """Loss and accuracy of each epoch, on the training and validation parts."""
         return dict(self.facts["history"])
 
+    def predict(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the calibrated probability of a single hit for clean patterns."""
+        return self.calibration.apply(self.predict_raw(patterns))
+
     def predict_raw(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's own output for (n, rows, columns) clean patterns."""
         return predict_inputs(self.keras_model, self.network.make_inputs(patterns))
