@@ -23,10 +23,10 @@ from helpers.models import (
     make_model,
     make_network,
     save_model,
-    scale_to_255,
 )
 from helpers.models.trained import describe_patterns, logit_of
 from helpers.patterns import Patterns, open_patterns
+from helpers.templates import scale_to_255
 
 
 @pytest.fixture

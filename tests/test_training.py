@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
-from helpers.models import load_model, make_images, scale_to_255
+from helpers.models import load_model, make_images
 from helpers.models.invariant import make_head
 from helpers.models.trained import predict_inputs
 from helpers.patterns import Patterns, open_patterns
 from helpers.simulate import pnccd_bad_pixels, write_simulated
+from helpers.templates import scale_to_255
 from helpers.training import (
     PARTS,
     Split,

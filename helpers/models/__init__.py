@@ -3,7 +3,7 @@
 Nothing here imports keras before a model is made or read.
 """
 
-from helpers.models.article import ArticleNetwork, make_images, scale_to_255
+from helpers.models.article import ArticleNetwork, make_images
 from helpers.models.backend import import_keras
 from helpers.models.fringes import FringeFeatures
 from helpers.models.invariant import InvariantNetwork
@@ -33,5 +33,4 @@ __all__ = [
     "make_model",
     "make_network",
     "save_model",
-    "scale_to_255",
 ]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from helpers.errors import ParameterError
 from helpers.models.backend import import_keras
 from helpers.patterns import Patterns
+from helpers.templates import scale_to_255
 
 SMALLEST_IMAGE = 32  # below it nothing is left after the fourth pooling
 
@@ -71,21 +72,6 @@ class ArticleNetwork:
             jit_compile=False,  # XLA on the CPU is many times slower
         )
         return model
-
-
-def scale_to_255(patterns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Set negative values to 0 and the maximum of each pattern to 255.
-
-    Parameters
-    ----------
-    patterns
-        (n, rows, columns) float32, any unit, finite. A pattern without a positive
-        value becomes 0 everywhere.
-    """
-    positive: NDArray[np.float32] = np.maximum(patterns, 0, dtype=np.float32)
-    highest = positive.max(axis=(1, 2), keepdims=True)
-    positive *= np.float32(255) / np.where(highest > 0, highest, 1)
-    return positive
 
 
 def make_images(

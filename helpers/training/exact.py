@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from helpers.models import import_keras
 
@@ -76,5 +77,7 @@ def _solve(
     from sklearn.linear_model import LogisticRegression
 
     strength = 1 / (2 * PENALTY * single.size)
-    solver = LogisticRegression(C=strength, max_iter=1000).fit(columns, single)
+    solver = LogisticRegression(C=strength, solver="newton-cholesky")
+    with threadpool_limits(1, user_api="blas"):  # too small to be shared out
+        solver.fit(columns, single)
     return solver.coef_[0], float(solver.intercept_[0])

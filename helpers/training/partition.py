@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from helpers.errors import WorkFolderError
-from helpers.models import CLASSES, scale_to_255
+from helpers.models import CLASSES
 from helpers.outputs import whole_file, whole_folder, write_provenance
 from helpers.patterns import Patterns
+from helpers.templates import scale_to_255
 from helpers.training.split import PARTS, Split, is_single
 
 PARTITION_NAME = "partition.h5"
