@@ -1,5 +1,6 @@
 """Split, partition files, calibration, metrics and training."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from helpers.training import (
     PARTS,
     Split,
     choose_threshold,
+    describe_scores,
     evaluate,
     fit_calibration,
     is_single,
@@ -360,6 +362,13 @@ def test_a_few_right_answers_are_not_certainty():
     for name in ("precision", "recall", "f1", "accuracy"):
         assert found[name]["value"] == found[name]["high"] == 1
         assert 0.3 < found[name]["low"] < 0.8
+
+
+def test_scores_are_said_with_their_intervals():
+    single = np.array([True, True, True, False, False, False])
+    lines = describe_scores(evaluate(single.astype(np.float32), single, 0.5))
+    first, *_ = lines.splitlines()
+    assert re.fullmatch(r" +precision: 1\.00  \(0\.\d\d to 1\.00\)", first)
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_patterns():

@@ -2,7 +2,7 @@
 
 from helpers.training.calibration import choose_threshold, fit_calibration
 from helpers.training.fit import read_images, train_from_images, train_model
-from helpers.training.metrics import METRICS, evaluate
+from helpers.training.metrics import METRICS, describe_scores, evaluate
 from helpers.training.partition import (
     IMAGES_NAME,
     PARTITION_NAME,
@@ -19,6 +19,7 @@ __all__ = [
     "PARTS",
     "Split",
     "choose_threshold",
+    "describe_scores",
     "evaluate",
     "fit_calibration",
     "is_single",

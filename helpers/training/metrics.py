@@ -68,6 +68,15 @@ def evaluate(
     }
 
 
+def describe_scores(scores: dict[str, Any]) -> str:
+    """Say the scores that `evaluate` gave, a line each, with their intervals."""
+    return "\n".join(
+        f"{name.replace('_', ' '):>18}: {scores[name]['value']:.2f}  "
+        f"({scores[name]['low']:.2f} to {scores[name]['high']:.2f})"
+        for name in METRICS
+    )
+
+
 def confusion_matrix(
     chosen: NDArray[np.bool_], single: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
