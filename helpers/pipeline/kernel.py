@@ -47,3 +47,17 @@ class ThisKernelManager(AsyncKernelManager):
             **kwargs,
         )
         self._folder = folder
+
+    async def cleanup_resources(  # type: ignore[override]  # ours is asynchronous
+        self, restart: bool = False
+    ) -> None:
+        """Remove the private folder with everything else, not whenever it is noticed.
+
+        Parameters
+        ----------
+        restart
+            Whether the kernel is to be started again.
+        """
+        await super().cleanup_resources(restart=restart)
+        if not restart:
+            self._folder.cleanup()
