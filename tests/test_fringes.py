@@ -156,7 +156,9 @@ def test_binned_patterns_have_the_features_of_small_ones():
     large_bad = np.kron(bad_pixels, np.ones((2, 2), bool))
     found = FringeFeatures(large_bad, (255.1, 255.7))(large)
     expected = FringeFeatures(bad_pixels, (127.3, 127.6))(small)
-    assert found == pytest.approx(expected, **SAME)
+    assert found[:, :-1] == pytest.approx(expected[:, :-1], **SAME)
+    # four pixels that always agree are counted as one photon each
+    assert found[:, -1] == pytest.approx(expected[:, -1] - np.log(4), **SAME)
 
 
 def test_too_small_patterns_are_refused():

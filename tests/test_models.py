@@ -142,6 +142,7 @@ def test_same_seed_same_weights():
         ("article", {"size": 64}, "no parameter size; it has image_size, channels"),
         ("article", {"image_size": 16}, "image_size=16"),
         ("article", {"channels": 2}, "channels=2"),
+        ("invariant", {"shape": (40, 40)}, "lacks centre; give"),
     ],
 )
 def test_impossible_networks_are_refused(name, parameters, message):

@@ -233,8 +233,8 @@ def test_impossible_requests_are_refused(stack_of, noisy, hits, options, message
         rank_patterns(stack_of(noisy), hits, **options)
 
 
-def test_a_stack_without_photons_has_no_centre(stack_of):
-    with pytest.raises(ParameterError, match="No pattern has photons"):
+def test_templates_without_photons_have_no_centre(stack_of):
+    with pytest.raises(ParameterError, match="No template has photons"):
         rank_patterns(stack_of(np.zeros((5, 20, 20))), [1])
 
 

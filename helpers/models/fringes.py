@@ -119,13 +119,14 @@ class FringeFeatures:
 
     The numbers are, ring by ring of the map: its mean square (log); the highest value
     from this ring outward, and the lowest value in it (arsinh); and ring by ring of
-    the pattern its mean as a share of the mean of all (log).
+    the pattern its mean as a share of the mean of all (log). The last number is the
+    mean of all over the square of the noise (log): how many photons there are, which
+    photon statistics tell whatever the unit.
 
     References
     ----------
-    Patterson, Phys. Rev. 46, 372 (1934), doi 10.1103/PhysRev.46.372 (the map).
-    Chapman et al., J. Opt. Soc. Am. A 23, 1179 (2006), doi 10.1364/JOSAA.23.001179,
-    section 3 (the transform of a pattern as the object's autocorrelation).
+    Patterson, Phys. Rev. 46, 372 (1934), doi 10.1103/PhysRev.46.372: the transform of
+    the intensities is the map of all distances in the object.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class FringeFeatures:
 
     def __len__(self) -> int:
         """Return how many numbers a pattern has."""
-        return 3 * self._starts.size + self._profile.size
+        return 3 * self._starts.size + self._profile.size + 1
 
     def __call__(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the numbers of patterns.
@@ -226,7 +227,8 @@ class FringeFeatures:
     def _measure(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         sums, rings = self._sum_rings(patterns)
         values = self._transform(sums, rings)[:, self._order]
-        values /= self._noise_of(values)
+        noise = self._noise_of(values)
+        values /= noise
         power = np.add.reduceat(values**2, self._starts, axis=1) / self._map_pixels
         highest = np.maximum.reduceat(values, self._starts, axis=1)
         outward = np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
@@ -236,6 +238,7 @@ class FringeFeatures:
             np.arcsinh(outward),
             np.arcsinh(lowest),
             self._find_profile(rings),
+            np.log(self._level(rings) / noise**2),
         )
         return np.concatenate(numbers, axis=1)
 
@@ -273,7 +276,7 @@ class FringeFeatures:
         noise: NDArray[np.float32] = np.abs(values[:, outer:]).mean(
             axis=1, keepdims=True
         )
-        noise += np.float32(1e-12)
+        noise += np.float32(1e-6)
         return noise
 
     def _find_profile(self, rings: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """The networks by name."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
@@ -86,16 +86,28 @@ def make_network(name: str, **settings: Any) -> Network:
     Raises
     ------
     ParameterError
-        If there is no network of that name, or it has no such setting.
+        If there is no network of that name, it has no such setting, or needs more.
     """
     given = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in settings.items()
     }
-    return find_network(name, settings)(**given)
+    network = find_network(name, settings)
+    missing = [
+        field.name
+        for field in fields(network)  # type: ignore[arg-type]
+        if field.default is MISSING and field.name not in given
+    ]
+    if missing:
+        message = (
+            f"the network {name!r} lacks {', '.join(missing)}; give them, or use "
+            "find_network(name, {}).for_patterns(patterns)."
+        )
+        raise ParameterError(message)
+    return network(**given)
 
 
-def make_model(name: str = "article", seed: int = 0, **settings: Any) -> Any:
+def make_model(name: str, seed: int = 0, **settings: Any) -> Any:
     """Return the compiled Keras model of a network, not trained yet.
 
     Parameters

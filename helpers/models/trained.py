@@ -252,7 +252,7 @@ def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
 def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
     try:
         return make_network(facts["model"], **facts["settings"])
-    except (ParameterError, TypeError) as error:
+    except ParameterError as error:
         message = f"{path}: {error} Run 04-train again."
         raise ModelError(message) from error
 

@@ -157,8 +157,10 @@ class HalfTurn:
             variances[0] * self._share[0] ** 2 + variances[1] * self._share[1] ** 2
         )
         self._good = total > 0
-        self._both_good = (weights[0] > 0) & (weights[1] > 0)
-        self._scatter = np.where(self._both_good, variances[0] + variances[1], 0)
+        both_good = (weights[0] > 0) & (weights[1] > 0)
+        self._both_good = both_good.astype(np.float32)
+        self._scatter = (variances[0] + variances[1]) * self._both_good
+        self._per_scatter = inverse(self._scatter)
         self._quantum = np.sqrt(variances[0] * variances[1])
         self._per_cell = inverse(self._good.sum(axis=1))
 
@@ -198,19 +200,15 @@ class HalfTurn:
         All cells count the same, but for those with next to nothing in them. 0 where no
         two opposite cells are good: then nothing is known of the noise.
         """
-        n, n_rings, half = difference.shape
-        sectors = (n_rings, _SECTORS, half // _SECTORS)
-        squares = np.square(difference) * inverse(self._scatter)
-        squares = squares.reshape(n, *sectors).sum(axis=-1)
-        n_cells = self._both_good.reshape(sectors).sum(axis=-1, dtype=np.float32)
         brightness = np.maximum(ring_mean, 0)
         weight = inverse(brightness + _DIM * brightness.mean(axis=1, keepdims=True))
-        measured = np.einsum("nrs,nr->ns", squares, weight)
-        expected = (brightness * weight) @ n_cells
+        squares = np.square(difference) * self._per_scatter
+        measured = _add_up_sectors(np.einsum("nra,nr->na", squares, weight))
+        expected = _add_up_sectors((brightness * weight) @ self._both_good)
         ratio = measured * inverse(expected)
-        measurable = n_cells.any(axis=0)
+        measurable = _add_up_sectors(self._both_good).any(axis=0)
         if not measurable.any():
-            return np.zeros(n, dtype=np.float32)
+            return np.zeros(len(ratio), dtype=np.float32)
         gain: NDArray[np.float32] = np.median(ratio[:, measurable], axis=1)
         return gain
 
@@ -230,8 +228,14 @@ class HalfTurn:
         quantum = gain * self._quantum
         sigma = np.sqrt(gain * (np.maximum(smaller, 0) * self._scatter + quantum))
         limit = _STREAK_SIGMAS * sigma + _STREAK_SHARE * smaller
-        streak = self._both_good & (np.abs(one - other) > limit)
+        streak = (np.abs(one - other) > limit) & (self._both_good > 0)
         mean[streak] = smaller[streak]
+
+
+def _add_up_sectors(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add up (…, n_angles / 2) cells to (…, 16) sectors."""
+    sectors = cells.reshape(*cells.shape[:-1], _SECTORS, -1)
+    return np.asarray(sectors.sum(axis=-1))
 
 
 def inverse(values: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from helpers.patterns import Patterns
 
 METRICS = ("rotation", "article")
-_POWDER_SAMPLE = 256
+_MOST_IN_POWDER = 256
 
 
 def rank_patterns(
@@ -45,8 +45,7 @@ def rank_patterns(
         template; the smallest of them. Kept as the baseline.
     centre
         Row and column about which "rotation" rotates; without it, the centre of
-        symmetry of 256 patterns spread over the stack. "article" rotates about the
-        middle of the image.
+        symmetry of the templates. "article" rotates about the middle of the image.
     n_rotations
         Orientations of each template for "article": 0, `step_deg`, 2 `step_deg`, …
     step_deg
@@ -75,20 +74,21 @@ def rank_patterns(
         angles = np.arange(n_rotations) * step_deg
         nearest = nearest_by_article(patterns, hits, angles, max_bytes)
     else:
-        nearest = nearest_by_rotation(patterns, hits, centre or _centre_of(patterns))
+        nearest = nearest_by_rotation(
+            patterns, hits, centre or _centre_of(patterns, hits)
+        )
     return _order(nearest, hits, metric, patterns.fingerprint)
 
 
-def _centre_of(patterns: "Patterns") -> tuple[float, float]:
-    n_sample = min(_POWDER_SAMPLE, len(patterns))
-    sample = patterns[np.linspace(0, len(patterns) - 1, n_sample).astype(np.int64)]
-    brightness = np.maximum(sample, 0).mean(axis=(1, 2))
+def _centre_of(patterns: "Patterns", hits: NDArray[np.int64]) -> tuple[float, float]:
+    images = patterns[hits[:_MOST_IN_POWDER]]
+    brightness = np.maximum(images, 0).mean(axis=(1, 2))
     lit = brightness > 0
     if not lit.any():
-        message = "No pattern has photons. Check the unit and the bad pixels."
+        message = "No template has photons. Choose others, or check the bad pixels."
         raise ParameterError(message)
-    # each counts the same, so that a few bright ones do not outshine the others
-    powder = np.einsum("nrc,n->rc", sample[lit], 1 / brightness[lit])
+    # each counts the same, so that a bright one does not outshine the others
+    powder = np.einsum("nrc,n->rc", images[lit], 1 / brightness[lit])
     return find_centre(powder, patterns.bad_pixels)
 
 

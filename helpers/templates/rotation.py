@@ -90,11 +90,34 @@ class RotatedTemplates:
     w(r) is the area of a cell: intensities count as they are. A root or a logarithm, or
     a larger weight for dim rings, gives noise and streaks too much say.
 
+    Average precision for single hits with 50 templates, mean of three seeds, on the
+    samples of `helpers.simulate` (800 patterns each, "rare" 2,400); beside it the
+    largest plain cosine of polar maps, and the article's distance:
+
+    ========= ======== ====== =======
+    sample    this one cosine article
+    ========= ======== ====== =======
+    default   0.985    0.918  0.807
+    easy      0.999    0.985  0.955
+    hard      0.987    0.931  0.843
+    dim       0.952    0.779  0.487
+    broad     0.976    0.880  0.659
+    noisy     0.980    0.900  0.779
+    rare      0.960    0.801  0.508
+    crowded   0.961    0.808  0.602
+    ========= ======== ====== =======
+
+    The lowest of the 24 values in the first column is 0.93; ten templates do as well as
+    fifty. On 30 measured patterns of PR772 with 11 singles, each left out in turn, the
+    area under the curve is 0.92 for this and for the article's distance. Taking off all
+    of the noise is better on simulated patterns (0.98 for "crowded") and worse on the
+    measured ones (0.90): people call a dim pattern "other" though it looks single.
+
     References
     ----------
-    .. [1] E. De Castro and C. Morandi, "Registration of Translated and Rotated Images
-       Using Finite Fourier Transforms", IEEE Trans. Pattern Anal. Mach. Intell. 9, 700
-       (1987), section II. doi:10.1109/TPAMI.1987.4767966
+    .. [1] B. S. Reddy and B. N. Chatterji, "An FFT-Based Technique for Translation,
+       Rotation, and Scale-Invariant Image Registration", IEEE Trans. Image Process. 5,
+       1266 (1996). doi:10.1109/83.506761
     """
 
     def __init__(self, maps: HalfTurnMaps) -> None:
