@@ -37,7 +37,7 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from helpers.models import InvariantNetwork, make_images, make_model
+from helpers.models import InvariantNetwork
 from helpers.models.invariant import make_head
 from helpers.models.trained import predict_inputs
 from helpers.patterns import Patterns, open_patterns
@@ -50,15 +50,12 @@ from helpers.training import (
     split_labels,
     train_model,
 )
-from helpers.training.descent import Schedule, fit_by_descent
 from helpers.training.exact import fit_exactly
 
 BUDGETS = (50, 100, 200, 1000)
 N_POOL = 1000
-N_REPEATS = 20  # of the cross-validation on measured patterns
 RING_PIXELS = 2.5
 N_ANGLES = 64
-IMAGE_SIZE = 128
 REAL = Path(__file__).parents[3] / "shared" / "real" / "pr772_30.h5"
 
 Floats = NDArray[np.floating]
@@ -84,8 +81,6 @@ class Method(NamedTuple):
 def main() -> None:
     """Print the tables."""
     arguments = read_arguments()
-    if arguments.article:
-        METHODS["article"] = ARTICLE
     with tempfile.TemporaryDirectory() as folder:
         for sample in arguments.samples:
             path = Path(folder) / f"{sample}.h5"
@@ -94,14 +89,13 @@ def main() -> None:
             )
             report_sample(sample, open_patterns(path), arguments.repeats)
         report_speed(open_patterns(path), Path(folder) / "work")
-    report_measured()
+    report_measured(arguments.repeats)
 
 
 def read_arguments() -> argparse.Namespace:
     """Return what the command line asks for."""
     parser = argparse.ArgumentParser(description="How few labels are enough?")
     parser.add_argument("--quick", action="store_true", help="one sample, less of it")
-    parser.add_argument("--article", action="store_true", help="its network too")
     parser.add_argument("--seed", type=int, default=2001, help="of the simulation")
     parser.add_argument("--samples", nargs="*", default=list(SAMPLES))
     arguments = parser.parse_args()
@@ -246,37 +240,16 @@ def fit_invariant(
     return calibration.apply(predict_inputs(keras_model, inputs, 4096)), threshold
 
 
-def make_article_images(patterns: Patterns) -> Floats:
-    """Return the article's images, at half the article's size."""
-    blocks = [make_images(block, IMAGE_SIZE) for _, block in patterns.blocks(2**26)]
-    return np.concatenate(blocks)
-
-
-def fit_article(
-    inputs: Floats, labelled: NDArray[np.int64], single: Bools
-) -> tuple[Floats, float]:
-    """Train the article's network on three quarters of the labels."""
-    keras_model = make_model("article", image_size=IMAGE_SIZE)
-    last = np.arange(labelled.size) >= 0.75 * labelled.size
-    parts = [(inputs[labelled[some]], single[some]) for some in (~last, last)]
-    fit_by_descent(keras_model, *parts, Schedule())
-    raw = predict_inputs(keras_model, parts[1][0])
-    calibration = fit_calibration(raw, single[last])
-    threshold = choose_threshold(calibration.apply(raw), single[last])
-    return calibration.apply(predict_inputs(keras_model, inputs)), threshold
-
-
 METHODS = {
     "baseline": Method(make_polar_features, fit_baseline),
     "invariant": Method(make_fringe_features, fit_invariant),
 }
-ARTICLE = Method(make_article_images, fit_article)
 
 
 # --- measured patterns and speed ------------------------------------------------------
 
 
-def report_measured() -> None:
+def report_measured(repeats: int) -> None:
     """Print how well the 30 measured patterns are told apart, by cross-validation."""
     if not REAL.exists():
         print(f"\nmeasured patterns are not at {REAL}: left out")
@@ -286,7 +259,7 @@ def report_measured() -> None:
     inputs = make_fringe_features(patterns)
     areas = [
         roc_auc_score(single, cross_validate(inputs, single, seed))
-        for seed in range(N_REPEATS)
+        for seed in range(4 * repeats)
     ]
     print(f"\n{REAL.name}: area under the ROC curve, 5-fold, {len(areas)} repeats:")
     print(f"{np.mean(areas):.3f} ({np.min(areas):.3f} to {np.max(areas):.3f})")
