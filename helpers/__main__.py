@@ -1,6 +1,7 @@
 """The command line: `python -m helpers run …`, `… simulate …` and `… handoff …`."""
 
 import argparse
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -136,6 +137,8 @@ def _run(options: argparse.Namespace) -> None:
     from helpers.pipeline import run_notebooks
     from helpers.pipeline.summary import summarise
 
+    # after Ctrl-C its abandoned tasks would say that the kernel died
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     result = run_notebooks(
         options.patterns,
         options.work_dir,
