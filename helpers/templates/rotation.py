@@ -108,10 +108,11 @@ class RotatedTemplates:
     ========= ======== ====== =======
 
     The settings were chosen on these samples, partly with these seeds. The lowest of
-    the 24 values in the first column is 0.93; ten templates do as well as fifty. On 30 measured patterns of PR772 with 11 singles, each left out in turn, the
-    area under the curve is 0.92 for this and for the article's distance. Taking off all
-    of the noise is better on simulated patterns (0.98 for "crowded") and worse on the
-    measured ones (0.90): people call a dim pattern "other" though it looks single.
+    the 24 values in the first column is 0.93; ten templates do as well as fifty. On 30
+    measured patterns of PR772 with 11 singles, each left out in turn, the area under
+    the curve is 0.92 for this and for the article's distance. Taking off all of the
+    noise is better on simulated patterns (0.98 for "crowded") and worse on the measured
+    ones (0.90): people call a dim pattern "other" though it looks single.
 
     References
     ----------
