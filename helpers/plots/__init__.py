@@ -1,0 +1,27 @@
+"""Draw on a given Axes: patterns, galleries, runs, curves and scores.
+
+Images are shown as recorded, row 0 on top. Bad pixels are grey. Classes have the same
+colour everywhere, chosen from colours that colour-blind people tell apart (Okabe and
+Ito), and always a word beside it.
+"""
+
+from helpers.plots.marks import CLASS_COLOURS
+from helpers.plots.numbers import plot_along_run, plot_histogram, plot_radial_averages
+from helpers.plots.patterns import plot_gallery, plot_pattern, plot_proposed_pixels
+from helpers.plots.rankings import plot_distance_curve, plot_precision_curve
+from helpers.plots.scores import plot_confusion, plot_precision_recall, plot_training
+
+__all__ = [
+    "CLASS_COLOURS",
+    "plot_along_run",
+    "plot_confusion",
+    "plot_distance_curve",
+    "plot_gallery",
+    "plot_histogram",
+    "plot_pattern",
+    "plot_precision_curve",
+    "plot_precision_recall",
+    "plot_proposed_pixels",
+    "plot_radial_averages",
+    "plot_training",
+]
