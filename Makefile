@@ -9,7 +9,7 @@ EXAMPLE = data/example.h5
 EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 
-.PHONY: run test lab bench bench-models bench-labeller fuzz check pictures lock clean
+.PHONY: run test lab bench bench-models bench-labels bench-labeller bench-memory fuzz check pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -44,6 +44,12 @@ bench: $(READY)
 bench-models: $(READY)
 	$(BIN)/python tests/bench/bench_models.py
 
+bench-labels: $(READY)
+	$(BIN)/python tests/bench/bench_active.py
+
+bench-memory: $(READY)
+	$(BIN)/python tests/bench/bench_memory.py
+
 bench-labeller: $(READY)
 	PYTHONPATH=tests $(BIN)/python tests/bench/bench_labeller.py
 
@@ -55,7 +61,7 @@ fuzz: $(READY)
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --extra euxfel --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.lock
 
 clean:

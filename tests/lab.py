@@ -22,6 +22,7 @@ SETTINGS = {
 }
 FOLDERS = {
     "HOME": "home",
+    "XDG_CONFIG_HOME": "settings-of-widgets",
     "IPYTHONDIR": "ipython",
     "JUPYTER_CONFIG_DIR": "config",
     "JUPYTER_DATA_DIR": "data",

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from helpers.errors import LabelsError, OtherPatternsError
 from helpers.labels import LABELS, LabelStore, open_label_store
+from helpers.labels.repeats import mark_repeat
 
 N_PATTERNS = 6
 NUMBER = count()
@@ -342,6 +343,34 @@ def test_other_patterns_are_refused(store, address):
     with pytest.raises(OtherPatternsError, match=r"expected labels of 7 patterns"):
         open_label_store(address, "abc", N_PATTERNS + 1)
     assert words_of(store)[0] == "single"
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_the_same_run_may_be_longer_if_somebody_says_so(store, address, is_old):
+    press(store, 0, "single")
+    if is_old:  # made before stores could remember this
+        with plain_engine(address).begin() as connection:
+            connection.exec_driver_sql("DROP TABLE same_runs")
+    for same_run in (True, True, False):
+        more = {"same_run": same_run}
+        with open_label_store(address, "xyz", N_PATTERNS + 2, **more) as longer:
+            assert words_of(longer) == ["single"] + [""] * (N_PATTERNS + 1)
+    with open_label_store(address, "xyz", N_PATTERNS + 2) as longer:
+        press(longer, N_PATTERNS + 1, "blank")
+        assert undo(store) == 0  # the shorter stack knows nothing of the new label
+        assert words_of(longer)[-1] == "blank"
+    assert words_of(store) == [""] * N_PATTERNS
+
+
+def test_blind_repeats_are_known_while_they_stand(store):
+    press(store, 3, "single")
+    shown = {"labeller": "anna", "shown": mark_repeat("log")}
+    store.record(3, "blank", session="again", seq=1, **shown)
+    store.record(2, "blank", session="again", seq=2, **shown | {"labeller": "bob"})
+    assert store.repeated("anna").tolist() == [3]
+    assert undo(store) == 3
+    assert store.repeated("anna").tolist() == []
+    assert words_of(store, "anna")[3] == "single"
 
 
 INSERT = (

@@ -18,7 +18,7 @@ from helpers.labels import LABELS, open_label_store
 from helpers.labels.database import is_on_local_disk
 
 N_PATTERNS = 1000
-KILLS = 15
+KILLS = 50
 
 
 @pytest.fixture

@@ -2,8 +2,14 @@
 
 import base64
 import io
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,11 +18,22 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from helpers.errors import LabelsError, ParameterError
-from helpers.labels import LABELS, open_label_store
+from helpers.labels import LABELS, Queue, open_label_store
 from helpers.patterns import open_patterns
 from helpers.simulate import write_simulated
-from helpers.widgets import browse_patterns, label_patterns, show_gallery
+from helpers.templates import Ranking, write_ranking
+from helpers.widgets import (
+    browse_patterns,
+    keys,
+    label_patterns,
+    make_thumbnails,
+    read_known,
+    save_keys,
+    show_gallery,
+)
 from helpers.widgets.desk import LabelDesk
+from helpers.widgets.keys import GALLERY_KEYS, LABELLER_KEYS, TABLES, choose_keys
+from helpers.widgets.listing import Listing
 from helpers.widgets.orders import check_facts, keep_patterns, sort_patterns
 from helpers.widgets.pixels import (
     BAD,
@@ -27,9 +44,17 @@ from helpers.widgets.pixels import (
     encode_pattern,
     shrink_pattern,
 )
+from helpers.widgets.repeats import APART, choose_repeats, plan_repeats
+from helpers.widgets.thumbnails import Thumbnails
 
 N = 12
 PIXELS = hnp.arrays(np.float32, (5, 4), elements=st.floats(-1e3, 1e6, width=32))
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_nobody(tmp_path_factory, monkeypatch):
+    folder = tmp_path_factory.mktemp("settings") / "single-hits"
+    monkeypatch.setattr(keys, "user_config_path", lambda *_, **__: folder)
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +214,370 @@ class TestOrders:
             check_facts(4, distance=[1, 2, 3])
 
 
+class TestListing:
+    facts = check_facts(6, prediction=[0.9, 0.5, 0.1, np.nan, 0.4, 0.8])
+    queue = Queue(np.array([5, 2, 0]), np.array(["audit", "diverse", "uncertain"]))
+    labels = np.array(["", "blank", "single", "", "", "single"])
+
+    def make(self, **parts):
+        return Listing(self.facts, 6, **parts)
+
+    def test_orders_are_those_that_something_is_known_for(self):
+        plain = ("as recorded", "random", "uncertainty", "label")
+        assert self.make().orders == plain
+        assert self.make(queue=self.queue).orders == (*plain[:3], "queue", "label")
+        scored = self.make(given=np.arange(6), score=np.arange(6.0))
+        assert scored.orders[:3] == ("as given", "highest first", "lowest first")
+        assert "label" not in self.make(has_labels=False).orders
+
+    @pytest.mark.parametrize(
+        ("order", "expected"),
+        [
+            ("as given", [4, 2, 0]),
+            ("queue", [0]),  # the others have a label
+            ("label", [2, 5, 1, 0, 3, 4]),
+            ("highest first", [3, 0, 1, 5, 4, 2]),
+            ("lowest first", [4, 5, 1, 0, 3, 2]),
+            ("uncertainty", [1, 4, 5, 0, 2, 3]),
+        ],
+    )
+    def test_each_order(self, order, expected):
+        score = np.array([3, 2, np.nan, 7, -1, 1.5])
+        listing = self.make(given=np.array([4, 2, 0]), queue=self.queue, score=score)
+        assert listing.index(order, "all", self.labels).tolist() == expected
+
+    def test_a_limited_list_shows_the_given_patterns_alone(self):
+        listing = self.make(given=np.array([4, 2, 0]), is_limited=True)
+        index = listing.index("uncertainty", "all", self.labels)
+        assert index.tolist() == [4, 0, 2]
+        assert listing.index("as recorded", "single", self.labels).tolist() == [2]
+
+    def test_an_unknown_order_is_refused_with_those_there_are(self):
+        with pytest.raises(ParameterError, match=r"'queue'.*one of 'as recorded'"):
+            self.make().index("queue", "all", self.labels)
+
+    def test_an_empty_queue_says_who_fills_it(self):
+        empty = Queue(np.array([], dtype=np.int64), np.array([], dtype=np.str_))
+        listing = self.make(queue=empty)
+        assert listing.index("queue", "all", self.labels).size == 0
+        assert "Later notebooks" in listing.why_empty("queue")
+        assert "notebooks" not in listing.why_empty("random")
+
+
+class TestRepeats:
+    n = 400
+    share = 0.1
+
+    def plan(self, n_labelled, index=None, chosen=None):
+        labelled = np.arange(self.n) < n_labelled
+        if chosen is None:
+            chosen = choose_repeats(self.n, self.share, "abc", "anna")
+        index = np.arange(self.n) if index is None else index
+        return plan_repeats(index, labelled, labelled, chosen, self.share), chosen
+
+    def test_the_choice_is_random_but_stays_the_same(self):
+        first, again, other = (
+            choose_repeats(10_000, 0.05, "abc", who) for who in ("anna", "anna", "bob")
+        )
+        assert np.array_equal(first, again)
+        assert 0.04 < first.mean() < 0.06
+        assert (first & other).mean() < 0.01
+
+    @given(st.integers(0, n))
+    def test_the_list_itself_stays_as_it_was(self, n_labelled):
+        plan, chosen = self.plan(n_labelled)
+        assert plan.index[~plan.is_repeat].tolist() == list(range(self.n))
+        repeats = plan.index[plan.is_repeat]
+        assert np.unique(repeats).size == repeats.size
+        assert chosen[repeats].all()
+        due = np.flatnonzero(chosen[:n_labelled])
+        n_due = np.isin(repeats, due).sum()
+        n_unlabelled = self.n - n_labelled
+        room = n_unlabelled * self.share if n_unlabelled else due.size
+        assert n_due >= min(due.size, np.floor(room))
+
+    @given(st.integers(0, n))
+    def test_between_first_and_second_time_lie_others(self, n_labelled):
+        plan, _ = self.plan(n_labelled)
+        for position in np.flatnonzero(plan.is_repeat):
+            before = plan.index[:position]
+            unlabelled = np.flatnonzero(before >= n_labelled)
+            if plan.index[position] >= n_labelled:
+                (first,) = np.flatnonzero(before == plan.index[position])
+                assert np.count_nonzero(unlabelled > first) >= APART - 1
+
+    def test_what_was_labelled_earlier_comes_back_little_by_little(self):
+        plan, chosen = self.plan(200)
+        unlabelled = ~plan.is_repeat & (plan.index >= 200)
+        done = np.cumsum(unlabelled)
+        is_old = plan.is_repeat & (plan.index < 200)
+        places = done[is_old]
+        n_stretches = round(200 * self.share)
+        assert places.size == min(n_stretches, np.count_nonzero(chosen[:200]))
+        stretches = ((places - 1) * self.share).astype(int)
+        assert stretches.tolist() == list(range(n_stretches))
+
+    def test_when_all_is_labelled_they_come_at_the_end(self):
+        plan, chosen = self.plan(self.n)
+        assert not plan.is_repeat[: self.n].any()
+        assert plan.is_repeat[self.n :].sum() == chosen.sum()
+
+    def test_without_a_share_nothing_comes_back(self, desk):
+        list(desk.take("page", [label(1, 4)]))
+        plan = desk.plan_repeats(np.arange(N), 0.0)
+        assert plan.index.tolist() == list(range(N))
+        assert not plan.is_repeat.any()
+
+    def test_only_own_labels_come_back_and_only_once(self, store):
+        store.record(3, "multiple", labeller="bob", session="bob", seq=1)
+        store.record(5, "single", labeller="anna", session="before", seq=1)
+        desk = LabelDesk(store, "anna", "morning")
+        plan = desk.plan_repeats(np.arange(N), 1.0)
+        assert 5 in plan.index[plan.is_repeat]
+        assert 3 not in plan.index[plan.is_repeat]
+        list(desk.take("page", [label(1, 5, "blank") | {"repeat": True}]))
+        assert store.history(5)[-1].shown.startswith("blind repeat")
+        assert desk.labels_of(5)["repeated"]
+        plan = desk.plan_repeats(np.arange(N), 1.0)
+        assert 5 not in plan.index[plan.is_repeat]
+
+    def test_an_undone_repeat_is_due_again(self, store):
+        store.record(5, "single", labeller="anna", session="before", seq=1)
+        desk = LabelDesk(store, "anna", "morning")
+        list(desk.take("page", [label(1, 5, "blank") | {"repeat": True}]))
+        (ack,) = desk.take("page", [undo(2)])
+        (change,) = ack["changes"]
+        assert (change["label"], change["repeated"]) == ("single", False)
+        later = LabelDesk(store, "anna", "evening")
+        plan = later.plan_repeats(np.arange(N), 1.0)
+        assert 5 in plan.index[plan.is_repeat]
+
+    def test_what_was_labelled_just_now_does_not_come_back_at_once(self, desk):
+        list(desk.take("page", [label(1, 4)]))
+        assert 4 not in desk.plan_repeats(np.arange(N), 1.0).index[N:]
+
+    @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+    def test_impossible_shares_are_refused(self, patterns, store, share):
+        with pytest.raises(ParameterError, match="relabel_share: found"):
+            label_patterns(patterns, store, labeller="anna", relabel_share=share)
+
+    def test_a_list_of_one_class_is_not_blind(self, patterns, store):
+        for pattern in range(N):
+            where = {"session": "before", "seq": pattern + 1}
+            store.record(pattern, "single", labeller="anna", **where)
+        widget = label_patterns(patterns, store, labeller="anna", relabel_share=1.0)
+        assert widget.plan("as recorded", "all").is_repeat.sum() == N
+        assert widget.plan("as recorded", "unlabelled").index.size == 0
+        assert not widget.plan("as recorded", "single").is_repeat.any()
+
+
+class TestKeys:
+    def test_preferred_keys_replace_the_usual_ones(self):
+        chosen = choose_keys(GALLERY_KEYS, {"single": "j", "undo": ["v", "9"]})
+        assert chosen["single"] == ["j"]
+        assert chosen["all single"] == ["J"]
+        assert chosen["undo"] == ["v", "9"]
+        assert chosen["multiple"] == ["2", "m"]
+
+    @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+    def test_the_usual_keys_do_not_conflict(self, table):
+        assert choose_keys(table) == {name: list(own) for name, own in table.items()}
+
+    @pytest.mark.parametrize(
+        ("preferred", "message"),
+        [
+            ({"single": "z"}, "found 'z' for both 'single' and 'undo'"),
+            ({"single": "j", "blank": "j"}, "found 'j' for both 'single' and 'blank'"),
+            ({"single": "Escape"}, "found 'Escape' for 'single'; expected one char"),
+            (
+                {"single": "S"},
+                "found 'S' for 'single'; .* for whole pages",
+            ),
+            ({"single": ""}, "found '' for 'single'"),
+            ({"single": []}, "found no key for 'single'"),
+            ({"sigle": "j"}, "found sigle; expected some of .*single"),
+        ],
+    )
+    def test_impossible_keys_are_refused(self, preferred, message):
+        with pytest.raises(ParameterError, match=f"keys: {message}"):
+            choose_keys(LABELLER_KEYS, preferred)
+        with pytest.raises(ParameterError, match=f"keys: {message}"):
+            save_keys(preferred)
+        assert not keys.keys_file().exists()
+
+    def test_what_is_saved_holds_in_every_widget(self, patterns, store):
+        path = save_keys({"single": "j"})
+        assert json.loads(path.read_text()) == {"single": ["j"]}
+        for widget in (
+            label_patterns(patterns, store, labeller="anna"),
+            show_gallery(patterns, [1], store=store, labeller="anna"),
+        ):
+            assert widget.key_table["single"] == ["j"]
+        own = label_patterns(patterns, store, labeller="anna", keys={"single": "7"})
+        assert own.key_table["single"] == ["7"]
+        save_keys({})
+        assert choose_keys(LABELLER_KEYS)["single"] == ["1", "s"]
+
+    @pytest.mark.parametrize(
+        "text",
+        ['{"single": ', "[1, 2]", '{"single": 3}', '{"single": [[]]}', "\xff"],
+    )
+    def test_a_broken_settings_file_is_told_and_not_followed(self, text):
+        keys.keys_file().parent.mkdir()
+        keys.keys_file().write_bytes(text.encode("latin-1"))
+        with pytest.warns(UserWarning, match=r"keys\.json is not followed"):
+            assert choose_keys(LABELLER_KEYS)["single"] == ["1", "s"]
+
+
+class TestThumbnails:
+    def test_they_are_the_patterns_shrunk(self, patterns, tmp_path):
+        for thumbnails in (Thumbnails(patterns), Thumbnails(patterns, tmp_path)):
+            first, second = thumbnails.of([4, 1])
+            small, bad = shrink_pattern(patterns[1], patterns.bad_pixels, 96)
+            expected = encode_pattern(small, bad, 1.0)
+            assert np.array_equal(second.codes, expected.codes)
+            assert (second.knee, second.top) == (expected.knee, expected.top)
+            assert not np.array_equal(first.codes, second.codes)
+
+    def test_what_is_kept_is_not_made_again(self, patterns, tmp_path, monkeypatch):
+        path = make_thumbnails(patterns, tmp_path)
+        expected = Thumbnails(patterns).of(range(N))
+        monkeypatch.setattr(type(patterns), "__getitem__", _disk_is_full)
+        kept = Thumbnails(patterns, tmp_path).of(range(N))
+        assert all(
+            np.array_equal(one.codes, other.codes) and one.top == other.top
+            for one, other in zip(kept, expected, strict=True)
+        )
+        make_thumbnails(patterns, tmp_path)
+        assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+    def test_pages_are_kept_as_they_are_looked_at(self, patterns, tmp_path):
+        thumbnails = Thumbnails(patterns, tmp_path)
+        assert not thumbnails.path.exists()  # nothing is written before it is needed
+        thumbnails.of([4, 1])
+        with sqlite3.connect(thumbnails.path) as database:
+            kept = database.execute("SELECT pattern FROM thumbnails").fetchall()
+        assert kept == [(1,), (4,)]
+
+    def test_other_bad_pixels_have_thumbnails_of_their_own(self, patterns, tmp_path):
+        before = make_thumbnails(patterns, tmp_path)
+        more = patterns.bad_pixels.copy()
+        more[:30] = True
+        other = patterns.with_bad_pixels(more)
+        (pixels,) = Thumbnails(other, tmp_path).of([1])
+        assert (pixels.codes[:10] == BAD).all()
+        assert not before.exists()  # nobody asks for them any more
+
+    def test_a_file_that_cannot_be_used_only_costs_time(self, patterns, tmp_path):
+        thumbnails = Thumbnails(patterns, tmp_path)
+        thumbnails.path.write_bytes(b"no database at all, but long enough" * 100)
+        with pytest.warns(UserWarning, match="thumbnails cannot be kept there"):
+            first = thumbnails.of([1])
+        assert np.array_equal(first[0].codes, Thumbnails(patterns).of([1])[0].codes)
+
+    def test_a_damaged_thumbnail_is_made_again(self, patterns, tmp_path):
+        path = make_thumbnails(patterns, tmp_path)
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE thumbnails SET codes = x'00' WHERE pattern = 1")
+        with pytest.warns(UserWarning, match="Delete the file if it is damaged"):
+            (pixels,) = Thumbnails(patterns, tmp_path).of([1])
+        assert np.array_equal(pixels.codes, Thumbnails(patterns).of([1])[0].codes)
+
+    def test_a_kill_leaves_whole_thumbnails_alone(self, patterns, tmp_path):
+        script = KILLED.format(file=str(patterns.files[0]), folder=str(tmp_path))
+        killed = subprocess.run([sys.executable, "-c", script], check=False)
+        assert killed.returncode == -signal.SIGKILL
+        path = Thumbnails(patterns, tmp_path).path
+        with sqlite3.connect(path) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            query = "SELECT pattern FROM thumbnails"
+            kept = [row[0] for row in database.execute(query)]
+        assert kept == [0, 1, 2]
+        make_thumbnails(patterns, tmp_path)
+        expected = Thumbnails(patterns).of(range(N))
+        kept = Thumbnails(patterns, tmp_path).of(range(N))
+        for one, other in zip(kept, expected, strict=True):
+            assert np.array_equal(one.codes, other.codes)
+
+
+# Killed in the middle of a transaction, after one that ended.
+KILLED = """
+import os, signal
+from helpers.patterns import open_patterns
+from helpers.widgets.thumbnails import Thumbnails
+thumbnails = Thumbnails(open_patterns({file!r}), {folder!r})
+thumbnails.of([0, 1, 2])
+database = thumbnails._database
+database.execute("PRAGMA cache_spill = 1")
+database.execute("INSERT INTO thumbnails SELECT pattern + 3, n_rows, n_columns, "
+    "knee, top, zeroblob(5000000) FROM thumbnails")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+class TestKnown:
+    def test_ranking_and_predictions_are_put_in_stack_order(self, patterns, tmp_path):
+        assert read_known(tmp_path, patterns) == {}
+        _write_known(tmp_path, patterns.fingerprint)
+        known = read_known(tmp_path, patterns)
+        assert known["distance"][[7, 2]] == pytest.approx([0.25, 0.5])
+        assert np.isnan(known["distance"][0])
+        assert known["prediction"] == pytest.approx(np.linspace(0, 1, N))
+
+    def test_those_of_other_patterns_are_left_out_with_a_warning(
+        self, patterns, tmp_path
+    ):
+        _write_known(tmp_path, "other patterns")
+        with pytest.warns(UserWarning, match="Not shown beside the patterns") as told:
+            assert read_known(tmp_path, patterns) == {}
+        assert len(told) == 2
+
+    @pytest.mark.parametrize("blind", [True, False])
+    def test_whoever_labels_blind_sees_no_opinion(self, patterns, store, blind):
+        facts = {"prediction": np.full(N, 0.5), "distance": np.arange(N)}
+        facts |= {
+            "photons": np.arange(N),
+            "queue": Queue(np.array([3]), np.array([""])),
+        }
+        common = {"store": store, "labeller": "anna", "blind": blind, **facts}
+        for widget in (
+            label_patterns(patterns, order="uncertainty", **common),
+            show_gallery(patterns, [3], **common),
+        ):
+            ((content, _),) = say(widget, kind="fetch", patterns=[3])
+            opinions = {"prediction", "distance", "rank", "why"}
+            assert set(content["facts"]) == {"photons"} | (set() if blind else opinions)
+
+    def test_the_reason_is_shown_beside_a_queued_pattern(self, patterns, store):
+        queue = Queue(np.array([3]), np.array(["uncertain"]))
+        widget = label_patterns(
+            patterns, store, labeller="anna", order="queue", queue=queue
+        )
+        assert widget.index("queue").tolist() == [3]
+        ((content, _),) = say(widget, kind="fetch", patterns=[3])
+        assert content["facts"] == {"why": "uncertain"}
+        gallery = show_gallery(patterns, [1, 3], queue=queue)
+        assert gallery.index("queue").tolist() == [3]
+
+
+def _write_known(folder, fingerprint):
+    ranking = Ranking(
+        index=np.array([7, 2]),
+        distance=np.array([0.25, 0.5]),
+        template=np.array([1, 1]),
+        angle_deg=np.zeros(2),
+        metric="article",
+        n_rotations=1,
+        n_templates=1,
+        fingerprint=fingerprint,
+    )
+    write_ranking(folder / "ranking.h5", ranking)
+    with h5py.File(folder / "predictions.h5", "w") as file:
+        file["predictions"] = file["raw"] = np.linspace(0, 1, N, dtype=np.float32)
+        facts = {"threshold": 0.5, "patterns_files": "x", "fingerprint": fingerprint}
+        file.attrs.update(facts)
+
+
 class TestDesk:
     def test_labels_are_stored_once_and_acknowledged(self, desk, store):
         (ack,) = desk.take("page", [label(1, 4), label(2, 5, "blank")])
@@ -270,7 +659,8 @@ class TestDesk:
     def test_a_blind_labeller_sees_nothing_of_others(self, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
         desk = LabelDesk(store, "anna", "morning", blind=True)
-        assert desk.labels_of(3) == {"pattern": 3, "label": "", "by": {}}
+        said = desk.labels_of(3)
+        assert (said["label"], said["by"]) == ("", {})
         assert not desk.codes().any()
 
     def test_codes_follow_the_order_of_the_words(self, desk):
@@ -338,16 +728,17 @@ class TestLabeller:
     def test_the_state_holds_order_and_labels(self, patterns, store):
         store.record(2, "blank", labeller="bob", session="bob", seq=1)
         widget = label_patterns(patterns, store, labeller="anna", order=[5, 2, 7])
-        ((state, (order, codes)),) = say(widget, kind="hello", view="v")
+        ((state, (order, codes, repeats)),) = say(widget, kind="hello", view="v")
         assert (state["view"], state["order"]) == ("v", "as given")
         assert np.frombuffer(order, np.int32).tolist() == [5, 2, 7]
         assert np.frombuffer(codes, np.uint8)[2] == 1 + LABELS.index("blank")
+        assert np.frombuffer(repeats, np.uint8).tolist() == [0, 0, 0]
 
     def test_the_page_can_ask_for_another_order(self, patterns, store):
         widget = label_patterns(
             patterns, store, labeller="anna", hit_score=np.arange(N)
         )
-        ((_, (order, _)),) = say(widget, kind="hello", view="v", order="hit score")
+        ((_, (order, *_)),) = say(widget, kind="hello", view="v", order="hit score")
         assert np.frombuffer(order, np.int32)[:3].tolist() == [N - 1, N - 2, N - 3]
 
     def test_pixels_are_those_of_the_pattern(self, patterns, store):

@@ -8,7 +8,16 @@ people at once. This room knows no widgets.
 
 from helpers.labels.agreement import cohen_kappa, disagreements, fleiss_kappa
 from helpers.labels.events import LabelEvent
-from helpers.labels.foreign import read_euxfel2013, read_pr772, read_specklenn
+from helpers.labels.foreign import (
+    read_euxfel2013,
+    read_pr772,
+    read_single_list,
+    read_specklenn,
+)
+from helpers.labels.queue import Queue, read_queue, write_queue
+from helpers.labels.recognise import import_labels
+from helpers.labels.repeats import SelfAgreement, agreement_with_oneself
+from helpers.labels.report import describe_agreement, describe_repeats
 from helpers.labels.schema import LABELS
 from helpers.labels.store import LabelStore, open_label_store
 
@@ -16,11 +25,20 @@ __all__ = [
     "LABELS",
     "LabelEvent",
     "LabelStore",
+    "Queue",
+    "SelfAgreement",
+    "agreement_with_oneself",
     "cohen_kappa",
+    "describe_agreement",
+    "describe_repeats",
     "disagreements",
     "fleiss_kappa",
+    "import_labels",
     "open_label_store",
     "read_euxfel2013",
     "read_pr772",
+    "read_queue",
+    "read_single_list",
     "read_specklenn",
+    "write_queue",
 ]

@@ -81,6 +81,22 @@ def cohen_kappa(first: NDArray[np.str_], second: NDArray[np.str_]) -> float:
     return float(cohen_kappa_score(first[both], second[both]))
 
 
+def chance_agreement(first: NDArray[np.str_], second: NDArray[np.str_]) -> float:
+    """Return the share of patterns that two labellers would agree on by chance.
+
+    Parameters
+    ----------
+    first, second
+        str (n_patterns,): the labels of each; "" = none. Only patterns that both have
+        labelled count.
+    """
+    both = (first != "") & (second != "")
+    shares = [
+        (first[both] == word).mean() * (second[both] == word).mean() for word in LABELS
+    ]
+    return float(sum(shares))
+
+
 def fleiss_kappa(words: NDArray[np.str_]) -> float:
     """Return Fleiss' kappa of any number of labellers.
 

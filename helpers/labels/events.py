@@ -90,8 +90,12 @@ def read_events(
     return [LabelEvent(**row) for row in connection.execute(query).mappings()]
 
 
-def newest_pressed(connection: sa.Connection, labeller: str) -> sa.Row[Any] | None:
+def newest_pressed(
+    connection: sa.Connection, labeller: str, n_patterns: int
+) -> sa.Row[Any] | None:
     """Return the newest label that a labeller pressed and that still stands, or None.
+
+    Only labels of the first `n_patterns` patterns are looked at.
 
     Returns
     -------
@@ -100,7 +104,7 @@ def newest_pressed(connection: sa.Connection, labeller: str) -> sa.Row[Any] | No
     c = standing_labels.c
     query = (
         sa.select(standing_labels)
-        .where(c.labeller == labeller, c.kind == "label")
+        .where(c.labeller == labeller, c.kind == "label", c.pattern < n_patterns)
         .order_by(c.labelled_at.desc(), c.id.desc())
         .limit(1)
     )

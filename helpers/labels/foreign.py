@@ -121,8 +121,8 @@ def read_euxfel2013(
     Parameters
     ----------
     path
-        The file of a run is the one with `r` and the number of the run in its name,
-        such as `hits_r0227.h5`; `index` counts its patterns from 0.
+        The file of a run is the one with `r` or `run` and the number of the run in its
+        name, such as `hits_r0227.h5`; `index` counts its patterns from 0.
     patterns
         The stack.
     words
@@ -143,7 +143,7 @@ def read_euxfel2013(
     spans = {
         number.lstrip("0"): span
         for name, span in _spans(patterns).items()
-        for number in re.findall(r"r(\d+)", name)
+        for number in re.findall(r"r(?:un)?[-_]?(\d+)", name)
     }
     found = [(line, spans.get(line.place.lstrip("0"))) for line in lines]
     return _as_words(path, _in_spans(path, found, 0), words, len(patterns.groups))
@@ -202,6 +202,51 @@ def read_pr772(
     return _as_words(path, found_patterns, words, len(patterns.groups))
 
 
+def read_single_list(
+    path: str | Path, patterns: Stack, *, first_index: int | None = None
+) -> NDArray[np.str_]:
+    """Read a list of single hits, the index of one on each line.
+
+    Parameters
+    ----------
+    path
+        The text. Of a stack of several files, it is for the one whose name without its
+        ending is part of the name of the text.
+    patterns
+        The stack.
+    first_index
+        0 or 1: how the first pattern of a file is counted. None finds out where the
+        indices themselves leave only one answer.
+
+    Returns
+    -------
+        str (n_patterns,); "single", or "" for patterns that are not in the list.
+
+    Raises
+    ------
+    LabelsError
+        The file cannot be read, it is not clear for which file it is, a pattern is not
+        in that file, or `first_index` has to be given.
+    """
+    path = Path(path)
+    spans = _spans(patterns)
+    meant = [name for name in spans if len(spans) == 1 or Path(name).stem in path.stem]
+    if len(meant) != 1:
+        message = (
+            f"{path}: it is not clear for which of the {len(spans)} files of the stack "
+            f"it is; {len(meant)} have their name in its name. Expected a name such as "
+            f"{Path(next(iter(spans))).stem}.txt."
+        )
+        raise LabelsError(message)
+    rows = [(n, meant[0], index, "1") for n, index in _fields(path, None, ("index",))]
+    found = [(line, spans.get(line.place)) for line in _parse(path, rows)]
+    if first_index is None:
+        first_index = _guess_first_index(path, found)
+    return _as_words(
+        path, _in_spans(path, found, first_index), {"1": "single"}, len(patterns.groups)
+    )
+
+
 def _from_json(path: Path, text: str) -> list[_Line]:
     try:
         labels = json.loads(text)
@@ -240,7 +285,8 @@ def _of_one_run(path: Path, lines: list[_Line], run: int | None) -> list[_Line]:
     held = ", ".join(f"{name} ({n})" for name, n in runs.items())
     message = (
         f"{path}: holds labels of {held}; expected those of one run. Pass run=… with "
-        "the run that the stack holds."
+        "the run that the stack holds, or have it in the name of the file of patterns, "
+        "such as run0090.h5."
     )
     raise LabelsError(message)
 
@@ -365,7 +411,8 @@ def _check_codes(path: Path, codes: Iterable[str], words: Mapping[str, str]) -> 
     if unknown:
         message = (
             f"{path}: nothing says which word is meant by {', '.join(sorted(unknown))}."
-            f" Pass words={{…}} with, for each code, {allowed}."
+            f" Pass words={{…}} with, for each code, {allowed}; in 02-label, "
+            "label_words=['1 single', '0 other']."
         )
         raise LabelsError(message)
     if wrong := sorted(set(words.values()) - {*LABELS, ""}):

@@ -68,6 +68,18 @@ labelled_patterns = Table(
     CheckConstraint("id = 1", name="one_stack_of_patterns"),
 )
 
+same_runs = Table(
+    "same_runs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("fingerprint", String(NAME_LENGTH), nullable=False),
+    Column("n_patterns", Integer, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("made_at", UtcDateTime, nullable=False),
+    UniqueConstraint("fingerprint", "n_patterns", name="each_said_once"),
+)
+"""Further fingerprints that a person has said to be of the same run."""
+
 label_events = Table(
     "label_events",
     metadata,

@@ -1,6 +1,6 @@
 """The label store: append-only events, and the current labels that they add up to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import index
 from pathlib import Path
@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from helpers.errors import LabelsError
-from helpers.labels import agreement
 from helpers.labels.checks import check_label, check_names, check_words
 from helpers.labels.claim import check_same_patterns, claim_store
 from helpers.labels.database import Database
@@ -34,17 +33,16 @@ from helpers.labels.exchange import (
     read_labels_csv,
     write_labels_csv,
 )
-from helpers.labels.schema import (
-    LABELS,
-    WORD_DTYPE,
-    current_labels,
-    label_events,
-    labelled_patterns,
-)
+from helpers.labels.reader import LabelReader
+from helpers.labels.schema import label_events, labelled_patterns
 
 
 def open_label_store(
-    url_or_path: str | Path, patterns_fingerprint: str, n_patterns: int
+    url_or_path: str | Path,
+    patterns_fingerprint: str,
+    n_patterns: int,
+    *,
+    same_run: bool = False,
 ) -> "LabelStore":
     """Open the labels of a stack of patterns; make an empty store where there is none.
 
@@ -56,18 +54,24 @@ def open_label_store(
         stack needs a database of its own, or a schema (`?options=-csearch_path=name`).
     patterns_fingerprint, n_patterns
         Which patterns the labels are for: `patterns.fingerprint`, `len(patterns)`.
+    same_run
+        True says that these are the patterns that were labelled, in the same order,
+        although their fingerprint is another: the file was recompressed, its dtype
+        changed, or patterns were appended at the end. The store remembers it, so it
+        needs saying once; nothing that it held is changed.
 
     Raises
     ------
     OtherPatternsError
-        The store holds labels of other patterns.
+        The store holds labels of other patterns; or, with `same_run`, of more.
     LabelsError
         The database cannot be opened, or is none.
     """
-    return LabelStore(Database(url_or_path), patterns_fingerprint, n_patterns)
+    database = Database(url_or_path)
+    return LabelStore(database, patterns_fingerprint, n_patterns, same_run=same_run)
 
 
-class LabelStore:
+class LabelStore(LabelReader):
     """The labels of one stack of patterns; `open_label_store` opens them.
 
     Every method may be called from any thread, and several processes may have one
@@ -82,17 +86,23 @@ class LabelStore:
         Where the events lie.
     patterns_fingerprint, n_patterns
         Which patterns the labels are for.
+    same_run
+        As in `open_label_store`.
     """
 
     def __init__(
-        self, database: Database, patterns_fingerprint: str, n_patterns: int
+        self,
+        database: Database,
+        patterns_fingerprint: str,
+        n_patterns: int,
+        *,
+        same_run: bool = False,
     ) -> None:
         self.name = database.name
         self.patterns_fingerprint = patterns_fingerprint
-        self.n_patterns = n_patterns
-        self._database = database
+        super().__init__(database, n_patterns)
         try:
-            claim_store(database, patterns_fingerprint, n_patterns)
+            claim_store(database, (patterns_fingerprint, n_patterns), same_run)
         except BaseException:
             database.close()
             raise
@@ -197,7 +207,8 @@ class LabelStore:
         with self._writing() as connection:
             known = find_event(connection, session, seq)
             if known is None:
-                known = take_back(event, newest_pressed(connection, labeller))
+                newest = newest_pressed(connection, labeller, self.n_patterns)
+                known = take_back(event, newest)
                 append_event(connection, known)
             elif (known.kind, known.labeller) != ("undo", labeller):
                 raise LabelsError(self._conflict(known, event))
@@ -209,73 +220,6 @@ class LabelStore:
         query = sa.select(sa.func.max(c.seq)).where(c.session == session)
         with self._database.reading() as connection:
             return int(connection.scalar(query) or 0)
-
-    def current_labels(self, labeller: str | None = None) -> NDArray[np.str_]:
-        """Return the word that counts for each pattern.
-
-        Parameters
-        ----------
-        labeller
-            Only what this labeller says. Without it, the word that most labellers
-            give: a tie is `unsure`, and imported labels count only for patterns that
-            nobody has labelled here, so that a correction need not outvote a file.
-
-        Returns
-        -------
-            str (n_patterns,); "" = no label.
-        """
-        votes = np.zeros((2, self.n_patterns, len(LABELS)), dtype=np.int64)
-        for row in self._current_rows(labeller):
-            votes[int(row.kind == "label"), row.pattern, LABELS.index(row.label)] += 1
-        imported, pressed = votes
-        labelled_here = pressed.any(axis=1, keepdims=True)
-        return agreement.consensus(np.where(labelled_here, pressed, imported))
-
-    def votes(self) -> NDArray[np.str_]:
-        """Return what each labeller says of each pattern.
-
-        Returns
-        -------
-            str (n_patterns, n_labellers), columns in the order of `labellers`;
-            "" = no label.
-        """
-        rows = self._current_rows()
-        columns = {name: column for column, name in enumerate(_labellers(rows))}
-        words = np.zeros((self.n_patterns, len(columns)), dtype=WORD_DTYPE)
-        for row in rows:
-            words[row.pattern, columns[row.labeller]] = row.label
-        return words
-
-    def labellers(self) -> tuple[str, ...]:
-        """Return the names of those who have current labels, sorted."""
-        return _labellers(self._current_rows())
-
-    def counts(self, labeller: str | None = None) -> dict[str, int]:
-        """Return how many patterns have each word; see `current_labels`."""
-        labels = self.current_labels(labeller)
-        return {word: int((labels == word).sum()) for word in LABELS}
-
-    def disagreements(self) -> NDArray[np.int64]:
-        """Return the patterns to which labellers give different words, ascending."""
-        return agreement.disagreements(self.votes())
-
-    def history(
-        self, pattern: int | None = None, labeller: str | None = None
-    ) -> list[LabelEvent]:
-        """Return every event, in the order in which they were stored.
-
-        Parameters
-        ----------
-        pattern, labeller
-            Only the events of this pattern; only those of this labeller.
-        """
-        c = label_events.c
-        wanted = {c.pattern: pattern, c.labeller: labeller}
-        conditions = [
-            each == value for each, value in wanted.items() if value is not None
-        ]
-        with self._database.reading() as connection:
-            return read_events(connection, *conditions)
 
     def import_csv(
         self,
@@ -357,10 +301,10 @@ class LabelStore:
         -------
             How many labels were written.
         """
-        rows = sorted(self._current_rows(), key=lambda row: (row.pattern, row.labeller))
+        rows = self._current_rows(None, "labelled_at")
         given = [
             GivenLabel(row.pattern, row.label, row.labeller, row.labelled_at)
-            for row in rows
+            for row in sorted(rows, key=lambda row: (row.pattern, row.labeller))
         ]
         write_labels_csv(path, given, locate)
         return len(given)
@@ -413,13 +357,6 @@ class LabelStore:
             "this step was stored."
         )
 
-    def _current_rows(self, labeller: str | None = None) -> Sequence[sa.Row[Any]]:
-        query = sa.select(current_labels)
-        if labeller is not None:
-            query = query.where(current_labels.c.labeller == labeller)
-        with self._database.reading() as connection:
-            return connection.execute(query).all()
-
 
 def _head(kind: str, labeller: str, session: str, seq: int) -> dict[str, Any]:
     check_names(labeller=labeller, session=session)
@@ -430,7 +367,3 @@ def _head(kind: str, labeller: str, session: str, seq: int) -> dict[str, Any]:
         "seq": index(seq),
         "labelled_at": now(),
     }
-
-
-def _labellers(rows: Sequence[sa.Row[Any]]) -> tuple[str, ...]:
-    return tuple(sorted({row.labeller for row in rows}))

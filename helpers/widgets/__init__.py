@@ -1,13 +1,20 @@
 """Widgets to look at patterns and to label them, in a notebook.
 
 `label_patterns` shows one pattern after the other, `show_gallery` a page of small ones,
-`browse_patterns` lets one look through a stack. Python and page stand side by side:
-`desk.py` and `outbox.js` are the two ends of saving labels.
+`browse_patterns` lets one look through a stack. `read_known` finds what later notebooks
+have left to be shown beside the patterns, `save_keys` keeps the keys that a person
+prefers, and `make_thumbnails` makes small patterns before they are asked for.
+
+Python and page stand side by side: `desk.py` and `outbox.js` are the two ends of saving
+labels.
 """
 
 from helpers.widgets.browser import PatternBrowser, browse_patterns
 from helpers.widgets.gallery import Gallery, show_gallery
+from helpers.widgets.keys import save_keys
+from helpers.widgets.known import read_known
 from helpers.widgets.labeller import Labeller, label_patterns
+from helpers.widgets.thumbnails import make_thumbnails
 
 __all__ = [
     "Gallery",
@@ -15,5 +22,8 @@ __all__ = [
     "PatternBrowser",
     "browse_patterns",
     "label_patterns",
+    "make_thumbnails",
+    "read_known",
+    "save_keys",
     "show_gallery",
 ]

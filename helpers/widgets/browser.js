@@ -9,7 +9,7 @@ class Browser {
     this.position = 0;
     this.chosen = "";
     this.viewer = new Viewer(model);
-    this.actions = this.makeActions();
+    this.actions = withKeys(this.makeActions(), model.get("key_table"));
     this.cache = new PatternCache((patterns) =>
       this.link.send({ kind: "fetch", patterns }),
     );
@@ -28,30 +28,26 @@ class Browser {
   }
 
   makeActions() {
-    const step = (keys, does, by) => ({
-      keys,
+    const step = (does, by) => ({
       does,
       repeats: true,
       run: () => this.goTo(this.position + by),
     });
     return {
-      back: step(["ArrowLeft"], "previous pattern", -1),
-      forward: step(["ArrowRight", " "], "next pattern", 1),
-      farBack: step(["PageUp"], "ten patterns back", -10),
-      farForward: step(["PageDown"], "ten patterns on", 10),
+      back: step("previous pattern", -1),
+      forward: step("next pattern", 1),
+      farBack: step("ten patterns back", -10),
+      farForward: step("ten patterns on", 10),
       byScore: {
-        keys: ["n"],
         does: "next by hit score: the highest first, then one lower each time",
         run: () => this.nextByScore(),
       },
       jump: {
-        keys: ["g"],
         does: "go to a pattern by its index",
         run: () => this.jumpField.select(),
       },
       ...this.viewer.actions,
       help: {
-        keys: ["?", "h"],
         does: "show or hide these keys",
         run: () => this.help.toggle(),
       },

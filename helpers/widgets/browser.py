@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike
 
 from helpers.patterns import Patterns
 from helpers.widgets.front import DRAWING, Message, PatternWidget, join_files
+from helpers.widgets.keys import BROWSER_KEYS, choose_keys
 from helpers.widgets.orders import (
     Facts,
     check_facts,
@@ -32,7 +33,7 @@ class PatternBrowser(PatternWidget):
     _css = join_files("common.css", "viewer.css")
 
     def __init__(self, patterns: Patterns, facts: Facts, start: int = 0) -> None:
-        super().__init__(patterns, facts)
+        super().__init__(patterns, facts, choose_keys(BROWSER_KEYS))
         self._start = start
         self._answers["hello"] = self._greet
         self.preview = preview_png(self.pixels(start).codes)

@@ -2,7 +2,8 @@
 
 The page numbers what it sends: `{session, events: [{seq, kind, pattern, label, …}]}`,
 `kind` being "label" or "undo"; an undo that `follows` a pattern counts only if the one
-before it took back that pattern's label. The desk stores an event only if its `seq`
+before it took back that pattern's label. A label that is a `repeat` was given without
+seeing the earlier one. The desk stores an event only if its `seq`
 comes next in its session, and answers with one of
 
 - `ack`: everything up to `last` is stored; `changes` says what each pattern is now;
@@ -14,6 +15,7 @@ The page keeps what is not acknowledged and sends it again; a new page, a reload
 and one that was refused begin a new session.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +27,8 @@ from numpy.typing import NDArray
 from helpers.errors import LabelsError
 from helpers.labels import LABELS, LabelStore, disagreements
 from helpers.labels.agreement import consensus, count_votes
+from helpers.labels.repeats import mark_repeat
+from helpers.widgets.repeats import APART, RepeatPlan, choose_repeats, plan_repeats
 
 # Long batches are acknowledged in parts, so that the page sees that work goes on.
 EVENTS_PER_ACK = 8
@@ -68,6 +72,7 @@ class LabelDesk:
         self._session = session
         self._blind = blind
         self._sittings: dict[str, _Sitting] = {}
+        self._just_now: deque[int] = deque(maxlen=APART)
         self.look_again()
 
     def look_again(self) -> None:
@@ -79,6 +84,7 @@ class LabelDesk:
         }
         votes = np.stack([*self._by.values()], axis=1)[:, 1:]
         self._others = consensus(count_votes(votes))
+        self._repeated = set(self.store.repeated(self.labeller).tolist())
 
     def take(
         self, session: str, events: list[dict[str, Any]]
@@ -130,6 +136,24 @@ class LabelDesk:
         disagree[disagreements(np.stack([*self._by.values()], axis=1))] = True
         return disagree
 
+    def plan_repeats(self, index: NDArray[np.int64], share: float) -> RepeatPlan:
+        """Return a list in which a share of the labeller's own patterns comes back.
+
+        Parameters
+        ----------
+        index
+            (m,) the list.
+        share
+            0 to 1.
+        """
+        store = self.store
+        fingerprint = store.patterns_fingerprint
+        chosen = choose_repeats(store.n_patterns, share, fingerprint, self.labeller)
+        chosen[[*self._repeated]] = False
+        own = self._by[self.labeller] != ""
+        own[[*self._just_now]] = False
+        return plan_repeats(index, self.labels() != "", own, chosen, share)
+
     def labels_of(self, pattern: int) -> dict[str, Any]:
         """Return what one pattern is, and who said so."""
         by = {who: str(words[pattern]) for who, words in self._by.items()}
@@ -138,6 +162,7 @@ class LabelDesk:
             "pattern": pattern,
             "label": own or str(self._others[pattern]),
             "by": {who: word for who, word in by.items() if word},
+            "repeated": pattern in self._repeated,
         }
 
     def _write(self, session: str, sitting: _Sitting, event: dict[str, Any]) -> bool:
@@ -162,6 +187,7 @@ class LabelDesk:
 
     def _record(self, session: str, event: dict[str, Any]) -> dict[str, Any]:
         pattern, label = int(event["pattern"]), str(event["label"])
+        shown, is_repeat = event.get("shown", ""), bool(event.get("repeat"))
         self.store.record(
             pattern,
             label,
@@ -169,9 +195,12 @@ class LabelDesk:
             session=self._name(session),
             seq=int(event["seq"]),
             time_on_screen_ms=event.get("time_on_screen_ms"),
-            shown=event.get("shown", ""),
+            shown=mark_repeat(shown) if is_repeat else shown,
         )
         self._by[self.labeller][pattern] = label
+        self._just_now.append(pattern)
+        if is_repeat:
+            self._repeated.add(pattern)
         return {"kind": "label", **self.labels_of(pattern)}
 
     def _undo(self, session: str, seq: int) -> dict[str, Any]:
@@ -179,6 +208,7 @@ class LabelDesk:
             labeller=self.labeller, session=self._name(session), seq=seq
         )
         self._by[self.labeller] = self.store.current_labels(self.labeller)
+        self._repeated = set(self.store.repeated(self.labeller).tolist())
         if pattern is None:
             return {"kind": "undo", "pattern": None}
         return {"kind": "undo", **self.labels_of(pattern)}

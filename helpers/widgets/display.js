@@ -11,7 +11,7 @@ class Display {
     this.onChange = onChange;
     this.shown = shown;
     this.settings = firstSettings();
-    this.actions = this.makeActions();
+    this.actions = withKeys(this.makeActions(), model.get("key_table"));
     this.element = this.makeControls();
   }
 
@@ -43,51 +43,42 @@ class Display {
     const { settings } = this;
     return {
       linear: {
-        keys: ["l"],
         does: "log or linear scale",
         run: () => this.change({ linear: !settings.linear }),
       },
       map: {
-        keys: ["c"],
         does: "next colour map",
         run: () => this.change({ map: (settings.map + 1) % this.mapNames.length }),
       },
       darker: {
-        keys: ["["],
         does: "darker",
         repeats: true,
         run: () => this.shift("stops", -0.5, -4, 10),
       },
       brighter: {
-        keys: ["]"],
         does: "brighter",
         repeats: true,
         run: () => this.shift("stops", 0.5, -4, 10),
       },
       floorDown: {
-        keys: ["{"],
         does: "show more of the weak signal",
         repeats: true,
         run: () => this.shift("floor", -0.05, 0, 0.8),
       },
       floorUp: {
-        keys: ["}"],
         does: "hide more of the weak signal",
         repeats: true,
         run: () => this.shift("floor", 0.05, 0, 0.8),
       },
       hold: {
-        keys: ["k"],
         does: "keep this scale for all patterns, or give each its own",
         run: () => this.hold(),
       },
       bad: {
-        keys: ["x"],
         does: "bad pixels in a colour of their own, or as dark as zero",
         run: () => this.change({ showBad: !settings.showBad }),
       },
       reset: {
-        keys: ["0"],
         does: "scale and colours as at first",
         run: () => this.change(firstSettings()),
       },

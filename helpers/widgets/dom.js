@@ -59,6 +59,12 @@ function isForOthers({ key, ctrlKey, metaKey, altKey }) {
   );
 }
 
+/** Give each action its keys, which keys.py chooses. */
+function withKeys(actions, keys) {
+  for (const [name, action] of Object.entries(actions)) action.keys = keys[name];
+  return actions;
+}
+
 /**
  * Let keys act on the widget and on nothing else.
  *
@@ -157,6 +163,7 @@ function actionButton(action, text, className = "") {
 
 const KEY_NOTES = [
   "Keys act while the frame is coloured; Escape gives them back to the notebook.",
+  "For other keys in all notebooks: helpers.widgets.save_keys({\"single\": \"j\"}), then run the cell again.",
 ];
 
 /** The panel that lists every key; `toggle()` shows and hides it. */

@@ -11,13 +11,8 @@ import traitlets
 
 from helpers.patterns import Patterns
 from helpers.widgets.orders import Facts
-from helpers.widgets.pixels import (
-    COLOUR_MAPS,
-    Pixels,
-    colour_tables,
-    encode_pattern,
-    shrink_pattern,
-)
+from helpers.widgets.pixels import COLOUR_MAPS, Pixels, colour_tables
+from helpers.widgets.thumbnails import make_pixels
 
 # A larger pattern is averaged down to this many pixels a side before it is sent.
 LONGEST_SIDE = 1040
@@ -50,15 +45,22 @@ class PatternWidget(anywidget.AnyWidget):
         The stack.
     facts
         What is shown beside each pattern.
+    keys
+        The keys of each action.
     """
 
     colour_tables = traitlets.Bytes().tag(sync=True)
     colour_maps = traitlets.List(list(COLOUR_MAPS)).tag(sync=True)
     preview = traitlets.Bytes().tag(sync=True)
     unit = traitlets.Unicode().tag(sync=True)
+    key_table = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, patterns: Patterns, facts: Facts) -> None:
-        super().__init__(colour_tables=colour_tables(), unit=patterns.unit)
+    def __init__(
+        self, patterns: Patterns, facts: Facts, keys: dict[str, list[str]]
+    ) -> None:
+        super().__init__(
+            colour_tables=colour_tables(), unit=patterns.unit, key_table=keys
+        )
         self.patterns = patterns
         self.facts = facts
         self._lock = threading.RLock()
@@ -67,10 +69,8 @@ class PatternWidget(anywidget.AnyWidget):
 
     def pixels(self, pattern: int, longest: int = LONGEST_SIDE) -> Pixels:
         """Return one pattern as the page draws it, no side longer than `longest`."""
-        image, bad = shrink_pattern(
-            self.patterns[pattern], self.patterns.bad_pixels, longest
-        )
-        return encode_pattern(image, bad, 1.0 if self.unit == "photons" else None)
+        (pixels,) = make_pixels(self.patterns, [pattern], longest)
+        return pixels
 
     def _receive(self, _: object, content: Message, buffers: Sequence[bytes]) -> None:
         with self._lock:

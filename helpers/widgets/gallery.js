@@ -8,9 +8,7 @@ class Gallery extends LabelPage {
     super(model);
     this.canLabel = model.get("can_label");
     this.threshold = model.get("threshold");
-    this.list = new ScoredList(new Int32Array(0), []);
-    this.order = "as given";
-    this.filter = "all";
+    this.scores = new Scores(new Int32Array(0), []);
     this.batches = []; // the patterns of each thing labelled here, for undo
     this.display = new Display(model, {
       onChange: () => this.redraw(),
@@ -25,12 +23,11 @@ class Gallery extends LabelPage {
     });
     this.thumbnails = this.makeCache("thumbnails", 600);
     this.cache = this.makeCache("fetch", 64);
-    this.actions = this.makeActions();
+    this.actions = withKeys(this.makeActions(), model.get("key_table"));
     this.build();
     el.append(this.root);
     this.connect({
       watched: [this.thumbnails, this.cache],
-      greeting: () => ({}),
       handlers: {
         thumbnails: (content, buffers) => this.receivePage(content, buffers),
         pixels: (content, buffers) => this.receive(content, buffers),
@@ -51,13 +48,11 @@ class Gallery extends LabelPage {
         : {}),
       ...this.makeMoves(),
       enlarge: {
-        keys: ["Enter", "e"],
         does: "enlarge the pattern under the cursor, or stop",
         run: () => this.toggleEnlarged(),
       },
       ...this.display.actions,
       help: {
-        keys: ["?", "h"],
         does: "show or hide these keys",
         run: () => this.help.toggle(),
       },
@@ -66,45 +61,40 @@ class Gallery extends LabelPage {
 
   makeMoves() {
     const { grid } = this;
-    const move = (key, does, by) => ({
-      keys: [key],
+    const move = (does, by) => ({
       does,
       repeats: true,
       run: (event) => grid.moveCursor(by(), event.shiftKey),
     });
-    const turn = (keys, does, by) => ({
-      keys,
+    const turn = (does, by) => ({
       does,
       repeats: true,
       run: () => grid.turnTo(grid.page + by),
     });
     return {
-      left: move("ArrowLeft", "cursor left; with Shift, select on the way", () => -1),
-      right: move("ArrowRight", "cursor right; likewise", () => 1),
-      up: move("ArrowUp", "cursor up; likewise", () => -grid.columns),
-      down: move("ArrowDown", "cursor down; likewise", () => grid.columns),
-      back: turn([",", "PageUp"], "previous page", -1),
-      forward: turn([".", "PageDown"], "next page", 1),
+      left: move("cursor left; with Shift, select on the way", () => -1),
+      right: move("cursor right; likewise", () => 1),
+      up: move("cursor up; likewise", () => -grid.columns),
+      down: move("cursor down; likewise", () => grid.columns),
+      back: turn("previous page", -1),
+      forward: turn("next page", 1),
     };
   }
 
   makeLabelActions() {
     const { grid, words } = this;
-    const one = (word, i) => ({
-      keys: [String(i + 1), word[0]],
+    const one = (word) => ({
       does: `label ${word}: the selected ones, or the one under the cursor`,
       run: () => this.label(grid.targets, word),
     });
     const all = (word) => ({
-      keys: [word[0].toUpperCase()],
       does: `label ${word}: all on this page`,
       run: () => this.label(grid.patterns, word),
     });
     return {
-      ...Object.fromEntries(words.map((word, i) => [word, one(word, i)])),
+      ...Object.fromEntries(words.map((word) => [word, one(word)])),
       ...Object.fromEntries(words.map((word) => [`all ${word}`, all(word)])),
       undo: {
-        keys: ["z", "Backspace"],
         does: "take the last label, or page of labels, back",
         run: () => this.undo(),
       },
@@ -115,29 +105,30 @@ class Gallery extends LabelPage {
     const { grid, sheet } = this;
     return {
       toggle: {
-        keys: [" "],
         does: "select the pattern under the cursor, or not",
         run: () => grid.toggle(),
       },
       page: {
-        keys: ["a"],
         does: "select all on this page",
         run: () => grid.select(grid.patterns),
       },
       rest: {
-        keys: ["r"],
         does: "select the unlabelled ones on this page",
         run: () =>
           grid.select(grid.patterns.filter((pattern) => !sheet.wordOf(pattern))),
       },
-      none: { keys: ["d"], does: "select nothing", run: () => grid.select([]) },
+      none: { does: "select nothing", run: () => grid.select([]) },
     };
+  }
+
+  get look() {
+    return this.grid.look;
   }
 
   // --- labelling ------------------------------------------------------------------------
 
   mayLabel(patterns) {
-    const isSeen = this.grid.look.isSettledOn(this.grid.page) && this.help.isHidden;
+    const isSeen = this.look.isSettledOn(this.grid.page) && this.help.isHidden;
     return patterns.length > 0 && this.isFree && isSeen && this.areInSight(patterns);
   }
 
@@ -181,38 +172,27 @@ class Gallery extends LabelPage {
     super.takeBack(items, message);
   }
 
-  goToPattern(pattern) {
+  goBackTo(pattern) {
     const position = this.sheet.positions.get(pattern);
     if (position !== undefined) this.grid.moveCursor(position - this.grid.cursor);
   }
 
-  /** Sort and filter anew; a label given later makes no pattern vanish or move. */
-  arrange() {
-    const { sheet, filter } = this;
-    const filters = {
-      all: () => true,
-      unlabelled: (pattern) => !sheet.wordOf(pattern),
-      "labellers disagree": (pattern) => this.disagree[pattern],
-    };
-    const keep = filters[filter] ?? ((pattern) => sheet.wordOf(pattern) === filter);
-    const order = this.list.sorted(this.order, sheet).filter(keep);
-    sheet.load(Int32Array.from(order), sheet.codes);
-    this.grid.turnTo(0);
-  }
-
   // --- what the kernel says -------------------------------------------------------------
 
-  begin({ filters }, [index, codes, scores, disagree]) {
-    this.sheet.codes = asBytes(codes).slice();
-    this.disagree = asBytes(disagree).slice();
+  begin(content, [index, codes, scores]) {
+    const { sheet } = this;
+    // A label given meanwhile makes no pattern vanish or move.
+    const isNew = this.startsAnew || sheet.order.length === 0;
+    const order = isNew ? asInt32(index) : sheet.order;
+    if (isNew) this.scores = new Scores(order, asFloat32(scores));
+    sheet.load(order, asBytes(codes).slice());
     this.applyUnsaved();
-    if (this.list.index.length) {
-      this.describe();
-      return;
-    }
-    this.list = new ScoredList(asInt32(index), asFloat32(scores));
-    this.showChoices(filters);
-    this.arrange();
+    if (isNew) {
+      this.startsAnew = false;
+      this.showChoices(content, this.makeSizes());
+      this.grid.turnTo(0);
+      if (order.length === 0) this.banner.show(content.why_empty, "note");
+    } else this.describe();
   }
 
   receivePage({ patterns, rows, columns, knees, tops }, [codes]) {
@@ -265,7 +245,7 @@ class Gallery extends LabelPage {
   describe() {
     const { grid, sheet } = this;
     grid.patterns.forEach((pattern, place) => {
-      const score = this.list.scoreOf(pattern);
+      const score = this.scores.of(pattern);
       grid.thumbs[place].describe(pattern, score, sheet.wordOf(pattern));
     });
     const pages = `page ${grid.page + 1} of ${grid.pages}`;
@@ -292,8 +272,8 @@ class Gallery extends LabelPage {
     const { grid, threshold } = this;
     this.line.remove();
     const patterns = Array.from(this.sheet.order);
-    if (threshold === null || !this.list.isByScore(patterns)) return;
-    const before = this.list.beforeThreshold(patterns, threshold);
+    if (threshold === null || !this.scores.areSorted(patterns)) return;
+    const before = this.scores.beforeThreshold(patterns, threshold);
     const place = before - grid.first;
     if (place < 0 || place > grid.patterns.length) return;
     const name = this.model.get("score_name");
@@ -377,7 +357,6 @@ class Gallery extends LabelPage {
   makeHead() {
     const { actions } = this;
     this.place = make("span", { class: "sh-place" });
-    this.choicesRow = make("span", { class: "sh-choices" });
     return make(
       "div",
       { class: "sh-head" },
@@ -390,19 +369,11 @@ class Gallery extends LabelPage {
     );
   }
 
-  showChoices(filters) {
-    const { grid, list } = this;
+  makeSizes() {
+    const { grid } = this;
     const sizes = [...new Set([...PAGE_SIZES, grid.perPage])].sort((a, b) => a - b);
-    const pick = (name) => (value) => {
-      this[name] = value;
-      this.arrange();
-    };
-    this.choicesRow.replaceChildren(
-      choice("order of patterns", list.orders, this.order, pick("order")),
-      choice("which patterns", filters, this.filter, pick("filter")),
-      choice("patterns a page", sizes.map(String), String(grid.perPage), (n) =>
-        grid.resize(Number(n)),
-      ),
+    return choice("patterns a page", sizes.map(String), String(grid.perPage), (n) =>
+      grid.resize(Number(n)),
     );
   }
 

@@ -1,31 +1,31 @@
 """Look at many patterns at once, and label them by the handful."""
 
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import LABELS, LabelStore
+from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.desk import LabelDesk, name_sitting
 from helpers.widgets.front import DRAWING, Message, PatternWidget, join_files
+from helpers.widgets.keys import GALLERY_KEYS, choose_keys
+from helpers.widgets.listing import AS_GIVEN, Listing
 from helpers.widgets.orders import (
     ALL,
     FILTERS,
-    Facts,
     check_column,
     check_facts,
     check_index,
 )
-from helpers.widgets.pixels import BAD, Pixels, preview_png
+from helpers.widgets.pixels import BAD, preview_png
+from helpers.widgets.thumbnails import Thumbnails
 
-THUMBNAIL_SIDE = 96
 PREVIEW_SIDE = 48
 PREVIEW_COLUMNS = 8
-# A thumbnail takes 9 kB.
-THUMBNAILS_KEPT = 4096
 
 
 class Gallery(PatternWidget):
@@ -35,12 +35,10 @@ class Gallery(PatternWidget):
     ----------
     patterns
         The stack.
-    facts
-        What is shown beside an enlarged pattern.
-    index
-        (m,) pattern indices, in the order in which they are shown.
-    score
-        (n,) a number for each pattern of the stack, NaN = none; or None.
+    listing
+        The patterns, their orders, and what is shown beside an enlarged one.
+    keys
+        The keys of each action.
     score_name
         What the score is called.
     threshold
@@ -49,6 +47,10 @@ class Gallery(PatternWidget):
         Patterns a page.
     desk
         Where labels go; None = look only.
+    thumbnails
+        The small patterns.
+    blind
+        True shows nothing that others or the model say.
     """
 
     _esm = join_files(
@@ -72,25 +74,26 @@ class Gallery(PatternWidget):
     def __init__(
         self,
         patterns: Patterns,
-        facts: Facts,
-        index: NDArray[np.int64],
+        listing: Listing,
+        keys: dict[str, list[str]],
         *,
-        score: NDArray[np.float64] | None,
         score_name: str,
         threshold: float | None,
         per_page: int,
         desk: LabelDesk | None,
+        thumbnails: Thumbnails,
+        blind: bool = False,
     ) -> None:
-        super().__init__(patterns, facts)
-        self.index = index
-        self.score = score
+        facts = listing.facts
+        super().__init__(patterns, facts.without_opinions() if blind else facts, keys)
         self.score_name = score_name
         self.threshold = threshold
         self.per_page = per_page
         self.can_label = desk is not None
         self.labeller = desk.labeller if desk else ""
+        self._listing = listing
         self._desk = desk
-        self._thumbnail = lru_cache(THUMBNAILS_KEPT)(self._make_thumbnail)
+        self._thumbnails = thumbnails
         self._answers |= {
             "hello": self._greet,
             "thumbnails": self._send_thumbnails,
@@ -98,12 +101,24 @@ class Gallery(PatternWidget):
         }
         self.preview = preview_png(self._first_page())
 
-    def _make_thumbnail(self, pattern: int) -> Pixels:
-        return self.pixels(pattern, longest=THUMBNAIL_SIDE)
+    def index(self, order: str = AS_GIVEN, only: str = ALL) -> NDArray[np.int64]:
+        """Return the patterns, in the order in which they are shown.
+
+        Parameters
+        ----------
+        order
+            "as given" or the name of another order.
+        only
+            One of `helpers.widgets.orders.FILTERS`; by the labels of this moment.
+        """
+        if self._desk is None:
+            return self._listing.index(order, only, np.full(len(self.patterns), ""))
+        desk = self._desk
+        return self._listing.index(order, only, desk.labels(), desk.disagree())
 
     def _first_page(self) -> NDArray[np.uint8]:
         """Return the first page as one picture, (rows, columns) of codes."""
-        first = self.index[: self.per_page]
+        first = self.index()[: self.per_page]
         tiles = [self.pixels(int(each), longest=PREVIEW_SIDE).codes for each in first]
         if not tiles:
             return np.full((1, 1), BAD, dtype=np.uint8)
@@ -117,28 +132,33 @@ class Gallery(PatternWidget):
         return np.vstack(rows)
 
     def _greet(self, content: Message) -> None:
-        n_patterns = len(self.patterns)
-        codes = disagree = np.zeros(n_patterns, dtype=np.uint8)
+        codes = np.zeros(len(self.patterns), dtype=np.uint8)
         if self._desk is not None:
             self._desk.look_again()
             codes = self._desk.codes()
-            disagree = self._desk.disagree().astype(np.uint8)
-        scores = () if self.score is None else self.score[self.index]
+        order = content.get("order") or AS_GIVEN
+        only = content.get("only") or ALL
         message = {
             "kind": "state",
             "view": content["view"],
+            "orders": self._listing.orders,
+            "order": order,
             "filters": FILTERS if self._desk is not None else [ALL],
+            "only": only,
+            "why_empty": self._listing.why_empty(order),
         }
+        index = self.index(order, only)
+        score = self._listing.score
+        scores = () if score is None else score[index]
         buffers = [
-            self.index.astype(np.int32).tobytes(),
+            index.astype(np.int32).tobytes(),
             codes.tobytes(),
             np.asarray(scores, dtype=np.float32).tobytes(),
-            disagree.tobytes(),
         ]
         self.send(message, buffers)
 
     def _send_thumbnails(self, content: Message) -> None:
-        pixels = [self._thumbnail(pattern) for pattern in content["patterns"]]
+        pixels = self._thumbnails.of(content["patterns"])
         rows, columns = pixels[0].codes.shape
         message = {
             "kind": "thumbnails",
@@ -176,7 +196,10 @@ def show_gallery(
     hit_score: ArrayLike | None = None,
     prediction: ArrayLike | None = None,
     distance: ArrayLike | None = None,
+    queue: Queue | None = None,
     blind: bool = False,
+    keys: Mapping[str, str | Sequence[str]] | None = None,
+    work_dir: str | Path | None = None,
     session: str | None = None,
 ) -> Gallery:
     """Make a widget with pages of small patterns; the last line of a cell shows it.
@@ -205,16 +228,25 @@ def show_gallery(
     per_page
         Patterns a page; the widget can change it.
     photons, hit_score, prediction, distance
-        (n,) as for `label_patterns`; shown beside an enlarged pattern.
+        (n,) as for `label_patterns`: shown beside an enlarged pattern, and further
+        orders.
+    queue
+        Which patterns a person should label next: one more order, and why each is asked
+        for.
     blind
-        True hides what others said, for a second, independent opinion.
+        True hides what others and the model say, for an independent opinion.
+    keys
+        As for `label_patterns`.
+    work_dir
+        The work folder, in which thumbnails are kept once made; None = not kept.
     session
         A name of this sitting, kept with each label; None = the time of day.
 
     Raises
     ------
     ParameterError
-        If `index` holds what is no pattern, or an array does not fit the stack.
+        If `index` holds what is no pattern, an array does not fit the stack, or a key
+        is impossible.
     LabelsError
         If there is a store but no labeller.
     """
@@ -224,6 +256,7 @@ def show_gallery(
         raise ParameterError(msg)
     facts = check_facts(
         n_patterns,
+        queue,
         photons=photons,
         hit_score=hit_score,
         prediction=prediction,
@@ -232,13 +265,23 @@ def show_gallery(
     desk = None
     if store is not None:
         desk = LabelDesk(store, labeller, session or name_sitting(), blind)
+    listing = Listing(
+        facts,
+        n_patterns,
+        given=check_index("index", index, n_patterns),
+        is_limited=True,
+        queue=queue,
+        score=check_column("score", score, n_patterns),
+        has_labels=desk is not None,
+    )
     return Gallery(
         patterns,
-        facts,
-        check_index("index", index, n_patterns),
-        score=check_column("score", score, n_patterns),
+        listing,
+        choose_keys(GALLERY_KEYS, keys),
         score_name=score_name,
         threshold=threshold,
         per_page=per_page,
         desk=desk,
+        thumbnails=Thumbnails(patterns, work_dir),
+        blind=blind,
     )

@@ -6,9 +6,9 @@ class Labeller extends LabelPage {
   constructor(model, el) {
     super(model);
     this.position = 0;
-    this.choices = { order: "", only: "" };
+    this.whyEmpty = "";
     this.viewer = new Viewer(model);
-    this.actions = this.makeActions();
+    this.actions = withKeys(this.makeActions(), model.get("key_table"));
     this.cache = new PatternCache((patterns) =>
       this.link.send({ kind: "fetch", patterns }),
     );
@@ -16,66 +16,59 @@ class Labeller extends LabelPage {
     el.append(this.root);
     this.connect({
       watched: [this.cache],
-      greeting: () => this.choices,
       handlers: { pixels: (content, buffers) => this.receive(content, buffers) },
     });
   }
 
   makeActions() {
-    const step = (keys, does, by) => ({
-      keys,
+    const step = (does, by) => ({
       does,
       repeats: true,
       run: () => this.goTo(this.position + by),
     });
     return {
       ...Object.fromEntries(
-        this.words.map((word, i) => [word, this.labelAction(word, i)]),
+        this.words.map((word) => [word, this.labelAction(word)]),
       ),
       undo: {
-        keys: ["z", "Backspace"],
         does: "take the last label back, as often as you like",
         run: () => this.undo(),
       },
-      back: step(["ArrowLeft"], "previous pattern", -1),
-      forward: step(["ArrowRight"], "next pattern", 1),
+      back: step("previous pattern", -1),
+      forward: step("next pattern", 1),
       skip: {
-        keys: [" "],
         does: "skip to the next unlabelled pattern",
         run: () => this.goToUnlabelled(this.position),
       },
       first: {
-        keys: ["f", "Home"],
         does: "first unlabelled pattern",
         run: () => this.goToUnlabelled(-1),
       },
       jump: {
-        keys: ["g"],
         does: "go to a pattern by its index",
         run: () => this.jumpField.select(),
       },
       ...this.viewer.actions,
       help: {
-        keys: ["?", "h"],
         does: "show or hide these keys",
         run: () => this.help.toggle(),
       },
     };
   }
 
-  labelAction(word, i) {
-    return {
-      keys: [String(i + 1), word[0]],
-      does: `label ${word}`,
-      run: () => this.label(word),
-    };
+  labelAction(word) {
+    return { does: `label ${word}`, run: () => this.label(word) };
+  }
+
+  get look() {
+    return this.viewer.look;
   }
 
   // --- labelling ------------------------------------------------------------------------
 
   /** Whether a label given now is certain to mean the pattern that the person sees. */
   mayLabel() {
-    const isSeen = this.viewer.look.isSettledOn(this.pattern) && this.help.isHidden;
+    const isSeen = this.look.isSettledOn(this.pattern) && this.help.isHidden;
     return this.isFree && isSeen && this.isInSight();
   }
 
@@ -90,9 +83,10 @@ class Labeller extends LabelPage {
 
   label(word) {
     if (!this.mayLabel()) return;
-    const { position } = this;
-    const wasLabelled = this.sheet.isLabelled(position);
-    this.give([this.pattern], word, this.viewer.look.since, this.viewer.display.words);
+    const { position, sheet, viewer } = this;
+    const wasLabelled = sheet.isLabelled(position);
+    const isRepeat = sheet.isBlind(position);
+    this.give([this.pattern], word, viewer.look.since, viewer.display.words, isRepeat);
     this.goTo(this.afterLabel(position, wasLabelled));
   }
 
@@ -116,7 +110,7 @@ class Labeller extends LabelPage {
     const n = this.sheet.order.length;
     this.position = Math.max(0, Math.min(n - 1, position));
     this.banner.clearNote();
-    if (n === 0) this.viewer.wait("no pattern in this list");
+    if (n === 0) this.viewer.wait(this.whyEmpty);
     else this.draw();
     this.cache.wantOnly(this.wanted());
     this.describe();
@@ -130,10 +124,18 @@ class Labeller extends LabelPage {
   }
 
   goToPattern(pattern) {
-    const position = this.sheet.positions.get(pattern);
+    const { positions, repeatPositions } = this.sheet;
+    const position = positions.get(pattern) ?? repeatPositions.get(pattern);
     if (position === undefined)
       this.banner.show(`Pattern ${pattern} is not in this list.`, "note");
     else this.goTo(position);
+  }
+
+  /** Go to where a pattern was labelled whose label has been taken back. */
+  goBackTo(pattern, wasRepeat) {
+    const repeat = this.sheet.repeatPositions.get(pattern);
+    if (wasRepeat && repeat !== undefined) this.goTo(repeat);
+    else this.goToPattern(pattern);
   }
 
   /** This pattern, those that labelling leads to, and the neighbours. */
@@ -155,23 +157,19 @@ class Labeller extends LabelPage {
     return [...new Set(patterns)].filter((pattern) => pattern !== undefined);
   }
 
-  /** Ask for another order, or for other patterns; the kernel answers with the state. */
-  choose(part) {
-    this.choices = { ...this.choices, ...part };
-    this.startsAnew = true;
-    this.link.hello();
-  }
-
   // --- what the kernel says -------------------------------------------------------------
 
-  begin(content, [order, codes]) {
+  begin(content, [order, codes, repeats]) {
     const shown = this.startsAnew ? undefined : this.pattern;
+    const wasBlind = shown !== undefined && this.sheet.isBlind(this.position);
     this.startsAnew = false;
-    this.choices = { order: content.order, only: content.only };
-    this.sheet.load(asInt32(order), asBytes(codes).slice());
+    this.whyEmpty = content.why_empty;
+    this.sheet.load(asInt32(order), asBytes(codes).slice(), asBytes(repeats).slice());
     this.applyUnsaved();
     this.showChoices(content);
-    this.goTo(this.sheet.positions.get(shown) ?? this.sheet.nextUnlabelled(-1) ?? 0);
+    const { positions, repeatPositions } = this.sheet;
+    const again = (wasBlind ? repeatPositions : positions).get(shown);
+    this.goTo(again ?? this.sheet.nextUnlabelled(-1) ?? 0);
   }
 
   receive({ pattern, by, ...pixels }, [codes]) {
@@ -199,28 +197,21 @@ class Labeller extends LabelPage {
       `${sheet.order.length ? this.position + 1 : 0} of ${sheet.order.length}`,
     );
     if (pattern === undefined) return;
-    const word = sheet.wordOf(pattern);
+    const isBlind = sheet.isBlind(this.position);
+    const word = sheet.wordAt(this.position);
     this.mark.className = `sh-mark sh-is-${word || "unlabelled"}`;
     setText(this.mark, word || "unlabelled");
-    setText(this.who, sheet.sayWho(pattern));
+    setText(this.who, isBlind ? "" : sheet.sayWho(pattern));
     this.labelButtons.forEach((button, i) => {
       button.setAttribute("aria-pressed", this.words[i] === word);
     });
-    this.facts.show(this.cache.get(pattern)?.facts ?? {});
+    const facts = this.cache.get(pattern)?.facts ?? {};
+    this.facts.show(isBlind ? withoutOpinions(facts) : facts);
     if (document.activeElement !== this.jumpField) this.jumpField.value = pattern;
   }
 
   showPreview(png) {
     this.viewer.showPreview(png);
-  }
-
-  showChoices({ orders, order, filters, only }) {
-    this.choicesRow.replaceChildren(
-      choice("order of patterns", orders, order, (name) =>
-        this.choose({ order: name }),
-      ),
-      choice("which patterns", filters, only, (name) => this.choose({ only: name })),
-    );
   }
 
   build() {
@@ -249,7 +240,6 @@ class Labeller extends LabelPage {
       () => this.keys.focus(),
     );
     this.place = make("span", { class: "sh-place" });
-    this.choicesRow = make("span", { class: "sh-choices" });
     return make(
       "div",
       { class: "sh-head" },

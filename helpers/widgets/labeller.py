@@ -1,25 +1,27 @@
 """Label patterns one after the other."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.labels import LABELS, LabelStore
+from helpers.errors import ParameterError
+from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.desk import LabelDesk, name_sitting
 from helpers.widgets.front import DRAWING, Message, PatternWidget, join_files
+from helpers.widgets.keys import LABELLER_KEYS, choose_keys
+from helpers.widgets.listing import AS_GIVEN, Listing
 from helpers.widgets.orders import (
     ALL,
-    AS_GIVEN,
     FILTERS,
-    Facts,
+    UNLABELLED,
     check_facts,
     check_index,
-    keep_patterns,
-    named_orders,
-    sort_patterns,
 )
 from helpers.widgets.pixels import preview_png
+from helpers.widgets.repeats import RepeatPlan
 
 
 class Labeller(PatternWidget):
@@ -29,16 +31,20 @@ class Labeller(PatternWidget):
     ----------
     patterns
         The stack.
-    facts
-        What is shown beside each pattern.
+    listing
+        The orders offered, and what is shown beside each pattern.
     desk
         Where labels go.
+    keys
+        The keys of each action.
     order
-        The name of an order, or (m,) pattern indices.
+        The name of the first order.
     only
         One of `helpers.widgets.orders.FILTERS`.
-    seed
-        Seed of the random order.
+    relabel_share
+        Share of the labeller's own patterns that come back to be labelled blind.
+    blind
+        True shows nothing that others or the model say.
     """
 
     _esm = join_files(
@@ -52,22 +58,25 @@ class Labeller(PatternWidget):
     def __init__(
         self,
         patterns: Patterns,
-        facts: Facts,
+        listing: Listing,
         desk: LabelDesk,
+        keys: dict[str, list[str]],
         *,
-        order: str | NDArray[np.int64],
+        order: str,
         only: str = ALL,
-        seed: int = 0,
+        relabel_share: float = 0.0,
+        blind: bool = False,
     ) -> None:
-        super().__init__(patterns, facts)
+        facts = listing.facts
+        super().__init__(patterns, facts.without_opinions() if blind else facts, keys)
         self.labeller = desk.labeller
         self._desk = desk
-        self._seed = seed
-        self._given = None if isinstance(order, str) else order
-        self._first_order = order if isinstance(order, str) else AS_GIVEN
+        self._listing = listing
+        self._first_order = order
         self._first_only = only
+        self._relabel_share = relabel_share
         self._answers |= {"hello": self._greet, "events": self._take}
-        index = self.index(self._first_order, only)
+        index = self.index(order, only)
         if index.size:
             self.preview = preview_png(self.pixels(int(index[0])).codes)
 
@@ -81,27 +90,40 @@ class Labeller(PatternWidget):
         only
             One of `helpers.widgets.orders.FILTERS`; by the labels of this moment.
         """
-        if order == AS_GIVEN and self._given is not None:
-            index = self._given
-        else:
-            index = sort_patterns(order, len(self.patterns), self.facts, self._seed)
-        return keep_patterns(index, only, self._desk.labels(), self._desk.disagree())
+        desk = self._desk
+        return self._listing.index(order, only, desk.labels(), desk.disagree())
+
+    def plan(self, order: str, only: str = ALL) -> RepeatPlan:
+        """Return the patterns with those that come back to be labelled blind.
+
+        Parameters
+        ----------
+        order, only
+            As for `index`. In a list of one class nothing could come back blind.
+        """
+        share = self._relabel_share if only in (ALL, UNLABELLED) else 0.0
+        return self._desk.plan_repeats(self.index(order, only), share)
 
     def _greet(self, content: Message) -> None:
         self._desk.look_again()
         order = content.get("order") or self._first_order
         only = content.get("only") or self._first_only
-        given = () if self._given is None else (AS_GIVEN,)
         message = {
             "kind": "state",
             "view": content["view"],
-            "orders": [*given, *named_orders(self.facts)],
+            "orders": self._listing.orders,
             "order": order,
             "filters": FILTERS,
             "only": only,
+            "why_empty": self._listing.why_empty(order),
         }
-        index = self.index(order, only).astype(np.int32)
-        self.send(message, [index.tobytes(), self._desk.codes().tobytes()])
+        plan = self.plan(order, only)
+        buffers = [
+            plan.index.astype(np.int32).tobytes(),
+            self._desk.codes().tobytes(),
+            plan.is_repeat.astype(np.uint8).tobytes(),
+        ]
+        self.send(message, buffers)
 
     def _take(self, content: Message) -> None:
         for answer in self._desk.take(content["session"], content["events"]):
@@ -118,11 +140,14 @@ def label_patterns(
     labeller: str,
     order: str | ArrayLike | None = None,
     only: str = ALL,
+    queue: Queue | None = None,
+    relabel_share: float = 0.0,
     photons: ArrayLike | None = None,
     hit_score: ArrayLike | None = None,
     prediction: ArrayLike | None = None,
     distance: ArrayLike | None = None,
     blind: bool = False,
+    keys: Mapping[str, str | Sequence[str]] | None = None,
     session: str | None = None,
     seed: int = 0,
 ) -> Labeller:
@@ -141,11 +166,19 @@ def label_patterns(
         Who labels.
     order
         The name of an order or (m,) pattern indices; None = as recorded. Names: "as
-        recorded", "random"; with `hit_score` "hit score", with `distance` "ranking",
-        with `prediction` "uncertainty". The widget can change it.
+        recorded", "random", "label"; with `hit_score` "hit score", with `distance`
+        "ranking", with `prediction` "uncertainty", with `queue` "queue", its patterns
+        that are unlabelled. The widget can change it.
     only
         "all", "unlabelled", a label word, or "labellers disagree"; the widget can
         change it.
+    queue
+        Which patterns a person should label next, from `labels.read_queue`; why each
+        is asked for is shown beside it.
+    relabel_share
+        Share of the labeller's own patterns, 0 to 1, that come back later, once, as if
+        unlabelled: neither the earlier label nor what the model says is shown. See
+        `labels.agreement_with_oneself`.
     photons
         (n,) photons of each pattern of the stack, to be shown beside it.
     hit_score
@@ -155,7 +188,10 @@ def label_patterns(
     distance
         (n,) distance to the nearest template; NaN = not ranked.
     blind
-        True hides what others said, for a second, independent opinion.
+        True hides what others and the model say, for an independent opinion.
+    keys
+        Other keys for some actions, such as `{"single": "j"}`; None = those kept by
+        `save_keys`. The help panel (?) shows the keys in force.
     session
         A name of this sitting, kept with each label; None = the time of day.
     seed
@@ -168,20 +204,37 @@ def label_patterns(
     Raises
     ------
     ParameterError
-        If an order or filter is unknown, or an array does not fit the stack.
+        If an order, filter or key is impossible, or an array does not fit the stack.
     LabelsError
         If `labeller` is empty.
     """
     facts = check_facts(
         len(patterns),
+        queue,
         photons=photons,
         hit_score=hit_score,
         prediction=prediction,
         distance=distance,
     )
-    if order is None:
-        order = "as recorded"
-    elif not isinstance(order, str):
-        order = check_index("order", order, len(patterns))
-    desk = LabelDesk(store, labeller, session or name_sitting(), blind)
-    return Labeller(patterns, facts, desk, order=order, only=only, seed=seed)
+    given = None
+    if order is not None and not isinstance(order, str):
+        given = check_index("order", order, len(patterns))
+    listing = Listing(facts, len(patterns), given=given, queue=queue, seed=seed)
+    first = order if isinstance(order, str) else "as recorded"
+    return Labeller(
+        patterns,
+        listing,
+        LabelDesk(store, labeller, session or name_sitting(), blind),
+        choose_keys(LABELLER_KEYS, keys),
+        order=first if given is None else AS_GIVEN,
+        only=only,
+        relabel_share=_check_share(relabel_share),
+        blind=blind,
+    )
+
+
+def _check_share(share: float) -> float:
+    if 0 <= share <= 1:
+        return share
+    msg = f"relabel_share: found {share}; expected a share from 0 to 1, such as 0.05."
+    raise ParameterError(msg)

@@ -2,13 +2,16 @@
 // kernel, and taken back before everybody's eyes if they could not be stored.
 
 /**
- * A page that labels. A subclass has `describe()`, which shows the labels as they are,
- * `goToPattern(pattern)`, and `begin(content, buffers)`, which takes the state.
+ * A page that labels. A subclass has a `look`, a `cache`, `describe()`, which shows the
+ * labels as they are, `goBackTo(pattern, wasRepeat)`, which goes to where a label was
+ * taken back, and `begin(content, buffers)`, which takes the state.
  */
 class LabelPage {
   constructor(model) {
     this.model = model;
     this.words = model.get("words");
+    this.choices = { order: "", only: "" };
+    this.choicesRow = make("span", { class: "sh-choices" });
     this.sheet = new LabelSheet(this.words, model.get("labeller"));
     this.banner = new Banner();
     this.progress = new Progress(this.words);
@@ -25,10 +28,10 @@ class LabelPage {
     this.stopAsking = askBeforeLeaving(this.outbox);
   }
 
-  connect({ watched, greeting, handlers }) {
+  connect({ watched, handlers }) {
     this.link = new Link(this.model, this.root, {
       watched: [...watched, this.outbox],
-      greeting,
+      greeting: () => this.choices,
       onStateChange: (name) => this.showState(name),
       handlers: {
         ...handlers,
@@ -54,8 +57,29 @@ class LabelPage {
     return this.outbox.events.some((event) => event.pattern === pattern);
   }
 
+  /** Ask for another order, or for other patterns; the kernel answers with the state. */
+  choose(part) {
+    this.choices = { ...this.choices, ...part };
+    this.startsAnew = true;
+    this.look.end();
+    this.cache.forget();
+    this.link.hello();
+  }
+
+  /** The drop-down lists, of what the kernel offers and of what is the page's own. */
+  showChoices({ orders, order, filters, only }, ...more) {
+    this.choices = { order, only };
+    this.choicesRow.replaceChildren(
+      choice("order of patterns", orders, order, (name) =>
+        this.choose({ order: name }),
+      ),
+      choice("which patterns", filters, only, (name) => this.choose({ only: name })),
+      ...more,
+    );
+  }
+
   /** Give patterns a label: at once on the page, and on its way to the store. */
-  give(patterns, word, shownSince, shown) {
+  give(patterns, word, shownSince, shown, repeat = false) {
     const now = performance.now();
     const events = patterns.map((pattern) => ({
       kind: "label",
@@ -63,8 +87,10 @@ class LabelPage {
       label: word,
       time_on_screen_ms: Math.round(now - shownSince),
       shown,
+      repeat,
     }));
     const before = patterns.map((pattern) => this.sheet.set(pattern, word));
+    if (repeat) this.sheet.noteRepeats(patterns, true);
     this.sheet.noteLabels(patterns.length, now);
     this.banner.show("");
     this.outbox.add(events, before);
@@ -76,7 +102,9 @@ class LabelPage {
   /** Labels on their way are not in what the kernel told. */
   applyUnsaved() {
     for (const event of this.outbox.events) {
-      if (event.kind === "label") this.sheet.set(event.pattern, event.label);
+      if (event.kind !== "label") continue;
+      this.sheet.set(event.pattern, event.label);
+      if (event.repeat) this.sheet.noteRepeats([event.pattern], true);
     }
   }
 
@@ -87,32 +115,40 @@ class LabelPage {
     this.describe();
   }
 
-  apply({ kind, pattern, label, by }, isOurs) {
+  apply({ kind, pattern, label, by, repeated }, isOurs) {
     if (pattern === null) {
       if (kind === "undo")
         this.banner.show("There is no label of yours to take back.", "note");
       return;
     }
-    if (!this.isUnsaved(pattern)) this.sheet.set(pattern, label, by);
+    const wasRepeat = this.sheet.repeated.has(pattern) && !repeated;
+    if (!this.isUnsaved(pattern)) {
+      this.sheet.set(pattern, label, by);
+      this.sheet.noteRepeats([pattern], repeated);
+    }
     if (kind !== "undo" || !isOurs) return;
-    this.goToPattern(pattern);
+    this.goBackTo(pattern, wasRepeat);
     setText(this.spoken, `label of pattern ${pattern} taken back`);
   }
 
   /** The store refused: show the labels as they were, and say which. */
   takeBack(items, message) {
     const labels = items.filter((item) => item.before);
-    const patterns = labels.flatMap((item) =>
-      item.events.map((event) => event.pattern),
-    );
+    const lost = labels.flatMap((item) => item.events);
+    const patterns = lost.map((event) => event.pattern);
+    const repeats = lost.filter((event) => event.repeat);
     for (const { before, events } of [...labels].reverse()) {
       // The first labels of a page may have been stored before the disk was full.
       const refused = new Set(events.map((event) => event.pattern));
       for (const each of before)
         if (refused.has(each.pattern)) this.sheet.putBack(each);
     }
+    this.sheet.noteRepeats(
+      repeats.map((event) => event.pattern),
+      false,
+    );
     this.banner.show(`${sayTakenBack(patterns)} ${message}`);
-    if (patterns.length) this.goToPattern(patterns[0]);
+    if (patterns.length) this.goBackTo(patterns[0], lost[0].repeat);
     this.describe();
     this.link.hello();
   }

@@ -38,6 +38,12 @@ class PatternCache {
     if (this.kept.size > this.capacity) this.kept.delete(this.kept.keys().next().value);
   }
 
+  /** What others say of a pattern came with its bytes, and may be another by now. */
+  forget() {
+    this.kept.clear();
+    this.asked.clear();
+  }
+
   /** Give up what is not wanted any more, so that it is not asked for again. */
   wantOnly(patterns) {
     const wanted = new Set(patterns);

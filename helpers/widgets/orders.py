@@ -1,18 +1,20 @@
 """In which order patterns are shown, and which of them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import LABELS
+from helpers.labels import LABELS, Queue
 
-AS_GIVEN = "as given"
 ALL = "all"
 UNLABELLED = "unlabelled"
 DISAGREEMENT = "labellers disagree"
 FILTERS = (ALL, UNLABELLED, *LABELS, DISAGREEMENT)
+NUMBERS = ("photons", "hit_score", "prediction", "distance")
 
 
 @dataclass(frozen=True)
@@ -29,37 +31,64 @@ class Facts:
         (n,) probability of a single hit, 0 to 1; NaN = not predicted.
     distance
         (n,) distance to the nearest template, smaller = more alike; NaN = not ranked.
+    why
+        Why a pattern is asked for, {pattern index: word}.
     """
 
     photons: NDArray[np.float64] | None = None
     hit_score: NDArray[np.float64] | None = None
     prediction: NDArray[np.float64] | None = None
     distance: NDArray[np.float64] | None = None
+    why: Mapping[int, str] = field(default_factory=dict)
 
-    def of(self, pattern: int) -> dict[str, float | None]:
+    def without_opinions(self) -> "Facts":
+        """Return what was measured alone, and nothing that a model says."""
+        return replace(self, prediction=None, distance=None, why={})
+
+    def of(self, pattern: int) -> dict[str, float | str | None]:
         """Return the known facts of one pattern by name; None where they are NaN.
 
         With the distance comes the `rank`: 1 for the smallest of the stack.
         """
-        known = {
+        known: dict[str, float | str | None] = {}
+        if pattern in self.why:
+            known["why"] = self.why[pattern]
+        known |= {
             name: _number(values[pattern])
-            for name, values in vars(self).items()
-            if values is not None
+            for name in NUMBERS
+            if (values := getattr(self, name)) is not None
         }
         if self.distance is not None and known["distance"] is not None:
-            known["rank"] = 1.0 + np.count_nonzero(self.distance < known["distance"])
+            n_nearer = np.count_nonzero(self.distance < self.distance[pattern])
+            known["rank"] = 1.0 + n_nearer
         return known
 
 
-def check_facts(n_patterns: int, **facts: ArrayLike | None) -> Facts:
+def check_facts(
+    n_patterns: int, queue: Queue | None = None, **facts: ArrayLike | None
+) -> Facts:
     """Make `Facts` of arrays that hold one number for each pattern of the stack.
+
+    Parameters
+    ----------
+    n_patterns
+        Length of the stack.
+    queue
+        Which patterns are asked for, and why.
+    **facts
+        (n,) each.
 
     Raises
     ------
     ParameterError
         If an array has another length than the stack.
     """
-    checked = {name: check_column(name, facts[name], n_patterns) for name in facts}
+    checked: dict[str, Any] = {
+        name: check_column(name, facts[name], n_patterns) for name in facts
+    }
+    if queue is not None:
+        reasons = queue.pattern.tolist(), queue.reason.tolist()
+        checked["why"] = dict(zip(*reasons, strict=True))
     return Facts(**checked)
 
 
@@ -84,6 +113,15 @@ def check_column(
         )
         raise ParameterError(msg)
     return column
+
+
+def check_order(order: str, names: Sequence[str]) -> None:
+    """Raise `ParameterError` unless there is an order of this name."""
+    if order in names:
+        return
+    expected = ", ".join(f"'{name}'" for name in names)
+    msg = f"order: found '{order}'; expected an index array or one of {expected}."
+    raise ParameterError(msg)
 
 
 def named_orders(facts: Facts) -> tuple[str, ...]:
@@ -114,10 +152,7 @@ def sort_patterns(
     ParameterError
         If there is no such order, or the numbers it needs were not given.
     """
-    if order not in named_orders(facts):
-        expected = ", ".join(f"'{name}'" for name in named_orders(facts))
-        msg = f"order: found '{order}'; expected an index array or one of {expected}."
-        raise ParameterError(msg)
+    check_order(order, named_orders(facts))
     if order == "as recorded":
         return np.arange(n_patterns)
     if order == "random":
@@ -129,7 +164,7 @@ def keep_patterns(
     index: NDArray[np.int64],
     only: str,
     labels: NDArray[np.str_],
-    disagree: NDArray[np.bool_],
+    disagree: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
     """Return those of `index` that belong to one of `FILTERS`, in the same order.
 
@@ -142,7 +177,7 @@ def keep_patterns(
     labels
         (n,) the label word of each pattern, "" = unlabelled.
     disagree
-        (n,) True where two labellers gave different labels.
+        (n,) True where two labellers gave different labels; None = nowhere.
 
     Raises
     ------
@@ -156,7 +191,7 @@ def keep_patterns(
     if only == ALL:
         return index
     if only == DISAGREEMENT:
-        return index[disagree[index]]
+        return index[:0] if disagree is None else index[disagree[index]]
     wanted = "" if only == UNLABELLED else only
     kept: NDArray[np.int64] = index[labels[index] == wanted]
     return kept

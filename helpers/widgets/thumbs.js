@@ -1,4 +1,4 @@
-// The parts of a gallery: small patterns, the list behind the pages, one enlarged.
+// The parts of a gallery: small patterns, their scores, one enlarged.
 
 /** One small pattern on a page; its elements are used again for every page. */
 class Thumb {
@@ -51,48 +51,21 @@ class Thumb {
   }
 }
 
-/** The patterns of a gallery with their scores, sorted in the browser. */
-class ScoredList {
-  constructor(index, scores) {
-    this.index = index;
-    this.scores = new Map(Array.from(scores, (score, i) => [index[i], score]));
+/** The scores of the patterns in a gallery. */
+class Scores {
+  constructor(patterns, scores) {
+    this.scores = new Map(Array.from(scores, (score, i) => [patterns[i], score]));
   }
 
-  get hasScores() {
-    return this.scores.size > 0;
-  }
-
-  get orders() {
-    return [
-      "as given",
-      ...(this.hasScores ? ["highest first", "lowest first"] : []),
-      "index",
-      "label",
-    ];
-  }
-
-  scoreOf(pattern) {
+  of(pattern) {
     const score = this.scores.get(pattern);
     return score === undefined || Number.isNaN(score) ? null : score;
   }
 
-  /** The patterns in an order; those without a score come last at either end. */
-  sorted(order, sheet) {
-    const keys = {
-      "highest first": (pattern) => -(this.scoreOf(pattern) ?? -Infinity),
-      "lowest first": (pattern) => this.scoreOf(pattern) ?? Infinity,
-      index: (pattern) => pattern,
-      label: (pattern) => sheet.codes[pattern] || Infinity,
-    };
-    const key = keys[order];
-    const patterns = Array.from(this.index);
-    return key ? patterns.sort((a, b) => key(a) - key(b) || 0) : patterns;
-  }
-
   /** Whether patterns stand by falling or by rising score. */
-  isByScore(patterns) {
+  areSorted(patterns) {
     const scores = patterns
-      .map((pattern) => this.scoreOf(pattern))
+      .map((pattern) => this.of(pattern))
       .filter((score) => score !== null);
     const falls = scores.every((score, i) => i === 0 || score <= scores[i - 1]);
     return (
@@ -103,7 +76,7 @@ class ScoredList {
 
   /** How many of a sorted list stand before the threshold is crossed. */
   beforeThreshold(patterns, threshold) {
-    const isAbove = (pattern) => this.scoreOf(pattern) >= threshold;
+    const isAbove = (pattern) => this.of(pattern) >= threshold;
     const crossing = patterns.findIndex(
       (pattern) => isAbove(pattern) !== isAbove(patterns[0]),
     );

@@ -12,7 +12,8 @@ class Viewer {
     this.zoom = 1;
     this.centre = [0.5, 0.5]; // of the zoomed part, as shares of width and height
     this.pixels = null;
-    this.actions = { ...this.display.actions, ...this.makeActions() };
+    const own = withKeys(this.makeActions(), model.get("key_table"));
+    this.actions = { ...this.display.actions, ...own };
     this.build(model.get("unit"));
   }
 
@@ -38,12 +39,8 @@ class Viewer {
 
   makeActions() {
     return {
-      zoomIn: {
-        keys: ["+", "="],
-        does: "zoom in; drag to move",
-        run: () => this.zoomBy(1),
-      },
-      zoomOut: { keys: ["-"], does: "zoom out", run: () => this.zoomBy(-1) },
+      zoomIn: { does: "zoom in; drag to move", run: () => this.zoomBy(1) },
+      zoomOut: { does: "zoom out", run: () => this.zoomBy(-1) },
     };
   }
 

@@ -8,6 +8,7 @@ with the right index has been painted.
 
 import argparse
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,10 @@ import numpy as np
 from chromium import launch
 from lab import LabPage, LabServer, write_notebook
 from playwright.sync_api import sync_playwright
+
+from helpers.patterns import open_patterns
+from helpers.widgets import make_thumbnails
+from helpers.widgets.thumbnails import Thumbnails
 
 ROUND_TRIP_MS = 100
 BLOCK = 12  # pixels of one bit; a thumbnail has a third of them
@@ -177,6 +182,7 @@ def main() -> None:
         try:
             _write_coded_patterns(server.notebooks / "coded.h5", 48 * (n_keys + 2))
             _measure_all(server, n_keys)
+            _measure_thumbnails(server.notebooks / "coded.h5", Path(home) / "work")
         finally:
             server.stop()
 
@@ -194,6 +200,25 @@ def _measure_all(server, n_keys: int) -> None:
                 notebook.close()
             print(f"{design.name:40}{_say(times[0]):>14}{_say(times[1]):>24}")
         browser.close()
+
+
+def _measure_thumbnails(file: Path, work_dir: Path) -> None:
+    patterns = open_patterns(file)
+    path, whole_ms = _time(lambda: make_thumbnails(patterns, work_dir))
+    page = np.random.default_rng(0).permutation(len(patterns))[:48].tolist()
+    _, made_ms = _time(lambda: Thumbnails(patterns).of(page))
+    _, kept_ms = _time(lambda: Thumbnails(patterns, work_dir).of(page))
+    n = len(patterns)
+    print(f"\nThumbnails: {path.stat().st_size / 1e3 / n:.1f} kB a pattern, ", end="")
+    print(f"{whole_ms / n:.2f} ms of CPU time each to make")
+    print(f"A page of 48: made {made_ms:.0f} ms, from the file {kept_ms:.1f} ms")
+
+
+def _time(work) -> tuple:
+    """Return what some work gives, and the CPU time that it took in ms."""
+    begin = time.process_time()
+    result = work()
+    return result, 1e3 * (time.process_time() - begin)
 
 
 def _open(server, page, design: Design, script: str):

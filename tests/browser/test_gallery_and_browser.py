@@ -6,6 +6,7 @@ import numpy as np
 import papermill
 import pytest
 
+from helpers.report import write_report
 from helpers.simulate import write_simulated
 
 pytestmark = pytest.mark.browser
@@ -14,18 +15,20 @@ N = 30
 OPEN = """
 from pathlib import Path
 import numpy as np
-from helpers.labels import open_label_store
+from helpers.labels import Queue, open_label_store
 from helpers.patterns import open_patterns
 from helpers.widgets import browse_patterns, label_patterns, show_gallery
 patterns = open_patterns("../some_patterns.h5")
 file = Path("labels_file").read_text()
 store = open_label_store(file, patterns.fingerprint, len(patterns))
 score = np.linspace(0, 1, len(patterns))
+queue = Queue(np.array([7, 2]), np.array(["uncertain", "audit"]))
 """
 GALLERY = """
 show_gallery(
     patterns, range(len(patterns)), store=store, labeller="anna",
     score=score, score_name="prediction", threshold=0.75, per_page=12,
+    hit_score=np.roll(score, 5), queue=queue, work_dir=".",
 )
 """
 BROWSER = "browse_patterns(patterns, hit_score=np.roll(score, 5), photons=score)"
@@ -146,6 +149,17 @@ def test_sorting_filtering_threshold_and_page_size(lab):
     driver.wait_labelled(1)
     driver.choose("which patterns", "single")
     assert driver.shown == [N - 25]
+    driver.choose("which patterns", "all")
+    driver.choose("order of patterns", "hit score")
+    assert driver.shown[:3] == [4, 3, 2]  # the highest score was rolled there
+    driver.choose("order of patterns", "queue")
+    assert driver.shown == [7, 2]
+    driver.thumb(0).hover()
+    large = driver.widget.locator(".sh-large")
+    large.get_by_text("why: uncertain").wait_for()
+    driver.widget.get_by_label("which patterns").select_option("blank")
+    driver.widget.get_by_text("Nothing in the queue is unlabelled").wait_for()
+    assert driver.shown == []
 
 
 def test_resting_the_pointer_enlarges(lab):
@@ -224,6 +238,13 @@ def test_headless_and_reopened_without_its_kernel_a_picture_remains(
     )
     outputs = [cell.outputs[-1].data for cell in executed.cells[1:]]
     assert all("image/png" in output for output in outputs)
+    export = lab.folder / "report.html"
+    write_report([path], export, "report")
+    lab.page.goto(export.as_uri())
+    widths = lab.page.locator("img").evaluate_all("(all) => all.map((i) => i.width)")
+    assert len(widths) == 3
+    assert min(widths) > 100
+
     lab_server.trust(path)
     lab.open()
     for n in range(3):

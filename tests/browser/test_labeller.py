@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.labels import LABELS
+from helpers.labels import LABELS, open_label_store
 from helpers.patterns import open_patterns
 from helpers.simulate import write_simulated
 from helpers.widgets.pixels import colour_tables, encode_pattern
@@ -21,6 +21,7 @@ N = 40
 OPEN = """
 import os
 from pathlib import Path
+import numpy as np
 from helpers.labels import open_label_store
 from helpers.patterns import open_patterns
 from helpers.widgets import label_patterns
@@ -124,6 +125,7 @@ def test_every_label_by_key_and_by_button(lab):
     assert len(expected) == 3 * len(LABELS)
     assert lab.stored() == expected
     assert driver.text("progress-total").startswith(f"{len(expected)} of {N} labelled")
+    assert "per minute" in driver.text("progress-total")
     assert "single 3" in driver.text("legends")
 
 
@@ -309,12 +311,14 @@ def test_a_silent_kernel_leaves_at_most_eight_labels_unsaved(lab):
     assert lab.stored() == dict.fromkeys(range(unsaved), "single")
 
 
-def test_a_label_that_cannot_be_written_is_taken_back_visibly(lab):
+@pytest.mark.parametrize("trouble", ["full disk", "read-only file"])
+def test_a_label_that_cannot_be_written_is_taken_back_visibly(lab, trouble):
+    begin, end = TROUBLES[trouble]
     driver = Driver(lab)
     for _ in range(2):
         driver.label("1")
     driver.wait_saved()
-    lab.run_code(FILL_DISK)
+    lab.run_code(begin)
     driver.wait_settled()
     lab.page.keyboard.press("2")
     driver.banner.get_by_text("label of pattern 2 was not saved").wait_for()
@@ -322,7 +326,7 @@ def test_a_label_that_cannot_be_written_is_taken_back_visibly(lab):
     assert driver.word == "unlabelled"
     assert driver.text("progress-total").startswith(f"2 of {N}")
     assert driver.text("saving") == "all saved"
-    lab.run_code(FREE_DISK)
+    lab.run_code(end)
     driver.label("3")
     driver.wait_saved()
     assert not driver.banner.is_visible()
@@ -337,6 +341,110 @@ limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
 """
 FREE_DISK = "resource.setrlimit(resource.RLIMIT_FSIZE, limits)"
+# Whoever runs the tests may be allowed to write anywhere: open the file to read alone.
+TAKE_RIGHTS = """
+from helpers.labels.database import Database
+writable = store._database
+read_only = f"sqlite:///file:{Path(file).absolute()}?mode=ro&uri=true"
+store._database = Database(read_only)
+"""
+GIVE_RIGHTS = "store._database = writable"
+TROUBLES = {
+    "full disk": (FILL_DISK, FREE_DISK),
+    "read-only file": (TAKE_RIGHTS, GIVE_RIGHTS),
+}
+
+
+def test_two_labellers_at_once_on_one_store(lab, patterns):
+    driver = Driver(lab)
+    with open_label_store(lab.labels, patterns.fingerprint, N) as of_bob:
+        for pattern in range(4):
+            word = "blank" if pattern == 2 else "single"
+            where = {"labeller": "bob", "session": "bob", "seq": pattern + 1}
+            of_bob.record(pattern, word, **where)
+            driver.label("1")
+        driver.wait_saved()
+        assert of_bob.votes()[:5].tolist() == [
+            ["single", "single"],
+            ["single", "single"],
+            ["single", "blank"],
+            ["single", "single"],
+            ["", ""],
+        ]
+    driver.widget.get_by_label("which patterns").select_option("labellers disagree")
+    driver.wait_for_pattern(2)
+    assert driver.text("place") == "1 of 1"
+    assert driver.text("who") == "by you; blank by bob"
+
+
+ASKED = """
+from helpers.labels import Queue
+score = np.linspace(0, 1, len(patterns))
+queue = Queue(np.array([17, 3, 30]), np.array(["uncertain", "audit", "diverse"]))
+if not store.labellers():
+    for pattern in range(10):
+        store.record(pattern, "blank", labeller="anna", session="s", seq=pattern + 1)
+label_patterns(
+    patterns, store, labeller="anna", order="queue", queue=queue, prediction=score,
+    relabel_share=1.0, keys={"single": "j"},
+)
+"""
+
+
+@pytest.fixture
+def asking(run_notebook, patterns):
+    return Driver(run_notebook([OPEN, ASKED]))
+
+
+def test_what_is_asked_for_comes_first_and_says_why(asking):
+    assert asking.pattern == 17
+    assert "why: uncertain" in asking.text("facts")
+    assert "prediction" in asking.text("facts")
+    order = asking.widget.get_by_label("order of patterns")
+    assert order.input_value() == "queue"
+    order.select_option("uncertainty")
+    asking.wait_for_pattern(int(np.abs(np.linspace(0, 1, N) - 0.5).argmin()))
+    order.select_option("queue")
+    asking.wait_for_pattern(17)
+
+
+def test_keys_that_a_person_prefers(asking):
+    asking.wait_settled()
+    asking.page.keyboard.press("s")
+    assert asking.pattern == 17
+    asking.page.keyboard.press("?")
+    row = asking.widget.get_by_role("row", name="label single")
+    assert row.inner_text().split("\t")[0].strip() == "j"
+    asking.page.keyboard.press("?")
+    assert asking.label("j") == 17
+    asking.wait_saved()
+    assert asking.lab.stored()[17] == "single"
+
+
+def test_a_pattern_that_comes_back_is_labelled_blind_and_can_be_undone(asking):
+    asking.label("2")
+    asking.wait_settled()
+    again = asking.pattern
+    assert again in range(10)  # labelled blank before
+    assert asking.word == "unlabelled"
+    assert asking.text("who") == ""
+    assert "prediction" not in asking.text("facts")
+    assert asking.label("3") == again
+    asking.wait_saved()
+    assert asking.lab.stored()[again] == "other"
+
+    asking.page.keyboard.press("z")
+    asking.wait_for_pattern(again)
+    asking.wait_saved()
+    assert asking.word == "unlabelled"
+    assert asking.lab.stored()[again] == "blank"
+    assert asking.label("5") == again
+    asking.wait_saved()
+    with sqlite3.connect(asking.lab.labels) as database:
+        query = "SELECT label FROM label_events WHERE shown LIKE 'blind repeat, log%'"
+        assert database.execute(query).fetchall() == [("other",), ("unsure",)]
+    asking.page.keyboard.press("ArrowLeft")
+    assert (asking.pattern, asking.word) == (again, "unsure")
 
 
 def test_a_killed_kernel_loses_nothing_that_was_shown_as_saved(lab):
