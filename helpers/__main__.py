@@ -11,6 +11,7 @@ from helpers import __version__
 from helpers.errors import HelpersError
 
 STOPPED_BY_USER = 130  # what a shell reports after Ctrl-C
+DEFAULT_SHAPE = (260, 257)  # of simulated patterns
 STOPPED_BY_SYSTEM = 143  # and after a batch system has ended the job
 
 
@@ -67,7 +68,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="where results go; reports/ in it gets executed notebooks and the report",
     )
     parser.add_argument(
-        "--labels", metavar="FILE.csv", help="labels to start from: pattern,label"
+        "--labels",
+        metavar="FILE",
+        help="labels to start from: CSV pattern,label, or another form that is known",
     )
     parser.add_argument(
         "-p",
@@ -113,9 +116,8 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
         "--shape",
         nargs=2,
         type=int,
-        default=[260, 257],
         metavar=("ROWS", "COLUMNS"),
-        help="of a pattern, and of the mask; 260 257 when not given",
+        help="of a pattern; that of the mask, or 260 257, when not given",
     )
     parser.add_argument(
         "--sample", default="default", help="a name in helpers.simulate.SAMPLES"
@@ -160,14 +162,15 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from helpers.layouts import read_bad_pixels
+    from helpers.layouts import find_mask_shape, read_bad_pixels
     from helpers.simulate import (
         pnccd_bad_pixels,
         write_example_labels,
         write_simulated,
     )
 
-    rows, columns = options.shape
+    of_mask = find_mask_shape(options.mask) if options.mask else None
+    rows, columns = options.shape or of_mask or DEFAULT_SHAPE
     if options.mask:
         bad_pixels = read_bad_pixels(options.mask, (rows, columns)).pixels
     else:

@@ -1,7 +1,9 @@
 """Files that are whole or absent, and that say where they came from."""
 
+import errno
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -15,6 +17,66 @@ from typing import Any
 import h5py
 
 from helpers import __version__
+from helpers.errors import WorkFolderError
+
+LARGEST_KEPT = 16 * 1024  # bytes; what HDF5 writes about a file comes in small pieces
+
+_WHY_NOT = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota on this disk is used up",
+    errno.EFBIG: "files may not be that large here",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "you may not write here",
+    errno.EPERM: "you may not write here",
+    errno.EIO: "the disk does not work",
+    errno.ESTALE: "the disk of another computer is gone",
+}
+
+
+@contextmanager
+def saying_why_not(path: str | Path) -> Iterator[None]:
+    """Turn the trouble of writing a file or folder into an error that says what to do.
+
+    Parameters
+    ----------
+    path
+        What is written.
+
+    Raises
+    ------
+    WorkFolderError
+        If the disk is full or read-only, or the folder may not be written.
+    """
+    path = Path(path)
+    try:
+        yield
+    except OSError as error:
+        why = _WHY_NOT.get(error.errno or 0)
+        if why is None or not _is_of(error.filename, path):
+            raise
+        message = (
+            f"{path} cannot be written: {why}{_say_free(path)}. Nothing half-written "
+            "is left, and what stood there before still does. Make room, ask for the "
+            "permission or choose another place; then run this step again."
+        )
+        raise WorkFolderError(message) from error
+
+
+def _is_of(filename: Any, path: Path) -> bool:
+    """Tell whether an error is about what is written: inside its folder, or unnamed."""
+    if not isinstance(filename, str | bytes | os.PathLike):
+        return True
+    named = Path(os.fsdecode(filename)).absolute()
+    folder = path.absolute().parent
+    return named.is_relative_to(folder) or folder.is_relative_to(named)
+
+
+def _say_free(path: Path) -> str:
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return ""
+    return f" ({free / 2**20:,.1f} MiB are free in {path.parent})"
 
 
 @contextmanager
@@ -23,8 +85,114 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
     A crash, a full disk or Ctrl-C inside the block leaves whatever stood at `path`
     before, and no half-written file.
+
+    Raises
+    ------
+    WorkFolderError
+        If the disk is full or read-only, or the folder may not be written.
     """
-    path = Path(path)
+    with saying_why_not(path), _in_its_place(Path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def whole_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """Give an open HDF5 file that stands at `path` when the block succeeds.
+
+    As `whole_file`.
+
+    Raises
+    ------
+    WorkFolderError
+        If the disk is full or read-only, or the folder may not be written.
+    """
+    with whole_file(path) as temporary, new_hdf5(temporary) as file:
+        yield file
+
+
+@contextmanager
+def new_hdf5(path: str | Path) -> Iterator[h5py.File]:
+    """Give an open HDF5 file to fill, for the inside of a `whole_folder`.
+
+    A full disk ends in an error when the block has ended, where HDF5 itself may crash
+    while it closes a file that it cannot finish.
+    """
+    with Path(path).open("w+b", buffering=0) as disk:
+        patient = _PatientFile(disk)
+        with h5py.File(patient, "w") as file:
+            yield file
+        if patient.trouble:
+            raise patient.trouble
+
+
+class _PatientFile(io.RawIOBase):
+    """A file on which writing always seems to succeed, also when the disk is full.
+
+    From the first write that fails on, `trouble` says why; what HDF5 needs to find its
+    way until it closes the file is kept in memory, and values are not kept at all.
+
+    Parameters
+    ----------
+    disk
+        The real file, not buffered.
+    """
+
+    def __init__(self, disk: io.FileIO) -> None:
+        self._disk = disk
+        self._at = 0
+        self._kept: dict[int, bytes] = {}
+        self.trouble: OSError | None = None
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a place."""
+        ends = [at + len(data) for at, data in self._kept.items()]
+        end = max([self._disk.seek(0, io.SEEK_END), *ends])
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: end}
+        self._at = start[whence] + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def write(self, data: Any) -> int:
+        """Write, to the disk or else to memory."""
+        view = memoryview(data).cast("B")
+        if self.trouble is None:
+            try:
+                self._write_to_disk(view)
+            except OSError as error:
+                self.trouble = error
+        if self.trouble is not None and len(view) <= LARGEST_KEPT:
+            self._kept[self._at] = bytes(view)
+        self._at += len(view)
+        return len(view)
+
+    def _write_to_disk(self, view: memoryview) -> None:
+        self._disk.seek(self._at)
+        while len(view):
+            view = view[self._disk.write(view) :]
+
+    def readinto(self, buffer: Any) -> int:
+        """Read back what was written, wherever it is."""
+        view = memoryview(buffer).cast("B")
+        self._disk.seek(self._at)
+        n_read = self._disk.readinto(view) or 0
+        view[n_read:] = bytes(len(view) - n_read)
+        for at, data in self._kept.items():
+            first, last = max(at, self._at), min(at + len(data), self._at + len(view))
+            if first < last:
+                view[first - self._at : last - self._at] = data[first - at : last - at]
+        self._at += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the length."""
+        return self._disk.truncate(self._at if size is None else size)
+
+
+@contextmanager
+def _in_its_place(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
         prefix=f".{path.stem}-", suffix="".join(path.suffixes), dir=path.parent
@@ -45,8 +213,18 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; put it in place when the block succeeds.
 
     A folder that stood at `path` before is replaced as a whole.
+
+    Raises
+    ------
+    WorkFolderError
+        If the disk is full or read-only, or the folder may not be written.
     """
-    path = Path(path)
+    with saying_why_not(path), _folder_in_its_place(Path(path)) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _folder_in_its_place(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     old = temporary.with_name(f"{temporary.name}-old")

@@ -6,7 +6,13 @@ import pytest
 import reference
 
 from helpers import experiment
-from helpers.errors import OtherPatternsError, ParameterError, WorkFolderError
+from helpers.errors import (
+    OtherPatternsError,
+    ParameterError,
+    PatternsFileError,
+    WorkFolderError,
+)
+from helpers.experiment.pixels import median_around
 from helpers.patterns import open_patterns
 
 
@@ -100,7 +106,7 @@ def test_the_local_median_equals_the_obvious_one():
     image = np.random.default_rng(1).normal(size=(12, 9))
     image[2:5, 3] = np.nan
     image[8:, 5:] = np.nan
-    found = experiment._median_around(image, 5)
+    found = median_around(image, 5)
     np.testing.assert_allclose(found, reference.median_around(image, 5))
 
 
@@ -201,3 +207,41 @@ def test_a_truncated_array_file_says_so(written):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(WorkFolderError, match=r"experiment\.h5 cannot be read"):
         experiment.open_experiment(written[0])
+
+
+def lit_stack(write, dark, level=2.0):
+    """Open 40 patterns, lit but for some pixels, with one dead pixel beside them."""
+    values = np.random.default_rng(0).poisson(level, (40, 30, 30)).astype("f4")
+    values[:, dark] = 0
+    return write(values)
+
+
+def test_a_gap_and_a_beam_stop_are_proposed_as_shadows(write):
+    dark = np.zeros((30, 30), bool)
+    dark[14:16] = True  # from edge to edge
+    dark[3:7, 20:24] = True
+    patterns = lit_stack(write, dark)
+    measured = experiment.measure_patterns(patterns, 1)
+    found = experiment.propose_shadows(measured, patterns.bad_pixels)
+    np.testing.assert_array_equal(found, dark)
+    assert not experiment.propose_shadows(measured, dark).any()
+
+
+def test_single_dead_pixels_and_dark_corners_are_no_shadows(write):
+    dark = np.zeros((30, 30), bool)
+    dark[5, 5] = dark[20, 8:10] = True
+    patterns = lit_stack(write, dark)
+    measured = experiment.measure_patterns(patterns, 1)
+    assert not experiment.propose_shadows(measured, patterns.bad_pixels).any()
+    row, column = np.mgrid[:30, :30]
+    level = 100 * np.exp(-(row + column) / 2.0)  # falls to nothing at one corner
+    values = np.random.default_rng(0).poisson(level, (40, 30, 30)).astype("f4")
+    patterns = write(values, name="corner.h5")
+    measured = experiment.measure_patterns(patterns, 1)
+    assert (measured.powder == 0).sum() > 100
+    assert not experiment.propose_shadows(measured, patterns.bad_pixels).any()
+
+
+def test_patterns_of_nothing_but_nan_are_refused(write, counts):
+    with pytest.raises(PatternsFileError, match="every value is NaN or infinite"):
+        experiment.measure_patterns(write(counts * np.nan), 1)

@@ -9,6 +9,7 @@ import hdf5plugin
 import numpy as np
 import pytest
 
+from helpers.__main__ import main
 from helpers.errors import PatternsFileError
 from helpers.layouts import (
     LAYOUTS,
@@ -17,11 +18,13 @@ from helpers.layouts import (
     Layout,
     Source,
     find_datasets,
+    find_mask_shape,
     find_unit,
     open_recording,
     read_bad_pixels,
 )
 from helpers.layouts import table as layout_table
+from helpers.patterns import open_patterns
 
 N, ROWS, COLUMNS = 6, 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -700,3 +703,32 @@ class TestMeasuredFiles:
             "columns). No dataset in it has three dimensions; it holds "
             "/entry_1/data_1/data (50, 100).",
         )
+
+
+class TestMaskShape:
+    """A mask says the shape of the patterns that are simulated on it."""
+
+    def test_of_each_kind_of_file(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "mask.npy", np.zeros((7, 9)))
+        with h5py.File(tmp_path / "mask.h5", "w") as file:
+            file["mask"] = np.zeros((3, 7, 9))
+        (tmp_path / "mask.byt").write_bytes(bytes(63))
+        assert find_mask_shape(tmp_path / "mask.npy") == (7, 9)
+        assert find_mask_shape(f"{tmp_path}/mask.h5:/mask != 0") == (7, 9)
+        assert find_mask_shape(tmp_path / "mask.byt") is None
+
+    def test_of_what_is_no_mask(self, tmp_path: Path) -> None:
+        np.save(tmp_path / "mask.npy", np.zeros(7))
+        with pytest.raises(PatternsFileError, match=r"has shape \(7,\); expected"):
+            find_mask_shape(tmp_path / "mask.npy")
+        with pytest.raises(PatternsFileError, match="no such file"):
+            find_mask_shape(tmp_path / "gone.npy")
+
+    def test_simulate_takes_it(self, tmp_path: Path) -> None:
+        bad = np.zeros((64, 70), bool)
+        bad[:3] = True
+        np.save(tmp_path / "mask.npy", bad)
+        out, mask = str(tmp_path / "run.h5"), str(tmp_path / "mask.npy")
+        numbers = ["--patterns", "2", "--seed", "1"]
+        assert main(["simulate", "--out", out, *numbers, "--mask", mask]) == 0
+        np.testing.assert_array_equal(open_patterns(out).bad_pixels, bad)

@@ -392,7 +392,8 @@ def test_mask_of_another_shape_is_refused(
 ) -> None:
     np.save(tmp_path / "mask.npy", np.zeros((20, 24), bool))
     command = ["simulate", "--out", str(tmp_path / "x.h5"), "--patterns", "1"]
-    assert main([*command, "--seed", "0", "--mask", str(tmp_path / "mask.npy")]) == 1
+    command += ["--seed", "0", "--shape", "260", "257"]
+    assert main([*command, "--mask", str(tmp_path / "mask.npy")]) == 1
     assert "shape (20, 24); expected (260, 257)" in capsys.readouterr().err
 
 

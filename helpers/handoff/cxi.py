@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from helpers import __version__
 from helpers.handoff.request import Request
-from helpers.outputs import provenance, write_provenance
+from helpers.outputs import new_hdf5, provenance, write_provenance
 
 VERSION = 160
 PIXEL_IS_BAD = 0x00000080
@@ -26,7 +26,7 @@ RESULT = "/entry_1/result_1"
 
 def write_cxi(folder: Path, request: Request) -> None:
     """Write `selection.cxi`: the patterns as recorded, with the mask beside them."""
-    with h5py.File(folder / "selection.cxi", "w") as file:
+    with new_hdf5(folder / "selection.cxi") as file:
         file["cxi_version"] = VERSION
         file["number_of_entries"] = 1
         _write_identifiers(file, request)

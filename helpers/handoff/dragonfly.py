@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from helpers.handoff.geometry import Geometry
 from helpers.handoff.request import Request
-from helpers.outputs import write_provenance
+from helpers.outputs import new_hdf5, write_provenance
 
 HEADER_BYTES = 1024
 INT32 = np.dtype("<i4")
@@ -102,7 +102,7 @@ def write_emc(folder: Path, request: Request) -> None:
 def write_sparse_hdf5(folder: Path, request: Request) -> None:
     """Write `photons.h5`, and `detector.h5` where the geometry is known."""
     done = 0
-    with h5py.File(folder / "photons.h5", "w") as file:
+    with new_hdf5(folder / "photons.h5") as file:
         # One number in an array, since its readers take the first one out of it.
         file["num_pix"] = np.array([np.prod(request.patterns.shape[1:])], INT32)
         n_patterns = len(request.selection)
@@ -166,7 +166,7 @@ def write_detector(
     radius = geometry.distance_pixels
     directions = geometry.directions((n_rows, n_columns)).reshape(3, -1)
     along_beam = np.array([[0.0], [0.0], [1.0]])
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         q = radius * (directions - along_beam)
         file["qx"], file["qy"], file["qz"] = q
         file["corr"] = geometry.correction((n_rows, n_columns)).ravel()

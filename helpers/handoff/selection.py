@@ -4,12 +4,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.outputs import whole_folder, write_provenance
+from helpers.outputs import new_hdf5, whole_folder, write_provenance
 from helpers.patterns import Patterns
 
 Range = tuple[float, float]
@@ -190,7 +189,7 @@ def write_selection(
     with whole_folder(folder) as temporary:
         lines = "".join(f"{index}\n" for index in selection.index)
         (temporary / "selection.txt").write_text(lines, encoding="ascii")
-        with h5py.File(temporary / "selection.h5", "w") as file:
+        with new_hdf5(temporary / "selection.h5") as file:
             file["index"] = selection.index
             file["prediction"] = selection.predictions
             file["from_label"] = selection.from_label

@@ -8,6 +8,7 @@ it. Where the patterns of a kind of file are not one three-dimensional dataset, 
 
 from helpers.layouts.bad_pixels import (
     BadPixels,
+    find_mask_shape,
     find_pixel_problems,
     find_shape_problems,
     read_bad_pixels,
@@ -32,6 +33,7 @@ __all__ = [
     "Unit",
     "find_datasets",
     "find_layout",
+    "find_mask_shape",
     "find_pixel_problems",
     "find_shape_problems",
     "find_unit",

@@ -77,6 +77,31 @@ def read_bad_pixels(where: str | Path, frame: tuple[int, int]) -> BadPixels:
     return _convert(path, name, _read_npy(path), bad_when, frame)
 
 
+def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
+    """Return (rows, columns) of a mask in a file; None of raw bytes, which lack it.
+
+    Parameters and errors are those of `read_bad_pixels`.
+    """
+    name, _ = split_condition(str(where))
+    in_hdf5 = _IN_HDF5.fullmatch(name)
+    if in_hdf5:
+        path = Path(in_hdf5["file"]).expanduser()
+        with open_hdf5(path) as file:
+            shape = _find_mask(path, file, in_hdf5["dataset"]).shape
+    elif name.endswith(".byt"):
+        return None
+    else:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise PatternsFileError(path, [say_missing(path)])
+        shape = _read_npy(path).shape
+    if len(shape) < 2:
+        problem = f"the mask has shape {shape}; expected (rows, columns)."
+        raise PatternsFileError(path, [problem])
+    rows, columns = shape[-2:]
+    return int(rows), int(columns)
+
+
 def say_origin(name: str, bad_when: BadWhen) -> str:
     """Say where bad pixels come from and what was taken to mean bad."""
     meaning = f": {bad_when.meaning}" if bad_when.meaning else ""

@@ -234,7 +234,12 @@ def _say_others(file: h5py.File) -> str:
 def _say_broken_links(file: h5py.File) -> str:
     broken = [path for path, item in walk(file) if item is None]
     targets = [f"{path} -> {_say_target(file, path)}" for path in broken]
-    return f" Links that lead nowhere: {_enumerate(targets)}." if broken else ""
+    if not broken:
+        return ""
+    return (
+        f" Links that lead nowhere: {_enumerate(targets)}. Put what they lead to where "
+        "it was when the file was written."
+    )
 
 
 def _say_target(file: h5py.File, path: str) -> str:

@@ -1,6 +1,6 @@
 """One file, read by its layout: its patterns and what is recorded beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,6 +19,7 @@ from helpers.layouts.bad_pixels import (
 )
 from helpers.layouts.dragonfly import Frame, count_pixels, find_frame, names_frame
 from helpers.layouts.hdf5 import (
+    LISTED,
     follow,
     get_dataset,
     get_whole_dataset,
@@ -26,8 +27,12 @@ from helpers.layouts.hdf5 import (
     open_hdf5,
     saying_damage,
 )
+from helpers.layouts.run import Run, gather_run, is_run
 from helpers.layouts.sources import (
     EmcSource,
+    Hdf5Source,
+    ModulesSource,
+    RunSource,
     Source,
     SparseSource,
     find_first_frame,
@@ -59,6 +64,8 @@ class Recording:
         (n,) label words, "" = none; None if the file holds no labels.
     truth
         (n,) class names; None if the file holds none.
+    shots
+        What the facility calls each shot, such as "train" and "pulse": (n,) int64 each.
     notes
         What was found or assumed, one sentence each.
     remarks
@@ -71,6 +78,7 @@ class Recording:
     bad_pixels: BadPixels | None
     labels: NDArray[np.str_] | None = None
     truth: NDArray[np.str_] | None = None
+    shots: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -81,21 +89,25 @@ def open_recording(
     *,
     use_mask: bool = True,
     label_words: Mapping[float, str] | None = None,
+    geometry: Path | None = None,
 ) -> Recording:
     """Recognise a file, check it and read everything but its patterns.
 
     Parameters
     ----------
     path
-        An HDF5 file, or Dragonfly's `.emc`.
+        An HDF5 file, Dragonfly's `.emc`, or the folder of a run of the European XFEL.
     dataset
         Where its patterns are; found by its layout if not given. Of Dragonfly's
         sparse files, which do not know it, the shape of a pattern, rows first
-        (`260x257`), or the name of the detector file.
+        (`260x257`), or the name of the detector file. Of a run with several detectors,
+        the name of one.
     use_mask
         False leaves the file's own mask alone.
     label_words
         What the numbers of its labels mean, where the layout does not say.
+    geometry
+        CrystFEL geometry file for detector modules.
 
     Raises
     ------
@@ -104,6 +116,8 @@ def open_recording(
     """
     if is_emc(path):
         return _open_emc(path, dataset, use_mask=use_mask)
+    if is_run(path):
+        return _open_run(path, dataset, geometry, use_mask=use_mask)
     remarks: list[str] = []
     with (
         open_hdf5(path, remarks) as file,
@@ -113,7 +127,7 @@ def open_recording(
             layout, frame = _recognise(path, file, dataset)
             if label_words:
                 layout = replace(layout, label_words=tuple(label_words.items()))
-            reader = _Reader(path, file, layout, frame, remarks)
+            reader = _Reader(path, file, layout, frame, remarks, geometry)
             return reader.read(use_mask=use_mask)
         except PatternsFileError as error:
             if remarks and error.path == path:  # the likely cause of all the others
@@ -134,6 +148,71 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> Recording:
         notes=(frame.note, *source.notes),
         remarks=_name_file(path, source.remarks),
     )
+
+
+def _open_run(
+    path: Path, dataset: str | None, geometry: Path | None, *, use_mask: bool
+) -> Recording:
+    run = gather_run(path, dataset)
+    geometry = geometry or run.geometry
+    try:
+        linked = open_recording(run.file, use_mask=use_mask, geometry=geometry)
+    except PatternsFileError as error:
+        own = error.path == run.file
+        raise PatternsFileError(path if own else error.path, error.problems) from error
+    source = RunSource(path, run.detector, linked.source)
+    layout = replace(linked.layout, name=f"European XFEL run, {run.kind}")
+    return replace(
+        linked,
+        layout=replace(layout, patterns=run.detector),
+        source=source,
+        unit="ADU" if run.is_raw else linked.unit,
+        bad_pixels=_leave_out_modules(linked.bad_pixels, run.absent, source),
+        notes=(*linked.notes, *_say_absent(run)),
+        remarks=tuple(
+            each.replace(str(run.file), str(path))
+            for each in (*linked.remarks, *_name_file(path, _say_shortcomings(run)))
+        ),
+    )
+
+
+def _leave_out_modules(
+    found: BadPixels | None, absent: NDArray[np.bool_], source: Source
+) -> BadPixels | None:
+    """Leave out modules of which nothing was recorded, beside other bad pixels."""
+    if not absent.any():
+        return found
+    pixels = source.assemble(absent).reshape(source.shape[1:])
+    origin = f"{np.count_nonzero(pixels):,} in modules without data"
+    if found is None:
+        return BadPixels(pixels, origin)
+    return BadPixels(found.pixels | pixels, f"{found.origin}; {origin}")
+
+
+def _say_absent(run: Run) -> tuple[str, ...]:
+    numbers = ", ".join(map(str, np.flatnonzero(run.absent.any(axis=(1, 2)))))
+    said = (
+        f"Modules without data in this run: {numbers}." if numbers else "",
+        f"{run.n_incomplete} patterns lack a module; its pixels are 0 in them."
+        if run.n_incomplete
+        else "",
+    )
+    return tuple(each for each in said if each)
+
+
+def _say_shortcomings(run: Run) -> tuple[str, ...]:
+    shortcomings = []
+    if run.unreadable:
+        shortcomings.append(
+            f"{', '.join(run.unreadable[:LISTED])} cannot be opened and is left out, "
+            "with the patterns in it. Copy it again."
+        )
+    if run.is_raw:
+        shortcomings.append(
+            "the values are raw: offsets and gain are not corrected, so that photons "
+            "hardly show. Open the corrected run (proc/) if there is one."
+        )
+    return tuple(shortcomings)
 
 
 def _recognise(
@@ -168,6 +247,7 @@ class _Reader:
     layout: Layout
     frame: Frame | None
     remarks: list[str]
+    geometry: Path | None = None
     problems: list[str] = field(default_factory=list)
 
     def read(self, *, use_mask: bool) -> Recording:
@@ -182,7 +262,7 @@ class _Reader:
             truth = self._read_truth(shape[0])
         if self.problems:
             raise PatternsFileError(self.path, self.problems)
-        source = kind(self.path, file, where)
+        source = self._open_source(kind)
         here = slice(source.shape[0])
         return Recording(
             layout=layout,
@@ -191,9 +271,16 @@ class _Reader:
             bad_pixels=_assemble(bad_pixels, source),
             labels=None if labels is None else labels[here],
             truth=None if truth is None else truth[here],
+            shots={name: ids[here] for name, ids in self._read_shots(shape)},
             notes=self._gather_notes(source),
             remarks=_name_file(self.path, (*self.remarks, *source.remarks)),
         )
+
+    def _open_source(self, kind: type[Hdf5Source]) -> Source:
+        where = self.layout.patterns
+        if issubclass(kind, ModulesSource):
+            return kind(self.path, self.file, where, self.geometry)
+        return kind(self.path, self.file, where)
 
     def _gather_notes(self, source: Source) -> tuple[str, ...]:
         found = self.frame.note if self.frame else ""
@@ -304,6 +391,15 @@ class _Reader:
         if not self._fits(dataset, n, is_text, "text"):
             return None
         return np.array(dataset.asstr(errors="replace")[()], dtype=np.str_)
+
+    def _read_shots(
+        self, shape: tuple[int, ...] | None
+    ) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """Give what the facility calls each shot, where there is one for each."""
+        for name, where in self.layout.shots:
+            found = get_whole_dataset(self.file, where)
+            if found is not None and found.shape == (shape or ())[:1]:
+                yield name, np.asarray(found[()]).astype(np.int64)
 
     def _fits(self, dataset: h5py.Dataset, n: int, right: bool, expected: str) -> bool:
         """Tell whether a dataset holds one value of the right kind for each pattern."""

@@ -55,6 +55,9 @@ class Layout:
         The word for each number; without any, a remark asks for them.
     truth
         Where class names are that are known rather than given by a person.
+    shots
+        What tells shots from each other at the facility, and where: "train", "pulse",
+        "event".
     note
         What was chosen in this file, in words, for `Patterns.describe`.
     """
@@ -70,6 +73,7 @@ class Layout:
     labels: str = ""
     label_words: tuple[tuple[float, str], ...] = ()
     truth: str = ""
+    shots: tuple[tuple[str, str], ...] = ()
     note: str = ""
 
 
@@ -98,6 +102,7 @@ DETECTOR_K = f"{ENTRY}/instrument_1/detector_{{k}}"
 IMAGE_K = f"{ENTRY}/image_{{k}}"
 CXI_MASKS = (f"{ENTRY}/data_1/mask", f"{DETECTOR}/mask")
 GOOD_PIXEL_MASKS = (f"{ENTRY}/data_1/good_pixels", f"{DETECTOR}/good_pixels")
+LCLS_EVENTS = (("event", "/LCLS/eventNumber"),)
 CHEETAH_MASKS = (f"{DETECTOR_K}/mask", f"{DETECTOR_K}/mask_shared")
 
 # The first that fits counts: what has more to recognise it by stands further up.
@@ -160,6 +165,11 @@ LAYOUTS = (
         source=ModulesSource,
         bad_pixels=CXI_MASKS[::-1],
         bad_when=CXI_BITS,
+        shots=(
+            ("train", f"{ENTRY}/trainId"),
+            ("pulse", f"{ENTRY}/pulseId"),
+            ("cell", f"{ENTRY}/memoryCell"),
+        ),
     ),
     Layout(
         name="EM-classification",
@@ -209,6 +219,7 @@ LAYOUTS = (
         source=ModulesSource,
         unit="photons",
         unclear_masks=(f"{ENTRY}/data_1/mask", f"{DETECTOR_K}/mask"),
+        shots=LCLS_EVENTS,
     ),
     Layout(
         name="psocake",
@@ -216,6 +227,7 @@ LAYOUTS = (
         patterns=f"{DETECTOR_K}/data",
         source=ModulesSource,
         unclear_masks=(f"{ENTRY}/data_1/mask", f"{DETECTOR_K}/mask"),
+        shots=LCLS_EVENTS,
     ),
     Layout(
         name="Condor",

@@ -20,6 +20,7 @@ from helpers.layouts import (
     open_recording,
     read_bad_pixels,
 )
+from helpers.layouts.hdf5 import find_file_problem
 from helpers.patterns.patterns import Patterns, check_bad_pixels
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
@@ -32,6 +33,7 @@ def open_patterns(
     dataset: str | None = None,
     bad_pixels: NDArray[np.bool_] | str | Path | None = None,
     label_words: Mapping[float, str] | None = None,
+    geometry: str | Path | None = None,
 ) -> Patterns:
     """Open one or several files as one stack of patterns; nothing is loaded.
 
@@ -39,13 +41,14 @@ def open_patterns(
     ----------
     files
         One name or several, in the order of the stack. A name with `*`, `?` or `[…]`
-        stands for all files that it matches, `run2` before `run10`.
+        stands for all files that it matches, `run2` before `run10`. The folder of a run
+        of the European XFEL counts as one file; extra_data reads it.
     dataset
         Where the patterns are in each file, for example `/a/b`. Without it the layout
         is recognised: see `helpers.layouts.LAYOUTS`. With one group for each pattern,
         a `*` stands for its number: `/hit_*/image`. Of Dragonfly's sparse files, which
         do not know it, the shape of a pattern, rows first (`260x257`), or the name of
-        the detector file.
+        the detector file. Of a run with several detectors, the name of one.
     bad_pixels
         Pixels to leave out, instead of those of the files' own masks: (rows, columns)
         bool, True = leave out; or `mask.npy`, `mask.byt` (raw uint8) or
@@ -55,6 +58,9 @@ def open_patterns(
     label_words
         What the numbers of the files' labels mean, where their layout does not say,
         such as {0: "other", 1: "single"}.
+    geometry
+        CrystFEL geometry file (`.geom`) by which detector modules are assembled; counts
+        before positions in the file and a geometry beside it.
 
     Returns
     -------
@@ -80,7 +86,11 @@ def open_patterns(
     >>> patterns = open_patterns("run*.h5", bad_pixels="mask.byt")  # doctest: +SKIP
     """
     paths = _expand(files)
-    options = {"use_mask": bad_pixels is None, "label_words": label_words}
+    options = {
+        "use_mask": bad_pixels is None,
+        "label_words": label_words,
+        "geometry": _check_geometry(geometry),
+    }
     recordings = _open_all(paths, dataset, options)
     _check_alike(recordings)
     for remark in _gather_remarks(recordings):
@@ -88,6 +98,15 @@ def open_patterns(
     frame = recordings[0].source.shape[1:]
     chosen = _choose_bad_pixels(bad_pixels, recordings, frame)
     return Patterns(recordings, chosen, _find_common_unit(recordings, chosen.pixels))
+
+
+def _check_geometry(geometry: str | Path | None) -> Path | None:
+    if not geometry:
+        return None
+    path = Path(geometry).expanduser()
+    if problem := find_file_problem(path, "a CrystFEL geometry (.geom)"):
+        raise PatternsFileError(path, [problem])
+    return path
 
 
 def _expand(files: str | Path | Sequence[str | Path]) -> list[Path]:

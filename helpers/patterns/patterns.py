@@ -4,7 +4,7 @@ import copy
 import hashlib
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -69,6 +69,11 @@ class Patterns:
         (n,) class names of simulated patterns, "" = none; None if no file holds them.
     groups
         (n,) int64: number of the file (run) that each pattern is from.
+    shots
+        What the facility calls each shot, by kind: "train", "pulse", "event". (n,)
+        int64 each, -1 = not known; only kinds that a file holds.
+    chunk
+        Most patterns that are stored in one piece, to be read as a whole.
     """
 
     def __init__(
@@ -86,10 +91,12 @@ class Patterns:
         self.shape = (len(self._stack), *sources[0].shape[1:])
         self.dtype = _find_common_dtype([source.dtype for source in sources])
         self.unit = unit.name
+        self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]
         self.groups = np.repeat(np.arange(len(sources)), lengths)
         self.recorded_labels = _join([one.labels for one in recordings], lengths)
         self.truth = _join([one.truth for one in recordings], lengths)
+        self.shots = _join_shots([one.shots for one in recordings], lengths)
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:
@@ -128,7 +135,47 @@ class Patterns:
 
         Parameters and errors are those of `patterns[key]`.
         """
-        return self._read(key, self.dtype, lambda values: None)
+        return self._read(key, self.dtype, _keep)
+
+    def read_raw_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill an array with consecutive patterns, as recorded, bad pixels and all.
+
+        To fill one array again and again takes half the time of making new ones.
+        Threads may call this at once: they read one after another.
+
+        Parameters
+        ----------
+        out
+            (m, rows, columns), contiguous, of `dtype`.
+        start
+            Index of the first pattern; there are m from there on.
+
+        Raises
+        ------
+        PatternsFileError
+            If a file is gone or damaged.
+        """
+        self._stack.read_into(out, np.arange(start, start + len(out)), _keep)
+
+    def find_spans(self, max_bytes: int) -> list[tuple[int, int]]:
+        """Cut the stack into stretches that end where chunks of the file end.
+
+        Parameters
+        ----------
+        max_bytes
+            Of a stretch, as float32; but at least one pattern. Longer chunks are cut.
+
+        Returns
+        -------
+        list
+            Index of the first pattern of each stretch, and of the one after its last.
+        """
+        _, rows, columns = self.shape
+        length = max(1, max_bytes // (rows * columns * 4))
+        bounds = [0]
+        while bounds[-1] < len(self):
+            bounds.append(self._stack.align(bounds[-1], bounds[-1] + length))
+        return list(pairwise(bounds))
 
     def blocks(
         self, max_bytes: int = 256 * 2**20, progress: str = ""
@@ -154,7 +201,7 @@ class Patterns:
         """
         from tqdm.auto import tqdm  # slow to import, so only when it is needed
 
-        spans = pairwise(self._find_bounds(max_bytes))
+        spans = self.find_spans(max_bytes)
         unseen = not progress
         with tqdm(
             total=len(self), desc=progress, unit="pattern", disable=unseen
@@ -219,6 +266,8 @@ class Patterns:
             f"Bad pixels: {n_bad:,} of {rows * columns:,} "
             f"({n_bad / rows / columns:.1%}) are left out ({self._bad_pixels.origin}).",
         ]
+        if self.shots:
+            sentences.append(f"Shots: {_name_shots(self.shots)}.")
         for name, words in (("Labels", self.recorded_labels), ("Truth", self.truth)):
             if words is not None:
                 sentences.append(f"{name} in the file: {_count_words(words)}.")
@@ -259,19 +308,13 @@ class Patterns:
             message = f"{error}; there are {len(self)} patterns, counted from 0"
             raise IndexError(message) from None
 
-    def _find_bounds(self, max_bytes: int) -> Iterator[int]:
-        """Yield where blocks begin, and where the last one ends."""
-        _, rows, columns = self.shape
-        length = max(1, max_bytes // (rows * columns * 4))
-        start = 0
-        while start < len(self):
-            yield start
-            start = self._stack.align(start, start + length)
-        yield start
-
     def _clean(self, values: NDArray[np.float32]) -> None:
         values[~np.isfinite(values)] = 0
         values[:, self.bad_pixels] = 0
+
+
+def _keep(values: NDArray[Any]) -> None:
+    """Leave values as they were read."""
 
 
 def check_bad_pixels(
@@ -334,6 +377,18 @@ def _join(
     return np.concatenate([np.full(n, "") if p is None else p for p, n in pairs])
 
 
+def _join_shots(
+    parts: Sequence[Mapping[str, NDArray[np.int64]]], lengths: Sequence[int]
+) -> dict[str, NDArray[np.int64]]:
+    """Put the numbers of all files end to end, -1 where a file has none."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    pairs = list(zip(parts, lengths, strict=True))
+    return {
+        name: np.concatenate([part.get(name, np.full(n, -1)) for part, n in pairs])
+        for name in names
+    }
+
+
 def _gather_notes(recordings: Sequence[Recording]) -> list[str]:
     """Return what was found and assumed in the files, each once, a few at most."""
     kinds = ("notes", "remarks")
@@ -349,6 +404,12 @@ def _name_files(files: Sequence[Path]) -> str:
     if len(files) == 1:
         return str(files[0])
     return f"{len(files)} files, {files[0]} to {files[-1]}"
+
+
+def _name_shots(shots: Mapping[str, NDArray[np.int64]]) -> str:
+    return ", ".join(
+        f"{name} {ids.min()} to {ids.max()}" for name, ids in shots.items()
+    )
 
 
 def _count_words(words: NDArray[np.str_]) -> str:

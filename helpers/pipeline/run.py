@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def run_notebooks(
             execute_notebook(notebook, reports / notebook.name, values)
             say(f"{notebook.stem}: done in {_duration(time.monotonic() - started)}")
     except NotebookError:
-        _write_report(every, reports)
+        with suppress(WorkFolderError):  # a full disk is said by the notebook already
+            _write_report(every, reports)
         raise
     return _write_report(every, reports)
 

@@ -50,10 +50,10 @@ def _labels(work_dir: Path) -> str:
 
 def _model(work_dir: Path) -> str:
     facts = _read_json(work_dir / "model.json")
-    counts = {name: sum(part.values()) for name, part in facts["n_labels"].items()}
+    n_tested = sum(facts["n_labels"]["test"].values())
     return (
-        f"model        {facts['model']}, trained on {counts['training']} labels, "
-        f"tested on {counts['test']} others"
+        f"model        {facts['model']}, trained on {facts['n_fitted']} labels, "
+        f"tested on {n_tested} others"
     )
 
 

@@ -116,7 +116,7 @@ def plot_proposed_pixels(
     proposed
         By reason: (rows, columns) bool.
     """
-    colours = ("#D55E00", "#56B4E9", "#E69F00")
+    colours = ("#D55E00", "#56B4E9", "#E69F00", "#009E73")
     _show_on_log_scale(ax, powder, bad_pixels)
     for (reason, chosen), colour in zip(proposed.items(), colours, strict=False):
         row, column = np.nonzero(chosen)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from helpers.errors import PatternsFileError
-from helpers.outputs import whole_file, write_provenance
+from helpers.outputs import whole_file, whole_hdf5, write_provenance
 from helpers.simulate.detector import Detector
 from helpers.simulate.exposures import (
     DETAILS,
@@ -60,8 +60,7 @@ def write_simulated(
     n = check_whole_number("n", n, lowest=1)
     simulator = Simulator(seed, sample=sample, detector=detector, bad_pixels=bad_pixels)
     with (
-        whole_file(path) as temporary,
-        h5py.File(temporary, "w") as file,
+        whole_hdf5(path) as file,
         tqdm(total=n, desc="Simulating", unit="pattern") as progress,
     ):
         _write_frame(file, simulator, n)

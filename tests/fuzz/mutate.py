@@ -1,5 +1,6 @@
 """Small damage to the content of a file, of the kinds that disks and people do."""
 
+import copy
 import json
 from collections.abc import Callable
 from random import Random
@@ -84,9 +85,9 @@ def mutate_json(random: Random, content: bytearray) -> bytes:
         if random.random() < 0.3 and len(facts) > 1:
             del facts[key]
         elif isinstance(facts[key], list) and facts[key] and random.random() < 0.5:
-            facts[key][0] = random.choice(STRANGE)
+            facts[key][0] = copy.deepcopy(random.choice(STRANGE))
         else:
-            facts[key] = random.choice(STRANGE)
+            facts[key] = copy.deepcopy(random.choice(STRANGE))
     return json.dumps(facts if random.random() < 0.95 else [facts]).encode()
 
 

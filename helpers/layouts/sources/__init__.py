@@ -5,6 +5,7 @@ from helpers.layouts.sources.dataset import DatasetSource
 from helpers.layouts.sources.emc import EmcSource, is_emc, read_emc_head
 from helpers.layouts.sources.frames import FramesSource, find_first_frame, find_frames
 from helpers.layouts.sources.modules import ModulesSource
+from helpers.layouts.sources.run import RunSource
 from helpers.layouts.sources.sparse import SparseSource
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "FramesSource",
     "Hdf5Source",
     "ModulesSource",
+    "RunSource",
     "Source",
     "SparseSource",
     "find_first_frame",

@@ -21,6 +21,7 @@ class DatasetSource(Hdf5Source):
 
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, file, where)
+        self._dataset: h5py.Dataset | None = None
         dataset = file[where]
         self.shape = (count_whole(file, dataset), *dataset.shape[1:])
         self.dtype = dataset.dtype
@@ -42,8 +43,19 @@ class DatasetSource(Hdf5Source):
         dataset = get_dataset(file, where)
         return dataset.shape if dataset is not None and dataset.ndim == 3 else None
 
+    def close(self) -> None:  # noqa: D102
+        self._dataset = None
+        super().close()
+
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
-        file[self.where].read_direct(out, slice(start, start + len(out)))
+        dataset = self._keep_open(file)
+        dataset.read_direct(out, slice(start, start + len(out)))
+
+    def _keep_open(self, file: h5py.File) -> h5py.Dataset:
+        """Return the dataset; HDF5 keeps the sources of a virtual one open with it."""
+        if self._dataset is None:
+            self._dataset = file[self.where]
+        return self._dataset
 
 
 def find_dataset_problems(

@@ -1,6 +1,7 @@
 """From the modules of a large detector to one image."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +19,7 @@ _DETECTORS = {
     (8, 512, 128): "AGIPD_500K2GGeometry",
     (16, 128, 512): "DSSC_1MGeometry",
     (16, 256, 256): "LPD_1MGeometry",
+    (8, 512, 1024): "JUNGFRAUGeometry",
 }
 
 
@@ -60,15 +62,20 @@ class Assembly:
 
 
 def find_assembly(
-    path: Path, file: h5py.File, where: str, modules: tuple[int, int, int]
+    path: Path,
+    file: h5py.File,
+    where: str,
+    modules: tuple[int, int, int],
+    geometry: Path | None = None,
 ) -> Assembly:
     """Find out how modules form an image.
 
-    By the positions of the pixels in the file (`xyz_map`, beside the patterns or in the
-    detector's group), if it has them. Otherwise by the only CrystFEL geometry file
-    (`.geom`) in the same folder, which the package extra_geom reads. Otherwise the
-    modules are stacked, the first at the top, with a remark: fine for classifying by
-    eye or by a network that is trained on it, useless for a centre or for rotations.
+    By the CrystFEL geometry file (`.geom`) that a person named, if there is one, which
+    the package extra_geom reads. Otherwise by the positions of the pixels in the file
+    (`xyz_map`, beside the patterns or in the detector's group), if it has them, or by
+    the only geometry file in the same folder. Otherwise the modules are stacked, the
+    first at the top, with a remark: fine for classifying by eye or by a network that is
+    trained on it, useless for a centre or for rotations.
 
     Parameters
     ----------
@@ -80,6 +87,8 @@ def find_assembly(
         Path of the patterns.
     modules
         (modules, slow, fast).
+    geometry
+        The geometry file that a person named.
 
     Raises
     ------
@@ -87,6 +96,8 @@ def find_assembly(
         If the positions are of another shape or cannot be right, or the geometry file
         cannot be read or is for another detector.
     """
+    if geometry is not None:
+        return _from_crystfel(geometry, modules)
     if modules[0] == 1:
         return Assembly(_stack(modules), "The only module is the image.")
     positions = _find_positions(file, where)
@@ -98,12 +109,10 @@ def find_assembly(
         return _stacked(
             modules, f"the file has no xyz_map, and {found} *.geom is beside it"
         )
-    try:
-        import extra_geom
-    except ImportError:
+    if find_spec("extra_geom") is None:
         why = f"{geometries[0].name} is read by the package extra-geom"
         return _stacked(modules, f"{why}, which is not installed")
-    return _from_crystfel(extra_geom, geometries[0], modules)
+    return _from_crystfel(geometries[0], modules)
 
 
 def place_on_grid(
@@ -138,9 +147,9 @@ def _stacked(modules: tuple[int, int, int], why: str) -> Assembly:
     note = f"{n} modules of {slow} × {fast} pixels are stacked, the first at the top."
     remark = (
         f"{n} modules of {slow} × {fast} pixels are stacked, not assembled: "
-        f"{why}. Centre and rotations mean nothing in such an image. Put the "
-        "geometry (.geom) beside the file and install extra-geom "
-        "(pip install 'single-hits[euxfel]')."
+        f"{why}. Centre and rotations mean nothing in such an image. Install "
+        "extra-geom (pip install 'single-hits[euxfel]'), and put the geometry (.geom) "
+        "beside the file or name it: geometry='detector.geom'."
     )
     return Assembly(_stack(modules), note, (remark,))
 
@@ -185,10 +194,16 @@ def _from_xyz_map(
     return Assembly(taken, note)
 
 
-def _from_crystfel(
-    extra_geom: Any, path: Path, modules: tuple[int, int, int]
-) -> Assembly:
+def _from_crystfel(path: Path, modules: tuple[int, int, int]) -> Assembly:
     """Assemble by a geometry file, also where the last two axes have changed places."""
+    try:
+        import extra_geom
+    except ImportError as error:
+        problem = (
+            "is read by the package extra-geom, which is not installed. Install it: "
+            "pip install 'single-hits[euxfel]'."
+        )
+        raise PatternsFileError(path, [problem]) from error
     n, slow, fast = modules
     counted = _stack(modules).astype(np.float64).reshape(modules)
     reasons = []

@@ -20,9 +20,22 @@ class ModulesSource(DatasetSource):
 
     How the modules become one image is said by `notes`; see `find_assembly`.
     Of a gain axis the first entry is read, which holds the signal.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    file
+        The same, open.
+    where
+        Path of the patterns in it.
+    geometry
+        CrystFEL geometry file, if a person named one.
     """
 
-    def __init__(self, path: Path, file: h5py.File, where: str) -> None:
+    def __init__(
+        self, path: Path, file: h5py.File, where: str, geometry: Path | None = None
+    ) -> None:
         super().__init__(path, file, where)
         recorded = self.shape[1:]
         if len(recorded) == FLAT - 1:
@@ -30,12 +43,12 @@ class ModulesSource(DatasetSource):
             return
         modules = (recorded[0], *recorded[-2:])
         self._recorded = recorded
-        self._assembly = find_assembly(path, file, where, modules)
+        self._assembly = find_assembly(path, file, where, modules, geometry)
         self.shape = (self.shape[0], *self._assembly.shape)
         self.gaps = self._assembly.gaps
         self.notes = (self._assembly.note,)
         self.remarks += self._assembly.remarks
-        if len(recorded) == WITH_GAIN - 1:
+        if len(recorded) == WITH_GAIN - 1 and recorded[1] > 1:
             self.notes += (
                 f"Of the {recorded[1]} values of each pixel the first is read, the "
                 "signal; what follows is the gain.",
@@ -64,7 +77,7 @@ class ModulesSource(DatasetSource):
             super()._read_into(out, file, start)
             return
         signal = (slice(None), 0) if len(self._recorded) == WITH_GAIN - 1 else ()
-        dataset = file[self.where]
+        dataset = self._keep_open(file)
         for number, image in enumerate(out, start):
             values = self._assembly(np.asarray(dataset[number, *signal]))
             with np.errstate(over="ignore"):  # beyond float32 is infinite, as in HDF5

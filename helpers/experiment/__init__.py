@@ -1,0 +1,38 @@
+"""What is known of the patterns before anyone labels them, kept in the work folder.
+
+`experiment.json` holds the facts that a person reads: files, shape, unit, centre,
+thresholds. `experiment.h5` holds the arrays that belong to them. Every later stage
+starts from `open_experiment`, so a bad pixel proposed in the first notebook is left
+out everywhere.
+"""
+
+from helpers.experiment.files import (
+    ARRAYS_NAME,
+    JSON_NAME,
+    Experiment,
+    open_experiment,
+    write_experiment,
+)
+from helpers.experiment.measurements import (
+    Measurements,
+    make_powder,
+    measure_patterns,
+    suggest_hit_threshold,
+    suggest_lit_threshold,
+)
+from helpers.experiment.pixels import propose_bad_pixels, propose_shadows
+
+__all__ = [
+    "ARRAYS_NAME",
+    "JSON_NAME",
+    "Experiment",
+    "Measurements",
+    "make_powder",
+    "measure_patterns",
+    "open_experiment",
+    "propose_bad_pixels",
+    "propose_shadows",
+    "suggest_hit_threshold",
+    "suggest_lit_threshold",
+    "write_experiment",
+]

@@ -1,0 +1,171 @@
+"""Sums of one pass over the stack, and the thresholds that they suggest."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import ParameterError, PatternsFileError
+from helpers.patterns import Patterns
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Sums of one pass over the stack; bad pixels count nowhere.
+
+    Attributes
+    ----------
+    photons
+        (n,) float64: photons per pattern, negative values not counted.
+    lit_pixels
+        (n,) int64: pixels at or above the lit threshold; the hit score.
+    powder
+        (rows, columns) float64: mean over the patterns, in the file's unit.
+    spread
+        (rows, columns) float64: standard deviation over the patterns, likewise.
+    not_finite
+        (rows, columns) float64: share of at most 256 patterns, evenly spread, in which
+        the pixel is NaN or infinite.
+    """
+
+    photons: NDArray[np.float64]
+    lit_pixels: NDArray[np.int64]
+    powder: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    not_finite: NDArray[np.float64]
+
+
+def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
+    """Choose the value from which a pixel counts as lit, in the file's unit.
+
+    Photon counts: 1. Otherwise six robust standard deviations (median absolute
+    deviation × 1.4826) above the median of a sample, which read noise does not reach.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    n_sampled
+        How many patterns, evenly spread, are looked at.
+    """
+    if patterns.unit == "photons":
+        return 1.0
+    sample = patterns[_spread_evenly(len(patterns), n_sampled)]
+    values = sample[:, ~patterns.bad_pixels]
+    middle = float(np.median(values))
+    noise = 1.4826 * float(np.median(np.abs(values - middle)))
+    return middle + 6 * noise if noise > 0 else float(np.nextafter(middle, np.inf))
+
+
+def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:
+    """Split the hit scores into blanks and hits where the two groups differ most.
+
+    Otsu's criterion on log(1 + lit pixels): the split with the largest variance
+    between the groups. It is a suggestion to look at: a run without blanks is split
+    all the same.
+
+    Parameters
+    ----------
+    lit_pixels
+        (n,) pixels lit in each pattern.
+
+    References
+    ----------
+    Otsu, IEEE Trans. Syst. Man Cybern. 9, 62 (1979), doi 10.1109/TSMC.1979.4310076,
+    eq. 18.
+    """
+    scores = np.sort(np.log1p(lit_pixels.astype(np.float64)))
+    below = np.arange(1, scores.size)
+    if scores.size < 2 or scores[0] == scores[-1]:
+        return 0.0
+    total = np.cumsum(scores)
+    gap = total[:-1] / below - (total[-1] - total[:-1]) / (scores.size - below)
+    between = np.where(np.diff(scores) > 0, below * (scores.size - below) * gap**2, -1)
+    split = int(np.argmax(between))
+    return float(np.expm1(scores[split : split + 2].mean()))
+
+
+def measure_patterns(
+    patterns: Patterns, lit_threshold: float, adu_per_photon: float = 1.0
+) -> Measurements:
+    """Pass once over the stack and sum what the first look needs.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    lit_threshold
+        A pixel is lit from this value on, in the file's unit.
+    adu_per_photon
+        What one photon adds to a pixel, in the file's unit; 1 for photon counts.
+
+    Raises
+    ------
+    ParameterError
+        If `adu_per_photon` is not above 0.
+    PatternsFileError
+        If nothing but NaN and infinite values is in the patterns.
+    """
+    if not adu_per_photon > 0:
+        message = (
+            f"adu_per_photon is {adu_per_photon}; expected a number above 0. "
+            "Pass 1 for photon counts, else the detector's ADU per photon."
+        )
+        raise ParameterError(message)
+    photons = np.zeros(len(patterns))
+    lit_pixels = np.zeros(len(patterns), np.int64)
+    first, second = np.zeros((2, *patterns.shape[1:]))
+    for start, block in patterns.blocks(progress="Measure"):
+        here = slice(start, start + len(block))
+        photons[here] = np.maximum(block, 0).sum(axis=(1, 2), dtype=np.float64)
+        lit_pixels[here] = np.count_nonzero(block >= lit_threshold, axis=(1, 2))
+        first += block.sum(axis=0, dtype=np.float64)
+        second += np.einsum("nij,nij->ij", block, block, dtype=np.float64)
+    mean = first / len(patterns)
+    spread = np.sqrt(np.maximum(second / len(patterns) - mean**2, 0))
+    not_finite = _share_not_finite(patterns)
+    _check_finite(patterns, not_finite)
+    return Measurements(photons / adu_per_photon, lit_pixels, mean, spread, not_finite)
+
+
+def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean over some patterns, (rows, columns), in the file's unit.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    chosen
+        (n,) bool: which patterns count. Without any the powder is 0 everywhere.
+    """
+    total = np.zeros(patterns.shape[1:])
+    for start, block in patterns.blocks():
+        here = chosen[start : start + len(block)]
+        total += block[here].sum(axis=0, dtype=np.float64)
+    total /= max(1, np.count_nonzero(chosen))
+    return total
+
+
+def _share_not_finite(patterns: Patterns) -> NDArray[np.float64]:
+    if not np.issubdtype(patterns.dtype, np.floating):
+        return np.zeros(patterns.shape[1:])
+    looked_at = _spread_evenly(len(patterns), 256)
+    counts = np.zeros(patterns.shape[1:])
+    for index in looked_at:
+        counts += ~np.isfinite(patterns.read_raw(int(index)))
+    return counts / len(looked_at)
+
+
+def _check_finite(patterns: Patterns, not_finite: NDArray[np.float64]) -> None:
+    if (not_finite[~patterns.bad_pixels] < 1).any():
+        return
+    problem = (
+        "every value is NaN or infinite, in all patterns that were looked at. Expected "
+        "photon counts or ADU. Write the file again, or name other patterns: dataset=."
+    )
+    raise PatternsFileError(patterns.files[0], [problem])
+
+
+def _spread_evenly(n_patterns: int, n_sampled: int) -> NDArray[np.int64]:
+    chosen = np.linspace(0, n_patterns - 1, min(n_sampled, n_patterns))
+    return chosen.astype(np.int64)

@@ -1,0 +1,120 @@
+"""Measure the peak memory of each notebook on runs of very different length.
+
+    python tests/bench/bench_memory.py [--sizes 3000 30000 300000] [--shape 260 257]
+
+A few hundred simulated patterns are repeated by a virtual dataset, so that a run of
+any length needs no room on the disk. Every notebook runs by the command line on its
+own, and the largest resident memory of its processes is asked of the system. What a
+notebook needs for the length of the run is the difference between the columns.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
+
+STAGES = ("01", "02", "03", "04", "05")
+REPEATED = 300  # patterns that are simulated
+SETTINGS = {"03": ["-p", "baseline", ""], "04": ["-p", "epochs", "2"]}
+
+
+class Use(NamedTuple):
+    """What one notebook took: resident memory in bytes, CPU time in seconds."""
+
+    peak: int
+    cpu: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[3000, 30000, 300000])
+    parser.add_argument("--shape", nargs=2, type=int, default=[260, 257])
+    parser.add_argument("--only", nargs="+", default=STAGES, choices=STAGES)
+    parser.add_argument("-p", nargs=2, action="append", default=[], dest="parameters")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_few(folder, (options.shape[0], options.shape[1]))
+        used = {n: measure(folder, n, options.only) for n in options.sizes}
+    print_table(used, options.only)
+
+
+def write_few(folder: Path, shape: tuple[int, int]) -> None:
+    """Write the patterns that are repeated, and labels of all of them."""
+    write_simulated(
+        folder / "few.h5",
+        REPEATED,
+        seed=1,
+        bad_pixels=pnccd_bad_pixels(shape),
+        detector=Detector.of_shape(shape),
+    )
+    with h5py.File(folder / "few.h5") as file:
+        words = file["truth"].asstr()[:]
+    with (folder / "labels.csv").open("w", newline="") as labels:
+        rows = csv.writer(labels)
+        rows.writerow(["pattern", "label"])
+        rows.writerows(enumerate(words))
+
+
+def write_long(folder: Path, n: int) -> Path:
+    """Write a virtual dataset that repeats the few patterns up to `n`."""
+    path = folder / f"{n}.h5"
+    with h5py.File(folder / "few.h5") as few, h5py.File(path, "w") as file:
+        patterns = few["patterns"]
+        layout = h5py.VirtualLayout((n, *patterns.shape[1:]), patterns.dtype)
+        source = h5py.VirtualSource(patterns)
+        for start in range(0, n, REPEATED):
+            stop = min(start + REPEATED, n)
+            layout[start:stop] = source[: stop - start]
+        file.create_virtual_dataset("patterns", layout)
+        file["patterns"].attrs["unit"] = "photons"
+        file["truth"] = np.resize(few["truth"][:], n)
+        file["mask"] = few["mask"][:]
+    return path
+
+
+def measure(folder: Path, n: int, only: list[str]) -> dict[str, Use]:
+    """Run the notebooks one by one on `n` patterns."""
+    path = write_long(folder, n)
+    used = {}
+    for stage in only:
+        command = [sys.executable, "-m", "helpers", "run", "--patterns", str(path)]
+        command += ["--work-dir", str(folder / f"work{n}"), "--only", stage]
+        if stage == "02":
+            command += ["--labels", str(folder / "labels.csv")]
+        used[stage] = run(command + SETTINGS.get(stage, []))
+        print(f"{n:,} patterns, {stage}: {say(used[stage])}", flush=True)
+    return used
+
+
+def run(command: list[str]) -> Use:
+    """Run a command; ask the system what it and its kernels took."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} ended with status {status}")
+    return Use(usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
+
+
+def say(use: Use) -> str:
+    return f"{use.peak / 2**20:,.0f} MiB, {use.cpu:,.0f} s CPU"
+
+
+def print_table(used: dict[int, dict[str, Use]], stages: list[str]) -> None:
+    print("\npeak memory".ljust(13) + "".join(f"{n:>16,}" for n in used))
+    for stage in stages:
+        peaks = [f"{each[stage].peak / 2**20:,.0f} MiB" for each in used.values()]
+        print(f"{stage:<12}" + "".join(f"{peak:>16}" for peak in peaks))
+
+
+if __name__ == "__main__":
+    main()
