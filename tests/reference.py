@@ -171,22 +171,52 @@ def photons_of_sparse_hdf5(path):
     return counts
 
 
-def polar_cell(image, good, centre, *, ring, width, sector, n_angles):
-    """Sample one cell by linear interpolation: mean, weight, variance of the mean."""
-    n_radii, outer = int(np.ceil(width)), (ring + 1) * width
-    n_arc = int(np.ceil(outer * 2 * np.pi / n_angles))
+def polar_weights(good, centre, width, n_rings, n_angles):
+    """Say how much of which pixels is in each cell, {(ring, sector): {pixel: weight}}.
+
+    A large cell takes the pixels in it, a small one interpolates.
+    """
+    cells = {cell: {} for cell in np.ndindex(n_rings, n_angles)}
+    for r, c in np.ndindex(good.shape):
+        up, right = centre[0] - r, c - centre[1]
+        turn = np.arctan2(up, right) / (2 * np.pi) % 1
+        cell = int(np.hypot(up, right) / width), int(turn * n_angles) % n_angles
+        if cell in cells:
+            cells[cell][r, c] = 1
+    for (ring, sector), pixels in cells.items():
+        area = np.pi * width**2 * ((ring + 1) ** 2 - ring**2) / n_angles
+        if area >= 9:
+            total = max(area, len(pixels))
+            weights = {pixel: 1 / total for pixel in pixels if good[pixel]}
+        else:
+            start = ring * width, sector * 2 * np.pi / n_angles
+            size = width, 2 * np.pi / n_angles
+            weights = _sample_linearly(good, centre, start, size)
+        cells[ring, sector] = weights
+    return cells
+
+
+def _sample_linearly(good, centre, start, size):
+    """Spread points over a cell from (radius, angle) on; weigh their neighbours."""
+    n_radii = int(np.ceil(size[0]))
+    n_arc = int(np.ceil((start[0] + size[0]) * size[1]))
     weights = {}
     for i, j in np.ndindex(n_radii, n_arc):
-        radius = ring * width + (i + 0.5) * width / n_radii
-        angle = (sector + (j + 0.5) / n_arc) * 2 * np.pi / n_angles
+        radius = start[0] + (i + 0.5) * size[0] / n_radii
+        angle = start[1] + (j + 0.5) * size[1] / n_arc
         row = centre[0] - radius * np.sin(angle)
         column = centre[1] + radius * np.cos(angle)
         for r in (int(np.floor(row)), int(np.floor(row)) + 1):
             for c in (int(np.floor(column)), int(np.floor(column)) + 1):
-                inside = 0 <= r < image.shape[0] and 0 <= c < image.shape[1]
+                inside = 0 <= r < good.shape[0] and 0 <= c < good.shape[1]
                 if inside and good[r, c]:
                     weight = (1 - abs(row - r)) * (1 - abs(column - c))
                     weights[r, c] = weights.get((r, c), 0) + weight / n_radii / n_arc
+    return weights
+
+
+def polar_cell(image, weights):
+    """Average one cell: mean, weight, variance of the mean."""
     total = sum(weights.values())
     if total < 0.3:
         return 0.0, 0.0, 0.0
@@ -194,24 +224,14 @@ def polar_cell(image, good, centre, *, ring, width, sector, n_angles):
     return mean, total, sum(weight**2 for weight in weights.values()) / total**2
 
 
-def half_turn_map(image, bad_pixels, centre, n_rings, n_angles):
+def half_turn_map(image, weights, n_rings, n_angles):
     """Average opposite cells, (n_rings, n_angles / 2), and add up each ring's noise."""
-    width = 0.375 * min(image.shape) / n_rings
     half = n_angles // 2
     mean, noise = np.zeros((n_rings, half)), np.zeros((n_rings, half))
     pairs = {}
     for ring, place in np.ndindex(n_rings, half):
         one, other = (
-            polar_cell(
-                image,
-                ~bad_pixels,
-                centre,
-                ring=ring,
-                width=width,
-                sector=sector,
-                n_angles=n_angles,
-            )
-            for sector in (place, place + half)
+            polar_cell(image, weights[ring, sector]) for sector in (place, place + half)
         )
         total = one[1] + other[1]
         if total > 0:
@@ -254,16 +274,21 @@ def _gain_of(pairs, brightness, half):
 
 def rank_by_rotation(patterns, hits_index, bad_pixels, centre):
     """Distance, nearest hit and angle of each pattern: one rotation at a time."""
-    n_rings, n_angles = 24, 96
-    maps = [
-        half_turn_map(image, bad_pixels, centre, n_rings, n_angles)
-        for image in np.asarray(patterns, dtype=np.float64)
-    ]
+    n_rings, n_angles, n_harmonics = 24, 96, 21
+    width = 0.375 * min(bad_pixels.shape) / n_rings
+    weights = polar_weights(~bad_pixels, centre, width, n_rings, n_angles)
+    maps = []
+    for image in np.asarray(patterns, dtype=np.float64):
+        mean, variance = half_turn_map(image, weights, n_rings, n_angles)
+        spectrum = np.fft.rfft(mean, axis=1)
+        spectrum[:, n_harmonics:] = 0
+        smooth = np.fft.irfft(spectrum, n_angles // 2, axis=1)
+        maps.append((smooth, variance * (2 * n_harmonics - 1) / (n_angles // 2)))
     weight = np.arange(n_rings) + 0.5
 
     def signal(mean, variance):
         power = (weight[:, None] * mean**2).sum()
-        return max(power - 0.8 * (weight * variance).sum(), 0.3 * power)
+        return max(power - 0.9 * (weight * variance).sum(), 0.3 * power)
 
     nearest = []
     for mean, variance in maps:
@@ -294,6 +319,8 @@ def fringe_map(pattern, bad_pixels, centre):
         mean[here] = max(pattern[here].mean(), 0)
     level = mean[~bad_pixels].mean()
     white = np.where(bad_pixels, 0, (pattern - mean) / np.sqrt(mean + 0.01 * level))
+    highest = 8 * np.abs(white).mean()
+    white = np.clip(white, -highest, highest)
     down = np.arange(pattern.shape[0]) - pattern.shape[0] // 2
     right = np.arange(pattern.shape[1]) - pattern.shape[1] // 2
     result = np.zeros(pattern.shape)
@@ -301,4 +328,33 @@ def fringe_map(pattern, bad_pixels, centre):
         phase = down[i] * (rows - centre[0]) / pattern.shape[0]
         phase = phase + right[j] * (columns - centre[1]) / pattern.shape[1]
         result[i, j] = (white * np.cos(2 * np.pi * phase)).sum()
+    return result
+
+
+def patterson_score(pattern, bad_pixels, centre, nearest, farthest):
+    """Take the highest value of the map between two separations over its noise."""
+    fringes = fringe_map(pattern, bad_pixels, centre)
+    rows, columns = np.indices(fringes.shape)
+    separation = np.hypot(rows - len(fringes) // 2, columns - len(fringes) // 2)
+    beyond = fringes[(separation > nearest) & (separation < farthest)]
+    return beyond.max() / (1.4826 * np.median(np.abs(beyond)))
+
+
+def without_place(pattern, bad_pixels, centre, ring, sector, *, n_rings, n_sectors):
+    """Put the ring means into one piece of a ring and the piece opposite."""
+    result = pattern.copy()
+    width = min(pattern.shape) / 2 / n_rings
+    for r, c in np.ndindex(pattern.shape):
+        distance = np.hypot(r - centre[0], c - centre[1])
+        angle = np.degrees(np.arctan2(centre[0] - r, c - centre[1])) % 180
+        here = (int(distance / width), int(angle / 180 * n_sectors) % n_sectors)
+        if bad_pixels[r, c] or here != (ring, sector):
+            continue
+        like = [
+            pattern[i, j]
+            for i, j in np.ndindex(pattern.shape)
+            if not bad_pixels[i, j]
+            and np.rint(np.hypot(i - centre[0], j - centre[1])) == np.rint(distance)
+        ]
+        result[r, c] = np.mean(like)
     return result

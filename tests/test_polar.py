@@ -16,6 +16,7 @@ from helpers.polar import (
 )
 
 SHAPE = (64, 61)
+LARGE_CENTRE = (98.3, 97.1)
 
 
 def rings(centre, shape=SHAPE, size=6.0):
@@ -197,3 +198,48 @@ def test_nothing_is_known_of_the_noise_where_one_half_is_bad():
     mean, variance = HalfTurn(PolarGrid(SHAPE, (31.3, 29.6), bad)).average(pattern)
     assert np.isfinite(mean).all()
     assert not variance.any()
+
+
+@pytest.fixture
+def large():
+    """Make a grid with outer cells that count pixels; and its bad pixels."""
+    bad = np.zeros((200, 196), dtype=bool)
+    bad[97:101] = bad[80:115, 85:110] = bad[:, 130] = True
+    return PolarGrid(bad.shape, LARGE_CENTRE, bad), bad
+
+
+@pytest.mark.parametrize("dtype", ["u2", "i8", "f4", "f8"])
+def test_cells_are_those_of_the_obvious_loops(large, dtype):
+    grid, bad = large
+    image = np.random.default_rng(4).integers(0, 999, bad.shape).astype(dtype)
+    width = 0.375 * 196 / grid.n_rings
+    cells = reference.polar_weights(
+        ~bad, LARGE_CENTRE, width, grid.n_rings, grid.n_angles
+    )
+    slow = np.array([reference.polar_cell(image, weight) for weight in cells.values()])
+    mean, weight, variance = slow.T.reshape(3, grid.n_rings, grid.n_angles)
+    # float32 sums of a few pixels
+    np.testing.assert_allclose(grid.average(image[None])[0], mean, rtol=1e-5)
+    np.testing.assert_allclose(grid.weight, weight, rtol=1e-5)
+    np.testing.assert_allclose(grid.variance, variance, rtol=1e-5)
+
+
+def test_large_cells_of_an_even_pattern_are_even_too(large):
+    grid, bad = large
+    even = np.where(bad, np.nan, 3).astype(np.float32)[None]
+    cells = grid.average(even)[0]
+    np.testing.assert_allclose(cells[grid.weight > 0], 3, rtol=1e-5)
+    assert grid.weight.max() <= 1
+
+
+def test_bad_pixels_do_not_matter_and_what_is_not_finite_counts_as_0(large):
+    grid, bad = large
+    rng = np.random.default_rng(5)
+    clean = rng.random((3, *bad.shape), dtype=np.float32)
+    clean[1, 40, 90:110] = 0
+    dirty = clean.copy()
+    dirty[:, bad] = rng.choice([np.nan, np.inf, -1e9], bad.sum())
+    dirty[1, 40, 90:110] = np.nan
+    before = dirty.copy()
+    np.testing.assert_array_equal(grid.average(dirty), grid.average(clean))
+    np.testing.assert_array_equal(dirty, before)

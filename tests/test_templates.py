@@ -1,5 +1,6 @@
 """Ranking by templates: the article's numbers, and what every metric promises."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import h5py
@@ -8,12 +9,14 @@ import pytest
 import reference
 from scipy import ndimage
 
-from helpers import templates
+from helpers import plots, templates
 from helpers.errors import ParameterError, WorkFolderError
-from helpers.patterns import open_patterns
+from helpers.patterns import Patterns, open_patterns
 from helpers.simulate import Detector, pnccd_bad_pixels, simulate_patterns
 from helpers.templates import METRICS, precision_at, rank_patterns
 from helpers.templates.article import rotate_templates, scale_to_255
+from helpers.templates.match import turn
+from helpers.templates.spans import Scratch, map_spans
 
 ANGLES = np.arange(36) * 5.0
 
@@ -22,10 +25,11 @@ ANGLES = np.arange(36) * 5.0
 def stack_of(tmp_path):
     """Write images as a file and open it."""
 
-    def write(images, bad_pixels=None):
+    def write(images, bad_pixels=None, dtype=np.float32, **options):
         path = tmp_path / f"patterns{len(list(tmp_path.iterdir()))}.h5"
         with h5py.File(path, "w") as file:
-            file["patterns"] = np.asarray(images, dtype=np.float32)
+            values = np.asarray(images).astype(dtype)
+            file.create_dataset("patterns", data=values, **options)
         return open_patterns(path, bad_pixels=bad_pixels)
 
     return write
@@ -293,3 +297,233 @@ def test_the_precision_at_the_edges():
     assert np.isnan(precision_at(all_single[:0], 3).value)
     with pytest.raises(ParameterError, match="n is -1"):
         precision_at(all_single, -1)
+
+
+def assert_same_ranking(one, other):
+    np.testing.assert_array_equal(one.index, other.index)
+    np.testing.assert_array_equal(one.template, other.template)
+    np.testing.assert_allclose(one.distance, other.distance, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "i8", "f4", "f8"])
+def test_the_type_of_the_file_changes_nothing(stack_of, simulated, dtype, metric):
+    images, bad = simulated.patterns[:60], pnccd_bad_pixels((130, 128))
+    images = np.minimum(np.rint(images), 255)
+    before = rank_patterns(stack_of(images, bad), [3, 0, 7], metric)
+    after = rank_patterns(stack_of(images, bad, dtype), [3, 0, 7], metric)
+    assert_same_ranking(before, after)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": (1, 130, 128), "compression": "gzip"},
+        {"chunks": (7, 130, 128), "shuffle": True, "compression": "lzf"},
+        {"chunks": (200, 13, 16)},
+    ],
+)
+def test_chunks_and_compression_change_nothing(stack_of, simulated, options, metric):
+    images, bad = simulated.patterns, pnccd_bad_pixels((130, 128))
+    before = rank_patterns(stack_of(images, bad), [3, 0, 7], metric)
+    after = rank_patterns(stack_of(images, bad, **options), [3, 0, 7], metric)
+    assert_same_ranking(before, after)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_counts_as_0(stack_of, simulated, value, metric):
+    images, bad = simulated.patterns[:60].copy(), pnccd_bad_pixels((130, 128))
+    images[5, 40:50, 70] = images[0, 30, 90] = images[3, 70, 70] = 0
+    before = rank_patterns(stack_of(images, bad), [3, 0, 7], metric)
+    images[5, 40:50, 70] = images[0, 30, 90] = images[3, 70, 70] = value
+    after = rank_patterns(stack_of(images, bad), [3, 0, 7], metric)
+    assert_same_ranking(before, after)
+
+
+def test_the_order_of_the_templates_changes_no_rank(stack_of, simulated):
+    stack, hits = stack_of(simulated.patterns[:60]), [3, 0, 7, 12, 20]
+    options = {"centre": (65.6, 62.7)}
+    before = rank_patterns(stack, hits, **options)
+    assert_same_ranking(before, rank_patterns(stack, hits[::-1], **options))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_interrupted_ranking_leaves_no_file(
+    stack_of, simulated, tmp_path, monkeypatch, metric
+):
+    stack = stack_of(simulated.patterns)
+
+    def interrupt(self, out, start):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Patterns, "read_raw_into", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        templates.write_ranking(
+            tmp_path / "ranking.h5", rank_patterns(stack, [1, 2], metric)
+        )
+    assert not list(tmp_path.glob("*ranking*"))
+
+
+def test_a_ranking_that_cannot_be_written_whole_leaves_no_file(
+    tmp_path, ranking, monkeypatch
+):
+    def fail(*_, **__):
+        message = "the disk is full"
+        raise OSError(message)
+
+    monkeypatch.setattr("helpers.templates.files.write_provenance", fail)
+    with pytest.raises(OSError, match="full"):
+        templates.write_ranking(tmp_path / "ranking.h5", ranking)
+    assert not list(tmp_path.glob("*ranking*"))
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (6, 22, 19)}])
+def test_spans_go_through_the_stack_once_and_in_order(stack_of, noisy, options):
+    stack = stack_of(noisy, **options)
+    found = map_spans(
+        lambda start, block: (start, block.copy()), stack, "Test", 4 * 22 * 19 * 4
+    )
+    starts, blocks = zip(*found, strict=True)
+    np.testing.assert_array_equal(starts, np.cumsum([0, *map(len, blocks[:-1])]))
+    np.testing.assert_array_equal(np.concatenate(blocks), stack.read_raw(slice(None)))
+    assert {start % 6 for start in starts} == {0} or not options
+    assert stack.chunk == options.get("chunks", [1])[0]
+
+
+def test_an_error_in_a_span_is_raised_and_the_rest_left_undone(stack_of, noisy):
+    done = []
+
+    def fail(start, _):
+        done.append(start)
+        message = "broken"
+        raise ValueError(message)
+
+    with pytest.raises(ValueError, match="broken"):
+        map_spans(fail, stack_of(noisy), "Test", 1)
+    assert len(done) < len(noisy)
+
+
+def test_raw_patterns_are_read_into_an_array(stack_of, noisy):
+    stack = stack_of(noisy, noisy[0] > 9, "i4")
+    out = np.empty((3, 22, 19), np.int32)
+    stack.read_raw_into(out, 35)
+    np.testing.assert_array_equal(out, stack.read_raw([35, 36, 37]))
+
+
+def test_scratch_is_used_again_but_not_by_two_threads():
+    scratch = Scratch()
+    first = scratch.array("a", (3, 4))
+    assert np.shares_memory(first, scratch.array("a", (2, 5)))
+    assert not np.shares_memory(first, scratch.array("b", (2, 5)))
+    with ThreadPoolExecutor(1) as thread:
+        other = thread.submit(scratch.array, "a", (3, 4)).result()
+    assert not np.shares_memory(first, other)
+
+
+def test_a_turned_image_is_what_the_article_turns_but_for_its_splines():
+    image = ndimage.gaussian_filter(np.random.default_rng(3).random((41, 41)), 3)
+    turned = turn(image.astype(np.float32), 25.0, (20.0, 20.0))
+    expected = ndimage.rotate(image, 25.0, reshape=False, order=1)
+    np.testing.assert_allclose(turned[10:-10, 10:-10], expected[10:-10, 10:-10], 1e-4)
+
+
+def test_what_a_turned_image_lacks_comes_from_the_opposite_side():
+    image = np.ones((31, 31), np.float32)
+    image[:, :9] = np.nan
+    turned = turn(image, 90.0, (15.0, 15.0))
+    np.testing.assert_array_equal(turned, np.ones_like(image))
+    image[:] = np.nan
+    assert np.isnan(turn(image, 30.0, (15.0, 15.0))).all()
+
+
+@pytest.fixture
+def turned_stack(stack_of):
+    shape, no_bad = (129, 129), np.zeros((129, 129), bool)
+    detector = replace(Detector.of_shape(shape), centre=(64.0, 64.0))
+    images, truth, _ = simulate_patterns(24, 13, detector=detector, bad_pixels=no_bad)
+    images = ndimage.gaussian_filter(images[truth == "multiple"][:4], (0, 1.5, 1.5))
+    turned = ndimage.rotate(images[2], 70.0, reshape=False)
+    return stack_of(np.concatenate([images, 3 * turned[None]]), no_bad)
+
+
+def test_a_match_is_the_template_turned_and_as_bright(turned_stack):
+    ranking = rank_patterns(turned_stack, range(4), centre=(64, 64))
+    match = templates.match_template(turned_stack, ranking, 4, (64, 64))
+    assert (match.index, match.template) == (4, 2)
+    assert match.angle_deg == pytest.approx(70, abs=2)
+    assert match.pattern.shape == match.turned.shape == (97, 97)
+    middle = (slice(20, -20), slice(20, -20))
+    # interpolated twice, by cubics and lines
+    apart = np.abs(match.pattern - match.turned)[middle]
+    assert apart.max() < 0.1 * match.pattern.max()
+    assert np.abs(match.difference[middle]).mean() < 0.5
+
+
+def test_a_match_without_a_centre_turns_about_the_middle(turned_stack):
+    ranking = rank_patterns(turned_stack, range(4), centre=(64, 64))
+    one = templates.match_template(turned_stack, ranking, 4, (64.0, 64.0))
+    other = templates.match_template(turned_stack, ranking, 4)
+    np.testing.assert_array_equal(one.turned, other.turned)
+
+
+def test_templates_have_no_match(stack_of, noisy, ranking):
+    with pytest.raises(ParameterError, match=r"pattern 2 is not in the ranking.*38"):
+        templates.match_template(stack_of(noisy), ranking, 2)
+
+
+def test_the_telling_match_is_bright_good_and_turned(ranking):
+    n_best = round(0.1 * len(ranking))
+    angles = np.zeros(len(ranking), np.float32)
+    angles[[1, 2, n_best]] = 90, 170, 90
+    chosen = replace(ranking, angle_deg=angles)
+    photons = np.zeros(40)
+    photons[ranking.index[[0, 1, 2, n_best]]] = 5, 1, 6, 9
+    assert templates.pick_turned(chosen, photons) == ranking.index[1]
+    chosen = replace(ranking, angle_deg=np.zeros_like(angles))
+    assert templates.pick_turned(chosen, photons) == ranking.index[2]
+    empty = replace(ranking, index=ranking.index[:0])
+    with pytest.raises(ParameterError, match="every pattern is a template"):
+        templates.pick_turned(empty, photons)
+
+
+def test_rankings_agree_with_themselves_and_not_with_their_reverse(ranking):
+    same = templates.compare_rankings(ranking, ranking)
+    assert (same.spearman, same.share_in_both(10)) == (pytest.approx(1), 1)
+    reverse = replace(ranking, index=ranking.index[::-1])
+    other = templates.compare_rankings(ranking, reverse)
+    np.testing.assert_array_equal(other.other_rank, np.arange(len(ranking), 0, -1))
+    assert (other.spearman, other.share_in_both(10)) == (pytest.approx(-1), 0)
+    assert np.isnan(other.share_in_both(0))
+
+
+def test_rankings_of_different_patterns_are_not_compared(ranking):
+    other = replace(ranking, index=ranking.index + 1)
+    with pytest.raises(ParameterError, match="different patterns: 38 and 38"):
+        templates.compare_rankings(ranking, other)
+
+
+def test_match_and_agreement_are_drawn(turned_stack):
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    ranking = rank_patterns(turned_stack, [0, 1], centre=(64, 64))
+    _, axes = plt.subplots(1, 4)
+    plots.plot_match(axes[:3], templates.match_template(turned_stack, ranking, 4))
+    assert "pattern 4, distance" in axes[0].get_title()
+    nearest = ranking.template[list(ranking.index).index(4)]
+    assert f"template {nearest}, turned by" in axes[1].get_title()
+    assert axes[0].images[0].norm is axes[1].images[0].norm
+    agreement = templates.compare_rankings(ranking, ranking)
+    labels = np.array(["single", "", "multiple"])
+    plots.plot_rank_agreement(axes[3], agreement, labels, ("one", "two"))
+    names = axes[3].get_legend_handles_labels()[1]
+    assert names == ["no label", "single", "multiple"]
+    assert (axes[3].get_xlabel(), axes[3].get_ylabel()) == (
+        "rank by one",
+        "rank by two",
+    )
+    plt.close()

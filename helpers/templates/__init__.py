@@ -5,6 +5,7 @@ them in all orientations in the plane; the patterns that come closest stand firs
 ranking and are looked at, or used for training, first.
 """
 
+from helpers.templates.agreement import RankAgreement, compare_rankings
 from helpers.templates.article import rotate_templates, scale_to_255
 from helpers.templates.files import (
     read_clean_single_hits,
@@ -12,14 +13,20 @@ from helpers.templates.files import (
     write_clean_single_hits,
     write_ranking,
 )
+from helpers.templates.match import Match, match_template, pick_turned
 from helpers.templates.precision import Precision, precision_at
 from helpers.templates.rank import METRICS, rank_patterns
 from helpers.templates.ranking import Ranking
 
 __all__ = [
     "METRICS",
+    "Match",
     "Precision",
+    "RankAgreement",
     "Ranking",
+    "compare_rankings",
+    "match_template",
+    "pick_turned",
     "precision_at",
     "rank_patterns",
     "read_clean_single_hits",

@@ -5,21 +5,21 @@ is rearranged, into one matrix product.
 """
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.templates.nearest import Nearest
+from helpers.templates.spans import N_THREADS, Scratch, map_spans
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
 
 # A float32 product over 1e5 pixels of one sign is off by up to 1e-6 of its size.
 _PRODUCT_ERROR = 4e-6
-_PAIRS_AT_ONCE = 64
+_LARGEST_SPAN = 32 * 2**20
 
 
 def nearest_by_article(
@@ -54,38 +54,58 @@ def nearest_by_article(
     loses its digits, so every template that could be nearest within the error of the
     product is compared again, pixel by pixel.
     """
-    from tqdm.auto import tqdm  # slow to import
-
     n_turns = len(angles_deg)
+    sets = _sets_that_fit(hits, n_turns, patterns, max_bytes // 2)
     squared = np.full(len(patterns), np.inf)
     number = np.zeros(len(patterns), dtype=np.int64)
-    compared = 0
-    with tqdm(total=len(patterns), desc="Ranking", unit="pattern") as bar:
-        for first, some in _sets_that_fit(hits, n_turns, patterns, max_bytes // 2):
-            scaled = scale_to_255(patterns[some])
-            templates = _flat(rotate_templates(scaled, angles_deg))
-            block_bytes = _block_bytes(templates, max_bytes // 8)
-            for start, block in patterns.blocks(block_bytes):
-                part = slice(start, start + len(block))
-                images = _flat(scale_to_255(block))
-                found, which = nearest_in_set(images, templates, squared[part])
-                better = found < squared[part]
-                squared[part][better] = found[better]
-                number[part][better] = which[better] + first * n_turns
-                compared += len(block) * len(some)
-                bar.update(compared // len(hits) - bar.n)
+    for part, some in enumerate(sets):
+        scaled = scale_to_255(patterns[some])
+        templates = RotatedImages(rotate_templates(scaled, angles_deg))
+        name = f"Ranking, part {part + 1} of {len(sets)}" if sets[1:] else "Ranking"
+        found, which = _compare(patterns, templates, squared, name, max_bytes // 4)
+        better = found < squared
+        squared[better] = found[better]
+        number[better] = which[better] + part * len(sets[0]) * n_turns
     hit, turn = np.divmod(number, n_turns)
     angle_deg = np.asarray(angles_deg, dtype=np.float32)[turn]
     return Nearest(np.sqrt(squared), hit, angle_deg, n_turns)
 
 
-def scale_to_255(images: NDArray[np.floating]) -> NDArray[np.float32]:
+def _compare(
+    patterns: "Patterns",
+    templates: "RotatedImages",
+    best_so_far: NDArray[np.float64],
+    name: str,
+    max_bytes: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Find the nearest of some templates for all patterns."""
+    scratch = Scratch()
+
+    def find(start: int, block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        images = scratch.array("images", block.shape)
+        scale_to_255(block, patterns.bad_pixels, out=images)
+        return templates.find_nearest(images, best_so_far[start : start + len(block)])
+
+    found = map_spans(find, patterns, name, templates.span_bytes(max_bytes))
+    squared, number = zip(*found, strict=True)
+    return np.concatenate(squared), np.concatenate(number)
+
+
+def scale_to_255(
+    images: NDArray[Any],
+    bad_pixels: NDArray[np.bool_] | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
     """Set negative values to 0 and scale each image to a maximum of 255.
 
     Parameters
     ----------
     images
         Shape (n, rows, columns). NaN and inf count as 0.
+    bad_pixels
+        Bool, shape (rows, columns): pixels that are to count as 0.
+    out
+        Where the result goes, if not to new memory.
 
     Returns
     -------
@@ -93,12 +113,16 @@ def scale_to_255(images: NDArray[np.floating]) -> NDArray[np.float32]:
         Same shape. An image without any positive value becomes 0 everywhere: the
         article would divide by 0.
     """
-    positive: NDArray[np.float32] = np.maximum(images, 0, dtype=np.float32)
-    np.nan_to_num(positive, copy=False, nan=0, posinf=0)
-    largest = positive.max(axis=(1, 2), keepdims=True)
-    factor = np.divide(255, largest, out=np.zeros_like(largest), where=largest > 0)
-    positive *= factor
-    return positive
+    scaled = np.empty(images.shape, np.float32) if out is None else out
+    for image, result in zip(images, scaled, strict=True):
+        np.maximum(image, 0, out=result)
+        if bad_pixels is not None:
+            result[bad_pixels] = 0
+        if not np.isfinite(result.max()):
+            np.nan_to_num(result, copy=False, nan=0, posinf=0)
+        largest = result.max()
+        np.multiply(result, 255 / largest if largest > 0 else 0, out=result)
+    return scaled
 
 
 def rotate_templates(
@@ -140,87 +164,84 @@ def rotate_templates(
     return rotated
 
 
-def nearest_in_set(
-    images: NDArray[np.float32],
-    templates: NDArray[np.float32],
-    best_so_far: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Find the nearest of these templates for each image.
-
-    Only templates that might beat both their rivals here and the best so far are
-    compared pixel by pixel; of equally near ones the first wins, as in the article.
+class RotatedImages:
+    """Templates in all rotations, to find the one nearest to an image.
 
     Parameters
     ----------
-    images, templates
-        Float32, shapes (n, pixels) and (n_templates, pixels).
-    best_so_far
-        Float64, shape (n,): squared distance of each image from earlier templates.
-
-    Returns
-    -------
-    squared : NDArray[np.float64]
-        Shape (n,): squared distance; inf where no template comes as close as before.
-    number : NDArray[np.int64]
-        Shape (n,): which template.
+    images
+        Float32, shape (n_hits, n_rotations, rows, columns).
     """
-    estimate, error = _estimate_squared(images, templates)
-    limit = np.minimum((estimate + error).min(axis=1), best_so_far)
-    image, template = np.nonzero(estimate - error <= limit[:, None])
-    exact = _exact_squared(images, templates, image, template)
-    squared = np.full(len(images), np.inf)
-    number = np.zeros(len(images), dtype=np.int64)
-    order = np.lexsort((template, exact, image))
-    found, first = np.unique(image[order], return_index=True)
-    squared[found] = exact[order][first]
-    number[found] = template[order][first]
-    return squared, number
+
+    def __init__(self, images: NDArray[np.float32]) -> None:
+        n_hits, n_turns, rows, columns = images.shape
+        self._flat = images.reshape(n_hits * n_turns, rows * columns)
+        self._squares = _squared_norms(self._flat)
+        self._scratch = Scratch()
+
+    def span_bytes(self, max_bytes: int) -> int:
+        """Size stretches of images, so that all threads together need no more."""
+        n_templates, n_pixels = self._flat.shape
+        values = 4 * (3 * n_pixels + 4 * n_templates)
+        n_images = max(1, max_bytes // N_THREADS // values)
+        return int(min(4 * n_pixels * n_images, _LARGEST_SPAN))
+
+    def find_nearest(
+        self, images: NDArray[np.float32], best_so_far: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Find the nearest of these templates for each image.
+
+        Only templates that might beat both their rivals here and the best so far are
+        compared pixel by pixel; of equally near ones the first wins, as in the article.
+
+        Parameters
+        ----------
+        images
+            Float32, shape (n, rows, columns).
+        best_so_far
+            Float64, shape (n,): squared distance of each from earlier templates.
+
+        Returns
+        -------
+        squared : NDArray[np.float64]
+            Shape (n,): squared distance; inf where no template comes as close as
+            before.
+        number : NDArray[np.int64]
+            Shape (n,): which template, counting hit after hit and angle after angle.
+        """
+        flat = images.reshape(len(images), -1)
+        squares = _squared_norms(flat)
+        estimate = self._scratch.array("estimate", (len(flat), len(self._flat)))
+        np.matmul(flat, self._flat.T, out=estimate)
+        squared = np.full(len(flat), np.inf)
+        number = np.zeros(len(flat), dtype=np.int64)
+        for image, products in enumerate(estimate):
+            sizes = squares[image] + self._squares
+            error = _PRODUCT_ERROR * sizes
+            lowest = sizes - 2 * products - error
+            limit = min((lowest + 2 * error).min(), best_so_far[image])
+            for rival in np.flatnonzero(lowest <= limit):
+                exact = self._exact_squared(flat[image], int(rival))
+                if exact < squared[image]:
+                    squared[image], number[image] = exact, rival
+        return squared, number
+
+    def _exact_squared(self, image: NDArray[np.float32], template: int) -> float:
+        difference = self._scratch.array("difference", image.shape, np.float64)
+        np.subtract(image, self._flat[template], out=difference)
+        return float(difference @ difference)
 
 
-def _estimate_squared(
-    images: NDArray[np.float32], templates: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Estimate the squares of all distances, (n_images, n_templates), and the error."""
-    sizes = _squared_norms(images)[:, None] + _squared_norms(templates)
-    return sizes - 2 * (images @ templates.T), _PRODUCT_ERROR * sizes
-
-
-def _squared_norms(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms: NDArray[np.float64] = np.einsum("ij,ij->i", images, images, dtype=np.float64)
-    return norms.astype(np.float32)
-
-
-def _exact_squared(
-    images: NDArray[np.float32],
-    templates: NDArray[np.float32],
-    image: NDArray[np.intp],
-    template: NDArray[np.intp],
-) -> NDArray[np.float64]:
-    squared = np.empty(len(image))
-    for start in range(0, len(image), _PAIRS_AT_ONCE):
-        pairs = slice(start, start + _PAIRS_AT_ONCE)
-        difference = images[image[pairs]] - templates[template[pairs]]
-        squared[pairs] = np.square(difference).sum(axis=1, dtype=np.float64)
-    return squared
+def _squared_norms(flat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add up the squares of each row: a dot product each, pairwise is not needed."""
+    return np.array([row @ row for row in flat], dtype=np.float32)
 
 
 def _sets_that_fit(
     hits: NDArray[np.int64], n_turns: int, patterns: "Patterns", max_bytes: int
-) -> Iterator[tuple[int, NDArray[np.int64]]]:
+) -> list[NDArray[np.int64]]:
     """Split the hits so that each part, rotated, needs at most `max_bytes`."""
     bytes_per_hit = 4 * math.prod(patterns.shape[1:]) * n_turns
     n_sets = -(-len(hits) // max(1, max_bytes // bytes_per_hit))
     size = -(-len(hits) // n_sets)
-    for first in range(0, len(hits), size):
-        yield first, hits[first : first + size]
-
-
-def _block_bytes(templates: NDArray[np.float32], max_bytes: int) -> int:
-    """Size blocks so that neither the patterns nor the estimates need more."""
-    n_templates, n_pixels = templates.shape
-    n_patterns = max_bytes // (4 * max(n_pixels, 4 * n_templates))
-    return int(4 * n_pixels * max(1, n_patterns))
-
-
-def _flat(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    return images.reshape(-1, images.shape[-2] * images.shape[-1])
+    return [hits[first : first + size] for first in range(0, len(hits), size)]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import WorkFolderError
-from helpers.outputs import whole_file, write_provenance
+from helpers.outputs import whole_hdf5, write_provenance
 from helpers.templates.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def write_clean_single_hits(
         Pattern indices of the clean single hits.
     """
     index = np.asarray(hits_index, dtype=np.int64)
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_hdf5(path) as file:
         file["clean_single_hits"] = np.asarray(patterns[index], dtype=np.float32)
         file["index"] = index
         write_provenance(
@@ -78,7 +78,7 @@ def read_clean_single_hits(
 
 def write_ranking(path: str | Path, ranking: Ranking) -> None:
     """Write a ranking as HDF5: its arrays as datasets, its facts as attributes."""
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_hdf5(path) as file:
         for name, dtype in _ARRAYS.items():
             file[name] = np.asarray(getattr(ranking, name), dtype=dtype)
         facts = {name: getattr(ranking, name) for name in _FACTS}

@@ -1,11 +1,12 @@
 """Time the ranking beside plain reading of the same file, in one run; show ratios.
 
-    python tests/bench/bench_ranking.py [--quick] [--quality]
+    python tests/bench/bench_ranking.py [--quick] [--quality] [--seeds N]
 
-Every figure comes from a process of its own, which reports its time and its peak memory
-above the interpreter with everything imported. Times depend on the machine and on who
-else uses it; ratios of times taken one after the other less so. Where others keep all
-cores busy, the ratio of CPU times is the fairer one, halved for two cores.
+Prints tables in Markdown. Every figure comes from a process of its own, which reports
+its time and its peak memory above the interpreter with everything imported. Times
+depend on the machine and on who else uses it; ratios of times taken one after the other
+less so. `--quality` measures how well single hits are ranked instead: on simulated
+samples with seeds that no setting was chosen with, and on measured patterns.
 """
 
 import argparse
@@ -14,7 +15,8 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from helpers.patterns import open_patterns
+from helpers.polar import PolarGrid
 from helpers.simulate import (
     SAMPLES,
     Detector,
@@ -30,43 +33,85 @@ from helpers.simulate import (
     pnccd_bad_pixels,
     simulate_patterns,
 )
-from helpers.templates import METRICS, rank_patterns
-from helpers.templates.article import (
-    nearest_in_set,
-    rotate_templates,
-    scale_to_255,
-)
+from helpers.templates import METRICS, rank_patterns, rotate_templates, scale_to_255
 
 SHAPE = (260, 257)
 MASK = "/mask != 0"
 REPEATS = 3
 ANGLES = np.arange(36) * 5.0
+MOST_PAIRS = 1_000_000  # of patterns and templates' hits that the article compares here
+FIRST_SEED = 3_001  # no setting was chosen with this one and those after it
+REAL = Path(__file__).parents[3] / "shared" / "real"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute")
-    parser.add_argument("--quality", action="store_true", help="average precision too")
+    parser.add_argument("--quality", action="store_true", help="average precision")
+    parser.add_argument("--seeds", type=int, default=3, help="for --quality")
     options = parser.parse_args()
-    sizes = [500, 2_000] if options.quick else [1_000, 10_000, 30_000]
-    n_hits = [20, 100] if options.quick else [20, 200, 1_000]
-    with tempfile.TemporaryDirectory() as folder:
-        files = {n: Path(folder) / f"{n}.h5" for n in fitting(sizes, Path(folder))}
-        for n, path in files.items():
-            write_stack(path, n)
-        bench_speed(files, n_hits)
-        bench_article(files[min(files)], n_hits[:2])
     if options.quality:
-        bench_quality(list(SAMPLES)[:3] if options.quick else list(SAMPLES))
+        names = list(SAMPLES)[:2] if options.quick else list(SAMPLES)
+        bench_samples(names, range(FIRST_SEED, FIRST_SEED + options.seeds))
+        bench_measured(REAL / "pr772_30.h5")
+    else:
+        sizes = [500, 2_000] if options.quick else [1_000, 10_000, 30_000]
+        bench_speed(sizes, [20, 100] if options.quick else [20, 200, 1_000])
+        bench_article()
 
 
-def fitting(sizes: list[int], folder: Path) -> list[int]:
-    """Leave out sizes for which the disk has no room twice over."""
-    room = shutil.disk_usage(folder).free / 2
-    fit = [n for n in sizes if 2 * n * 4 * SHAPE[0] * SHAPE[1] < room]
-    for n in sorted(set(sizes) - set(fit)):
-        print(f"{n} patterns left out: the disk has no room")
-    return fit
+# Speed
+
+
+def bench_speed(sizes: list[int], n_hits: list[int]) -> None:
+    """Compare the article's loop, its matrix product and the rotation metric."""
+    loop = loop_seconds()
+    print(
+        f"\nSeconds, and how many times as long as plain reading with h5py, for float32"
+        f" patterns of {SHAPE[0]} × {SHAPE[1]} in the page cache. ≈ is extrapolated:"
+        " the article's loop from 3 patterns and one hit with its 36 rotations, its"
+        " matrix product from fewer patterns. MB: peak memory of matrix product and"
+        " rotation metric above the interpreter.\n\n"
+        "| patterns | hits | reading | article's loop | matrix product | rotation |"
+        " MB |\n|---:|---:|---:|---:|---:|---:|---:|"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for n, path in stacks(sizes, Path(folder)):
+            reading = measure(read_plainly, path).seconds
+            for hits in (h for h in n_hits if h < n):
+                rotation = measure(rank, path, hits, "rotation")
+                product, n_compared = measure_product(path, n, hits)
+                cells = [
+                    f"{n:,}",
+                    f"{hits:,}",
+                    f"{reading:.2f}",
+                    "≈ " + beside(loop * n * hits, reading),
+                    "≈ " * (n_compared < n) + beside(product.seconds, reading),
+                    f"**{beside(rotation.seconds, reading)}**",
+                    f"{product.peak_mb:.0f}, {rotation.peak_mb:.0f}",
+                ]
+                print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def beside(seconds: float, reading: float) -> str:
+    """Give a time in a handy unit, and how many times as long as reading it is."""
+    units = {"d": 86_400, "h": 3_600, "min": 60, "s": 1}
+    unit, size = next((u for u in units.items() if seconds >= 3 * u[1]), ("s", 1))
+    ratio = seconds / reading
+    return f"{seconds / size:.3g} {unit} ({ratio:{',.0f' if ratio >= 100 else '.3g'}})"
+
+
+def stacks(sizes: list[int], folder: Path) -> Iterator[tuple[int, Path]]:
+    """Write a file of each size in turn, read it once, and remove it afterwards."""
+    for n in sizes:
+        if 2 * n * 4 * SHAPE[0] * SHAPE[1] > shutil.disk_usage(folder).free:
+            print(f"| {n:,} | left out: the disk has no room |")
+            continue
+        path = folder / f"{n}.h5"
+        write_stack(path, n)
+        read_plainly(path)  # into the page cache
+        yield n, path
+        path.unlink()
 
 
 def write_stack(path: Path, n: int) -> None:
@@ -91,33 +136,49 @@ def rank(path: Path, n_hits: int, metric: str) -> None:
         rank_patterns(patterns, range(n_hits), metric, centre=Detector().centre)
 
 
-def rotate(n_hits: int) -> None:
-    images = simulate_patterns(min(n_hits, 20), seed=1).patterns
-    for _ in range(0, n_hits, len(images)):
-        rotate_templates(images, ANGLES)
-
-
 class Cost(NamedTuple):
     """What a piece of work took."""
 
     seconds: float
-    cpu_seconds: float
     peak_mb: float
 
 
 def measure(work: Callable[..., None], *arguments: Any) -> Cost:
-    """Run in a process of its own, up to three times; give the least times."""
+    """Run in a process of its own, up to three times; give the least time."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure_here, (work, arguments))
 
 
 def _measure_here(work: Callable[..., None], arguments: tuple[Any, ...]) -> Cost:
-    before, seconds, cpu_seconds = peak_mb(), [], []
+    before, seconds = peak_mb(), []
     while len(seconds) < REPEATS and sum(seconds) < 20:
-        cpu_start = time.process_time()
         seconds.append(timed(work, *arguments))
-        cpu_seconds.append(time.process_time() - cpu_start)
-    return Cost(min(seconds), min(cpu_seconds), peak_mb() - before)
+    return Cost(min(seconds), peak_mb() - before)
+
+
+def measure_product(path: Path, n: int, n_hits: int) -> tuple[Cost, int]:
+    """Rank by the article's metric; from fewer patterns where that takes minutes."""
+    n_compared = max(n_hits + 1, min(n, MOST_PAIRS // n_hits))
+    if n_compared == n:
+        return measure(rank, path, n_hits, "article"), n
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / "part.h5"
+        write_stack(part, n_compared)
+        cost = measure(rank, part, n_hits, "article")
+        rotating = rotating_seconds(n_hits)
+    comparing = max(cost.seconds - rotating, 0)
+    return cost._replace(seconds=rotating + comparing * n / n_compared), n_compared
+
+
+@cache
+def rotating_seconds(n_hits: int) -> float:
+    return measure(rotate, n_hits).seconds
+
+
+def rotate(n_hits: int) -> None:
+    images = simulate_patterns(min(n_hits, 20), seed=1).patterns
+    for _ in range(0, n_hits, len(images)):
+        rotate_templates(images, ANGLES)
 
 
 def peak_mb() -> float:
@@ -126,57 +187,6 @@ def peak_mb() -> float:
     if not status.exists():
         return float("nan")
     return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 1024
-
-
-def bench_speed(files: dict[int, Path], n_hits: list[int]) -> None:
-    print("\nrotation metric beside plain reading with h5py; ms per pattern")
-    print("patterns  hits  reading  ranking  ratio  CPU: reading  ranking  peak MB")
-    for n, path in files.items():
-        read_plainly(path)  # into the page cache
-        for hits in (h for h in n_hits if h < n):
-            reading = measure(read_plainly, path)
-            ranking = measure(rank, path, hits, "rotation")
-            print(
-                f"{n:8d} {hits:5d} {reading.seconds / n * 1e3:8.3f}"
-                f" {ranking.seconds / n * 1e3:8.3f}"
-                f" {ranking.seconds / reading.seconds:6.1f}"
-                f" {reading.cpu_seconds / n * 1e3:13.3f}"
-                f" {ranking.cpu_seconds / n * 1e3:8.3f} {ranking.peak_mb:8.0f}"
-            )
-
-
-def bench_article(path: Path, n_hits: list[int]) -> None:
-    loop = loop_seconds()
-    product, sgemm = product_and_sgemm_seconds()
-    print("\narticle's metric, per pattern and template with its 36 rotations:")
-    print(f"loop {loop * 1e3:.1f} ms, extrapolated from 3 patterns and one template")
-    print(
-        f"product {product * 1e3:.4f} ms, {loop / product:.0f} times faster,"
-        f" {sgemm / product:.0%} of this machine's SGEMM"
-    )
-    with h5py.File(path) as file:
-        n = len(file["patterns"])
-    print("hits  rotating s  all in all s  ms per pattern  peak MB")
-    for hits in n_hits:
-        whole, rotating = measure(rank, path, hits, "article"), measure(rotate, hits)
-        print(
-            f"{hits:4d} {rotating.seconds:11.1f} {whole.seconds:13.1f}"
-            f" {whole.seconds / n * 1e3:15.2f} {whole.peak_mb:8.0f}"
-        )
-
-
-def product_and_sgemm_seconds(n_hits: int = 20) -> tuple[float, float]:
-    """Time the comparison, and its bare matrix product, in turn."""
-    images = scale_to_255(simulate_patterns(400, seed=1).patterns)
-    templates = rotate_templates(images[:n_hits], ANGLES)
-    flat, templates = images.reshape(len(images), -1), templates.reshape(-1, 66_820)
-    none_yet = np.full(len(flat), np.inf)
-    seconds = [
-        (timed(nearest_in_set, flat, templates, none_yet), timed(np.dot, flat, many))
-        for many in [templates.T] * (REPEATS + 1)
-    ]
-    product, sgemm = np.min(seconds, axis=0) / len(flat) / n_hits
-    return float(product), float(sgemm)
 
 
 def timed(work: Callable[..., Any], *arguments: Any) -> float:
@@ -196,29 +206,59 @@ def loop_seconds() -> float:
     return min(timed(nearest, image) for image in images[:3])
 
 
-def bench_quality(names: list[str], n_hits: int = 50, n_seeds: int = 3) -> None:
-    print(f"\naverage precision for singles, {n_hits} templates, {n_seeds} seeds")
-    print("sample    " + "".join(f"{metric:>22}" for metric in METRICS))
+def bench_article(n_patterns: int = 2_000, n_hits: int = 100) -> None:
+    """Compare with the same product by the library alone, on all cores, in turn."""
+    rotating = rotating_seconds(n_hits)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "patterns.h5"
+        write_stack(path, n_patterns)
+        whole = measure(rank, path, n_hits, "article").seconds
+    sgemm = sgemm_seconds(400, 36 * n_hits) * n_patterns / 400
+    print(
+        f"\nArticle's metric, {n_patterns:,} patterns and {n_hits} hits: {rotating:.1f}"
+        f" s to rotate the hits, then {whole - rotating:.1f} s to read and compare,"
+        f" {sgemm / (whole - rotating):.0%} of the speed of the bare matrix product"
+        " (SGEMM)."
+    )
+
+
+def sgemm_seconds(n: int, n_templates: int) -> float:
+    images = np.ones((n, SHAPE[0] * SHAPE[1]), np.float32)
+    templates = np.ones((n_templates, SHAPE[0] * SHAPE[1]), np.float32)
+    return min(timed(np.dot, images, templates.T) for _ in range(REPEATS + 1))
+
+
+# Quality
+
+
+def bench_samples(names: list[str], seeds: range, n_hits: int = 50) -> None:
+    print(
+        f"\nAverage precision for single hits, {n_hits} templates: mean (lowest to"
+        f" highest) of the seeds {seeds[0]} to {seeds[-1]}, which took no part in"
+        " choosing any setting.\n\n| sample | rotation | polar cosine | article |\n"
+        "|---|---:|---:|---:|"
+    )
     for name in names:
-        scores = [score(name, seed, n_hits) for seed in range(n_seeds)]
-        columns = zip(*scores, strict=True)
-        texts = (f"{np.mean(c):.3f} ({min(c):.3f}-{max(c):.3f})" for c in columns)
-        print(f"{name:10}" + "".join(f"{text:>22}" for text in texts))
+        scores = np.array([score(name, seed, n_hits) for seed in seeds])
+        cells = [f"{s.mean():.3f} ({s.min():.3f}–{s.max():.3f})" for s in scores.T]
+        print(f"| {' | '.join([name, *cells])} |", flush=True)
 
 
 def score(name: str, seed: int, n_hits: int) -> list[float]:
-    """Rank a simulated sample with each metric; return the average precisions."""
+    """Rank a simulated sample in three ways; return the average precisions."""
     n = 2_400 if name == "rare" else 800
-    simulation = simulate_patterns(n, seed=1_000 + seed, sample=name)
-    singles = np.flatnonzero(simulation.truth == "single")
+    simulation = simulate_patterns(n, seed=seed, sample=name)
+    is_single = simulation.truth == "single"
+    singles = np.flatnonzero(is_single)
     hits = np.random.default_rng(seed).permutation(singles)[:n_hits]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sample.h5"
         write_simulation(path, simulation)
         with open_patterns(path, bad_pixels=f"{path}:{MASK}") as patterns:
-            rankings = [rank_patterns(patterns, hits, metric) for metric in METRICS]
-    is_single = simulation.truth == "single"
-    return [average_precision(is_single[ranking.index]) for ranking in rankings]
+            rotation, article = (rank_patterns(patterns, hits, m) for m in METRICS)
+            cosine = order_by_cosine(patterns[:], hits, patterns.bad_pixels)
+    orders = [rotation.index, cosine, article.index]
+    return [average_precision(is_single[order]) for order in orders]
 
 
 def write_simulation(path: Path, simulation: Simulation) -> None:
@@ -227,10 +267,80 @@ def write_simulation(path: Path, simulation: Simulation) -> None:
         file["mask"] = pnccd_bad_pixels(SHAPE).astype(np.uint8)
 
 
+def order_by_cosine(
+    patterns: np.ndarray, hits: np.ndarray, bad_pixels: np.ndarray
+) -> np.ndarray:
+    """Order by the largest plain cosine of polar maps over all rotations."""
+    maps = PolarGrid(SHAPE, Detector().centre, bad_pixels).average(patterns)
+    maps *= np.sqrt(np.arange(maps.shape[1]) + 0.5)[:, None]
+    maps /= np.maximum(np.linalg.norm(maps, axis=(1, 2), keepdims=True), 1e-9)
+    spectra = np.fft.rfft(maps)
+    cosine = np.full(len(maps), -1.0)
+    for hit in hits:
+        products = np.einsum("nrh,rh->nh", spectra, spectra[hit].conj())
+        np.maximum(cosine, np.fft.irfft(products).max(axis=1), out=cosine)
+    others = np.setdiff1d(np.arange(len(maps)), hits)
+    return others[np.argsort(-cosine[others], kind="stable")]
+
+
 def average_precision(best_first: np.ndarray) -> float:
     """Average the precision over the places of the singles."""
     found = np.cumsum(best_first) / np.arange(1, len(best_first) + 1)
     return float(found[best_first].mean())
+
+
+def bench_measured(path: Path) -> None:
+    """Rank measured, labelled patterns, each left out of the templates in turn."""
+    if not path.exists():
+        print(f"\nmeasured patterns left out: {path} is not there")
+        return
+    with h5py.File(path) as file:
+        is_single = file["labels"][:] == 1
+    with open_patterns(path) as patterns:
+        scores = {m: -leave_one_out(patterns, is_single, m) for m in METRICS}
+        scores["photon counts"] = patterns[:].sum(axis=(1, 2))
+    areas = {name: area_under(s, is_single) for name, s in scores.items()}
+    draws = list(bootstrap(is_single))
+    drawn = {
+        n: [area_under(s[d], is_single[d]) for d in draws] for n, s in scores.items()
+    }
+    print(
+        f"\n{len(is_single)} measured patterns of PR772, {is_single.sum()} of them"
+        " single hits, each ranked by the others: area under the curve, with the 95 %"
+        " interval of 2,000 bootstrap samples.\n\n| | area | interval |\n"
+        "|---|---:|---:|"
+    )
+    drawn["rotation less photon counts"] = np.subtract(
+        drawn["rotation"], drawn["photon counts"]
+    ).tolist()
+    areas["rotation less photon counts"] = areas["rotation"] - areas["photon counts"]
+    for name, area in areas.items():
+        low, high = np.quantile(drawn[name], [0.025, 0.975])
+        print(f"| {name} | {area:.2f} | {low:.2f} to {high:.2f} |")
+
+
+def leave_one_out(patterns: Any, is_single: np.ndarray, metric: str) -> np.ndarray:
+    """Give each pattern's distance from the singles other than itself."""
+    distance = np.empty(len(patterns))
+    for number in range(len(patterns)):
+        hits = np.setdiff1d(np.flatnonzero(is_single), number)
+        ranking = rank_patterns(patterns, hits, metric)
+        distance[number] = ranking.distance[ranking.index == number][0]
+    return distance
+
+
+def area_under(scores: np.ndarray, is_single: np.ndarray) -> float:
+    """Count the pairs of a single and another that are in the right order."""
+    above = np.sign(scores[is_single][:, None] - scores[~is_single])
+    return float((above.mean() + 1) / 2)
+
+
+def bootstrap(is_single: np.ndarray, n_draws: int = 2_000) -> Iterator[np.ndarray]:
+    """Draw as many singles and others as there are, again and again."""
+    rng = np.random.default_rng(0)
+    groups = np.flatnonzero(is_single), np.flatnonzero(~is_single)
+    for _ in range(n_draws):
+        yield np.concatenate([rng.choice(group, len(group)) for group in groups])
 
 
 if __name__ == "__main__":
