@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,9 @@ from tqdm.auto import tqdm
 from helpers.errors import OtherPatternsError, WorkFolderError
 from helpers.models import CLASSES, TrainedModel, check_model_fits, load_model
 from helpers.models.trained import MODEL_NAME, describe_patterns
-from helpers.outputs import whole_file, write_provenance
+from helpers.outputs import whole_hdf5, write_provenance
 from helpers.patterns import Patterns
+from helpers.patterns.stack import read_ahead
 
 PREDICTIONS_NAME = "predictions.h5"
 
@@ -88,7 +87,7 @@ def predict_patterns(
     raw = np.fromfile(part, np.float32)
     path = work_dir / PREDICTIONS_NAME
     _write_predictions(path, raw, model, model_dir / MODEL_NAME, patterns)
-    for finished in work_dir.glob(".predictions-*.part"):
+    for finished in work_dir.glob(".predictions-*"):  # also of runs that were killed
         finished.unlink()
     return read_predictions(path)
 
@@ -154,12 +153,14 @@ def _predict_rest(
     """Append the raw outputs that are missing, in whole blocks."""
     total = len(patterns)
     done = _count_done(part, total, block_size)
+    starts = range(done, total, block_size)
+    blocks = read_ahead(lambda start: patterns[start : start + block_size], starts)
     with (
         part.open("ab") as file,
         tqdm(total=total, initial=done, unit="pattern", desc="Predict") as bar,
     ):
         file.truncate(4 * done)
-        for block in _read_ahead(patterns, range(done, total, block_size)):
+        for block in blocks:
             file.write(model.predict_raw(block).tobytes())
             file.flush()
             bar.update(len(block))
@@ -171,21 +172,6 @@ def _count_done(part: Path, total: int, block_size: int) -> int:
     return total if n_values >= total else n_values - n_values % block_size
 
 
-def _read_ahead(patterns: Patterns, starts: range) -> Iterator[NDArray[np.float32]]:
-    """Give the blocks one after the other, while a thread reads the next."""
-
-    def read(start: int) -> NDArray[np.float32]:
-        return patterns[start : start + starts.step]
-
-    with ThreadPoolExecutor(1) as reader:
-        upcoming = [reader.submit(read, start) for start in starts[:1]]
-        for start in starts[1:]:
-            upcoming.append(reader.submit(read, start))
-            yield upcoming.pop(0).result()
-        for last in upcoming:
-            yield last.result()
-
-
 def _write_predictions(
     path: Path,
     raw: NDArray[np.float32],
@@ -193,7 +179,7 @@ def _write_predictions(
     model_file: Path,
     patterns: Patterns,
 ) -> None:
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_hdf5(path) as file:
         file["predictions"] = model.calibration.apply(raw)
         file["raw"] = raw
         file.attrs["classes"] = CLASSES

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import reference
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from helpers.errors import ParameterError
-from helpers.models import FringeFeatures
+from helpers.models import FringeFeatures, fringes
 from helpers.models.fringes import Window
 from helpers.models.invariant import decode_pixels, encode_pixels
 
@@ -87,11 +87,21 @@ def test_patterns_without_structure_are_finite(features, value):
     assert np.isfinite(features(flat)).all()
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float32, (1, 20, 18), elements=st.floats(-1e4, 1e6, width=32)))
 def test_features_are_always_finite(patterns):
     assert np.isfinite(
         FringeFeatures(np.zeros((20, 18), bool), (9, 8.5))(patterns)
     ).all()
+
+
+def test_a_hot_pixel_is_kept_down(features, patterns, monkeypatch):
+    hot = patterns.copy()
+    hot[:, 8, 30] = 50 * patterns.max()
+    change = np.median(np.abs(features(hot) - features(patterns)))
+    monkeypatch.setattr(fringes, "LOUDEST", 1e9)
+    without_limit = np.median(np.abs(features(hot) - features(patterns)))
+    assert change < without_limit / 2
 
 
 # --- the map --------------------------------------------------------------------------
@@ -166,6 +176,7 @@ def test_too_small_patterns_are_refused():
         FringeFeatures(np.zeros((12, 40), bool), (6, 20))
 
 
+@settings(deadline=None)
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)))
 def test_bad_pixels_survive_being_written_as_text(pixels):
     assert np.array_equal(decode_pixels(encode_pixels(pixels), pixels.shape), pixels)

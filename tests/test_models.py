@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -230,6 +231,13 @@ def test_a_broken_model_is_refused(trained, tmp_path, how, message):
     save_model(trained, tmp_path)
     break_model(tmp_path, how)
     with pytest.raises(ModelError, match=message):
+        load_model(tmp_path)
+
+
+def test_a_model_with_other_inputs_is_refused(trained, tmp_path):
+    other = keras.Sequential([keras.Input((7,)), keras.layers.Dense(1)])
+    save_model(replace(trained, keras_model=other), tmp_path)
+    with pytest.raises(ModelError, match=r"inputs of shape \(7,\); the network now"):
         load_model(tmp_path)
 
 

@@ -122,6 +122,34 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["predictions.h5"]
 
 
+def predict_for(folder: Path, seconds: float) -> None:
+    """Predict in a process that ends at once after some seconds, whatever it does."""
+    patterns = open_patterns([folder / "run0.h5", folder / "run1.h5"])
+    predict.load_model = load_thirds
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # as deadly as kill -9
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    predict_patterns(patterns, folder / "work", max_bytes=BLOCK_BYTES)
+
+
+def test_runs_that_are_killed_at_any_moment_end_with_the_same_bytes(
+    patterns, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(predict, "load_model", load_thirds)
+    undisturbed = predict_patterns(patterns, tmp_path / "calm", max_bytes=BLOCK_BYTES)
+    rng = np.random.default_rng(0)
+    ends = [
+        run_here(f"predict_for(Path({str(tmp_path)!r}), {limit * rng.random()})")
+        for limit in (1e-3, 0.02, 0.04, 0.08, 0.2)
+    ]
+    ends.append(run_here(f"predict_for(Path({str(tmp_path)!r}), 0)"))  # no limit
+    assert ends[0] == -signal.SIGALRM
+    assert ends[-1] == 0
+    found = read_predictions(tmp_path / "work" / "predictions.h5")
+    assert found.probability.tobytes() == undisturbed.probability.tobytes()
+    assert found.raw.tobytes() == undisturbed.raw.tobytes()
+    assert not list((tmp_path / "work").glob(".predictions-*"))
+
+
 def remember(getitem: Any, starts: list[int]) -> Any:
     def read(self: Patterns, key: slice) -> Any:
         starts.append(key.start)

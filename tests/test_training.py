@@ -22,10 +22,15 @@ from helpers.simulate import pnccd_bad_pixels, write_simulated
 from helpers.templates import scale_to_255
 from helpers.training import (
     PARTS,
+    LearningCurve,
     Split,
     choose_threshold,
+    choose_threshold_for_recall,
     describe_scores,
     evaluate,
+    find_calibration_error,
+    find_learning_curve,
+    find_reliability,
     fit_calibration,
     is_single,
     read_images,
@@ -327,6 +332,77 @@ def test_no_threshold_is_better_by_more_than_a_pattern_or_nearer_to_half(pairs):
     assert abs(chosen - 0.5) == pytest.approx(distance, abs=1e-6)
 
 
+@pytest.mark.parametrize("recall", [0.8, 0.9, 0.95])
+def test_the_stated_recall_is_reached_on_new_patterns_on_average(recall):
+    rng = np.random.default_rng(0)
+    single = np.arange(60) % 2 == 0
+    found = []
+    for _ in range(400):
+        known, new = rng.random((2, 60), dtype=np.float32) ** 2
+        threshold = choose_threshold_for_recall(known, single, recall)
+        found.append((new[single] >= threshold).mean())
+    # 31 places between 30 singles: never less, and at most one place more;
+    # the mean of 400 has a standard error of 0.005
+    assert recall - 0.015 < np.mean(found) < recall + 1 / 31 + 0.015
+
+
+def test_with_too_few_singles_to_promise_a_recall_all_are_found():
+    probability = np.array([0.9, 0.2, 0.8, 0.1], np.float32)
+    single = np.array([True, True, True, False])
+    assert choose_threshold_for_recall(probability, single, 0.9) == pytest.approx(0.1)
+    assert choose_threshold_for_recall(probability, single, 0.75) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("recall", [0.0, 1.0, 90])
+def test_an_impossible_recall_is_refused_before_the_training(
+    trainable, tmp_path, recall
+):
+    patterns, split, labels = trainable
+    with pytest.raises(ParameterError, match=r"recall is .*such as 0.9"):
+        train_model(patterns, split, labels, tmp_path / "work", recall=recall)
+    assert not (tmp_path / "work").exists()
+
+
+# --- reliability ----------------------------------------------------------------------
+
+
+def test_true_probabilities_are_reliable_and_others_are_not():
+    rng = np.random.default_rng(0)
+    probability = rng.random(20_000)
+    single = rng.random(probability.size) < probability
+    found = find_reliability(probability, single)
+    assert found.count.sum() == probability.size
+    assert ((found.low < found.share) & (found.share < found.high)).all()
+    assert (found.low < found.probability).mean() > 0.8
+    assert find_calibration_error(probability, single) < 0.01  # 2,000 in each bin
+    # the mean of |p - p²| over 0 to 1 is 1/6
+    assert find_calibration_error(probability**2, single) == pytest.approx(
+        1 / 6, abs=0.01
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_the_calibration_error_is_that_of_the_bins(pairs):
+    probability = np.array([value for value, _ in pairs])
+    single = np.array([answer for _, answer in pairs])
+    bins = find_reliability(probability, single)
+    expected = bins.count @ np.abs(bins.probability - bins.share) / single.size
+    assert find_calibration_error(probability, single) == pytest.approx(expected)
+    assert ((bins.low <= bins.share) & (bins.share <= bins.high)).all()
+
+
+def test_exact_probabilities_are_not_blamed_for_chance():
+    rng = np.random.default_rng(0)
+    probability = rng.random(60).astype(np.float32)
+    single = rng.random(60) < probability
+    error = evaluate(probability, single, 0.5)["calibration_error"]
+    assert error["low"] <= error["value"] <= error["high"]
+    assert 0.05 < error["by_chance"] < 0.15
+    worse = evaluate(1 - probability, single, 0.5)["calibration_error"]
+    assert worse["low"] > worse["by_chance"]
+
+
 # --- metrics --------------------------------------------------------------------------
 
 
@@ -367,8 +443,9 @@ def test_a_few_right_answers_are_not_certainty():
 def test_scores_are_said_with_their_intervals():
     single = np.array([True, True, True, False, False, False])
     lines = describe_scores(evaluate(single.astype(np.float32), single, 0.5))
-    first, *_ = lines.splitlines()
+    first, *_, last = lines.splitlines()
     assert re.fullmatch(r" +precision: 1\.00  \(0\.\d\d to 1\.00\)", first)
+    assert re.match(r" calibration error: 0\.00  \(0\.00 to 0\.00\); by chance", last)
 
 
 def test_intervals_hold_the_value_and_shrink_with_more_patterns():
@@ -418,6 +495,21 @@ def test_training_learns_saves_and_reports(trainable, tmp_path):
     assert np.array_equal(again.predict_raw(test), trained.predict_raw(test))
     assert again.facts["n_labels"]["test"] == {"not_single": 7, "single": 3}
     assert again.threshold == trained.threshold
+    assert again.facts["n_fitted"] == split.training.size
+    assert again.facts["training"]["calibrated_by"] == "the validation part"
+
+
+def test_both_thresholds_and_what_was_fitted_are_written_down(trainable, tmp_path):
+    patterns, split, labels = trainable
+    train_model(patterns, split, labels, tmp_path, recall=0.8)
+    facts = load_model(tmp_path).facts
+    assert facts["thresholds"].keys() == {"highest_f1", "recall"}
+    assert facts["thresholds"]["highest_f1"] == facts["threshold"]
+    assert 0 < facts["thresholds"]["recall"] < 1
+    assert facts["recall"] == 0.8
+    assert facts["n_fitted"] == split.training.size + split.validation.size
+    assert facts["training"]["fit"] == "exact"
+    assert "cross-validation" in facts["training"]["calibrated_by"]
 
 
 def test_labels_of_the_test_part_change_nothing_but_the_metrics(trainable, tmp_path):
@@ -478,7 +570,8 @@ def test_the_exact_solution_has_no_slope_left():
     keras_model = make_head(6)
     fit_exactly(keras_model, inputs, single)
     z = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
-    columns = np.concatenate([np.clip(z, -4, 4), np.clip(z, -4, 4) ** 2], axis=1)
+    near = np.clip(z, -3, 3)
+    columns = np.concatenate([near, near**2 / np.sqrt(2)], axis=1)
     weights, bias = keras_model.layers[-1].get_weights()
     output = 1 / (1 + np.exp(-(columns @ weights[:, 0] + bias[0])))
     slope = columns.T @ (output - single) / single.size + 2 * PENALTY * weights[:, 0]
@@ -542,3 +635,54 @@ def test_thirty_measured_patterns_are_enough_to_go_through(real_file, tmp_path):
     raw = trained.predict_raw(patterns[:])
     known = np.concatenate([split.training, split.validation])
     assert average_precision(raw[known], is_single(labels[known])) > 0.9
+
+
+# --- learning curve -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def learnable(tmp_path_factory) -> tuple[Patterns, NDArray[np.str_]]:
+    """200 simulated patterns and their true labels."""
+    path = tmp_path_factory.mktemp("learn") / "run.h5"
+    write_simulated(path, 200, 3, bad_pixels=pnccd_bad_pixels((128, 128)))
+    patterns = open_patterns(path)
+    assert patterns.truth is not None
+    return patterns, patterns.truth
+
+
+def test_the_learning_curve_rises_and_does_not_look_at_the_test_part(learnable):
+    patterns, truth = learnable
+    split = split_labels(truth, patterns.groups)
+    curve = find_learning_curve(patterns, split, truth)
+    assert curve.n_labels.tolist() == [8, 16, 32, 64, 128]
+    assert curve.score[-1] > max(curve.score[0], 0.8)
+    assert ((curve.low <= curve.score) & (curve.score <= curve.high)).all()
+    flipped = truth.copy()
+    flipped[split.test] = "unsure"
+    again = find_learning_curve(patterns, split, flipped)
+    assert np.array_equal(again.score, curve.score)
+
+
+def test_labels_drawn_by_lot_teach_nothing(learnable):
+    patterns, truth = learnable
+    drawn = np.random.default_rng(0).permutation(truth)
+    split = split_labels(drawn, patterns.groups)
+    curve = find_learning_curve(patterns, split, drawn)
+    share = is_single(truth).mean()
+    assert curve.score[-1] < share + 0.2
+    assert "more labels would help" not in curve.describe()
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"),
+    [
+        ((0.05, 0.01, 0.09), "+0.050 (+0.010 to +0.090): more labels would help."),
+        ((0.001, -0.004, 0.006), "more labels would hardly help."),
+        ((0.02, -0.03, 0.07), "too few labels to tell; more would show."),
+    ],
+)
+def test_what_the_learning_curve_says(gain, verdict):
+    flat = np.full(2, 0.9)
+    curve = LearningCurve(np.array([50, 100]), flat, flat, flat, gain)
+    assert curve.describe().startswith("From 50 to 100 labels")
+    assert curve.describe().endswith(verdict)

@@ -53,6 +53,11 @@ class ArticleNetwork:
         """Make the network; it is the same for every stack."""
         return cls(**settings)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of an image."""
+        return self.image_size, self.image_size, self.channels
+
     def make_inputs(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Make the images of (n, rows, columns) patterns."""
         return make_images(patterns, self.image_size, self.channels)
@@ -61,9 +66,9 @@ class ArticleNetwork:
         """Build and compile the Keras model; the same seed gives the same weights."""
         keras = import_keras()
         keras.utils.set_random_seed(seed)
-        shape = (self.image_size, self.image_size, self.channels)
         model = keras.Sequential(
-            [keras.Input(shape), *_augmentation(seed), *_layers()], name=self.name
+            [keras.Input(self.input_shape), *_augmentation(seed), *_layers()],
+            name=self.name,
         )
         model.compile(
             optimizer="rmsprop",

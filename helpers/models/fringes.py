@@ -23,6 +23,7 @@ USUAL_SIDE = 256  # of a detector that is not binned, in pixels
 AT_ONCE = 16  # patterns whose arrays stay in the cache
 FLOOR = 0.01  # of the mean over the window: what a ring holds at least
 FEWEST_PIXELS = 4
+LOUDEST = 8  # times the mean: what one pixel may differ from its ring
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,12 @@ class FringeFeatures:
     -----
     From each pixel the mean over its ring is subtracted, and the difference is divided
     by the square root of that mean, the Poisson noise: without particles in the beam,
-    or with a round one, that leaves white noise. Its Fourier transform about the centre
-    (the real part, which is the transform of the average of each pixel and its
-    point-symmetric partner) is a Patterson map without its origin: a pair of particles
-    gives a peak at their separation. A map is measured in units of its mean absolute
-    value at the largest separations, where there is noise alone.
+    or with a round one, that leaves white noise. No pixel counts for more than eight
+    times the mean of all, which keeps streaks and hot pixels down. The Fourier
+    transform about the centre (the real part, which is the transform of the average of
+    each pixel and its point-symmetric partner) is a Patterson map without its origin: a
+    pair of particles gives a peak at their separation. A map is measured in units of
+    its mean absolute value at the largest separations, where there is noise alone.
 
     The numbers are, ring by ring of the map: its mean square (log); the highest value
     from this ring outward, and the lowest value in it (arsinh); and ring by ring of
@@ -260,6 +262,8 @@ class FringeFeatures:
         white *= np.take(per_noise, self._ring, axis=1)
         if self.window.binning > 1:
             white /= np.sqrt(np.maximum(self._n_good, 1))
+        highest = LOUDEST * np.abs(white).mean(axis=1, keepdims=True)
+        np.clip(white, -highest, highest, out=white)
         waves = fft.rfft2(white.reshape(n, size, size)).reshape(n, -1)
         values: NDArray[np.float32] = waves.real * self._cos - waves.imag * self._sin
         return values

@@ -31,6 +31,10 @@ class Network(Protocol):
     def for_patterns(cls, patterns: Patterns, **settings: Any) -> Self:
         """Make the network for a stack."""
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the input that one pattern makes."""
+
     def make_inputs(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Make the Keras model's inputs, one per pattern."""
 

@@ -9,6 +9,8 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +26,8 @@ CLASSES = ("not_single", "single")
 MODEL_NAME = "model.keras"
 WEIGHTS_NAME = "model.weights.h5"
 FACTS_NAME = "model.json"
+BATCH = 64
+BATCH_BYTES = 4 * 2**20
 RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
 
 
@@ -90,9 +94,22 @@ class TrainedModel:
 
 
 def predict_inputs(
-    keras_model: Any, inputs: NDArray[np.float32], batch_size: int = 64
+    keras_model: Any, inputs: NDArray[np.float32], batch_size: int = 0
 ) -> NDArray[np.float32]:
-    """Return the network's output, (n,) float32, without a word on the screen."""
+    """Return the network's output, (n,) float32, without a word on the screen.
+
+    Parameters
+    ----------
+    keras_model
+        One number out per input.
+    inputs
+        (n, …) float32.
+    batch_size
+        Inputs at once; 0 takes 64, or as many small ones as fill 4 MiB: of these a
+        call costs more than the work in it.
+    """
+    per_input = max(inputs[:1].nbytes, 1)
+    batch_size = batch_size or max(BATCH, BATCH_BYTES // per_input)
     outputs = [
         keras_model.predict_on_batch(inputs[start : start + batch_size])[:, 0]
         for start in range(0, len(inputs), batch_size)
@@ -130,8 +147,11 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
     work_dir = Path(work_dir)
     with whole_file(work_dir / MODEL_NAME) as path:
         model.keras_model.save(path)
-    with whole_file(work_dir / WEIGHTS_NAME) as path:
-        model.keras_model.save_weights(path)
+    with whole_file(work_dir / WEIGHTS_NAME) as path, TemporaryDirectory() as elsewhere:
+        # HDF5, which Keras calls, would crash on a disk that becomes full
+        written = Path(elsewhere, WEIGHTS_NAME)
+        model.keras_model.save_weights(written)
+        copyfile(written, path)
     facts = {
         "model": model.network.name,
         "settings": asdict(cast(Any, model.network)),
@@ -160,9 +180,10 @@ def load_model(work_dir: str | Path) -> TrainedModel:
     work_dir = Path(work_dir)
     facts = _read_facts(work_dir / FACTS_NAME)
     _check_facts(work_dir, facts)
+    network = _restore_network(work_dir / FACTS_NAME, facts)
     return TrainedModel(
-        network=_restore_network(work_dir / FACTS_NAME, facts),
-        keras_model=_read_keras_model(work_dir / MODEL_NAME),
+        network=network,
+        keras_model=_read_keras_model(work_dir / MODEL_NAME, network.input_shape),
         calibration=Calibration(**facts["calibration"]),
         threshold=float(facts["threshold"]),
         facts=facts,
@@ -257,10 +278,18 @@ def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
         raise ModelError(message) from error
 
 
-def _read_keras_model(path: Path) -> Any:
+def _read_keras_model(path: Path, input_shape: tuple[int, ...]) -> Any:
     keras = import_keras()
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        found = model.input_shape[1:]
     except Exception as error:  # whatever a broken file makes keras raise
         message = f"{path} cannot be read ({error}). Run 04-train again."
         raise ModelError(message) from error
+    if found != input_shape:
+        message = (
+            f"{path} takes inputs of shape {found}; the network now makes "
+            f"{input_shape}. It is from another version: run 04-train again."
+        )
+        raise ModelError(message)
+    return model

@@ -75,3 +75,64 @@ def plot_precision_recall(
     ax.step(recall, precision, where="post", label=name)
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     ax.legend(loc="lower left")
+
+
+def plot_reliability(
+    ax: Axes,
+    *,
+    probability: NDArray[np.floating],
+    share: NDArray[np.floating],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+    count: NDArray[np.integer],
+    name: str,
+) -> None:
+    """Plot the share of singles against the probability: the diagonal is right.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    probability, share
+        (bins,): mean probability of the patterns in each bin, and share of singles.
+    low, high
+        (bins,): interval of that share.
+    count
+        (bins,): patterns in each bin, written beside the point.
+    name
+        For the legend.
+    """
+    ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    bars = np.stack([share - low, high - share])
+    ax.errorbar(probability, share, bars, fmt="o", markersize=4, capsize=2, label=name)
+    for x, y, n in zip(probability, share, count, strict=True):
+        ax.annotate(f"{n:,}", (x, y), (6, 0), textcoords="offset points", va="center")
+    ax.set(xlabel="probability of a single hit", ylabel="share of single hits")
+    ax.set(xlim=(-0.03, 1.06), ylim=(-0.03, 1.03))
+    ax.legend(loc="lower right")
+
+
+def plot_learning_curve(
+    ax: Axes,
+    n_labels: NDArray[np.integer],
+    score: NDArray[np.floating],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+) -> None:
+    """Plot the average precision against the number of labels, each double the last.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    n_labels
+        (sizes,).
+    score, low, high
+        (sizes,): average precision and its interval.
+    """
+    bars = np.stack([score - low, high - score])
+    ax.errorbar(n_labels, score, bars, fmt="o-", markersize=4, capsize=3)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(n_labels, [f"{n:,}" for n in n_labels])
+    ax.minorticks_off()
+    ax.set(xlabel="labels learnt from", ylabel="average precision", ylim=(None, 1.01))

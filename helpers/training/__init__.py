@@ -1,7 +1,12 @@
 """From labels to a trained model: split, partition files, fit, calibrate, judge."""
 
-from helpers.training.calibration import choose_threshold, fit_calibration
+from helpers.training.calibration import (
+    choose_threshold,
+    choose_threshold_for_recall,
+    fit_calibration,
+)
 from helpers.training.fit import read_images, train_from_images, train_model
+from helpers.training.learning import LearningCurve, find_learning_curve
 from helpers.training.metrics import METRICS, describe_scores, evaluate
 from helpers.training.partition import (
     IMAGES_NAME,
@@ -10,6 +15,11 @@ from helpers.training.partition import (
     write_images,
     write_partition,
 )
+from helpers.training.reliability import (
+    Reliability,
+    find_calibration_error,
+    find_reliability,
+)
 from helpers.training.split import PARTS, Split, is_single, split_labels
 
 __all__ = [
@@ -17,10 +27,16 @@ __all__ = [
     "METRICS",
     "PARTITION_NAME",
     "PARTS",
+    "LearningCurve",
+    "Reliability",
     "Split",
     "choose_threshold",
+    "choose_threshold_for_recall",
     "describe_scores",
     "evaluate",
+    "find_calibration_error",
+    "find_learning_curve",
+    "find_reliability",
     "fit_calibration",
     "is_single",
     "read_images",

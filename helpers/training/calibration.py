@@ -3,17 +3,19 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.errors import ParameterError
 from helpers.models import Calibration
 from helpers.models.trained import logit_of
 
 SMALLEST_SLOPE = 1e-3
+USUAL_SLOPE = 3.0  # standard deviation of its prior: wide, tuned on simulated patterns
 
 
 def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Calibration:
     """Fit a probability to the network's output on patterns it was not trained on.
 
     Logistic regression on the output's logit. A weak prior (slope normal with standard
-    deviation 1) keeps a small or perfectly parted sample from giving certainty. Where
+    deviation 3) keeps a small or perfectly parted sample from giving certainty. Where
     the network is no better than chance the slope is held just above 0: all
     probabilities are then near the share of singles.
 
@@ -30,7 +32,8 @@ def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Cali
     """
     from sklearn.linear_model import LogisticRegression
 
-    fit = LogisticRegression().fit(logit_of(raw)[:, np.newaxis], single)
+    fit = LogisticRegression(C=USUAL_SLOPE**2)
+    fit.fit(logit_of(raw)[:, np.newaxis], single)
     slope, offset = float(fit.coef_[0, 0]), float(fit.intercept_[0])
     if slope >= SMALLEST_SLOPE:
         return Calibration(slope, offset)
@@ -62,3 +65,56 @@ def choose_threshold(
     possible = np.append(ranked[1:] < ranked[:-1], True)  # equal values stay together
     good = possible & (f1 >= f1[possible].max() - 1 / n_single)
     return float(half_way[good][np.argmin(np.abs(half_way[good] - 0.5))])
+
+
+def choose_threshold_for_recall(
+    probability: NDArray[np.float32], single: NDArray[np.bool_], recall: float = 0.9
+) -> float:
+    """Return the threshold that is expected to find a stated share of the singles.
+
+    With n singles it lies at the k-th lowest probability among them, k being
+    (1 - recall) (n + 1) rounded down: a new single then lies below it with a
+    probability of 1 - recall at most, whatever the probabilities are worth. Where n is
+    too small for that (8 or fewer at a recall of 0.9) it lies at half of the lowest.
+
+    Parameters
+    ----------
+    probability
+        (n,) float32, calibrated, of patterns that the weights do not know and that are
+        not in the test part.
+    single
+        (n,) bool, the labels; at least one is True.
+    recall
+        Above 0 and below 1.
+
+    Raises
+    ------
+    ParameterError
+        If `recall` is not between 0 and 1.
+
+    References
+    ----------
+    Angelopoulos and Bates, Found. Trends Mach. Learn. 16 (2023) 494, section 1,
+    doi 10.1561/2200000101 (split conformal prediction).
+    """
+    check_recall(recall)
+    lowest_first = np.sort(probability[single]).astype(np.float64)
+    n_missed = int(
+        (1 - recall) * (lowest_first.size + 1) + 1e-9
+    )  # 0.1 · 10 counts as 1
+    if n_missed == 0:
+        return float(lowest_first[0] / 2)
+    return float(lowest_first[n_missed - 1])
+
+
+def check_recall(recall: float) -> None:
+    """Refuse what is no share of the singles.
+
+    Raises
+    ------
+    ParameterError
+        If `recall` is not between 0 and 1.
+    """
+    if not 0 < recall < 1:
+        message = f"recall is {recall}; expected a share between 0 and 1, such as 0.9."
+        raise ParameterError(message)

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from helpers.models import import_keras
 
 PENALTY = 0.05  # times the sum of squared weights, per pattern
-FOLDS = 5
+FOLDS = 10
 
 
 def fit_exactly(
@@ -35,18 +35,46 @@ def fit_exactly(
     Returns
     -------
     ndarray
-        (n,) float32: the output for each pattern of a network that was fitted to four
-        fifths of the patterns, this one not among them (five-fold cross-validation).
+        (n,) float32: the output for each pattern of a network that was fitted to nine
+        tenths of the patterns, this one not among them (ten-fold cross-validation).
     """
-    _standardise(keras_model, inputs)
-    columns = _last_inputs(keras_model, inputs)
+    columns = prepare_columns(keras_model, inputs)
     unseen = np.empty(len(inputs), np.float32)
     for rest, fold in _folds(single):
-        weights, bias = _solve(columns[rest], single[rest])
+        weights, bias = solve(columns[rest], single[rest])
         unseen[fold] = 1 / (1 + np.exp(-(columns[fold] @ weights + bias)))
-    weights, bias = _solve(columns, single)
+    weights, bias = solve(columns, single)
     keras_model.layers[-1].set_weights([weights[:, np.newaxis], np.array([bias])])
     return unseen
+
+
+def solve(
+    columns: NDArray[np.float64], single: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the best weights (columns,) and bias of a sigmoid on columns (n, columns).
+
+    Parameters
+    ----------
+    columns
+        (n, columns) float64, from `prepare_columns`.
+    single
+        (n,) bool; both values occur.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    strength = 1 / (2 * PENALTY * single.size)
+    solver = LogisticRegression(C=strength, solver="newton-cholesky")
+    with threadpool_limits(1, user_api="blas"):  # too small to be shared out
+        solver.fit(columns, single)
+    return solver.coef_[0], float(solver.intercept_[0])
+
+
+def prepare_columns(
+    keras_model: Any, inputs: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Set the normalisation from inputs (n, …); return what the last layer is given."""
+    _standardise(keras_model, inputs)
+    return _last_inputs(keras_model, inputs)
 
 
 def _standardise(keras_model: Any, inputs: NDArray[np.float32]) -> None:
@@ -69,15 +97,3 @@ def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:
     n_folds = min(FOLDS, int(single.sum()), int((~single).sum()))
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     return list(folds.split(single, single))
-
-
-def _solve(
-    columns: NDArray[np.float64], single: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], float]:
-    from sklearn.linear_model import LogisticRegression
-
-    strength = 1 / (2 * PENALTY * single.size)
-    solver = LogisticRegression(C=strength, solver="newton-cholesky")
-    with threadpool_limits(1, user_api="blas"):  # too small to be shared out
-        solver.fit(columns, single)
-    return solver.coef_[0], float(solver.intercept_[0])

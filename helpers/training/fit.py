@@ -1,15 +1,13 @@
 """Train a network on the labelled patterns and judge it."""
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
-from helpers.errors import LabelsError, ParameterError
+from helpers.errors import LabelsError
 from helpers.models import (
     CLASSES,
     ArticleNetwork,
@@ -21,39 +19,54 @@ from helpers.models import (
 from helpers.models.networks import Network
 from helpers.models.trained import describe_patterns, predict_inputs
 from helpers.patterns import Patterns
-from helpers.training.calibration import choose_threshold, fit_calibration
-from helpers.training.exact import fit_exactly
+from helpers.training.calibration import (
+    check_recall,
+    choose_threshold,
+    choose_threshold_for_recall,
+    fit_calibration,
+)
+from helpers.training.descent import History, Part, Schedule, fit_by_descent
+from helpers.training.exact import FOLDS, PENALTY, fit_exactly
 from helpers.training.metrics import evaluate
 from helpers.training.split import PARTS, Split, is_single
 
 BATCH = 64
 
-Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
-Fitted = tuple[dict[str, list[float]], NDArray[np.float32], NDArray[np.bool_]]
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train, and what the second threshold is for."""
+
+    schedule: Schedule
+    recall: float
+
+    def __post_init__(self) -> None:
+        """Refuse what `choose_threshold_for_recall` would refuse after the training."""
+        check_recall(self.recall)
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How a network that learns by gradient descent is trained.
+class Fitted:
+    """What is known once the weights are set.
 
-    Raises
-    ------
-    ParameterError
-        If there is nothing to do.
+    Attributes
+    ----------
+    unseen, single
+        (n,) float32 outputs for patterns that the weights did not know, and (n,) bool
+        their labels: what calibration and thresholds come from.
+    n_labels
+        How many labels set the weights.
+    history
+        Of each epoch; empty where there are none.
+    how
+        For `model.json`.
     """
 
-    epochs: int
-    batch_size: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        """Refuse less than one."""
-        if self.epochs < 1 or self.batch_size < 1:
-            message = (
-                f"epochs is {self.epochs} and batch_size {self.batch_size}; expected "
-                "1 or more. The article has 10 and 32."
-            )
-            raise ParameterError(message)
+    unseen: NDArray[np.float32]
+    single: NDArray[np.bool_]
+    n_labels: int
+    history: History
+    how: dict[str, Any]
 
 
 def train_model(
@@ -66,13 +79,14 @@ def train_model(
     epochs: int = 10,
     batch_size: int = 32,
     seed: int = 0,
+    recall: float = 0.9,
     **settings: Any,
 ) -> TrainedModel:
-    """Train a network on the stack; calibrate, choose the threshold, judge, save.
+    """Train a network on the stack; calibrate, choose the thresholds, judge, save.
 
-    The training part sets the weights, the validation part calibration and threshold.
+    The training part sets the weights, the validation part calibration and thresholds.
     Where the best weights can be computed exactly both parts set them, and calibration
-    and threshold come from five-fold cross-validation, each pattern judged by weights
+    and thresholds come from ten-fold cross-validation, each pattern judged by weights
     that do not know it. The test part is looked at once, at the end.
 
     Parameters
@@ -92,6 +106,9 @@ def train_model(
         gradient descent.
     seed
         The same labels and seed give the same model on the same machine.
+    recall
+        Share of the singles that the second threshold shall find; the first one gives
+        the highest F1. Both are in `model.json`.
     **settings
         The parameters of the network, for example `image_size`.
 
@@ -103,11 +120,11 @@ def train_model(
         If the network has no such parameter or cannot have such a value.
     """
     _check_stack(patterns, split, labels)
-    schedule = Schedule(epochs, batch_size, seed)
+    plan = Plan(Schedule(epochs, batch_size, seed), recall)
     network = find_network(model, settings).for_patterns(patterns, **settings)
     parts = {
         name: (
-            _read_inputs(patterns, getattr(split, name), network),
+            read_inputs(patterns, getattr(split, name), network),
             is_single(labels[getattr(split, name)]),
         )
         for name in PARTS
@@ -116,7 +133,7 @@ def train_model(
         "patterns_files": [str(path) for path in patterns.files],
         "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
     }
-    return _train_parts(network, parts, facts, work_dir, schedule)
+    return _train_parts(network, parts, facts, work_dir, plan)
 
 
 def train_from_images(
@@ -126,6 +143,7 @@ def train_from_images(
     epochs: int = 10,
     batch_size: int = 32,
     seed: int = 0,
+    recall: float = 0.9,
     image_size: int = 256,
     channels: int = 1,
 ) -> TrainedModel:
@@ -136,7 +154,7 @@ def train_from_images(
     folder
         Holds `training_set`, `validation_set` and `test_set`, each with a folder
         `single` and one or more for the rest, whatever their names.
-    work_dir, epochs, batch_size, seed
+    work_dir, epochs, batch_size, seed, recall
         As in `train_model`.
     image_size, channels
         Of the network's input.
@@ -146,14 +164,14 @@ def train_from_images(
     LabelsError
         If a set or the class "single" is missing.
     """
-    schedule = Schedule(epochs, batch_size, seed)
+    plan = Plan(Schedule(epochs, batch_size, seed), recall)
     network = ArticleNetwork(image_size, channels)
     parts = {
         name: read_images(Path(folder) / f"{name}_set", image_size, channels)
         for name in PARTS
     }
     facts = {"image_folder": str(folder)}
-    return _train_parts(network, parts, facts, work_dir, schedule)
+    return _train_parts(network, parts, facts, work_dir, plan)
 
 
 def read_images(folder: Path, image_size: int = 256, channels: int = 1) -> Part:
@@ -206,9 +224,10 @@ def _check_stack(patterns: Patterns, split: Split, labels: NDArray[np.str_]) -> 
         raise LabelsError(message)
 
 
-def _read_inputs(
+def read_inputs(
     patterns: Patterns, index: NDArray[np.int64], network: Network
 ) -> NDArray[np.float32]:
+    """Make a network's inputs of some patterns, a few at a time."""
     blocks = [
         network.make_inputs(patterns[index[start : start + BATCH]])
         for start in range(0, index.size, BATCH)
@@ -221,18 +240,27 @@ def _train_parts(
     parts: dict[str, Part],
     facts: dict[str, Any],
     work_dir: str | Path,
-    schedule: Schedule,
+    plan: Plan,
 ) -> TrainedModel:
-    keras_model = network.make_model(schedule.seed)
+    keras_model = network.make_model(plan.schedule.seed)
     fit = _fit_by_descent if network.fit == "descent" else _fit_exactly
-    history, raw, single = fit(keras_model, parts, schedule)
-    calibration = fit_calibration(raw, single)
-    threshold = choose_threshold(calibration.apply(raw), single)
-    trained = TrainedModel(network, keras_model, calibration, threshold, {})
+    fitted = fit(keras_model, parts, plan.schedule)
+    calibration = fit_calibration(fitted.unseen, fitted.single)
+    probability = calibration.apply(fitted.unseen)
+    thresholds = {
+        "highest_f1": choose_threshold(probability, fitted.single),
+        "recall": choose_threshold_for_recall(probability, fitted.single, plan.recall),
+    }
+    trained = TrainedModel(
+        network, keras_model, calibration, thresholds["highest_f1"], {}
+    )
     facts |= {
-        "training": asdict(schedule),
+        "thresholds": thresholds,
+        "recall": plan.recall,
+        "training": {"fit": network.fit, **asdict(plan.schedule), **fitted.how},
         "n_labels": {name: _count(single) for name, (_, single) in parts.items()},
-        "history": history,
+        "n_fitted": fitted.n_labels,
+        "history": fitted.history,
         "metrics": _judge(trained, parts["test"]),
     }
     trained = replace(trained, facts=facts)
@@ -243,41 +271,32 @@ def _train_parts(
 def _fit_by_descent(
     keras_model: Any, parts: dict[str, Part], schedule: Schedule
 ) -> Fitted:
-    """Fit to the training part; the validation part is what the weights do not know."""
-    keras = import_keras()
-    data = {name: (x, single.astype(np.float32)) for name, (x, single) in parts.items()}
-    with tqdm(total=schedule.epochs, unit="epoch", desc="Train") as bar:
-        history = keras_model.fit(
-            *data["training"],
-            validation_data=data["validation"],
-            epochs=schedule.epochs,
-            batch_size=schedule.batch_size,
-            verbose=0,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_show_on(bar))],
-        )
+    """Fit to the training part; what the weights do not know is the validation part."""
     inputs, single = parts["validation"]
-    return _as_floats(history.history), predict_inputs(keras_model, inputs), single
+    history = fit_by_descent(
+        keras_model, parts["training"], parts["validation"], schedule
+    )
+    return Fitted(
+        unseen=predict_inputs(keras_model, inputs),
+        single=single,
+        n_labels=len(parts["training"][1]),
+        history=history,
+        how={"calibrated_by": "the validation part"},
+    )
 
 
 def _fit_exactly(keras_model: Any, parts: dict[str, Part], _: Schedule) -> Fitted:
     """Fit to training and validation part, each pattern judged without itself."""
     known = [parts["training"], parts["validation"]]
     inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
-    return {}, fit_exactly(keras_model, inputs, single), single
-
-
-def _as_floats(history: dict[str, list[Any]]) -> dict[str, list[float]]:
-    return {
-        name: [float(value) for value in values] for name, values in history.items()
-    }
-
-
-def _show_on(bar: Any) -> Callable[[int, dict[str, float]], None]:
-    def show(epoch: int, logs: dict[str, float]) -> None:
-        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
-        bar.update()
-
-    return show
+    by = f"cross-validation within the fitted labels, {FOLDS} folds at most"
+    return Fitted(
+        unseen=fit_exactly(keras_model, inputs, single),
+        single=single,
+        n_labels=len(single),
+        history={},
+        how={"penalty": PENALTY, "calibrated_by": by},
+    )
 
 
 def _judge(trained: TrainedModel, test: Part) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """How well predictions agree with labels, and how sure one can be of that."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.training.reliability import find_calibration_error
+
 METRICS = ("precision", "recall", "f1", "average_precision", "accuracy")
+N_CALIBRATION_DRAWS = 200
 
 
 def evaluate(
@@ -20,7 +24,8 @@ def evaluate(
     Intervals of what comes from counts are quantiles of their posterior under Jeffreys'
     prior, which stay honest where a few patterns are all judged right: 6 of 6 is not
     certainty. That of the average precision is a bootstrap, which draws singles and
-    not-singles separately; it is too narrow with fewer than about ten of a class.
+    not-singles separately; it is too narrow with fewer than about ten of a class. That
+    of the calibration error is a bootstrap over all.
 
     Parameters
     ----------
@@ -41,7 +46,9 @@ def evaluate(
         "confusion_matrix": [[not single kept out, not single let in], [single missed,
         single found]]; "precision", "recall", "f1", "average_precision", "accuracy":
         {"value", "low", "high"}, all of the class "single". What is undefined, such as
-        the precision of no selection, is 0.
+        the precision of no selection, is 0. "calibration_error": {"value", "low",
+        "high", "by_chance"}, the last what exact probabilities would show on average on
+        as many patterns.
 
     References
     ----------
@@ -65,16 +72,33 @@ def evaluate(
     return {
         "confusion_matrix": counts.tolist(),
         **{name: _with_interval(values[name], drawn[name]) for name in METRICS},
+        "calibration_error": _judge_calibration(probability, single, rng),
     }
 
 
-def describe_scores(scores: dict[str, Any]) -> str:
-    """Say the scores that `evaluate` gave, a line each, with their intervals."""
-    return "\n".join(
+def describe_scores(
+    scores: dict[str, Any], names: Sequence[str] = (*METRICS, "calibration_error")
+) -> str:
+    """Say the scores that `evaluate` gave, a line each, with their intervals.
+
+    Parameters
+    ----------
+    scores
+        From `evaluate`.
+    names
+        Which ones, in that order.
+    """
+    lines = [
         f"{name.replace('_', ' '):>18}: {scores[name]['value']:.2f}  "
         f"({scores[name]['low']:.2f} to {scores[name]['high']:.2f})"
-        for name in METRICS
-    )
+        f"{_say_chance(scores[name])}"
+        for name in names
+    ]
+    return "\n".join(lines)
+
+
+def _say_chance(score: dict[str, float]) -> str:
+    return f"; by chance {score['by_chance']:.2f}" if "by_chance" in score else ""
 
 
 def confusion_matrix(
@@ -123,6 +147,20 @@ def _with_interval(
         "low": min(float(low), found),
         "high": max(float(high), found),
     }
+
+
+def _judge_calibration(
+    probability: NDArray[np.float32],
+    single: NDArray[np.bool_],
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    drawn = rng.integers(0, single.size, (N_CALIBRATION_DRAWS, single.size))
+    errors = [find_calibration_error(probability[some], single[some]) for some in drawn]
+    true = rng.random(drawn.shape) < probability
+    by_chance = [find_calibration_error(probability, answers) for answers in true]
+    value = np.array([find_calibration_error(probability, single)])
+    interval = _with_interval(value, np.array(errors))
+    return interval | {"by_chance": float(np.mean(by_chance))}
 
 
 def _resample(single: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:

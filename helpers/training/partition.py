@@ -1,7 +1,7 @@
 """The parts as files: one HDF5 file, and folders of images for Keras's own readers."""
 
 import os
-from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from helpers.errors import WorkFolderError
 from helpers.models import CLASSES
-from helpers.outputs import whole_file, whole_folder, write_provenance
+from helpers.outputs import whole_folder, whole_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.templates import scale_to_255
 from helpers.training.split import PARTS, Split, is_single
@@ -46,7 +46,7 @@ def write_partition(
         (n,) label words.
     """
     path = Path(path)
-    with whole_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with whole_hdf5(path) as file:
         for name in PARTS:
             index = getattr(split, name)
             group = _write_part(file, name, index, labels)
@@ -151,41 +151,42 @@ def _write_patterns(
 def _link_patterns(
     group: h5py.Group, patterns: Patterns, index: NDArray[np.int64], path: Path
 ) -> None:
-    located = [patterns.locate(int(i)) for i in index]
-    sources = {file: _virtual_source(file, patterns, path) for file, _ in located}
-    if None in sources.values() or not located:
+    starts = np.searchsorted(patterns.groups, np.arange(len(patterns.files) + 1))
+    lengths = np.diff(starts)
+    sources = [
+        _virtual_source(file, (int(n), *patterns.shape[1:]), patterns, path)
+        for file, n in zip(patterns.files, lengths, strict=True)
+    ]
+    if None in sources or not index.size:
         group.attrs["no_patterns"] = "the source has no three-dimensional HDF5 dataset"
         return
     layout = h5py.VirtualLayout((index.size, *patterns.shape[1:]), patterns.dtype)
-    for start, stop in _runs(located):
-        file, row = located[start]
-        layout[start:stop] = sources[file][row : row + stop - start]
+    for start, stop in pairwise(_bounds(patterns.groups[index], index)):
+        number = patterns.groups[index[start]]
+        row = index[start] - starts[number]
+        layout[start:stop] = sources[number][row : row + stop - start]
     group.create_virtual_dataset("patterns", layout, fillvalue=0)
 
 
-def _virtual_source(file: Path, patterns: Patterns, partition: Path) -> Any:
+def _virtual_source(
+    file: Path, shape: tuple[int, ...], patterns: Patterns, partition: Path
+) -> Any:
     """Name the dataset in `file` as seen from the partition; None if there is none."""
     try:
         with h5py.File(file) as source:
             dataset = source[patterns.layout.patterns]
-            if dataset.shape[1:] != patterns.shape[1:]:
+            if dataset.shape != shape:
                 return None
             seen_from = os.path.relpath(file.resolve(), partition.resolve().parent)
-            return h5py.VirtualSource(
-                seen_from, dataset.name, dataset.shape, dataset.dtype
-            )
+            return h5py.VirtualSource(seen_from, dataset.name, shape, dataset.dtype)
     except (OSError, KeyError, AttributeError):
         return None
 
 
-def _runs(located: list[tuple[Path, int]]) -> Iterator[tuple[int, int]]:
-    """Give (start, stop) of stretches that are consecutive in one file."""
-    start = 0
-    for i in range(1, len(located) + 1):
-        file, row = located[i - 1]
-        if i == len(located) or located[i] != (file, row + 1):
-            yield start, i
-            start = i
+def _bounds(groups: NDArray[np.int64], index: NDArray[np.int64]) -> list[int]:
+    """Return where stretches that are consecutive in one file begin, and the end."""
+    apart = (np.diff(index) != 1) | (np.diff(groups) != 0)
+    return [0, *(np.flatnonzero(apart) + 1).tolist(), index.size]
 
 
 def _read_split(file: h5py.File) -> Split:
