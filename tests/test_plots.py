@@ -106,6 +106,31 @@ def test_precision_and_recall_of_every_threshold_are_drawn(ax):
     assert {(0.5, 1.0), (0.5, 0.5), (1.0, 2 / 3), (1.0, 0.5)} <= drawn
 
 
+def test_reliability_shows_share_interval_and_count(ax):
+    numbers = {
+        "probability": np.array([0.1, 0.9]),
+        "share": np.array([0.0, 0.8]),
+        "low": np.array([0.0, 0.5]),
+        "high": np.array([0.3, 0.95]),
+        "count": np.array([12, 1500]),
+    }
+    plots.plot_reliability(ax, **numbers, name="net")
+    assert [text.get_text() for text in ax.texts] == ["12", "1,500"]
+    (bars,) = ax.collections
+    ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    assert ends == [pytest.approx([0, 0.3]), pytest.approx([0.5, 0.95])]
+
+
+def test_the_learning_curve_names_each_number_of_labels(ax):
+    score = np.array([0.8, 0.9, 0.95])
+    plots.plot_learning_curve(ax, [500, 1000, 2000], score, score - 0.05, score + 0.02)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [
+        "500",
+        "1,000",
+        "2,000",
+    ]
+
+
 def test_training_and_validation_are_named(ax):
     plots.plot_training(ax, {"loss": [2, 1], "val_loss": [2, 1.5]}, "loss")
     names = [text.get_text() for text in ax.get_legend().get_texts()]

@@ -8,8 +8,25 @@ Ito), and always a word beside it.
 from helpers.plots.marks import CLASS_COLOURS
 from helpers.plots.numbers import plot_along_run, plot_histogram, plot_radial_averages
 from helpers.plots.patterns import plot_gallery, plot_pattern, plot_proposed_pixels
-from helpers.plots.rankings import plot_distance_curve, plot_precision_curve
-from helpers.plots.scores import plot_confusion, plot_precision_recall, plot_training
+from helpers.plots.rankings import (
+    plot_distance_curve,
+    plot_match,
+    plot_precision_curve,
+    plot_rank_agreement,
+)
+from helpers.plots.review import (
+    plot_patterson,
+    plot_purity_curve,
+    plot_saliency,
+    plot_taken_and_left,
+)
+from helpers.plots.scores import (
+    plot_confusion,
+    plot_learning_curve,
+    plot_precision_recall,
+    plot_reliability,
+    plot_training,
+)
 
 __all__ = [
     "CLASS_COLOURS",
@@ -18,10 +35,18 @@ __all__ = [
     "plot_distance_curve",
     "plot_gallery",
     "plot_histogram",
+    "plot_learning_curve",
+    "plot_match",
     "plot_pattern",
+    "plot_patterson",
     "plot_precision_curve",
     "plot_precision_recall",
     "plot_proposed_pixels",
+    "plot_purity_curve",
     "plot_radial_averages",
+    "plot_rank_agreement",
+    "plot_reliability",
+    "plot_saliency",
+    "plot_taken_and_left",
     "plot_training",
 ]

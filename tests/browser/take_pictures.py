@@ -20,6 +20,7 @@ FIGURES = {  # the heading above the figure
     "03-rank": "## The best",
     "04-train": "The same test set in pictures",
     "05-review": "## Around the threshold",
+    "06-improve": "From left to right: the pattern",
 }
 WIDGETS = {"02-label": 0}  # which widget of the notebook
 WIDTH = 1000
@@ -76,7 +77,7 @@ def save(picture: bytes, path: Path) -> None:
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.thumbnail((WIDTH, WIDTH), Image.Resampling.LANCZOS)
     path.parent.mkdir(exist_ok=True)
-    image.quantize(128).save(path, optimize=True)
+    image.quantize(256).save(path, optimize=True)
     sys.stdout.write(f"{path}\n")
 
 

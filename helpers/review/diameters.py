@@ -1,0 +1,50 @@
+"""How large the particle of each pattern is, where no geometry is known."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.handoff import Geometry, Selection, add_diameters
+from helpers.models.fringes import Window
+from helpers.patterns import Patterns
+
+FAR = 1e6  # pixels to the detector, so that angles are small
+
+
+def measure_diameters(
+    patterns: Patterns, index: NDArray[np.int64], centre: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Estimate diameters in steps of the Patterson map; see `handoff.add_diameters`.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    index
+        (m,) which of them.
+    centre
+        (row, column) of the beam, in pixels.
+
+    Returns
+    -------
+    ndarray
+        (m,) float64: rings of a particle of diameter d repeat every size / d pixels of
+        the window of `size` pixels that the map is made from. NaN without photons.
+    """
+    nothing = np.zeros(len(index), np.float32)
+    chosen = Selection(np.asarray(index), nothing, nothing.astype(bool), 0.0)
+    geometry = _geometry_in_steps(centre, patterns.shape[1:])
+    found = add_diameters(chosen, patterns, geometry).diameter_nm
+    assert found is not None
+    return found
+
+
+def _geometry_in_steps(centre: tuple[float, float], shape: tuple[int, ...]) -> Geometry:
+    """Return a geometry in which one nanometre is one step of the map."""
+    window = Window.around(centre, (shape[0], shape[1]))
+    period = window.size * window.binning
+    return Geometry(
+        centre=centre,
+        pixel_size_um=1.0,
+        distance_mm=FAR / 1000,
+        wavelength_nm=period / FAR,
+    )
