@@ -184,7 +184,7 @@ def _simulate(options: argparse.Namespace) -> None:
     )
     print(f"{options.patterns} simulated patterns: {Path(options.out)}")
     if options.labels:
-        write_example_labels(options.out, options.labels, seed=options.seed)
+        write_example_labels(options.out, options.labels)
         print(f"Example labels: {Path(options.labels)}")
 
 

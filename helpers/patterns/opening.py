@@ -215,7 +215,7 @@ def _choose_bad_pixels(
 
 def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
     if not found:
-        return BadPixels(np.zeros(frame, np.bool_), "no mask was found")
+        return BadPixels(np.zeros(frame, np.bool_), "no mask is used")
     origins = dict.fromkeys(one.origin for one in found)
     pixels = np.any([one.pixels for one in found], axis=0)
     return BadPixels(pixels, "; ".join(origins))

@@ -22,6 +22,7 @@ from helpers.layouts import (
     find_pixel_problems,
     find_shape_problems,
 )
+from helpers.layouts.dragonfly import SHAPE
 from helpers.patterns.stack import Stack, read_ahead
 
 Key = int | np.integer[Any] | slice | ArrayLike
@@ -234,6 +235,13 @@ class Patterns:
             digest.update(values.tobytes())
         return digest.hexdigest()
 
+    def shuffled(self) -> NDArray[np.int64]:
+        """Return all pattern indices in random order, always the same for a stack.
+
+        Whoever labels or checks patterns in this order works on the same random sample.
+        """
+        return np.random.default_rng(int(self.fingerprint, 16)).permutation(len(self))
+
     def with_bad_pixels(self, bad_pixels: NDArray[np.bool_]) -> Self:
         """Return the same patterns with other bad pixels instead of the present ones.
 
@@ -256,11 +264,9 @@ class Patterns:
         n, rows, columns = self.shape
         n_bad = np.count_nonzero(self.bad_pixels)
         names = ", ".join(dict.fromkeys(layout.name for layout in self._layouts))
-        values = {"photons": "photon counts", "ADU": "pixels in ADU"}
         sentences = [
-            f"{n:,} patterns of {rows} × {columns} {values.get(self.unit, 'pixels')}, "
-            f"recorded as {self.dtype}, in {self.layout.patterns} of "
-            f"{_name_files(self.files)}.",
+            f"{n:,} {'pattern' if n == 1 else 'patterns'} of {rows} × {columns} pixels "
+            f"(rows × columns), recorded as {self.dtype}, in {self._name_place()}.",
             f"Layout: {names}.",
             f"Unit: {self.unit} ({self._unit.why}).",
             f"Bad pixels: {n_bad:,} of {rows * columns:,} "
@@ -272,6 +278,11 @@ class Patterns:
             if words is not None:
                 sentences.append(f"{name} in the file: {_count_words(words)}.")
         return "\n".join([*sentences, *self._notes])
+
+    def _name_place(self) -> str:
+        files = _name_files(self.files)
+        inside = self.layout.patterns
+        return files if SHAPE.fullmatch(inside) else f"{inside} of {files}"
 
     def close(self) -> None:
         """Close the file that is open; reading opens it again."""
@@ -414,4 +425,4 @@ def _name_shots(shots: Mapping[str, NDArray[np.int64]]) -> str:
 
 def _count_words(words: NDArray[np.str_]) -> str:
     counts = Counter(words.tolist()).most_common()
-    return ", ".join(f"{n} {word or 'without'}" for word, n in counts)
+    return ", ".join(f"{n} {word or 'unlabelled'}" for word, n in counts)

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from helpers.errors import PatternsFileError
 from helpers.outputs import whole_file, whole_hdf5, write_provenance
+from helpers.patterns import open_patterns
 from helpers.simulate.detector import Detector
 from helpers.simulate.exposures import (
     DETAILS,
@@ -73,12 +74,12 @@ def write_example_labels(
     patterns_path: str | Path,
     csv_path: str | Path,
     n_labels: int = 240,
-    seed: int = 0,
 ) -> None:
     """Write labels as a person would have given them to some simulated patterns.
 
-    The labels are the truth; which patterns have one is drawn. `labelled_at` is when
-    the patterns were made, so that the same file gives the same labels.
+    The labels are the truth, of the first patterns in the stack's random order.
+    `labelled_at` is when the patterns were made, so that the same file gives the same
+    labels.
 
     Parameters
     ----------
@@ -89,20 +90,18 @@ def write_example_labels(
         replaced if it is there.
     n_labels
         How many; a file with fewer patterns gets a label for each.
-    seed
-        Decides which.
 
     Raises
     ------
     ParameterError
-        If `n_labels` or `seed` is impossible.
+        If `n_labels` is impossible.
     PatternsFileError
         If the file cannot be read, or no truth is in it.
     """
     check_whole_number("n_labels", n_labels, lowest=1)
-    rng = np.random.default_rng(check_whole_number("seed", seed, lowest=0))
     truth, made_at = _read_truth(patterns_path)
-    chosen = rng.permutation(len(truth))[:n_labels]
+    with open_patterns(patterns_path) as patterns:
+        chosen = patterns.shuffled()[:n_labels]
     with (
         whole_file(csv_path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,

@@ -40,7 +40,7 @@ class PatternBrowser(PatternWidget):
 
     def _greet(self, content: Message) -> None:
         order = content.get("order") or "as recorded"
-        index = sort_patterns(order, len(self.patterns), self.facts)
+        index = sort_patterns(order, self.facts, self.patterns.shuffled())
         message = {
             "kind": "state",
             "view": content["view"],

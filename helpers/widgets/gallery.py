@@ -267,7 +267,7 @@ def show_gallery(
         desk = LabelDesk(store, labeller, session or name_sitting(), blind)
     listing = Listing(
         facts,
-        n_patterns,
+        patterns.shuffled(),
         given=check_index("index", index, n_patterns),
         is_limited=True,
         queue=queue,

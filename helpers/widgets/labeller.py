@@ -149,7 +149,6 @@ def label_patterns(
     blind: bool = False,
     keys: Mapping[str, str | Sequence[str]] | None = None,
     session: str | None = None,
-    seed: int = 0,
 ) -> Labeller:
     """Make a widget to label patterns with; the last line of a cell shows it.
 
@@ -194,8 +193,6 @@ def label_patterns(
         `save_keys`. The help panel (?) shows the keys in force.
     session
         A name of this sitting, kept with each label; None = the time of day.
-    seed
-        Seed of the random order.
 
     Returns
     -------
@@ -219,7 +216,7 @@ def label_patterns(
     given = None
     if order is not None and not isinstance(order, str):
         given = check_index("order", order, len(patterns))
-    listing = Listing(facts, len(patterns), given=given, queue=queue, seed=seed)
+    listing = Listing(facts, patterns.shuffled(), given=given, queue=queue)
     first = order if isinstance(order, str) else "as recorded"
     return Labeller(
         patterns,

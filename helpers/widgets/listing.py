@@ -36,8 +36,8 @@ class Listing:
     ----------
     facts
         The numbers that patterns can be sorted by.
-    n_patterns
-        Length of the stack.
+    shuffled
+        (n,) all patterns of the stack in their random order.
     given
         (m,) pattern indices, for the order "as given"; None = there is none.
     is_limited
@@ -48,18 +48,15 @@ class Listing:
         (n,) one more number to sort by, NaN = none; or None.
     has_labels
         Whether patterns can be sorted by label.
-    seed
-        Seed of the random order.
     """
 
     facts: Facts
-    n_patterns: int
+    shuffled: NDArray[np.int64]
     given: NDArray[np.int64] | None = None
     is_limited: bool = False
     queue: Queue | None = None
     score: NDArray[np.float64] | None = None
     has_labels: bool = True
-    seed: int = 0
 
     @property
     def orders(self) -> tuple[str, ...]:
@@ -116,4 +113,4 @@ class Listing:
         if order == BY_LABEL:
             places = [labels == word for word in (*LABELS, "")]
             return np.concatenate([np.flatnonzero(place) for place in places])
-        return sort_patterns(order, self.n_patterns, self.facts, self.seed)
+        return sort_patterns(order, self.facts, self.shuffled)

@@ -130,7 +130,7 @@ def named_orders(facts: Facts) -> tuple[str, ...]:
 
 
 def sort_patterns(
-    order: str, n_patterns: int, facts: Facts, seed: int = 0
+    order: str, facts: Facts, shuffled: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return all pattern indices in a named order.
 
@@ -140,12 +140,10 @@ def sort_patterns(
         "as recorded"; "random"; "hit score", highest first; "ranking", smallest
         distance first; "uncertainty", predictions nearest to 0.5 first. Patterns
         whose number is NaN come last, as recorded.
-    n_patterns
-        Length of the stack.
     facts
         The numbers to sort by.
-    seed
-        Seed of the random order.
+    shuffled
+        (n,) all patterns of the stack in their random order.
 
     Raises
     ------
@@ -154,9 +152,9 @@ def sort_patterns(
     """
     check_order(order, named_orders(facts))
     if order == "as recorded":
-        return np.arange(n_patterns)
+        return np.arange(len(shuffled))
     if order == "random":
-        return np.random.default_rng(seed).permutation(n_patterns)
+        return shuffled
     return np.argsort(_sort_keys(facts)[order], kind="stable")
 
 
