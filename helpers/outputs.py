@@ -52,26 +52,33 @@ def saying_why_not(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         why = _WHY_NOT.get(error.errno or 0)
-        if why is None or not _is_of(error.filename, path):
+        if why is None or not _is_of(error, path):
             raise
         message = (
-            f"{path} cannot be written: {why}{_say_free(path)}. Nothing half-written "
-            "is left, and what stood there before still does. Make room, ask for the "
-            "permission or choose another place; then run this step again."
+            f"{path} cannot be written: {why}{_say_free(path, error)}. Nothing "
+            "half-written is left, and what stood there before still does. Make room, "
+            "ask for the permission or choose another place; then run this step again."
         )
         raise WorkFolderError(message) from error
 
 
-def _is_of(filename: Any, path: Path) -> bool:
-    """Tell whether an error is about what is written: inside its folder, or unnamed."""
-    if not isinstance(filename, str | bytes | os.PathLike):
-        return True
-    named = Path(os.fsdecode(filename)).absolute()
+def _is_of(error: OSError, path: Path) -> bool:
+    """Tell whether an error is about what is written: inside its folder, or unnamed.
+
+    A failed copy names two files, first the one that was read.
+    """
+    given = (error.filename, error.filename2)
+    names = [name for name in given if isinstance(name, str | bytes | os.PathLike)]
+    named = [Path(os.fsdecode(name)).absolute() for name in names]
     folder = path.absolute().parent
-    return named.is_relative_to(folder) or folder.is_relative_to(named)
+    return not named or any(
+        each.is_relative_to(folder) or folder.is_relative_to(each) for each in named
+    )
 
 
-def _say_free(path: Path) -> str:
+def _say_free(path: Path, error: OSError) -> str:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
     try:
         free = shutil.disk_usage(path.parent).free
     except OSError:

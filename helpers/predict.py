@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from helpers.errors import OtherPatternsError, WorkFolderError
 from helpers.models import CLASSES, TrainedModel, check_model_fits, load_model
 from helpers.models.trained import MODEL_NAME, describe_patterns
-from helpers.outputs import whole_hdf5, write_provenance
+from helpers.outputs import saying_why_not, whole_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.patterns.stack import read_ahead
 
@@ -76,6 +76,8 @@ def predict_patterns(
     ------
     ModelError
         If the model cannot be read or does not fit the patterns.
+    WorkFolderError
+        If the disk is full or read-only; what is done is kept all the same.
     """
     work_dir, model_dir = Path(work_dir), Path(model_dir or work_dir)
     model = load_model(model_dir)
@@ -156,6 +158,7 @@ def _predict_rest(
     starts = range(done, total, block_size)
     blocks = read_ahead(lambda start: patterns[start : start + block_size], starts)
     with (
+        saying_why_not(part),
         part.open("ab") as file,
         tqdm(total=total, initial=done, unit="pattern", desc="Predict") as bar,
     ):

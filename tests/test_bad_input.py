@@ -5,6 +5,7 @@ test_layouts.py, test_facility_files.py and test_labels_exchange.py.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ import nbformat
 import numpy as np
 import pytest
 
+import helpers
+from helpers.__main__ import main
 from helpers.errors import PatternsFileError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
 from helpers.patterns import open_patterns
@@ -250,6 +253,21 @@ class TestNames:
         assert "&lt;img src=x onerror" in html
         assert self.ATTACK not in html
 
+    def test_in_the_widgets(self) -> None:
+        """The front end puts text into the page as text, and never as HTML."""
+        scripts = sorted((Path(helpers.__file__).parent / "widgets").glob("*.js"))
+        assert len(scripts) > 5
+        makes_html = re.compile(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser"
+            r"|createContextualFragment|setHTMLUnsafe|\beval\b|new Function"
+        )
+        found = [
+            (script.name, match[0])
+            for script in scripts
+            for match in makes_html.finditer(script.read_text("utf-8"))
+        ]
+        assert found == []
+
     def test_in_the_work_folder(self, tmp_path: Path) -> None:
         folder = tmp_path / "deep" / "work"
         path = tmp_path / "run.h5"
@@ -398,6 +416,25 @@ class TestUnfinished:
             np.testing.assert_array_equal(patterns[:], VALUES[:n])
             patterns.close()
         assert len(open_patterns(path)) == 9
+
+
+class TestFirstNotebook:
+    @pytest.mark.parametrize(
+        ("shape", "value", "said"),
+        [
+            ((1, 40, 40), 3, "1 pattern of 40 × 40 pixels"),
+            ((5, 1, 40), 3, "all patterns are alike, pixel by pixel, in 5 patterns"),
+            ((5, 40, 40), 0, "every value is 0, in 5 patterns of /patterns"),
+        ],
+    )
+    def test_ends_with_what_little_there_is(
+        self, shape: tuple[int, ...], value: int, said: str, tmp_path: Path
+    ) -> None:
+        path = write(tmp_path / "run.h5", np.full(shape, value, "i4"))
+        work = tmp_path / "work"
+        command = ["run", "--patterns", str(path), "--work-dir", str(work)]
+        assert main([*command, "--only", "01"]) == 0
+        assert said in (work / "reports" / "report.html").read_text("utf-8")
 
 
 WRITER = """

@@ -70,6 +70,18 @@ def test_pixels_that_are_not_finite_are_counted(write, counts):
     assert np.isfinite(measured.photons).all()
 
 
+def test_values_too_large_for_float32_are_told_of(write, counts):
+    adu = counts.astype(np.float64)
+    adu[3, 5, 6], adu[4, 5, 6], adu[7, 0, 0], adu[8] = 1e300, -1e300, np.inf, np.nan
+    patterns = write(adu)
+    with pytest.warns(UserWarning, match="2 of the 40 .* as 0: 3, 4") as caught:
+        measured = experiment.measure_patterns(patterns, 1)
+    assert caught[0].filename == __file__
+    assert measured.not_finite[5, 6] == pytest.approx(3 / 40)
+    assert measured.not_finite[0, 0] == pytest.approx(2 / 40)
+    assert patterns[3][5, 6] == 0
+
+
 def test_a_hot_a_dead_and_a_broken_pixel_are_proposed_and_no_other(write, counts):
     adu = counts.astype(np.float32)
     adu[:, 12, 9], adu[:, 10, 10], adu[:, 3, 3] = 0, 4000, 700
@@ -92,11 +104,14 @@ def test_what_is_left_out_already_is_not_proposed_again(write, counts):
     assert not np.any(list(proposed.values()))
 
 
-@pytest.mark.parametrize("value", [0, 7])
-def test_constant_patterns_pass(write, value):
+@pytest.mark.parametrize(
+    ("value", "said"), [(0, "every value is 0, in 5"), (7, "all patterns are alike")]
+)
+def test_constant_patterns_pass_with_a_warning(write, value, said):
     patterns = write(np.full((5, 16, 16), value, np.float32))
     threshold = experiment.suggest_lit_threshold(patterns)
-    measured = experiment.measure_patterns(patterns, threshold)
+    with pytest.warns(UserWarning, match=said):
+        measured = experiment.measure_patterns(patterns, threshold)
     proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
     assert not np.any(list(proposed.values()))
     assert experiment.suggest_hit_threshold(measured.lit_pixels) == 0

@@ -190,6 +190,11 @@ def test_psocake(kind: str, path: Path) -> None:
     with pytest.warns(UserWarning, match="data_1/mask is not used"):
         patterns = open_patterns(write(path, content))
     check(patterns, name, unit="photons")
+    assert "(no mask is used)" in patterns.describe()
+    mask = f"{path}:{ENTRY}/data_1/mask"
+    assert "not known which of its values" in problem_of(path, bad_pixels=mask)
+    asked = open_patterns(path, bad_pixels=f"{mask} != 0")
+    np.testing.assert_array_equal(asked.bad_pixels, BAD)
 
 
 def test_em_classification(path: Path) -> None:
@@ -231,6 +236,10 @@ def test_singfel_groups(folder: str, name: str, path: Path) -> None:
     with pytest.warns(UserWarning, match="/params/geom/mask is not used"):
         patterns = open_patterns(write(path, content))
     check(patterns, name, unit="photons")
+    mask = f"{path}:/params/geom/mask"
+    assert "not known which of its values" in problem_of(path, bad_pixels=mask)
+    asked = open_patterns(path, bad_pixels=f"{mask} == 1")
+    np.testing.assert_array_equal(asked.bad_pixels, BAD)
     diffr = open_patterns(path, dataset=f"{folder}/*/diffr")
     np.testing.assert_array_equal(diffr[:], COUNTS / 2)
 
@@ -250,7 +259,7 @@ def write_euxfel2013(path: Path) -> Path:
 
 
 def test_euxfel2013(path: Path) -> None:
-    with pytest.warns(UserWarning, match="does not say which label each of them means"):
+    with pytest.warns(UserWarning, match="holds 0, 1, 2; the file does not say"):
         patterns = open_patterns(write_euxfel2013(path))
     check(patterns, "euxfel2013")
     assert patterns.recorded_labels is None
@@ -481,7 +490,10 @@ class TestDragonfly:
         path = self.write(tmp_path, ending)
         patterns = open_patterns(path, dataset="5x4")
         check(patterns, DRAGONFLY_NAMES[ending], unit="photons")
-        assert "5 rows × 4 columns, as given." in patterns.describe()
+        text = patterns.describe()
+        assert text.startswith("6 patterns of 5 × 4 pixels (rows × columns), recorded")
+        assert f"in {path}." in text
+        assert "5 rows × 4 columns, as given." in text
         turned = open_patterns(path, dataset="4x5")
         np.testing.assert_array_equal(turned[0].ravel(), COUNTS[0].ravel())
 
@@ -523,7 +535,7 @@ class TestDragonfly:
         [
             (0, -1, "is not a sparse .emc file"),
             (1, 0, "is not a sparse .emc file"),
-            (2, 1, "is not a sparse .emc file"),
+            (2, 1, "is not a sparse .emc file"),  # dense, as newer versions write it
             (0, N - 1, "integers of 4 bytes; expected"),
             (256, -1, "a negative number of pixels"),
         ],

@@ -5,9 +5,11 @@ administrator can make; nothing half-written may be left there.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers import handoff, labels, report, simulate, templates, training
+from helpers import handoff, labels, predict, report, simulate, templates, training
 from helpers.errors import WorkFolderError
 from helpers.experiment import measure_patterns, write_experiment
 from helpers.labels.queue import write_queue
@@ -83,8 +85,18 @@ def write_text(path: Path) -> None:
         temporary.write_text("x" * 999_999)
 
 
+def write_copy(path: Path) -> None:
+    source = path.parents[1] / "source.txt"
+    source.write_text("x" * 999_999)
+    with whole_file(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+FACTS = {"experiment": "amo86615", "run": 182}  # what one of the formats asks for
+
 WRITERS: dict[str, Callable[[Path, Any], object]] = {
     "text": lambda disk, made: write_text(disk / "a.txt"),
+    "copy": lambda disk, made: write_copy(disk / "a.txt"),
     "folder": lambda disk, made: write_many(disk / "folder"),
     "HDF5": lambda disk, made: write_long(disk / "a.h5"),
     "JSON": lambda disk, made: write_json(disk / "a.json", {"a": "x" * 999_999}),
@@ -146,12 +158,40 @@ def write_notebook(path: Path) -> Path:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_full_disk(name: str, small_disk: Path, made: Any) -> None:
-    with pytest.raises(WorkFolderError, match=r"cannot be written: the disk is full"):
+    with pytest.raises(WorkFolderError, match=r"the disk is full \(0\.\d MiB are free"):
         WRITERS[name](small_disk, made)
     left = [path for path in small_disk.rglob("*") if path.is_file()]
     assert left == []
     for folder in small_disk.iterdir():  # `selection/` and such may have been made
         folder.rmdir()
+
+
+@pytest.mark.parametrize("name", handoff.FORMATS)
+def test_disk_without_any_room(name: str, small_disk: Path, made: Any) -> None:
+    """The small formats too, of which a few bytes are the whole file."""
+    (small_disk / "selection").mkdir()
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    with pytest.raises(WorkFolderError, match="cannot be written: the disk is full"):
+        handoff.write_handoff(
+            small_disk, name, made.patterns, made.selection, made.words, **FACTS
+        )
+    left = {each.relative_to(small_disk) for each in small_disk.rglob("*")}
+    filler.unlink()
+    (small_disk / "selection").rmdir()
+    assert left == {Path("filler"), Path("selection")}
+
+
+def test_full_disk_while_predicting(small_disk: Path, patterns: Patterns) -> None:
+    """What is done is kept in whole blocks, to go on from there."""
+    block = np.zeros(3 * ROOM // 4 // 4, np.float32)
+    model = SimpleNamespace(predict_raw=lambda _: block)
+    part = small_disk / ".predictions-x.part"
+    with pytest.raises(WorkFolderError, match="cannot be written: the disk is full"):
+        predict._predict_rest(part, model, patterns, N // 2)
+    kept = np.fromfile(part, np.float32)
+    part.unlink()
+    assert kept.size >= block.size
 
 
 def test_what_stood_there_before_still_does(small_disk: Path) -> None:
@@ -182,20 +222,27 @@ def test_folder_that_may_not_be_written(
     kind: str, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kind == "permission taken":
-        folder = tmp_path
-        folder.chmod(0o555)
+        tmp_path.chmod(0o555)
         monkeypatch.setattr(os, "open", refuse)
+        check_refusal(tmp_path, "you may not write here")
     else:
-        folder = small_disk
-        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    said = "the disk is read-only" if folder == small_disk else "you may not write here"
+        with read_only(small_disk):
+            check_refusal(small_disk, "the disk is read-only")
+
+
+@contextmanager
+def read_only(disk: Path) -> Iterator[None]:
+    """Let nothing be written on a disk for a while."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     try:
-        with pytest.raises(WorkFolderError, match=f"cannot be written: {said}"):
-            write_json(folder / "a.json", {})
+        yield
     finally:
-        monkeypatch.undo()
-        if folder == small_disk:
-            subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+
+
+def check_refusal(folder: Path, why: str) -> None:
+    with pytest.raises(WorkFolderError, match=f"cannot be written: {why}\\. Nothing"):
+        write_json(folder / "a.json", {})
 
 
 def refuse(*_: object, **__: object) -> int:
@@ -209,14 +256,30 @@ def test_trouble_with_another_file_keeps_its_own_error(tmp_path: Path) -> None:
         raise elsewhere
 
 
-def test_command_line_on_a_full_disk(small_disk: Path, patterns: Patterns) -> None:
+def run_on(disk: Path, patterns: Patterns) -> str:
+    """Run the first notebook; return what is said when it cannot write."""
     command = ["-m", "helpers", "run", "--patterns", str(patterns.files[0])]
-    command += ["--work-dir", str(small_disk / "work"), "--only", "01"]
+    command += ["--work-dir", str(disk / "work"), "--only", "01"]
     ran = subprocess.run(
         [sys.executable, *command], check=False, capture_output=True, text=True
     )
     assert ran.returncode == 1
-    assert "cannot be written: the disk is full" in ran.stderr
     assert "Traceback" not in ran.stderr
-    left = [p for p in small_disk.rglob("*") if p.is_file() and p.name[0] == "."]
+    left = [p for p in disk.rglob("*") if p.is_file() and p.name[0] == "."]
     assert left == []
+    return ran.stderr
+
+
+def test_command_line_on_a_full_disk(small_disk: Path, patterns: Patterns) -> None:
+    said = run_on(small_disk, patterns)
+    assert "cannot be written: the disk is full" in said
+
+
+def test_command_line_on_a_read_only_disk(small_disk: Path, patterns: Patterns) -> None:
+    (small_disk / "work" / "reports").mkdir(parents=True, exist_ok=True)
+    with read_only(small_disk):
+        said = run_on(small_disk, patterns)
+    assert said == (
+        f"{small_disk}/work/reports cannot be made or written to (Read-only file "
+        "system). Give a --work-dir where you may write.\n"
+    )

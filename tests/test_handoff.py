@@ -583,6 +583,20 @@ def test_cxi_holds_the_patterns_as_they_were_recorded(adu_run, tmp_path):
         assert detector["x_pixel_size"][()] == pytest.approx(3e-4)
 
 
+def test_cxi_keeps_what_the_facility_calls_each_shot(tmp_path):
+    with h5py.File(tmp_path / "run.cxi", "w") as file:
+        file["/entry_1/data_1/data"] = np.ones((7, 5, 4), "u2")
+        file["/entry_1/trainId"] = np.arange(7) // 2 + 10**9
+        file["/entry_1/pulseId"] = np.arange(7) % 2
+    run = open_patterns(tmp_path / "run.cxi")
+    written, *_ = write_handoff(tmp_path, "cxi", run, choose(run))
+    back = open_patterns(written)
+    assert back.layout.name == "CXI"
+    assert sorted(back.shots) == ["pulse", "train"]
+    for name, ids in back.shots.items():
+        assert ids.tolist() == run.shots[name][CHOSEN].tolist()
+
+
 def test_cxi_has_the_members_that_its_readers_look_for(two_runs, tmp_path):
     photons = np.arange(7.0)
     selection = choose(two_runs, CHOSEN, LABELS, photons)

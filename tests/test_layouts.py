@@ -478,7 +478,7 @@ class TestRemarks:
         assert recording.labels is not None
         assert recording.labels.tolist() == ["single", "other", "", "", "", "other"]
         (remark,) = recording.remarks
-        assert "/labels holds 2.0, 7.0; expected 1 (single), 0 (other)" in remark
+        assert "/labels holds 2, 7; expected 1 (single), 0 (other)" in remark
 
     def test_nan_is_a_label_not_given(self, path: Path) -> None:
         replace(write_liu_lab(path), "labels", np.array([1.0, 0, np.nan, 0, 0, 0]))

@@ -569,8 +569,8 @@ class TestWhatFilesSay:
     def test_describe_says_what_was_found_and_assumed(self, path: Path) -> None:
         self.write_labelled(path, BAD)
         assert open_patterns(path).describe().splitlines() == [
-            "3 patterns of 5 × 4 photon counts, recorded as int64, in /patterns of "
-            f"{path}.",
+            "3 patterns of 5 × 4 pixels (rows × columns), recorded as int64, in "
+            f"/patterns of {path}.",
             "Layout: Liu Lab.",
             "Unit: photons (assumed: recorded as int64, none negative).",
             "Bad pixels: 2 of 20 (10.0%) are left out "
@@ -582,7 +582,7 @@ class TestWhatFilesSay:
         first, *_, last = run.files
         text = run.describe()
         assert f"in /patterns of 3 files, {first} to {last}." in text
-        assert "(0.0%) are left out (no mask was found)." in text
+        assert "(0.0%) are left out (no mask is used)." in text
 
 
 class TestMeasuredFiles:

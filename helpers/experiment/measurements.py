@@ -1,5 +1,6 @@
 """Sums of one pass over the stack, and the thresholds that they suggest."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,10 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import Patterns
+
+LARGEST = float(np.finfo(np.float32).max)  # patterns are float32 once they are clean
+ROUNDING = 1e-6  # of a standard deviation that is 0, as a share of the mean
+SHOWN = 10  # indices in a message
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Measurements:
         (rows, columns) float64: standard deviation over the patterns, likewise.
     not_finite
         (rows, columns) float64: share of at most 256 patterns, evenly spread, in which
-        the pixel is NaN or infinite.
+        the pixel is NaN, infinite or too large for float32.
     """
 
     photons: NDArray[np.float64]
@@ -105,6 +110,11 @@ def measure_patterns(
         If `adu_per_photon` is not above 0.
     PatternsFileError
         If nothing but NaN and infinite values is in the patterns.
+
+    Warns
+    -----
+    UserWarning
+        If all patterns are alike, or values are too large for float32 and count as 0.
     """
     if not adu_per_photon > 0:
         message = (
@@ -125,6 +135,7 @@ def measure_patterns(
     spread = np.sqrt(np.maximum(second / len(patterns) - mean**2, 0))
     not_finite = _share_not_finite(patterns)
     _check_finite(patterns, not_finite)
+    _check_alike(patterns, mean, spread)
     return Measurements(photons / adu_per_photon, lit_pixels, mean, spread, not_finite)
 
 
@@ -149,11 +160,27 @@ def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.flo
 def _share_not_finite(patterns: Patterns) -> NDArray[np.float64]:
     if not np.issubdtype(patterns.dtype, np.floating):
         return np.zeros(patterns.shape[1:])
-    looked_at = _spread_evenly(len(patterns), 256)
+    looked_at = _spread_evenly(len(patterns), 256).tolist()
     counts = np.zeros(patterns.shape[1:])
+    too_large = []
     for index in looked_at:
-        counts += ~np.isfinite(patterns.read_raw(int(index)))
+        size = np.abs(patterns.read_raw(index))
+        counts += ~(size <= LARGEST)  # NaN is not
+        if ((size > LARGEST) & (size < np.inf)).any():
+            too_large.append(index)
+    if too_large:
+        _warn_too_large(patterns, too_large, len(looked_at))
     return counts / len(looked_at)
+
+
+def _warn_too_large(patterns: Patterns, found: list[int], n_looked_at: int) -> None:
+    shown = ", ".join(map(str, found[:SHOWN])) + (", …" if len(found) > SHOWN else "")
+    message = (
+        f"{patterns.files[0]}: {len(found)} of the {n_looked_at} patterns looked at "
+        f"hold values beyond ±{LARGEST:.1e}, which count as 0: {shown}. No detector "
+        "records such values; look at how the file was written."
+    )
+    warnings.warn(message, stacklevel=4)
 
 
 def _check_finite(patterns: Patterns, not_finite: NDArray[np.float64]) -> None:
@@ -164,6 +191,23 @@ def _check_finite(patterns: Patterns, not_finite: NDArray[np.float64]) -> None:
         "photon counts or ADU. Write the file again, or name other patterns: dataset=."
     )
     raise PatternsFileError(patterns.files[0], [problem])
+
+
+def _check_alike(
+    patterns: Patterns, mean: NDArray[np.float64], spread: NDArray[np.float64]
+) -> None:
+    """Warn of patterns among which there is nothing to find."""
+    highest = np.abs(mean).max()
+    alike = len(patterns) > 1 and spread.max() <= ROUNDING * highest
+    if highest > 0 and not alike:
+        return
+    what = "all patterns are alike, pixel by pixel" if highest else "every value is 0"
+    message = (
+        f"{patterns.files[0]}: {what}, in {len(patterns):,} patterns of "
+        f"{patterns.layout.patterns}: there is nothing to tell them apart by. Look at "
+        "how the file was written, or name other patterns: dataset=."
+    )
+    warnings.warn(message, stacklevel=3)
 
 
 def _spread_evenly(n_patterns: int, n_sampled: int) -> NDArray[np.int64]:

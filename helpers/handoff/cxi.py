@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from helpers import __version__
 from helpers.handoff.request import Request
+from helpers.layouts.table import CXI_SHOTS
 from helpers.outputs import new_hdf5, provenance, write_provenance
 
 VERSION = 160
@@ -30,6 +31,7 @@ def write_cxi(folder: Path, request: Request) -> None:
         file["cxi_version"] = VERSION
         file["number_of_entries"] = 1
         _write_identifiers(file, request)
+        _write_shots(file, request)
         _write_patterns(file, request)
         _write_tags(file, request)
         _write_results(file, request)
@@ -49,6 +51,15 @@ def _write_identifiers(file: h5py.File, request: Request) -> None:
     path = f"/entry_1/{ONE_PER_EVENT}"
     file.create_dataset(path, data=events, dtype=h5py.string_dtype())
     file[f"{DETECTOR}/{ONE_PER_EVENT}"] = h5py.SoftLink(path)
+
+
+def _write_shots(file: h5py.File, request: Request) -> None:
+    """Write what the facility calls each event, where that is known; -1 = unknown."""
+    for name, path in CXI_SHOTS:
+        if name in request.patterns.shots:
+            ids = request.patterns.shots[name][request.selection.index]
+            dataset = file.create_dataset(path, data=ids)
+            dataset.attrs["axes"] = ONE_PER_EVENT
 
 
 def _write_patterns(file: h5py.File, request: Request) -> None:

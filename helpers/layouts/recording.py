@@ -343,7 +343,7 @@ class _Reader:
             words[values == value] = word
         strange = np.unique(values[(words == "") & np.isfinite(values)])
         if strange.size:
-            shown = ", ".join(map(str, strange[:10]))
+            shown = ", ".join(f"{value:.10g}" for value in strange[:10])
             self.remarks.append(f"{where} holds {shown}; {self._ask_words()}")
         return words if self.layout.label_words else None
 

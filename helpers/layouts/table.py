@@ -102,6 +102,12 @@ DETECTOR_K = f"{ENTRY}/instrument_1/detector_{{k}}"
 IMAGE_K = f"{ENTRY}/image_{{k}}"
 CXI_MASKS = (f"{ENTRY}/data_1/mask", f"{DETECTOR}/mask")
 GOOD_PIXEL_MASKS = (f"{ENTRY}/data_1/good_pixels", f"{DETECTOR}/good_pixels")
+CXI_SHOTS = (
+    ("train", f"{ENTRY}/trainId"),
+    ("pulse", f"{ENTRY}/pulseId"),
+    ("cell", f"{ENTRY}/memoryCell"),
+    ("event", f"{ENTRY}/eventNumber"),
+)
 LCLS_EVENTS = (("event", "/LCLS/eventNumber"),)
 CHEETAH_MASKS = (f"{DETECTOR_K}/mask", f"{DETECTOR_K}/mask_shared")
 
@@ -165,11 +171,7 @@ LAYOUTS = (
         source=ModulesSource,
         bad_pixels=CXI_MASKS[::-1],
         bad_when=CXI_BITS,
-        shots=(
-            ("train", f"{ENTRY}/trainId"),
-            ("pulse", f"{ENTRY}/pulseId"),
-            ("cell", f"{ENTRY}/memoryCell"),
-        ),
+        shots=CXI_SHOTS,
     ),
     Layout(
         name="EM-classification",
@@ -243,6 +245,7 @@ LAYOUTS = (
         source=ModulesSource,
         bad_pixels=CXI_MASKS,
         bad_when=CXI_BITS,
+        shots=CXI_SHOTS,
     ),
     Layout(
         name="CXI, detector",
@@ -347,6 +350,8 @@ def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layo
 def find_mask_rule(file: h5py.File, where: str) -> BadWhen | None:
     """Return which values of a mask mean bad, if a known layout keeps it there."""
     for layout in _find_known(file):
+        if where in layout.unclear_masks:
+            return None  # whatever a layout further down may say
         if where in layout.bad_pixels:
             return layout.bad_when
     return None
