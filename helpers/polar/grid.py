@@ -67,9 +67,12 @@ class PolarGrid:
         weight = self._reshape(sums.sum(axis=1)).astype(np.float32)
         self.weight = np.where(weight < _LEAST_WEIGHT, np.float32(0), weight)
         normalise = sparse.diags_array(inverse(self.weight).ravel())
-        self._matrix = sparse.csr_array(normalise @ sums, dtype=np.float32)
-        self._matrix.eliminate_zeros()
-        self.variance = self._reshape(self._matrix.power(2).sum(axis=1))
+        matrix = sparse.csr_array(normalise @ sums, dtype=np.float32)
+        matrix.eliminate_zeros()
+        first = matrix.indices.min(initial=bad_pixels.size)
+        self._within = slice(first, matrix.indices.max(initial=-1) + 1)
+        self._matrix = matrix[:, self._within]
+        self.variance = self._reshape(matrix.power(2).sum(axis=1))
 
     def average(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
         """Average the good pixels of each cell.
@@ -86,14 +89,16 @@ class PolarGrid:
             Shape (n, n_rings, n_angles), mean per pixel in the unit of the patterns; 0
             in cells that are left out.
         """
-        flat = patterns.reshape(len(patterns), -1)
+        flat = patterns.reshape(len(patterns), -1)[:, self._within]
         cells = np.empty((len(flat), self._matrix.shape[0]), dtype=np.float32)
-        # one by one: the pixels of one pattern stay in the core's own cache
-        for number, pixels in enumerate(flat):
-            cells[number] = self._matrix @ pixels.astype(np.float32, copy=False)
+        # one by one, and copied: then its pixels lie in the core's own cache
+        pixels = np.empty(flat.shape[1], dtype=np.float32)
+        for number, pattern in enumerate(flat):
+            pixels[:] = pattern
+            cells[number] = self._matrix @ pixels
         for spoilt in np.flatnonzero(~np.isfinite(cells).all(axis=1)):
-            pixels = np.where(np.isfinite(flat[spoilt]), flat[spoilt], 0)
-            cells[spoilt] = self._matrix @ pixels.astype(np.float32)
+            pixels[:] = np.where(np.isfinite(flat[spoilt]), flat[spoilt], 0)
+            cells[spoilt] = self._matrix @ pixels
         return self._reshape(cells)
 
     def _reshape(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
