@@ -1,8 +1,8 @@
 """What are well-chosen labels worth? Chosen ones beside random ones.
 
 Run `python tests/bench/bench_active.py`, or with `--quick`. How patterns are chosen was
-settled on the samples "default", "hard" and "dim" with seed 101; what is printed is
-measured on other seeds, and on samples that were never looked at.
+settled on the samples "default", "hard" and "dim" with seed 101, after a look at "rare"
+and "crowded" with seed 2001; what is printed is measured on other seeds.
 
 For each sample and seed: 1,000 patterns to draw labels from, 2,000 to judge on. Random
 labels are the first of a shuffled list; the chosen 100 are the first 50 of that list
