@@ -1,6 +1,7 @@
 """Time the ranking beside plain reading of the same file, in one run; show ratios.
 
-    python tests/bench/bench_ranking.py [--quick] [--quality] [--seeds N]
+    python tests/bench/bench_ranking.py [--sizes N …] [--hits N …] [--quick]
+    python tests/bench/bench_ranking.py --quality [--seeds N] [--quick]
 
 Prints tables in Markdown. Every figure comes from a process of its own, which reports
 its time and its peak memory above the interpreter with everything imported. Times
@@ -47,6 +48,8 @@ REAL = Path(__file__).parents[3] / "shared" / "real"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="small sizes: a minute")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 30_000])
+    parser.add_argument("--hits", type=int, nargs="+", default=[20, 200, 1_000])
     parser.add_argument("--quality", action="store_true", help="average precision")
     parser.add_argument("--seeds", type=int, default=3, help="for --quality")
     options = parser.parse_args()
@@ -55,8 +58,9 @@ def main() -> None:
         bench_samples(names, range(FIRST_SEED, FIRST_SEED + options.seeds))
         bench_measured(REAL / "pr772_30.h5")
     else:
-        sizes = [500, 2_000] if options.quick else [1_000, 10_000, 30_000]
-        bench_speed(sizes, [20, 100] if options.quick else [20, 200, 1_000])
+        if options.quick:
+            options.sizes, options.hits = [500, 2_000], [20, 100]
+        bench_speed(options.sizes, options.hits)
         bench_article()
 
 
