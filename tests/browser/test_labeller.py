@@ -374,7 +374,7 @@ def test_two_labellers_at_once_on_one_store(lab, patterns):
     driver.widget.get_by_label("which patterns").select_option("labellers disagree")
     driver.wait_for_pattern(2)
     assert driver.text("place") == "1 of 1"
-    assert driver.text("who") == "by you; blank by bob"
+    driver.widget.get_by_text("by you; blank by bob", exact=True).wait_for()
 
 
 ASKED = """
