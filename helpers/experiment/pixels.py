@@ -37,7 +37,7 @@ def propose_bad_pixels(
     residual = powder - around
     noise = 1.4826 * median_around(np.abs(residual))
     n_patterns = len(measurements.photons)
-    dead = (measurements.powder == 0) & (measurements.spread == 0)
+    dead = _never_lit(measurements)
     with np.errstate(invalid="ignore"):
         hot = (residual > 10 * noise) & (powder > 5 * np.maximum(around, 0))
         dead &= around * n_patterns > 20
@@ -72,7 +72,7 @@ def propose_shadows(
     from scipy import ndimage
 
     total = measurements.powder * len(measurements.photons)
-    silent = (measurements.powder == 0) & (measurements.spread == 0) & ~bad_pixels
+    silent = _never_lit(measurements) & ~bad_pixels
     regions, _ = ndimage.label(silent)
     shadows = np.zeros(silent.shape, np.bool_)
     for number, where in enumerate(ndimage.find_objects(regions), start=1):
@@ -96,3 +96,9 @@ def median_around(image: NDArray[np.float64], size: int = 7) -> NDArray[np.float
     at = np.stack([low, np.minimum(high, flat.shape[-1] - 1)], axis=-1)
     median = np.take_along_axis(flat, at, axis=-1).mean(axis=-1)
     return np.where(n_finite > 0, median, np.nan)
+
+
+def _never_lit(measurements: Measurements) -> NDArray[np.bool_]:
+    """Return the pixels without any signal in the whole stack, (rows, columns)."""
+    dark: NDArray[np.bool_] = (measurements.powder == 0) & (measurements.spread == 0)
+    return dark

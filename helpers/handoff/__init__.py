@@ -14,7 +14,7 @@ from helpers.handoff.selection import (
     select_patterns,
     write_selection,
 )
-from helpers.handoff.size import add_diameters
+from helpers.handoff.size import add_diameters, estimate_diameters
 
 __all__ = [
     "FORMATS",
@@ -23,6 +23,7 @@ __all__ = [
     "Selection",
     "add_diameters",
     "cut_selection",
+    "estimate_diameters",
     "find_scale",
     "make_geometry",
     "select_patterns",

@@ -21,6 +21,29 @@ def add_diameters(
 ) -> Selection:
     """Return the selection with an estimate of each particle's diameter.
 
+    Parameters
+    ----------
+    selection
+        What was chosen.
+    patterns
+        The stack.
+    geometry
+        Where the detector stands.
+
+    Returns
+    -------
+    Selection
+        With `diameter_nm`, from `estimate_diameters`.
+    """
+    found = estimate_diameters(patterns, selection.index, geometry)
+    return replace(selection, diameter_nm=found)
+
+
+def estimate_diameters(
+    patterns: Patterns, index: NDArray[np.int64], geometry: Geometry
+) -> NDArray[np.float64]:
+    """Estimate the diameters of particles from the rings of their patterns.
+
     The estimate is the diameter of the uniform sphere, on some even background, under
     which the photons of the rings around the centre are most likely. Of an icosahedron
     it finds the sphere that scatters most alike, which is smaller than the distance of
@@ -28,17 +51,17 @@ def add_diameters(
 
     Parameters
     ----------
-    selection
-        What was chosen.
     patterns
         The stack; in ADU too, since only the shares of the rings count.
+    index
+        (m,) which of them.
     geometry
         Where the detector stands.
 
     Returns
     -------
-    Selection
-        With `diameter_nm`; NaN where a pattern has no photons.
+    ndarray
+        (m,) float64, in nm; NaN where a pattern has no photons.
 
     References
     ----------
@@ -49,12 +72,12 @@ def add_diameters(
     q = geometry.q_inv_nm(np.arange(n_pixels.size, dtype=np.float64))
     diameters = _make_candidates(q)
     log_shares = _make_log_shares(q, diameters, n_pixels)
-    found = np.full(len(selection), np.nan)
-    for here in cut_into_spans(len(selection), BATCH, "Estimate sizes"):
-        photons = _sum_rings(patterns[selection.index[here]], rings, n_pixels.size)
+    found = np.full(len(index), np.nan)
+    for here in cut_into_spans(len(index), BATCH, "Estimate sizes"):
+        photons = _sum_rings(patterns[index[here]], rings, n_pixels.size)
         best = (photons @ log_shares.T).argmax(axis=1) % diameters.size
         found[here] = np.where(photons.any(axis=1), diameters[best], np.nan)
-    return replace(selection, diameter_nm=found)
+    return found
 
 
 def _make_rings(

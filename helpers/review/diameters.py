@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.handoff import Geometry, Selection, add_diameters
+from helpers.handoff import Geometry, estimate_diameters
 from helpers.models.fringes import Window
 from helpers.patterns import Patterns
 
@@ -13,7 +13,7 @@ FAR = 1e6  # pixels to the detector, so that angles are small
 def measure_diameters(
     patterns: Patterns, index: NDArray[np.int64], centre: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Estimate diameters in steps of the Patterson map; see `handoff.add_diameters`.
+    """Estimate diameters in steps of the Patterson map; see `estimate_diameters`.
 
     Parameters
     ----------
@@ -30,12 +30,8 @@ def measure_diameters(
         (m,) float64: rings of a particle of diameter d repeat every size / d pixels of
         the window of `size` pixels that the map is made from. NaN without photons.
     """
-    nothing = np.zeros(len(index), np.float32)
-    chosen = Selection(np.asarray(index), nothing, nothing.astype(bool), 0.0)
     geometry = _geometry_in_steps(centre, patterns.shape[1:])
-    found = add_diameters(chosen, patterns, geometry).diameter_nm
-    assert found is not None
-    return found
+    return estimate_diameters(patterns, index, geometry)
 
 
 def _geometry_in_steps(centre: tuple[float, float], shape: tuple[int, ...]) -> Geometry:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 
-_Z_95 = 1.959963984540054
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,13 @@ def precision_at(is_single: NDArray[np.bool_], n: int) -> Precision:
         message = f"n is {n}; expected 0 or more best patterns to look at."
         raise ParameterError(message)
     best = is_single[:n]
-    return _wilson(int(best.sum()), len(best))
+    return _count(int(best.sum()), len(best))
 
 
-def _wilson(n_single: int, n: int) -> Precision:
+def _count(n_single: int, n: int) -> Precision:
+    from scipy.stats import binomtest  # slow to import
+
     if n == 0:
         return Precision(0, 0, float("nan"), 0.0, 1.0)
-    share, z2 = n_single / n, _Z_95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z_95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Precision(n, n_single, share, float(low), float(high))
+    low, high = binomtest(n_single, n).proportion_ci(_LEVEL, method="wilson")
+    return Precision(n, n_single, n_single / n, float(low), float(high))

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.training.intervals import find_share_interval
-
 N_BINS = 10
+LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Reliability:
     share
         (bins,) float64, share of them that are single.
     low, high
-        (bins,) float64, 95 % interval of that share.
+        (bins,) float64, exact 95 % interval of that share.
     count
         (bins,) int64, patterns in each bin.
     """
@@ -49,16 +48,21 @@ def find_reliability(
 
     References
     ----------
+    Clopper and Pearson, Biometrika 26 (1934) 404, doi 10.1093/biomet/26.4.404.
     DeGroot and Fienberg, The Statistician 32 (1983) 12, doi 10.2307/2987588 (diagram).
     Naeini, Cooper and Hauskrecht, AAAI (2015) 2901, doi 10.1609/aaai.v29i1.9602 (ECE).
     """
-    which = np.minimum((probability * n_bins).astype(np.int64), n_bins - 1)
+    from scipy.stats import binomtest
+
+    which = _find_bins(probability, n_bins)
     count = np.bincount(which, minlength=n_bins)
     total = np.bincount(which, probability, minlength=n_bins)
     found = np.bincount(which, single, minlength=n_bins)
     filled = count > 0
     count, found = count[filled], found[filled]
-    low, high = find_share_interval(found, count)
+    pairs = zip(found, count, strict=True)
+    intervals = [binomtest(int(k), int(n)).proportion_ci(LEVEL) for k, n in pairs]
+    low, high = np.array(intervals).reshape(-1, 2).T
     return Reliability(total[filled] / count, found / count, low, high, count)
 
 
@@ -70,6 +74,11 @@ def find_calibration_error(
     Bins are those of `find_reliability`, and weigh what they hold. It is above 0 even
     for perfect probabilities, the more so the fewer patterns there are.
     """
-    which = np.minimum((probability * n_bins).astype(np.int64), n_bins - 1)
+    which = _find_bins(probability, n_bins)
     apart = np.bincount(which, probability - single, minlength=n_bins)
     return float(np.abs(apart).sum() / max(single.size, 1))
+
+
+def _find_bins(probability: NDArray[np.floating], n_bins: int) -> NDArray[np.int64]:
+    """Return the bin of each probability; 1 belongs to the last."""
+    return np.minimum((probability * n_bins).astype(np.int64), n_bins - 1)
