@@ -395,6 +395,102 @@ class TestBlocks:
         assert "20/20" in shown
 
 
+def write_oddly(path: Path, kind: str) -> None:
+    """Write a dataset that lies in the file in a way of its own."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        if kind == "compact":
+            made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            made.set_layout(h5py.h5d.COMPACT)
+            space, number = h5py.h5s.create_simple(VALUES.shape), h5py.h5t.IEEE_F32LE
+            found = h5py.h5d.create(file.id, b"patterns", number, space, made)
+            h5py.Dataset(found)[:] = VALUES
+        elif kind == "12 bits of 16":
+            number = h5py.h5t.NATIVE_UINT16.copy()
+            number.set_precision(12)
+            number.set_offset(4)
+            space = h5py.h5s.create_simple(VALUES.shape)
+            found = h5py.h5d.create(file.id, b"patterns", number, space)
+            h5py.Dataset(found)[:] = VALUES.astype("u2")
+        elif kind == "never written":
+            file.create_dataset("patterns", VALUES.shape, "f4", fillvalue=7)
+        elif kind == "elsewhere":
+            raw = [(f"{path}.raw", 0, h5py.h5f.UNLIMITED)]
+            file.create_dataset("patterns", data=VALUES, external=raw)
+        elif kind == "link":
+            write(path.with_suffix(".other"))
+            file["patterns"] = h5py.ExternalLink(path.with_suffix(".other"), "patterns")
+        else:
+            write(path.with_suffix(".other"))
+            layout = h5py.VirtualLayout(VALUES.shape, "f4")
+            layout[:] = h5py.VirtualSource(
+                path.with_suffix(".other"), "patterns", VALUES.shape
+            )
+            file.create_virtual_dataset("patterns", layout)
+
+
+class TestPieces:
+    @given(st.data())
+    @settings(deadline=None, max_examples=60)
+    def test_are_what_is_recorded(self, run: Patterns, data: st.DataObject) -> None:
+        start, stop = sorted(data.draw(st.integers(0, N)) for _ in range(2))
+        first, last = data.draw(st.sampled_from([(0, ROWS), (0, 2), (1, 4), (3, 5)]))
+        memory = np.empty((data.draw(st.integers(1, 9)), *FRAME), run.dtype)
+        rows = slice(first, last)
+        pieces = [p.copy() for p in run.read_pieces(memory, start, stop, rows)]
+        found = np.concatenate([run.read_raw([])[:, rows], *pieces])
+        np.testing.assert_array_equal(found, run.read_raw(slice(start, stop))[:, rows])
+
+    def test_use_the_same_memory(self, path: Path) -> None:
+        patterns = open_patterns(write(path))
+        memory = np.empty((3, *FRAME), patterns.dtype)
+        pieces = list(patterns.read_pieces(memory, 0, N))
+        assert len(pieces) == -(-N // 3)
+        assert all(np.shares_memory(piece, memory) for piece in pieces)
+
+    def test_many_small_patterns_in_one_piece(self, path: Path) -> None:
+        values = np.arange(3_000 * 20).reshape(3_000, *FRAME)
+        patterns = open_patterns(write(path, values.astype("i4")))
+        memory = np.empty_like(patterns.read_raw(slice(None)))
+        pieces = patterns.read_pieces(memory, 0, 3_000, slice(1, 3))
+        found = np.concatenate([piece.copy() for piece in pieces])
+        np.testing.assert_array_equal(found, values[:, 1:3])
+
+    @pytest.mark.parametrize("dtype", ["f4", ">f4", "u1", "<i8", ">i2", "f8"])
+    def test_plain_numbers_need_no_library(self, dtype: str, path: Path) -> None:
+        write(path, VALUES.astype(dtype))
+        with h5py.File(path) as file:
+            source = DatasetSource(path, file, "/patterns")
+        assert source.plain is not None
+        memory = np.empty((N, *FRAME), dtype)
+        (found,) = source.plain.read_pieces(memory, 0, N, slice(None))
+        np.testing.assert_array_equal(found, VALUES.astype(dtype))
+
+    @pytest.mark.parametrize(
+        "kind",
+        ["compact", "12 bits of 16", "never written", "elsewhere", "link", "virtual"],
+    )
+    def test_whatever_lies_oddly_is_read_all_the_same(
+        self, kind: str, path: Path
+    ) -> None:
+        write_oddly(path, kind)
+        patterns = open_patterns(path)
+        expected = np.full_like(VALUES, 7) if kind == "never written" else VALUES
+        memory = np.empty((N, *FRAME), patterns.dtype)
+        (found,) = patterns.read_pieces(memory, 0, N)
+        np.testing.assert_array_equal(found, expected)
+
+    def test_a_file_that_is_gone_or_cut_is_told(self, path: Path) -> None:
+        patterns = open_patterns(write(path))
+        memory = np.empty((N, *FRAME), patterns.dtype)
+        patterns.close()
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(PatternsFileError, match="the file ends before"):
+            list(patterns.read_pieces(memory, 0, N))
+        path.unlink()
+        with pytest.raises(PatternsFileError, match="No such file"):
+            list(patterns.read_pieces(memory, 0, N))
+
+
 class TestFingerprint:
     def test_is_that_of_the_content(self, path: Path, tmp_path: Path) -> None:
         expected = open_patterns(write(path)).fingerprint

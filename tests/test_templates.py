@@ -14,9 +14,10 @@ from helpers.errors import ParameterError, WorkFolderError
 from helpers.patterns import Patterns, open_patterns
 from helpers.simulate import Detector, pnccd_bad_pixels, simulate_patterns
 from helpers.templates import METRICS, precision_at, rank_patterns
-from helpers.templates.article import rotate_templates, scale_to_255
+from helpers.templates.article import scale_to_255
 from helpers.templates.match import turn
 from helpers.templates.spans import Scratch, map_spans
+from helpers.templates.splines import rotate_templates
 
 ANGLES = np.arange(36) * 5.0
 
@@ -97,8 +98,9 @@ def test_scaling_to_255_sets_negatives_to_zero_and_leaves_the_input_alone():
     np.testing.assert_array_equal(images, before)
 
 
-def test_rotations_are_those_of_scipy():
-    images = np.random.default_rng(7).random((3, 26, 25)) * 255
+@pytest.mark.parametrize("shape", [(70, 26, 25), (3, 1, 9), (2, 4, 2), (1, 3, 3)])
+def test_rotations_are_those_of_scipy(shape):
+    images = np.random.default_rng(7).random(shape) * 255
     rotated = rotate_templates(images, ANGLES)
     for image, turns in zip(images, rotated, strict=True):
         slow = [ndimage.rotate(image, angle, reshape=False) for angle in ANGLES]
@@ -355,10 +357,10 @@ def test_an_interrupted_ranking_leaves_no_file(
 ):
     stack = stack_of(simulated.patterns)
 
-    def interrupt(self, out, start):
+    def interrupt(self, memory, start, stop, rows):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Patterns, "read_raw_into", interrupt)
+    monkeypatch.setattr(Patterns, "read_pieces", interrupt)
     with pytest.raises(KeyboardInterrupt):
         templates.write_ranking(
             tmp_path / "ranking.h5", rank_patterns(stack, [1, 2], metric)
@@ -383,33 +385,32 @@ def test_a_ranking_that_cannot_be_written_whole_leaves_no_file(
 def test_spans_go_through_the_stack_once_and_in_order(stack_of, noisy, options):
     stack = stack_of(noisy, **options)
     found = map_spans(
-        lambda start, block: (start, block.copy()), stack, "Test", 4 * 22 * 19 * 4
+        lambda span, pieces: (span, np.concatenate([piece.copy() for piece in pieces])),
+        stack,
+        "Test",
+        4,
+        slice(3, 20),
     )
-    starts, blocks = zip(*found, strict=True)
-    np.testing.assert_array_equal(starts, np.cumsum([0, *map(len, blocks[:-1])]))
-    np.testing.assert_array_equal(np.concatenate(blocks), stack.read_raw(slice(None)))
-    assert {start % 6 for start in starts} == {0} or not options
+    spans, blocks = zip(*found, strict=True)
+    assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])]
+    assert [span.stop - span.start for span in spans] == [len(b) for b in blocks]
+    expected = stack.read_raw(slice(None))[:, 3:20]
+    np.testing.assert_array_equal(np.concatenate(blocks), expected)
+    assert {span.start % 6 for span in spans} == {0} or not options
     assert stack.chunk == options.get("chunks", [1])[0]
 
 
 def test_an_error_in_a_span_is_raised_and_the_rest_left_undone(stack_of, noisy):
     done = []
 
-    def fail(start, _):
-        done.append(start)
+    def fail(span, _):
+        done.append(span)
         message = "broken"
         raise ValueError(message)
 
     with pytest.raises(ValueError, match="broken"):
         map_spans(fail, stack_of(noisy), "Test", 1)
     assert len(done) < len(noisy)
-
-
-def test_raw_patterns_are_read_into_an_array(stack_of, noisy):
-    stack = stack_of(noisy, noisy[0] > 9, "i4")
-    out = np.empty((3, 22, 19), np.int32)
-    stack.read_raw_into(out, 35)
-    np.testing.assert_array_equal(out, stack.read_raw([35, 36, 37]))
 
 
 def test_scratch_is_used_again_but_not_by_two_threads():

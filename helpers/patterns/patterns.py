@@ -23,7 +23,7 @@ from helpers.layouts import (
     find_shape_problems,
 )
 from helpers.layouts.dragonfly import SHAPE
-from helpers.patterns.stack import Stack, read_ahead
+from helpers.patterns.stack import Stack, keep, read_ahead
 
 Key = int | np.integer[Any] | slice | ArrayLike
 
@@ -136,43 +136,60 @@ class Patterns:
 
         Parameters and errors are those of `patterns[key]`.
         """
-        return self._read(key, self.dtype, _keep)
+        return self._read(key, self.dtype, keep)
 
-    def read_raw_into(self, out: NDArray[Any], start: int) -> None:
-        """Fill an array with consecutive patterns, as recorded, bad pixels and all.
+    def read_pieces(
+        self,
+        memory: NDArray[Any],
+        start: int,
+        stop: int,
+        rows: slice = slice(None),
+    ) -> Iterator[NDArray[Any]]:
+        """Go through consecutive patterns as recorded, bad pixels and all.
 
-        To fill one array again and again takes half the time of making new ones.
-        Threads may call this at once: they read one after another.
+        The same memory is filled again and again, which takes half the time of new
+        arrays. Threads may do this at once, each in memory of its own.
 
         Parameters
         ----------
-        out
-            (m, rows, columns), contiguous, of `dtype`.
-        start
-            Index of the first pattern; there are m from there on.
+        memory
+            (m, rows, columns), contiguous, of `dtype`: what fits is read at a time.
+            Room for `piece_length` patterns is best.
+        start, stop
+            Index of the first pattern, and of the one after the last.
+        rows
+            The rows that are wanted of each pattern.
+
+        Yields
+        ------
+        ndarray
+            (some, rows wanted, columns) in `memory`, until the next is asked for.
 
         Raises
         ------
         PatternsFileError
             If a file is gone or damaged.
         """
-        self._stack.read_into(out, np.arange(start, start + len(out)), _keep)
+        return self._stack.read_pieces(memory, start, stop, rows)
 
-    def find_spans(self, max_bytes: int) -> list[tuple[int, int]]:
+    @property
+    def piece_length(self) -> int:
+        """How many patterns are best read at a time by `read_pieces`."""
+        return self._stack.piece_length
+
+    def find_spans(self, length: int) -> list[tuple[int, int]]:
         """Cut the stack into stretches that end where chunks of the file end.
 
         Parameters
         ----------
-        max_bytes
-            Of a stretch, as float32; but at least one pattern. Longer chunks are cut.
+        length
+            Most patterns in a stretch; chunks that are longer are cut.
 
         Returns
         -------
         list
             Index of the first pattern of each stretch, and of the one after its last.
         """
-        _, rows, columns = self.shape
-        length = max(1, max_bytes // (rows * columns * 4))
         bounds = [0]
         while bounds[-1] < len(self):
             bounds.append(self._stack.align(bounds[-1], bounds[-1] + length))
@@ -202,7 +219,8 @@ class Patterns:
         """
         from tqdm.auto import tqdm  # slow to import, so only when it is needed
 
-        spans = self.find_spans(max_bytes)
+        _, rows, columns = self.shape
+        spans = self.find_spans(max(1, max_bytes // (rows * columns * 4)))
         unseen = not progress
         with tqdm(
             total=len(self), desc=progress, unit="pattern", disable=unseen
@@ -322,10 +340,6 @@ class Patterns:
     def _clean(self, values: NDArray[np.float32]) -> None:
         values[~np.isfinite(values)] = 0
         values[:, self.bad_pixels] = 0
-
-
-def _keep(values: NDArray[Any]) -> None:
-    """Leave values as they were read."""
 
 
 def check_bad_pixels(

@@ -16,6 +16,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PIECE_BYTES = 8 * 2**20  # large enough to read fast, small enough to stay in the cache
+PLAIN_PIECE_BYTES = 2**20  # what needs no library is read in less: one core's own cache
 
 
 class Stack:
@@ -80,6 +81,51 @@ class Stack:
                 piece = np.empty((wanted[-1] - first + 1, *out.shape[1:]), out.dtype)
                 self._read_run(piece, first, tidy)
                 out[places] = piece[wanted - first]
+
+    @property
+    def piece_length(self) -> int:
+        """How many patterns `read_pieces` had best be given memory for."""
+        if any(source.plain is None for source in self.sources):
+            return int(self._pieces.max())
+        _, rows, columns = self.sources[0].shape
+        n_bytes = rows * columns * max(s.dtype.itemsize for s in self.sources)
+        return max(1, PLAIN_PIECE_BYTES // n_bytes)
+
+    def read_pieces(
+        self, memory: NDArray[Any], start: int, stop: int, rows: slice
+    ) -> Iterator[NDArray[Any]]:
+        """Go through consecutive patterns, as many at a time as fit.
+
+        Parameters
+        ----------
+        memory
+            (m, rows, columns), contiguous; used again for every piece.
+        start, stop
+            The first pattern, and the one after the last.
+        rows
+            The rows that are wanted of each.
+
+        Yields
+        ------
+        ndarray
+            (some, rows wanted, columns), as recorded.
+        """
+        while start < stop:
+            source, first = self.locate(start)
+            last = min(first + stop - start, source.shape[0])
+            if source.plain is not None and source.dtype == memory.dtype:
+                yield from source.plain.read_pieces(memory, first, last, rows)
+            else:
+                yield from self._read_pieces(memory, start, start + last - first, rows)
+            start += last - first
+
+    def _read_pieces(
+        self, memory: NDArray[Any], start: int, stop: int, rows: slice
+    ) -> Iterator[NDArray[Any]]:
+        for number in range(start, stop, len(memory)):
+            piece = memory[: stop - number]
+            self._read_run(piece, number, keep)
+            yield piece[:, rows]
 
     def align(self, start: int, stop: int) -> int:
         """Return where a stretch of patterns should stop so that no chunk is cut.
@@ -151,6 +197,10 @@ def _piece_length(source: Source) -> int:
     """Return how many patterns, in whole chunks, make about `PIECE_BYTES`."""
     pattern_bytes = source.shape[1] * source.shape[2] * source.dtype.itemsize
     return source.chunk * max(1, PIECE_BYTES // (source.chunk * pattern_bytes))
+
+
+def keep(values: NDArray[Any]) -> None:
+    """Leave values as they were read."""
 
 
 def _are_consecutive(index: NDArray[np.int64]) -> bool:

@@ -50,6 +50,8 @@ class PolarGrid:
         it is less than 0.3, which is left out.
     variance
         Float32, same shape: of a cell's mean, if the variance of each pixel is 1.
+    rows
+        Slice: the rows of a pattern in which the pixels of all cells lie.
     """
 
     n_angles = N_ANGLES
@@ -68,10 +70,14 @@ class PolarGrid:
         self.weight = np.where(weight < _LEAST_WEIGHT, np.float32(0), weight)
         normalise = sparse.diags_array(inverse(self.weight).ravel())
         matrix = sparse.csr_array(normalise @ sums, dtype=np.float32)
+        matrix.sum_duplicates()
         matrix.eliminate_zeros()
-        first = matrix.indices.min(initial=bad_pixels.size)
-        self._within = slice(first, matrix.indices.max(initial=-1) + 1)
-        self._matrix = matrix[:, self._within]
+        n_columns = shape[1]
+        first = matrix.indices.min(initial=bad_pixels.size - 1) // n_columns
+        last = matrix.indices.max(initial=0) // n_columns
+        self.rows = slice(int(first), int(last) + 1)
+        matrix = matrix[:, first * n_columns : (last + 1) * n_columns]
+        self._matrices = _widen(matrix), _widen(sparse.block_diag([matrix, matrix]))
         self.variance = self._reshape(matrix.power(2).sum(axis=1))
 
     def average(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
@@ -89,20 +95,40 @@ class PolarGrid:
             Shape (n, n_rings, n_angles), mean per pixel in the unit of the patterns; 0
             in cells that are left out.
         """
-        flat = patterns.reshape(len(patterns), -1)[:, self._within]
-        cells = np.empty((len(flat), self._matrix.shape[0]), dtype=np.float32)
-        # one by one, and copied: then its pixels lie in the core's own cache
-        pixels = np.empty(flat.shape[1], dtype=np.float32)
-        for number, pattern in enumerate(flat):
-            pixels[:] = pattern
-            cells[number] = self._matrix @ pixels
-        for spoilt in np.flatnonzero(~np.isfinite(cells).all(axis=1)):
-            pixels[:] = np.where(np.isfinite(flat[spoilt]), flat[spoilt], 0)
-            cells[spoilt] = self._matrix @ pixels
-        return self._reshape(cells)
+        return self.average_rows(patterns[:, self.rows])
+
+    def average_rows(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
+        """Do what `average` does, from those rows alone that lie in `rows`.
+
+        Parameters
+        ----------
+        patterns
+            Shape (n, number of these rows, columns), otherwise as for `average`.
+        """
+        pairs = (patterns[at : at + 2] for at in range(0, len(patterns), 2))
+        return self._reshape(np.concatenate([self._multiply(pair) for pair in pairs]))
+
+    def _multiply(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
+        """Average one or two patterns, whose pixels stay in the core's own cache.
+
+        A call costs as much as half a product, so that two at once are worth while.
+        """
+        pixels = np.ascontiguousarray(patterns, dtype=np.float32).ravel()
+        matrix = self._matrices[len(patterns) - 1]
+        cells: NDArray[np.float32] = matrix @ pixels
+        if not np.isfinite(cells).all():
+            cells = matrix @ np.where(np.isfinite(pixels), pixels, np.float32(0))
+        return cells.reshape(len(patterns), -1)
 
     def _reshape(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
         return cells.reshape(*cells.shape[:-1], self.n_rings, self.n_angles)
+
+
+def _widen(matrix: sparse.sparray) -> sparse.csr_array:
+    """Give a matrix 64-bit indices, with which its products are a third faster."""
+    rows = sparse.csr_array(matrix)
+    wide = rows.indices.astype(np.int64), rows.indptr.astype(np.int64)
+    return sparse.csr_array((rows.data, *wide), shape=rows.shape)
 
 
 def inverse(values: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -71,9 +71,9 @@ class HalfTurn:
             variances[0] * self._share[0] ** 2 + variances[1] * self._share[1] ** 2
         )
         self._good = total > 0
-        both_good = (weights[0] > 0) & (weights[1] > 0)
-        self._both_good = both_good.astype(np.float32)
-        self._scatter = (variances[0] + variances[1]) * self._both_good
+        self._both_good = (weights[0] > 0) & (weights[1] > 0)
+        self._countable = self._both_good.astype(np.float32)
+        self._scatter = (variances[0] + variances[1]) * self._countable
         self._per_scatter = inverse(self._scatter)
         self._quantum = np.sqrt(variances[0] * variances[1])
         self._per_cell = inverse(self._good.sum(axis=1))
@@ -92,15 +92,25 @@ class HalfTurn:
         HalfTurnMaps
             Means and the noise in them.
         """
-        cells = self.grid.average(patterns)
+        return self.fold(self.grid.average(patterns))
+
+    def fold(self, cells: NDArray[np.float32]) -> HalfTurnMaps:
+        """Average what lies opposite, in patterns that are resampled already.
+
+        Parameters
+        ----------
+        cells
+            Float32, shape (n, n_rings, n_angles), as `PolarGrid.average` gives them.
+        """
         half = self.grid.n_angles // 2
         one, other = cells[..., :half], cells[..., half:]
-        mean = one * self._share[0] + other * self._share[1]
-        gain = self._measure_gain(one - other, self._ring_mean(mean))
-        self._replace_streaks(mean, one, other, gain)
+        mean = one * self._share[0]
+        mean += other * self._share[1]
+        difference = one - other
+        gain = self._measure_gain(difference, self._ring_mean(mean))
+        self._replace_streaks(mean, np.minimum(one, other), difference, gain)
         variance = np.einsum("nra,ra->nr", np.maximum(mean, 0), self._variance)
-        ring_mean = self._ring_mean(mean)
-        mean = np.where(self._good, mean, ring_mean[..., None])
+        np.copyto(mean, self._ring_mean(mean)[..., None], where=~self._good)
         return HalfTurnMaps(mean, variance * gain[:, None])
 
     def _ring_mean(self, mean: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -119,9 +129,9 @@ class HalfTurn:
         weight = inverse(brightness + _DIM * brightness.mean(axis=1, keepdims=True))
         squares = np.square(difference) * self._per_scatter
         measured = _add_up_sectors(np.einsum("nra,nr->na", squares, weight))
-        expected = _add_up_sectors((brightness * weight) @ self._both_good)
+        expected = _add_up_sectors((brightness * weight) @ self._countable)
         ratio = measured * inverse(expected)
-        measurable = _add_up_sectors(self._both_good).any(axis=0)
+        measurable = _add_up_sectors(self._countable).any(axis=0)
         if not measurable.any():
             return np.zeros(len(ratio), dtype=np.float32)
         gain: NDArray[np.float32] = np.median(ratio[:, measurable], axis=1)
@@ -130,20 +140,23 @@ class HalfTurn:
     def _replace_streaks(
         self,
         mean: NDArray[np.float32],
-        one: NDArray[np.float32],
-        other: NDArray[np.float32],
+        smaller: NDArray[np.float32],
+        difference: NDArray[np.float32],
         gain: NDArray[np.float32],
     ) -> None:
         """Where opposite cells differ by more than noise, put the smaller into `mean`.
 
         A single photon, and 20 % of the smaller one, are never too much.
         """
-        smaller = np.minimum(one, other)
         gain = gain[:, None, None]
-        quantum = gain * self._quantum
-        sigma = np.sqrt(gain * (np.maximum(smaller, 0) * self._scatter + quantum))
-        limit = _STREAK_SIGMAS * sigma + _STREAK_SHARE * smaller
-        streak = (np.abs(one - other) > limit) & (self._both_good > 0)
+        limit = np.maximum(smaller, 0)
+        limit *= self._scatter
+        limit += gain * self._quantum
+        limit *= _STREAK_SIGMAS**2 * gain
+        np.sqrt(limit, out=limit)
+        limit += _STREAK_SHARE * smaller
+        streak = np.abs(difference) > limit
+        streak &= self._both_good
         np.copyto(mean, smaller, where=streak)
 
 

@@ -6,7 +6,7 @@ ranking and are looked at, or used for training, first.
 """
 
 from helpers.templates.agreement import RankAgreement, compare_rankings
-from helpers.templates.article import rotate_templates, scale_to_255
+from helpers.templates.article import scale_to_255
 from helpers.templates.files import (
     read_clean_single_hits,
     read_ranking,
@@ -17,6 +17,7 @@ from helpers.templates.match import Match, match_template, pick_turned
 from helpers.templates.precision import Precision, precision_at
 from helpers.templates.rank import METRICS, rank_patterns
 from helpers.templates.ranking import Ranking
+from helpers.templates.splines import rotate_templates
 
 __all__ = [
     "METRICS",

@@ -5,7 +5,7 @@ is rearranged, into one matrix product.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from helpers.templates.nearest import Nearest
 from helpers.templates.spans import N_THREADS, Scratch, map_spans
+from helpers.templates.splines import rotate_templates
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
 
 # A float32 product over 1e5 pixels of one sign is off by up to 1e-6 of its size.
 _PRODUCT_ERROR = 4e-6
-_LARGEST_SPAN = 32 * 2**20
+_LONGEST_SPAN = 256  # patterns, of which each is a row of the product
 
 
 def nearest_by_article(
@@ -81,12 +82,17 @@ def _compare(
     """Find the nearest of some templates for all patterns."""
     scratch = Scratch()
 
-    def find(start: int, block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        images = scratch.array("images", block.shape)
-        scale_to_255(block, patterns.bad_pixels, out=images)
-        return templates.find_nearest(images, best_so_far[start : start + len(block)])
+    def find(
+        span: slice, pieces: Iterator[NDArray[Any]]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        shape = (span.stop - span.start, *patterns.shape[1:])
+        images, stop = scratch.array("images", shape), 0
+        for piece in pieces:
+            start, stop = stop, stop + len(piece)
+            scale_to_255(piece, patterns.bad_pixels, out=images[start:stop])
+        return templates.find_nearest(images, best_so_far[span])
 
-    found = map_spans(find, patterns, name, templates.span_bytes(max_bytes))
+    found = map_spans(find, patterns, name, templates.span_length(max_bytes))
     squared, number = zip(*found, strict=True)
     return np.concatenate(squared), np.concatenate(number)
 
@@ -125,45 +131,6 @@ def scale_to_255(
     return scaled
 
 
-def rotate_templates(
-    images: NDArray[np.floating], angles_deg: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Rotate each image by each angle about the middle of the image.
-
-    Parameters
-    ----------
-    images
-        Shape (n, rows, columns).
-    angles_deg
-        Shape (n_rotations,): degrees, counter-clockwise as displayed.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Shape (n, n_rotations, rows, columns): cubic splines as in
-        `scipy.ndimage.rotate(image, angle, reshape=False)`, 0 outside the image. The
-        spline coefficients of an image serve all its rotations.
-    """
-    from scipy import ndimage  # slow to import
-
-    rotated = np.empty((len(images), len(angles_deg), *images.shape[1:]), np.float32)
-
-    def rotate(number: int) -> None:
-        coefficients = ndimage.spline_filter(images[number].astype(np.float64), order=3)
-        for turn, angle in enumerate(angles_deg):
-            ndimage.rotate(
-                coefficients,
-                angle,
-                reshape=False,
-                prefilter=False,
-                output=rotated[number, turn],
-            )
-
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(rotate, range(len(images))))
-    return rotated
-
-
 class RotatedImages:
     """Templates in all rotations, to find the one nearest to an image.
 
@@ -179,12 +146,11 @@ class RotatedImages:
         self._squares = _squared_norms(self._flat)
         self._scratch = Scratch()
 
-    def span_bytes(self, max_bytes: int) -> int:
+    def span_length(self, max_bytes: int) -> int:
         """Size stretches of images, so that all threads together need no more."""
         n_templates, n_pixels = self._flat.shape
-        values = 4 * (3 * n_pixels + 4 * n_templates)
-        n_images = max(1, max_bytes // N_THREADS // values)
-        return int(min(4 * n_pixels * n_images, _LARGEST_SPAN))
+        values = 4 * (n_pixels + 4 * n_templates)
+        return int(max(1, min(max_bytes // N_THREADS // values, _LONGEST_SPAN)))
 
     def find_nearest(
         self, images: NDArray[np.float32], best_so_far: NDArray[np.float64]

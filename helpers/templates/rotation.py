@@ -1,6 +1,7 @@
 """The nearest template over all rotations in the plane, with noise accounted for."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,7 +19,8 @@ _NOISE_SHARE = 0.9
 _MOST_HARMONICS = 21
 _LEAST_SIGNAL = 0.3
 _N_NEAREST = 3
-_AT_ONCE = 32  # patterns whose correlations with 200 templates stay near the core
+_AT_ONCE = 256  # patterns: fewer, and the threads wait for each other more often
+_MOST_PAIRS = 2**18  # of patterns and templates, which take 350 bytes each
 
 
 def nearest_by_rotation(
@@ -40,17 +42,23 @@ def nearest_by_rotation(
     Nearest
         For each pattern its distance from the templates, and the nearest of them.
     """
-    half_turn = HalfTurn(PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels))
-    parts = [hits[start : start + _AT_ONCE] for start in range(0, len(hits), _AT_ONCE)]
-    maps = [half_turn.average(patterns.read_raw(part)) for part in parts]
-    templates = RotatedTemplates(HalfTurnMaps.join(maps))
+    grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
+    half_turn = HalfTurn(grid)
+    raw = (patterns.read_raw(part) for part in _cut(hits, _AT_ONCE))
+    templates = RotatedTemplates(HalfTurnMaps.join(list(map(half_turn.average, raw))))
+    at_once = max(1, min(_AT_ONCE, _MOST_PAIRS // len(hits)))
 
-    def compare(_: int, block: NDArray[np.generic]) -> Nearest:
-        pieces = [block[at : at + _AT_ONCE] for at in range(0, len(block), _AT_ONCE)]
-        found = [templates.compare(half_turn.average(piece)) for piece in pieces]
-        return Nearest.join(found)
+    def compare(_: slice, pieces: Iterator[NDArray[Any]]) -> Nearest:
+        cells = np.concatenate([grid.average_rows(piece) for piece in pieces])
+        maps = (half_turn.fold(part) for part in _cut(cells, at_once))
+        return Nearest.join([templates.compare(part) for part in maps])
 
-    return Nearest.join(map_spans(compare, patterns, "Ranking"))
+    found = map_spans(compare, patterns, "Ranking", _AT_ONCE, grid.rows)
+    return Nearest.join(found)
+
+
+def _cut(values: NDArray[Any], length: int) -> Iterator[NDArray[Any]]:
+    return (values[at : at + length] for at in range(0, len(values), length))
 
 
 class RotatedTemplates:

@@ -3,7 +3,7 @@
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-_SPAN_BYTES = 8 * 2**20  # stays in the cache from reading to computing
 N_THREADS = min(os.cpu_count() or 1, 8)  # they read in turns: more would only wait
 
 
@@ -48,10 +47,11 @@ class Scratch(threading.local):
 
 
 def map_spans(
-    work: Callable[[int, NDArray[Any]], Result],
+    work: Callable[[slice, Iterator[NDArray[Any]]], Result],
     patterns: "Patterns",
     progress: str,
-    max_bytes: int = _SPAN_BYTES,
+    n_patterns: int,
+    rows: slice = slice(None),
 ) -> list[Result]:
     """Call a function for stretch after stretch of a stack, in all cores.
 
@@ -61,15 +61,18 @@ def map_spans(
     Parameters
     ----------
     work
-        Takes the index of the first pattern, and patterns as recorded, (m, rows,
-        columns), bad pixels and all. The array holds others afterwards.
+        Takes a stretch, and its patterns as recorded, bad pixels and all, a few at a
+        time: (m, rows wanted, columns). They lie in the core's cache, and the same
+        memory holds the next ones afterwards.
     patterns
         The stack.
     progress
         Name of the work, for the bar.
-    max_bytes
-        Of a stretch as float32; up to eight times as much where chunks are that long,
-        because a chunk that is cut is decompressed twice.
+    n_patterns
+        Most patterns in a stretch; up to eight times as many where chunks are that
+        long, because a chunk that is cut is decompressed twice.
+    rows
+        Which rows of the patterns are wanted.
 
     Returns
     -------
@@ -81,13 +84,13 @@ def map_spans(
     scratch = Scratch()
 
     def read_and_work(start: int, stop: int) -> Result:
-        shape = (stop - start, *patterns.shape[1:])
-        block = scratch.array("patterns", shape, patterns.dtype)
-        patterns.read_raw_into(block, start)
-        return work(start, block)
+        shape = (patterns.piece_length, *patterns.shape[1:])
+        memory = scratch.array("pieces", shape, patterns.dtype)
+        pieces = patterns.read_pieces(memory, start, stop, rows)
+        return work(slice(start, stop), pieces)
 
-    chunk_bytes = patterns.chunk * math.prod(patterns.shape[1:]) * 4
-    spans = patterns.find_spans(max(max_bytes, min(chunk_bytes, 8 * max_bytes)))
+    longest = max(n_patterns, min(patterns.chunk, 8 * n_patterns))
+    spans = patterns.find_spans(longest)
     results = []
     with (
         threadpool_limits(1, user_api="blas"),

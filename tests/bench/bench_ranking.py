@@ -180,7 +180,7 @@ def rotating_seconds(n_hits: int) -> float:
 
 
 def rotate(n_hits: int) -> None:
-    images = simulate_patterns(min(n_hits, 20), seed=1).patterns
+    images = simulate_patterns(min(n_hits, 50), seed=1).patterns
     for _ in range(0, n_hits, len(images)):
         rotate_templates(images, ANGLES)
 

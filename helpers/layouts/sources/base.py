@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.layouts.hdf5 import open_hdf5, saying_damage
+from helpers.layouts.sources.plain import PlainPatterns
 
 MOST_PATTERNS = 10**9
 MOST_PIXELS = 2**28
@@ -37,6 +38,8 @@ class Source(ABC):
     chunk
         How many consecutive patterns are stored in one piece; reading less than such a
         piece costs as much as reading all of it.
+    plain
+        Where they lie, if they lie there as in memory; None otherwise.
     gaps
         (rows, columns) bool, True where no pixel of the detector is; None without any.
     notes
@@ -48,6 +51,7 @@ class Source(ABC):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     chunk: int = 1
+    plain: PlainPatterns | None = None
     gaps: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from helpers.layouts.hdf5 import get_dataset, is_numeric, say_choices
 from helpers.layouts.partial import count_whole
 from helpers.layouts.sources.base import Hdf5Source, find_size_problems
+from helpers.layouts.sources.plain import PlainPatterns
 
 
 class DatasetSource(Hdf5Source):
@@ -26,6 +27,7 @@ class DatasetSource(Hdf5Source):
         self.shape = (count_whole(file, dataset), *dataset.shape[1:])
         self.dtype = dataset.dtype
         self.chunk = dataset.chunks[0] if dataset.chunks else 1
+        self.plain = PlainPatterns.of_dataset(dataset)
         if self.shape[0] < len(dataset):
             self.remarks = (
                 f"{self.shape[0]} of {len(dataset)} patterns are there; the "
