@@ -3,8 +3,7 @@
 import copy
 import hashlib
 import operator
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -23,12 +22,20 @@ from helpers.layouts import (
     find_shape_problems,
 )
 from helpers.layouts.dragonfly import SHAPE
+from helpers.patterns.joined import (
+    count_words,
+    find_common_dtype,
+    gather_notes,
+    join_shots,
+    join_words,
+    name_files,
+    name_shots,
+)
 from helpers.patterns.stack import Stack, keep, read_ahead
 
 Key = int | np.integer[Any] | slice | ArrayLike
 
 FINGERPRINT_SAMPLE = 16
-NOTES_SHOWN = 8
 
 
 class Patterns:
@@ -83,21 +90,21 @@ class Patterns:
         sources = [recording.source for recording in recordings]
         self._stack = Stack(sources)
         self._layouts = [recording.layout for recording in recordings]
-        self._notes = _gather_notes(recordings)
+        self._notes = gather_notes(recordings)
         self._bad_pixels = bad_pixels
         self._bad_pixels.pixels.setflags(write=False)
         self._unit = unit
         self.files = tuple(source.path for source in sources)
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
-        self.dtype = _find_common_dtype([source.dtype for source in sources])
+        self.dtype = find_common_dtype([source.dtype for source in sources])
         self.unit = unit.name
         self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]
         self.groups = np.repeat(np.arange(len(sources)), lengths)
-        self.recorded_labels = _join([one.labels for one in recordings], lengths)
-        self.truth = _join([one.truth for one in recordings], lengths)
-        self.shots = _join_shots([one.shots for one in recordings], lengths)
+        self.recorded_labels = join_words([one.labels for one in recordings], lengths)
+        self.truth = join_words([one.truth for one in recordings], lengths)
+        self.shots = join_shots([one.shots for one in recordings], lengths)
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:
@@ -291,14 +298,14 @@ class Patterns:
             f"({n_bad / rows / columns:.1%}) are left out ({self._bad_pixels.origin}).",
         ]
         if self.shots:
-            sentences.append(f"Shots: {_name_shots(self.shots)}.")
+            sentences.append(f"Shots: {name_shots(self.shots)}.")
         for name, words in (("Labels", self.recorded_labels), ("Truth", self.truth)):
             if words is not None:
-                sentences.append(f"{name} in the file: {_count_words(words)}.")
+                sentences.append(f"{name} in the file: {count_words(words)}.")
         return "\n".join([*sentences, *self._notes])
 
     def _name_place(self) -> str:
-        files = _name_files(self.files)
+        files = name_files(self.files)
         inside = self.layout.patterns
         return files if SHAPE.fullmatch(inside) else f"{inside} of {files}"
 
@@ -385,58 +392,3 @@ def _check_indices(key: ArrayLike) -> NDArray[Any]:
         raise IndexError(message)
     is_empty = indices.size == 0 and indices.dtype != bool
     return indices.astype(np.int64) if is_empty else indices
-
-
-def _find_common_dtype(dtypes: Sequence[np.dtype[Any]]) -> np.dtype[Any]:
-    """Return a dtype that holds all values; the recorded one where all agree."""
-    return dtypes[0] if len(set(dtypes)) == 1 else np.result_type(*dtypes)
-
-
-def _join(
-    parts: Sequence[NDArray[np.str_] | None], lengths: Sequence[int]
-) -> NDArray[np.str_] | None:
-    """Put the words of all files end to end, "" where a file has none."""
-    if all(part is None for part in parts):
-        return None
-    pairs = zip(parts, lengths, strict=True)
-    return np.concatenate([np.full(n, "") if p is None else p for p, n in pairs])
-
-
-def _join_shots(
-    parts: Sequence[Mapping[str, NDArray[np.int64]]], lengths: Sequence[int]
-) -> dict[str, NDArray[np.int64]]:
-    """Put the numbers of all files end to end, -1 where a file has none."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    pairs = list(zip(parts, lengths, strict=True))
-    return {
-        name: np.concatenate([part.get(name, np.full(n, -1)) for part, n in pairs])
-        for name in names
-    }
-
-
-def _gather_notes(recordings: Sequence[Recording]) -> list[str]:
-    """Return what was found and assumed in the files, each once, a few at most."""
-    kinds = ("notes", "remarks")
-    found = [
-        note for kind in kinds for one in recordings for note in getattr(one, kind)
-    ]
-    notes = list(dict.fromkeys(found))
-    more = [f"There are {len(notes) - NOTES_SHOWN} more such remarks."]
-    return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])
-
-
-def _name_files(files: Sequence[Path]) -> str:
-    if len(files) == 1:
-        return str(files[0])
-    return f"{len(files)} files, {files[0]} to {files[-1]}"
-
-
-def _name_shots(shots: Mapping[str, NDArray[np.int64]]) -> str:
-    return ", ".join(
-        f"{name} {ids.min()} to {ids.max()}" for name, ids in shots.items()
-    )
-
-
-def _count_words(words: NDArray[np.str_]) -> str:
-    counts = Counter(words.tolist()).most_common()
-    return ", ".join(f"{n} {word or 'unlabelled'}" for word, n in counts)

@@ -210,26 +210,39 @@ def loop_seconds() -> float:
     return min(timed(nearest, image) for image in images[:3])
 
 
-def bench_article(n_patterns: int = 2_000, n_hits: int = 100) -> None:
+def bench_article(n_patterns: int = 4_000, n_hits: int = 100) -> None:
     """Compare with the same product by the library alone, on all cores, in turn."""
     rotating = rotating_seconds(n_hits)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "patterns.h5"
-        write_stack(path, n_patterns)
-        whole = measure(rank, path, n_hits, "article").seconds
-    sgemm = sgemm_seconds(400, 36 * n_hits) * n_patterns / 400
+        paths = [Path(folder) / f"{n}.h5" for n in (n_patterns // 2, n_patterns)]
+        write_stack(paths[0], n_patterns // 2)
+        write_stack(paths[1], n_patterns)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            comparing, product = pool.apply(product_seconds, (*paths, n_hits))
     print(
-        f"\nArticle's metric, {n_patterns:,} patterns and {n_hits} hits: {rotating:.1f}"
-        f" s to rotate the hits, then {whole - rotating:.1f} s to read and compare,"
-        f" {sgemm / (whole - rotating):.0%} of the speed of the bare matrix product"
-        " (SGEMM)."
+        f"\nArticle's metric, {n_hits} hits: {rotating:.1f} s to rotate them;"
+        f" {comparing:.1f} s to read and compare {n_patterns // 2:,} patterns, which is"
+        f" {product / comparing:.0%} of the speed of the bare matrix product (SGEMM)."
     )
+
+
+def product_seconds(half: Path, whole: Path, n_hits: int) -> tuple[float, float]:
+    """Time what the second half of the patterns adds, and SGEMM for as many."""
+    seconds: dict[str, list[float]] = {"half": [], "whole": [], "product": []}
+    for _ in range(REPEATS):
+        seconds["half"].append(timed(rank, half, n_hits, "article"))
+        seconds["whole"].append(timed(rank, whole, n_hits, "article"))
+        seconds["product"].append(sgemm_seconds(400, 36 * n_hits))
+    least = {name: min(times) for name, times in seconds.items()}
+    with h5py.File(half) as file:
+        n_products = len(file["patterns"]) / 400
+    return least["whole"] - least["half"], least["product"] * n_products
 
 
 def sgemm_seconds(n: int, n_templates: int) -> float:
     images = np.ones((n, SHAPE[0] * SHAPE[1]), np.float32)
     templates = np.ones((n_templates, SHAPE[0] * SHAPE[1]), np.float32)
-    return min(timed(np.dot, images, templates.T) for _ in range(REPEATS + 1))
+    return min(timed(np.dot, images, templates.T) for _ in range(REPEATS))
 
 
 # Quality
