@@ -4,10 +4,13 @@ The ways that belong to a single layout, to masks and to labels have their tests
 test_layouts.py, test_facility_files.py and test_labels_exchange.py.
 """
 
+import faulthandler
 import os
 import re
+import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,8 @@ import helpers
 from helpers.__main__ import main
 from helpers.errors import PatternsFileError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.layouts import touch, trial
+from helpers.layouts.hdf5 import open_hdf5
 from helpers.patterns import open_patterns
 from helpers.report import write_report
 
@@ -416,6 +421,216 @@ class TestUnfinished:
             np.testing.assert_array_equal(patterns[:], VALUES[:n])
             patterns.close()
         assert len(open_patterns(path)) == 9
+
+
+TEXTS = ["single", "other"] * 20
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "CPU_SECONDS", 0.5)
+
+
+@pytest.fixture
+def new_trier(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Begin without a second process, and leave none."""
+    trier = trial._Trier()
+    monkeypatch.setattr(trial, "_TRIER", trier)
+    yield
+    trier.stop()
+
+
+def write_circle(path: Path, write_loose: Any) -> Path:
+    """Write a file, and zeros where texts and lists lie in it: the library hangs."""
+    write(path)
+    with h5py.File(path, "a") as file:
+        write_loose(file)
+    content = path.read_bytes()
+    heap = content.index(b"GCOL") + 16  # behind its head
+    path.write_bytes(content[:heap] + bytes(64) + content[heap + 64 :])
+    return path
+
+
+def write_truth(file: h5py.File) -> None:
+    file.create_dataset("truth", data=TEXTS, dtype=h5py.string_dtype())
+
+
+def write_note(file: h5py.File) -> None:
+    file["notes/of/the/run"] = "sample A"
+
+
+def write_unit(file: h5py.File) -> None:
+    file["patterns"].attrs["unit"] = "photons"
+
+
+def write_virtual(file: h5py.File) -> None:
+    file.move("patterns", "raw")
+    layout = h5py.VirtualLayout(VALUES.shape, "f4")
+    layout[:] = h5py.VirtualSource(".", "raw", VALUES.shape)
+    file.create_virtual_dataset("patterns", layout)
+
+
+def write_lists(file: h5py.File) -> None:
+    del file["patterns"]
+    file["num_pix"] = FRAME[0] * FRAME[1]
+    for name in ("place_ones", "place_multi", "count_multi"):
+        lists = file.create_dataset(name, (40,), h5py.vlen_dtype("i4"))
+        lists[3] = np.arange(2)
+
+
+@pytest.mark.usefixtures("impatient")
+class TestCirclesAndCrashes:
+    """What the HDF5 library itself does not survive is told by a second process."""
+
+    @pytest.mark.parametrize(
+        ("write_loose", "place", "options"),
+        [
+            (write_truth, "/truth", {}),
+            (write_note, "/notes/of/the/run", {}),
+            (write_unit, "/patterns", {}),
+            (write_virtual, "/patterns", {}),
+            (write_lists, "/count_multi", {"dataset": "5x4"}),
+        ],
+    )
+    def test_round_in_a_circle(
+        self, write_loose: Any, place: str, options: dict[str, Any], path: Path
+    ) -> None:
+        problem = problems_of(write_circle(path, write_loose), **options)
+        assert f"goes round in a circle at {place}, and was stopped after 0.5 s" in (
+            problem
+        )
+        assert "Expected a file that can be read from end to end" in problem
+        assert "Copy it again" in problem
+
+    def test_in_files_of_labels_and_masks_too(self, path: Path) -> None:
+        write_circle(path, write_truth)
+        with pytest.raises(PatternsFileError, match="round in a circle at /truth"):
+            open_hdf5(path)
+
+    def test_one_of_several_files(self, tmp_path: Path) -> None:
+        damaged = write_circle(tmp_path / "run2.h5", write_truth)
+        files = [write(tmp_path / "run1.h5"), damaged, write(tmp_path / "run3.h5")]
+        with pytest.raises(PatternsFileError, match="round in a circle") as caught:
+            open_patterns(files)
+        assert caught.value.path == damaged
+
+    def test_same_name_when_it_was_copied_again(self, path: Path) -> None:
+        assert "round in a circle" in problems_of(write_circle(path, write_truth))
+        with open_patterns(write(path)) as patterns:
+            assert len(patterns) == 40
+
+    def test_of_very_many_groups_some_are_tried(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with h5py.File(path, "w") as file:
+            for number in range(9):
+                file.create_group(f"hit_{number}")
+        monkeypatch.setattr(touch, "OBJECTS_TRIED", 4)
+        places: list[str] = []
+        touch.touch(path, places.append)
+        assert places == ["/", "/hit_0", "/hit_1", "/hit_2"]
+
+    def test_what_lies_beside_damage_is_tried_too(self, path: Path) -> None:
+        with h5py.File(path, "w") as file:
+            file["a/damaged"] = file["a/whole"] = VALUES
+            file["b"] = h5py.SoftLink("/nowhere")
+            file.create_dataset("c", data=TEXTS, dtype=h5py.string_dtype())
+        content = path.read_bytes()
+        node = content.index(b"SNOD", content.index(b"SNOD") + 4)
+        path.write_bytes(content[:node] + b"lost" + content[node + 4 :])
+        places: list[str] = []
+        touch.touch(path, places.append)
+        assert places == ["/", "/a", "/b", "/c", "/c"]
+
+    @POSIX
+    @pytest.mark.usefixtures("new_trier")
+    @pytest.mark.parametrize(
+        ("end", "said"),
+        [
+            ("os.kill(os.getpid(), signal.SIGSEGV)", "(SIGSEGV)"),
+            ("os.abort()", "(SIGABRT)"),
+            ("os._exit(3)", "(status 3)"),
+        ],
+    )
+    def test_crash(
+        self, end: str, said: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        code = f"""
+import json, os, resource, signal
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+print("null", flush=True)
+name, seconds = json.loads(input())
+print(json.dumps("/truth"), flush=True)
+{end}
+"""
+        monkeypatch.setattr(trial, "COMMAND", [sys.executable, "-c", code])
+        problem = problems_of(write(path))
+        assert f"crashes the HDF5 library at /truth {said}. Expected a file" in problem
+        monkeypatch.undo()
+        with open_patterns(write(path.with_name("next.h5"))) as patterns:
+            assert len(patterns) == 40
+
+    @pytest.mark.usefixtures("new_trier")
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["/no/python"],
+            [sys.executable, "-c", ""],
+            [sys.executable, "-c", "print('Welcome!'); input()"],
+        ],
+    )
+    def test_without_a_second_process(
+        self, command: list[str], path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(trial, "COMMAND", command)
+        for name in ("one.h5", "two.h5"):
+            with open_patterns(write(path.with_name(name))) as patterns:
+                assert len(patterns) == 40
+
+    @POSIX
+    def test_can_be_interrupted(self, path: Path) -> None:
+        write_circle(path, write_truth)
+        code = (
+            "import sys\nfrom helpers.layouts import trial\n"
+            "from helpers.patterns import open_patterns\n"
+            "trial.CPU_SECONDS = 1e6\nprint('begins', flush=True)\n"
+            "open_patterns(sys.argv[1])"
+        )
+        command = [sys.executable, "-c", code, str(path)]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "begins\n"
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert "KeyboardInterrupt" in said
+        assert process.returncode != 0
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_a_fork_has_its_own_second_process(self, path: Path) -> None:
+        assert trial.find_fatal_damage(write(path)) == ""
+        damaged = write_circle(path.with_name("damaged.h5"), write_truth)
+        with warnings.catch_warnings(action="ignore"):  # of threads, from Python 3.12
+            fork = os.fork()
+        if fork == 0:
+            os._exit("round in a circle" not in trial.find_fatal_damage(damaged))
+        assert os.waitpid(fork, 0)[1] == 0
+        assert trial.find_fatal_damage(write(path.with_name("whole.h5"))) == ""
+
+    def test_where_cpu_time_has_no_limit(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        called: list[float] = []
+
+        def later(seconds: float, exit: bool) -> None:
+            assert exit
+            called.append(seconds)
+
+        monkeypatch.delattr(signal, "setitimer", raising=False)
+        monkeypatch.setattr(faulthandler, "dump_traceback_later", later)
+        touch.end_unless_called_again(1)
+        assert called == [300]
 
 
 class TestFirstNotebook:

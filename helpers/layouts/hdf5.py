@@ -11,6 +11,7 @@ import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
 
 from helpers.errors import PatternsFileError
 from helpers.layouts.partial import PartialFile, is_swmr, is_whole
+from helpers.layouts.trial import find_fatal_damage
 
 NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have
 LISTED = 10  # a message names at most so many datasets or links
@@ -33,16 +34,40 @@ def open_hdf5(path: Path, remarks: list[str] | None = None) -> h5py.File:
     Raises
     ------
     PatternsFileError
-        If it is missing, a folder, empty, not HDF5, or nothing in it can be read.
+        If it is missing, a folder, empty, not HDF5, nothing in it can be read, or the
+        HDF5 library would not survive it.
     """
-    problem = find_file_problem(path)
-    if not (problem or h5py.is_hdf5(path)):
-        problem = (
+    if problem := _find_hdf5_problem(path):
+        raise PatternsFileError(path, [problem])
+    return open_untried(path, remarks)
+
+
+def _find_hdf5_problem(path: Path) -> str:
+    if problem := find_file_problem(path):
+        return problem
+    if not h5py.is_hdf5(path):
+        return (
             "is not an HDF5 file. Expected one (.h5, .hdf5, .cxi) or Dragonfly's .emc; "
             "convert it first."
         )
-    if problem:
-        raise PatternsFileError(path, [problem])
+    return find_fatal_damage(path)
+
+
+def open_untried(path: Path, remarks: list[str] | None = None) -> h5py.File:
+    """Open an HDF5 file that the library may not survive.
+
+    Parameters
+    ----------
+    path
+        The file.
+    remarks
+        Is told when the file is not whole.
+
+    Raises
+    ------
+    PatternsFileError
+        If nothing in it can be read.
+    """
     try:
         return h5py.File(path, "r")
     except OSError as error:

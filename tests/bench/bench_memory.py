@@ -1,11 +1,17 @@
 """Measure the peak memory of each notebook on runs of very different length.
 
     python tests/bench/bench_memory.py [--sizes 3000 30000 300000] [--shape 260 257]
+        [--only 01 03 05] [--keep FOLDER]
 
 A few hundred simulated patterns are repeated by a virtual dataset, so that a run of
 any length needs no room on the disk. Every notebook runs by the command line on its
 own, and the largest resident memory of its processes is asked of the system. What a
 notebook needs for the length of the run is the difference between the columns.
+
+A notebook starts from what those before it have written. With `--only`, the others are
+not run, so what they write has to be there: `--keep` names a folder where files and
+results stay, for one call after the other, each with the notebooks that there is time
+for.
 """
 
 import argparse
@@ -14,6 +20,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +30,7 @@ import numpy as np
 
 from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
 
-STAGES = ("01", "02", "03", "04", "05")
+STAGES = ("01", "02", "03", "04", "05", "06")
 REPEATED = 300  # patterns that are simulated
 SETTINGS = {"03": ["-p", "baseline", ""], "04": ["-p", "epochs", "2"]}
 
@@ -39,17 +47,31 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", type=int, default=[3000, 30000, 300000])
     parser.add_argument("--shape", nargs=2, type=int, default=[260, 257])
     parser.add_argument("--only", nargs="+", default=STAGES, choices=STAGES)
-    parser.add_argument("-p", nargs=2, action="append", default=[], dest="parameters")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_few(folder, (options.shape[0], options.shape[1]))
+    rows, columns = options.shape
+    with make_folder(options.keep, f"{rows}x{columns}") as folder:
+        write_few(folder, (rows, columns))
         used = {n: measure(folder, n, options.only) for n in options.sizes}
     print_table(used, options.only)
 
 
+@contextmanager
+def make_folder(kept: Path | None, name: str) -> Iterator[Path]:
+    """Make a folder for patterns of one shape; it stays if it is to be kept."""
+    if kept is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+        return
+    folder = kept.absolute() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
 def write_few(folder: Path, shape: tuple[int, int]) -> None:
-    """Write the patterns that are repeated, and labels of all of them."""
+    """Write the patterns that are repeated, and labels of all of them, once."""
+    if (folder / "labels.csv").exists():
+        return
     write_simulated(
         folder / "few.h5",
         REPEATED,
@@ -66,8 +88,10 @@ def write_few(folder: Path, shape: tuple[int, int]) -> None:
 
 
 def write_long(folder: Path, n: int) -> Path:
-    """Write a virtual dataset that repeats the few patterns up to `n`."""
+    """Write a virtual dataset that repeats the few patterns up to `n`, once."""
     path = folder / f"{n}.h5"
+    if path.exists():
+        return path
     with h5py.File(folder / "few.h5") as few, h5py.File(path, "w") as file:
         patterns = few["patterns"]
         layout = h5py.VirtualLayout((n, *patterns.shape[1:]), patterns.dtype)

@@ -72,10 +72,18 @@ def shared_notebooks(chromium: Any, lab_server: LabServer) -> Iterator[Notebooks
 
 @pytest.fixture
 def run_notebook(
-    shared_notebooks: Notebooks, request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Callable[[list[str]], LabPage]]:
+    shared_notebooks: Notebooks, request: pytest.FixtureRequest
+) -> Callable[[list[str]], LabPage]:
     """Give a function that runs a notebook of these cells, with labels of its own."""
-    yield lambda cells: shared_notebooks.run(cells, request.node.name)
+    return lambda cells: shared_notebooks.run(cells, request.node.name)
+
+
+@pytest.fixture(autouse=True)
+def evidence(
+    shared_notebooks: Notebooks, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[None]:
+    """Keep what a failed test leaves, and nothing of it for the next one."""
+    yield
     if request.node.stash.get(HAS_FAILED, False):
         shared_notebooks.keep_evidence(tmp_path)
         shared_notebooks.close()

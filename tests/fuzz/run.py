@@ -25,7 +25,7 @@ from fuzz.mutate import mutate  # noqa: E402
 from fuzz.seeds import SEEDS, make_seeds  # noqa: E402
 
 OUTCOMES = ("opened", "clear error", "unclear error", "crash", "hang")
-PATIENCE = 20.0  # seconds for one small file
+PATIENCE = 60.0  # seconds for one small file, on a machine that is busy
 
 
 @dataclass
