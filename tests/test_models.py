@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import expit
 
 from helpers.errors import ModelError, ParameterError
 from helpers.models import (
@@ -48,7 +49,7 @@ def trained(request: pytest.FixtureRequest, patterns: Patterns) -> TrainedModel:
     for weights in keras_model.trainable_weights:
         weights.assign(rng.normal(0, 0.1, weights.shape))
     facts = describe_patterns(patterns) | {"metrics": {}, "history": {}}
-    return TrainedModel(network, keras_model, Calibration(0.7, -0.2), 0.4, facts)
+    return TrainedModel(network, keras_model, Calibration(0.7, -0.2, 0.5), 0.4, facts)
 
 
 # --- images ---------------------------------------------------------------------------
@@ -170,6 +171,14 @@ def test_no_calibration_leaves_probabilities_alone():
     assert Calibration().apply(raw) == pytest.approx(raw, abs=1e-6)
 
 
+def test_the_curve_bends_where_the_probability_is_one_half():
+    curve = Calibration(slope=2, offset=-1, below=0.25)
+    logit = np.array([-3.5, -0.5, 0.5, 1.5])
+    assert curve.bend(logit) == pytest.approx([-2, -0.5, 0, 2])
+    raw = expit(logit).astype(np.float32)
+    assert curve.apply(raw) == pytest.approx(expit([-2, -0.5, 0, 2]), abs=1e-6)
+
+
 # --- files ----------------------------------------------------------------------------
 
 
@@ -182,6 +191,15 @@ def test_a_saved_model_gives_the_same_numbers(trained, patterns, tmp_path):
     assert np.array_equal(
         again.predict_raw(patterns[:]), trained.predict_raw(patterns[:])
     )
+
+
+def test_a_calibration_without_a_bend_is_a_straight_line(trained, tmp_path):
+    save_model(trained, tmp_path)
+    facts = json.loads((tmp_path / "model.json").read_text())
+    assert facts["calibration"] == {"slope": 0.7, "offset": -0.2, "below": 0.5}
+    del facts["calibration"]["below"]  # as older versions wrote it
+    (tmp_path / "model.json").write_text(json.dumps(facts))
+    assert load_model(tmp_path).calibration == Calibration(0.7, -0.2)
 
 
 def test_the_weights_alone_fit_a_new_network(trained, tmp_path):

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import expit
+from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
-from helpers.models import load_model, make_images
+from helpers.models import Calibration, load_model, make_images
 from helpers.models.invariant import make_head
 from helpers.models.trained import predict_inputs
 from helpers.patterns import Patterns, open_patterns
@@ -32,6 +34,7 @@ from helpers.training import (
     find_learning_curve,
     find_reliability,
     fit_calibration,
+    fit_calibration_in_stack,
     is_single,
     read_images,
     read_partition,
@@ -298,10 +301,15 @@ def test_calibration_finds_slope_and_offset_again():
         [1.0, 1.0, 1.0, 0.0, 0.0, 0.0],  # worse than chance
     ],
 )
-def test_degenerate_outputs_give_usable_probabilities(raw):
+@pytest.mark.parametrize("with_stack", [False, True])
+def test_degenerate_outputs_give_usable_probabilities(raw, with_stack):
     raw = np.array(raw, np.float32)
     single = np.array([False, False, False, False, True, True])
-    calibration = fit_calibration(raw, single)
+    calibration = (
+        fit_calibration_in_stack(raw, single, raw)
+        if with_stack
+        else fit_calibration(raw, single)
+    )
     probability = calibration.apply(raw)
     assert calibration.slope > 0
     assert np.isfinite(probability).all()
@@ -313,6 +321,44 @@ def test_calibration_keeps_the_order():
     raw = np.linspace(0, 1, 50, dtype=np.float32)
     single = np.random.default_rng(1).random(50) < raw
     assert (np.diff(fit_calibration(raw, single).apply(raw)) > 0).all()
+    with_stack = fit_calibration_in_stack(raw, single, raw)
+    assert (np.diff(with_stack.apply(raw)) > 0).all()
+
+
+def test_with_many_labels_either_slope_is_found_whatever_is_usual():
+    rng = np.random.default_rng(0)
+    truth = Calibration(slope=1.5, offset=-0.75, below=0.5)
+    raw = expit(rng.normal(0, 3, 20_000)).astype(np.float32)
+    single = rng.random(raw.size) < truth.apply(raw)
+    found = fit_calibration_in_stack(raw, single, raw)
+    # standard errors, from other seeds: 0.04, 0.06 and 0.02
+    assert found.slope == pytest.approx(1.5, abs=0.25)
+    assert found.offset == pytest.approx(-0.75, abs=0.4)
+    assert found.below == pytest.approx(0.5, abs=0.1)
+
+
+def draw_logits(
+    n: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Draw logits as the invariant network gives them: 30 % singles, a cluster."""
+    single = rng.random(n) < 0.3
+    return rng.normal(np.where(single, 2.2, -4.7), np.where(single, 0.6, 2.5)), single
+
+
+def test_with_few_labels_the_stack_shows_where_the_singles_begin():
+    logit, _ = draw_logits(1000, np.random.default_rng(0))
+    odds = np.log(0.3 / 0.7) + norm.logpdf(logit, 2.2, 0.6)
+    true = expit(odds - norm.logpdf(logit, -4.7, 2.5))
+    stack = expit(logit).astype(np.float32)
+    apart = {"labels alone": 0.0, "with the stack": 0.0}
+    for seed in range(20):
+        known, single = draw_logits(40, np.random.default_rng(100 + seed))
+        unseen = expit(known).astype(np.float32)
+        alone = fit_calibration(unseen, single)
+        helped = fit_calibration_in_stack(unseen, single, stack)
+        apart["labels alone"] += np.abs(alone.apply(stack) - true).mean()
+        apart["with the stack"] += np.abs(helped.apply(stack) - true).mean()
+    assert apart["with the stack"] < 0.8 * apart["labels alone"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -509,7 +555,31 @@ def test_both_thresholds_and_what_was_fitted_are_written_down(trainable, tmp_pat
     assert facts["recall"] == 0.8
     assert facts["n_fitted"] == split.training.size + split.validation.size
     assert facts["training"]["fit"] == "exact"
-    assert "cross-validation" in facts["training"]["calibrated_by"]
+    by = facts["training"]["calibrated_by"]
+    assert "cross-validation" in by
+    assert by.endswith(f"and {split.to_predict.size} patterns without a label")
+
+
+def test_patterns_without_a_label_are_drawn_by_the_seed(
+    trainable, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("helpers.training.fit.N_OTHERS", 4)
+    patterns, split, labels = trainable
+    trained = [
+        train_model(patterns, split, labels, tmp_path, seed=seed) for seed in (0, 0, 1)
+    ]
+    curves = [model.calibration for model in trained]
+    assert curves[0] == curves[1]
+    assert curves[0] != curves[2]
+
+
+def test_the_network_can_be_trained_where_every_pattern_has_a_label(tmp_path):
+    labels = write_rings(tmp_path / "run.h5", 40, 0)
+    patterns = open_patterns(tmp_path / "run.h5")
+    split = split_labels(labels, patterns.groups)
+    assert split.to_predict.size == 0
+    trained = train_model(patterns, split, labels, tmp_path)
+    assert trained.metrics["average_precision"]["value"] > 0.9
 
 
 def test_labels_of_the_test_part_change_nothing_but_the_metrics(trainable, tmp_path):

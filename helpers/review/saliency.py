@@ -164,7 +164,7 @@ def _log_odds(
 ) -> NDArray[np.float64]:
     raw = np.clip(model.predict_raw(patterns).astype(np.float64), TINY, 1 - RAW_LIMIT)
     logit = np.log(raw) - np.log1p(-raw)
-    return np.asarray(model.calibration.slope * logit + model.calibration.offset)
+    return model.calibration.bend(logit)
 
 
 def _ring_means(

@@ -4,6 +4,7 @@ from helpers.training.calibration import (
     choose_threshold,
     choose_threshold_for_recall,
     fit_calibration,
+    fit_calibration_in_stack,
 )
 from helpers.training.fit import read_images, train_from_images, train_model
 from helpers.training.learning import LearningCurve, find_learning_curve
@@ -38,6 +39,7 @@ __all__ = [
     "find_learning_curve",
     "find_reliability",
     "fit_calibration",
+    "fit_calibration_in_stack",
     "is_single",
     "read_images",
     "read_partition",

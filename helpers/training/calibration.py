@@ -2,6 +2,8 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from helpers.errors import ParameterError
 from helpers.models import Calibration
@@ -9,6 +11,10 @@ from helpers.models.trained import logit_of
 
 SMALLEST_SLOPE = 1e-3
 USUAL_SLOPE = 3.0  # standard deviation of its prior: wide, tuned on simulated patterns
+# of `fit_calibration_in_stack`: from the crossing to the mean of the single hits, and
+# the logarithms of the slopes above and below
+USUAL_CURVE = np.array([1.6, 0.9, 0.8])
+USUAL_SPREAD = np.array([0.25, 0.3, 0.5])
 
 
 def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Calibration:
@@ -39,6 +45,68 @@ def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Cali
         return Calibration(slope, offset)
     share = (single.sum() + 1) / (single.size + 2)
     return Calibration(SMALLEST_SLOPE, float(np.log(share / (1 - share))))
+
+
+def fit_calibration_in_stack(
+    unseen: NDArray[np.float32],
+    single: NDArray[np.bool_],
+    stack: NDArray[np.float32],
+) -> Calibration:
+    """Fit a probability to outputs of an exact fit, with the help of the whole stack.
+
+    From few labels alone one does not learn where the probability crosses 1/2. But the
+    single hits of a stack form a cluster, which also shows without labels, and after an
+    exact fit (`helpers.training.exact`) the crossing lies at a rather certain distance
+    below its mean. So the most probable curve is taken, given the labels (logistic
+    likelihood) and three normal priors: of that distance, in logits, where each pattern
+    of the stack counts with the curve's own probability, and of the logarithms of the
+    slopes above and below the crossing. The priors were measured on simulated patterns
+    of eight samples; from a few hundred labels on they hardly matter.
+
+    Parameters
+    ----------
+    unseen
+        (n,) float32, for each labelled pattern the output of weights that do not know
+        it.
+    single
+        (n,) bool, the labels; both values occur.
+    stack
+        (m,) float32, outputs for a random sample of the stack, labelled or not.
+
+    Notes
+    -----
+    With 50 labels the mean calibration error on eight simulated samples falls from
+    0.022 to 0.015 (0.006 would be chance), with 100 from 0.015 to 0.012, on seeds that
+    chose nothing. Where 1 in 20 is a single hit nothing is gained below 100 labels.
+
+    Tried, and not better by 0.001: to average over all curves in place of the most
+    probable one; a penalty on undecided patterns of the stack; outputs of which a share
+    says nothing; cross-validation repeated three times; a distance that depends on the
+    share of single hits. Worse with some samples: normal distributions of either class,
+    fitted to the stack by expectation maximisation.
+
+    References
+    ----------
+    Kull, Silva Filho and Flach, PMLR 54 (2017) 623: one slope on each side.
+    """
+    known, others = logit_of(unseen), logit_of(stack)
+    sign = np.where(single, -1, 1)
+
+    def cost(numbers: NDArray[np.float64]) -> float:
+        curve = _make_curve(*numbers)
+        mean_single = np.average(others, weights=expit(curve.bend(others)))
+        found = np.array([mean_single - numbers[0], *numbers[1:]])
+        unusual = (found - USUAL_CURVE) / USUAL_SPREAD
+        misfit = np.logaddexp(0, sign * curve.bend(known)).sum()
+        return float(misfit + unusual @ unusual / 2)
+
+    start = np.array([0, *USUAL_CURVE[1:]])
+    return _make_curve(*minimize(cost, start, method="Nelder-Mead").x)
+
+
+def _make_curve(crossing: float, log_above: float, log_below: float) -> Calibration:
+    slope = float(np.exp(log_above))
+    return Calibration(slope, -slope * crossing, float(np.exp(log_below - log_above)))
 
 
 def choose_threshold(

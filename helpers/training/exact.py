@@ -3,6 +3,16 @@
 With a penalty on large weights the loss has one minimum, which a solver finds to full
 precision in less time than one epoch of gradient descent would take: there is no
 learning rate, no seed and no epoch to choose.
+
+Tried, and left out (F1 at its best threshold, mean of seven simulated samples, from 20,
+50 and 100 labels; as it is, 0.933, 0.953 and 0.963):
+
+- Weights drawn towards those that simulated patterns of other samples give: 0.964,
+  0.966, 0.967, but on 30 measured patterns the area under the ROC curve falls from
+  0.93 to 0.85. What is simulated is too much alike.
+- A second fit, to the patterns without a label too, as far as the first is sure of
+  them: 0.946, 0.957, 0.961.
+- Forty principal components of the inputs, found without labels: 0.91 with 50.
 """
 
 from typing import Any

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from helpers.errors import LabelsError
 from helpers.models import (
     CLASSES,
     ArticleNetwork,
+    Calibration,
     TrainedModel,
     find_network,
     import_keras,
@@ -24,6 +26,7 @@ from helpers.training.calibration import (
     choose_threshold,
     choose_threshold_for_recall,
     fit_calibration,
+    fit_calibration_in_stack,
 )
 from helpers.training.descent import History, Part, Schedule, fit_by_descent
 from helpers.training.exact import FOLDS, PENALTY, fit_exactly
@@ -31,6 +34,7 @@ from helpers.training.metrics import evaluate
 from helpers.training.split import PARTS, Split, is_single
 
 BATCH = 64
+N_OTHERS = 1000  # patterns without a label that help to calibrate
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Fitted:
     unseen, single
         (n,) float32 outputs for patterns that the weights did not know, and (n,) bool
         their labels: what calibration and thresholds come from.
+    calibration
+        From such outputs to probabilities.
     n_labels
         How many labels set the weights.
     history
@@ -64,6 +70,7 @@ class Fitted:
 
     unseen: NDArray[np.float32]
     single: NDArray[np.bool_]
+    calibration: Calibration
     n_labels: int
     history: History
     how: dict[str, Any]
@@ -87,7 +94,8 @@ def train_model(
     The training part sets the weights, the validation part calibration and thresholds.
     Where the best weights can be computed exactly both parts set them, and calibration
     and thresholds come from ten-fold cross-validation, each pattern judged by weights
-    that do not know it. The test part is looked at once, at the end.
+    that do not know it; 1,000 random patterns without a label help to calibrate. The
+    test part is looked at once, at the end.
 
     Parameters
     ----------
@@ -133,7 +141,11 @@ def train_model(
         "patterns_files": [str(path) for path in patterns.files],
         "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
     }
-    return _train_parts(network, parts, facts, work_dir, plan)
+    others = np.zeros(0, np.int64)
+    if network.fit == "exact":
+        others = _draw(split.to_predict, N_OTHERS, seed)
+    inputs = read_inputs(patterns, others, network)
+    return _train_parts(network, parts, facts, work_dir, plan, others=inputs)
 
 
 def train_from_images(
@@ -170,8 +182,9 @@ def train_from_images(
         name: read_images(Path(folder) / f"{name}_set", image_size, channels)
         for name in PARTS
     }
+    others = np.zeros((0, *network.input_shape), np.float32)
     facts = {"image_folder": str(folder)}
-    return _train_parts(network, parts, facts, work_dir, plan)
+    return _train_parts(network, parts, facts, work_dir, plan, others=others)
 
 
 def read_images(folder: Path, image_size: int = 256, channels: int = 1) -> Part:
@@ -228,11 +241,18 @@ def read_inputs(
     patterns: Patterns, index: NDArray[np.int64], network: Network
 ) -> NDArray[np.float32]:
     """Make a network's inputs of some patterns, a few at a time."""
+    starts = range(0, index.size, BATCH)
     blocks = [
         network.make_inputs(patterns[index[start : start + BATCH]])
-        for start in range(0, index.size, BATCH)
+        for start in tqdm(starts, desc="Read", unit="block", delay=2)
     ]
-    return np.concatenate(blocks)
+    none = np.zeros((0, *network.input_shape), np.float32)
+    return np.concatenate([none, *blocks])
+
+
+def _draw(index: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+    """Return n random values of an index, or all of them if there are fewer."""
+    return np.sort(np.random.default_rng(seed).permutation(index)[:n])
 
 
 def _train_parts(
@@ -241,18 +261,21 @@ def _train_parts(
     facts: dict[str, Any],
     work_dir: str | Path,
     plan: Plan,
+    *,
+    others: NDArray[np.float32],
 ) -> TrainedModel:
     keras_model = network.make_model(plan.schedule.seed)
-    fit = _fit_by_descent if network.fit == "descent" else _fit_exactly
-    fitted = fit(keras_model, parts, plan.schedule)
-    calibration = fit_calibration(fitted.unseen, fitted.single)
-    probability = calibration.apply(fitted.unseen)
+    if network.fit == "descent":
+        fitted = _fit_by_descent(keras_model, parts, plan.schedule)
+    else:
+        fitted = _fit_exactly(keras_model, parts, others)
+    probability = fitted.calibration.apply(fitted.unseen)
     thresholds = {
         "highest_f1": choose_threshold(probability, fitted.single),
         "recall": choose_threshold_for_recall(probability, fitted.single, plan.recall),
     }
     trained = TrainedModel(
-        network, keras_model, calibration, thresholds["highest_f1"], {}
+        network, keras_model, fitted.calibration, thresholds["highest_f1"], {}
     )
     facts |= {
         "thresholds": thresholds,
@@ -276,23 +299,33 @@ def _fit_by_descent(
     history = fit_by_descent(
         keras_model, parts["training"], parts["validation"], schedule
     )
+    unseen = predict_inputs(keras_model, inputs)
     return Fitted(
-        unseen=predict_inputs(keras_model, inputs),
+        unseen=unseen,
         single=single,
+        calibration=fit_calibration(unseen, single),
         n_labels=len(parts["training"][1]),
         history=history,
         how={"calibrated_by": "the validation part"},
     )
 
 
-def _fit_exactly(keras_model: Any, parts: dict[str, Part], _: Schedule) -> Fitted:
+def _fit_exactly(
+    keras_model: Any, parts: dict[str, Part], others: NDArray[np.float32]
+) -> Fitted:
     """Fit to training and validation part, each pattern judged without itself."""
     known = [parts["training"], parts["validation"]]
     inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
-    by = f"cross-validation within the fitted labels, {FOLDS} folds at most"
+    unseen = fit_exactly(keras_model, inputs, single)
+    stack = np.concatenate([unseen, predict_inputs(keras_model, others)])
+    by = (
+        f"cross-validation within the fitted labels, {FOLDS} folds at most, "
+        f"and {len(others)} patterns without a label"
+    )
     return Fitted(
-        unseen=fit_exactly(keras_model, inputs, single),
+        unseen=unseen,
         single=single,
+        calibration=fit_calibration_in_stack(unseen, single, stack),
         n_labels=len(single),
         history={},
         how={"penalty": PENALTY, "calibrated_by": by},
