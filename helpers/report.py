@@ -14,6 +14,8 @@ from helpers.outputs import whole_file
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+Output = dict[str, Any]  # NotebookNode is one too
+
 TEMPLATE = "report.html.j2"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWN_WITHOUT_KERNEL = ("image/png", "image/jpeg", "image/svg+xml", "text/html")
@@ -63,6 +65,26 @@ def write_report(
     return Path(path)
 
 
+def leave_pictures(outputs: Sequence[Output]) -> list[Output]:
+    """Leave the pictures of live widgets in their stead, and nothing of those without.
+
+    Parameters
+    ----------
+    outputs
+        Of a cell, as in the file of the notebook; changed in place.
+    """
+    for output in outputs:
+        if output.get("data", {}).pop(WIDGET, None):
+            output["metadata"]["still_of_widget"] = True
+    return [output for output in outputs if _shows_something(output)]
+
+
+def _shows_something(output: Output) -> bool:
+    if not output.get("metadata", {}).get("still_of_widget"):
+        return True
+    return any(kind in output["data"] for kind in SHOWN_WITHOUT_KERNEL)
+
+
 def _prepare(name: str, notebook: "NotebookNode") -> None:
     """Give the cells ids that are unique in the report, and outputs that show in it."""
     heading = name
@@ -73,8 +95,7 @@ def _prepare(name: str, notebook: "NotebookNode") -> None:
             cell.source = _with_links_inside(cell.source)
             heading = (_headings(cell.source) or [heading])[-1]
         elif cell.cell_type == "code":
-            shown = [_without_widget(output) for output in cell.outputs]
-            cell.outputs = [output for output in shown if output is not None]
+            cell.outputs = leave_pictures(cell.outputs)
         cell.metadata["heading"] = heading.lstrip("# ")
 
 
@@ -86,16 +107,6 @@ def _is_error_mark(cell: "NotebookNode") -> bool:
 def _with_links_inside(source: str) -> str:
     """Point links between notebooks to their places in the report."""
     return re.sub(r"\]\((?:\./)?(\d\d-[\w-]+)\.ipynb(#[^)]*)?\)", r"](#\1)", source)
-
-
-def _without_widget(output: "NotebookNode") -> "NotebookNode | None":
-    """Drop a live widget in favour of its picture; None when it has none."""
-    if WIDGET not in output.get("data", {}):
-        return output
-    del output.data[WIDGET]
-    output.metadata["still_of_widget"] = True
-    shows = any(kind in output.data for kind in SHOWN_WITHOUT_KERNEL)
-    return output if shows else None
 
 
 def _headings(source: str) -> list[str]:

@@ -90,7 +90,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "a.h5").touch()
     (folder / "b.h5").touch()
     write_notebook(folder / "nb/01-look.ipynb", ["# Look", WRITE_SEEN])
-    write_notebook(folder / "nb/02-count.ipynb", ["n_shown"], "n_shown: int = 1  # x")
+    warn = 'import warnings\nwarnings.warn("run 7 is dark\\nsecond line")'
+    cells = [warn, "n_shown"]
+    write_notebook(folder / "nb/02-count.ipynb", cells, "n_shown: int = 1  # x")
     kernel = folder / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
     spec = {"argv": ["false"], "language": "python", "display_name": "broken"}
@@ -141,8 +143,13 @@ def test_executed_copies_and_report_are_kept(finished: Path) -> None:
 
 def test_each_notebook_is_reported_with_its_time(finished: Path) -> None:
     said = (finished / "said").read_text().splitlines()
-    assert [line.split(":")[0] for line in said] == ["01-look", "02-count"]
-    assert all(re.search(r"\d s$", line) for line in said)
+    assert [line.split(":")[0] for line in said[:2]] == ["01-look", "02-count"]
+    assert all(re.search(r"\d s$", line) for line in said[:2])
+
+
+def test_what_a_notebook_warns_of_is_said(finished: Path) -> None:
+    said = (finished / "said").read_text().splitlines()
+    assert said[2:] == ["  Warning: run 7 is dark"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Execute one notebook, and say where and why it stopped if it does."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 from helpers import errors
 from helpers.errors import HelpersError, NotebookError
 from helpers.outputs import whole_file
+from helpers.report import leave_pictures
 
 SECONDS_TO_START = 300  # a busy shared machine may need minutes to start a kernel
 LINES_SHOWN = 4
+WARNING = re.compile(r"^\S.*:\d+: UserWarning: (.+)$", re.MULTILINE)
 
 Cell = dict[str, Any]
 
@@ -28,7 +31,7 @@ def papermill_path(path: Path) -> str:
 
 def execute_notebook(
     notebook: Path, executed: Path, parameters: Mapping[str, Any]
-) -> None:
+) -> list[str]:
     """Run a notebook in its own folder and keep the executed copy, even of a failure.
 
     Parameters
@@ -39,6 +42,11 @@ def execute_notebook(
         Where the executed copy goes.
     parameters
         Values for its parameters cell.
+
+    Returns
+    -------
+    list
+        The first line of each warning that it showed.
 
     Raises
     ------
@@ -54,6 +62,7 @@ def execute_notebook(
             f"Executed copy with all that was shown: {executed}"
         )
         raise NotebookError(message)
+    return _find_warnings(cells)
 
 
 def _run(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> str:
@@ -101,8 +110,16 @@ def _reason(error_name: str, message: str) -> str:
 
 
 def _finish(temporary: Path, executed: Path) -> list[Cell]:
-    """Write its final place into the executed copy; return its cells."""
+    """Write its final place into the executed copy; return its cells.
+
+    Widgets leave their pictures: JupyterLab shows those at once, but widgets without
+    their kernel not always.
+    """
     content = json.loads(temporary.read_text(encoding="utf-8"))
+    content["metadata"].pop("widgets", None)
+    for cell in content["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = leave_pictures(cell["outputs"])
     content["metadata"]["papermill"]["output_path"] = str(executed)
     text = json.dumps(content, indent=1, ensure_ascii=False)
     temporary.write_text(text + "\n", encoding="utf-8")
@@ -133,3 +150,10 @@ def _heading(cells: Sequence[Cell]) -> str:
     lines = "\n".join("".join(cell["source"]) for cell in prose).splitlines()
     headings = [line.lstrip("# ") for line in lines if line.startswith("#")]
     return f", under «{headings[-1]}»" if headings else ""
+
+
+def _find_warnings(cells: Sequence[Cell]) -> list[str]:
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    streams = (o for o in outputs if o.get("name") == "stderr")
+    text = "\n".join("".join(stream["text"]) for stream in streams)
+    return list(dict.fromkeys(WARNING.findall(text)))

@@ -95,8 +95,10 @@ def run_notebooks(
         for notebook, values in zip(chosen, assigned, strict=True):
             _forget_from(notebook, every, reports)
             started = time.monotonic()
-            execute_notebook(notebook, reports / notebook.name, values)
+            warned = execute_notebook(notebook, reports / notebook.name, values)
             say(f"{notebook.stem}: done in {_duration(time.monotonic() - started)}")
+            for warning in warned:
+                say(f"  Warning: {warning}")
     except NotebookError:
         with suppress(WorkFolderError):  # a full disk is said by the notebook already
             _write_report(every, reports)

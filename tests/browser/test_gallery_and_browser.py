@@ -6,6 +6,7 @@ import numpy as np
 import papermill
 import pytest
 
+from helpers.pipeline.notebook import execute_notebook
 from helpers.report import write_report
 from helpers.simulate import write_simulated
 
@@ -227,26 +228,44 @@ def test_the_browser_goes_everywhere(lab):
 LABELLER = "label_patterns(patterns, store, labeller='anna')"
 
 
-def test_headless_and_reopened_without_its_kernel_a_picture_remains(
+def write_widgets(notebooks):
+    """Write a notebook with one widget of each kind; give its page and file."""
+    lab = notebooks.write([OPEN, GALLERY, BROWSER, LABELLER])
+    (lab.folder / "labels_file").write_text("labels.sqlite")
+    return lab, lab.folder / "notebook.ipynb"
+
+
+def test_an_executed_copy_shows_pictures_in_jupyterlab_and_in_the_report(
     shared_notebooks, lab_server
 ):
-    lab = shared_notebooks.write([OPEN, GALLERY, BROWSER, LABELLER])
-    (lab.folder / "labels_file").write_text("labels.sqlite")
-    path = lab.folder / "notebook.ipynb"
+    lab, path = write_widgets(shared_notebooks)
+    execute_notebook(path, path, {})
+    lab_server.trust(path)
+    lab.open()
+    pictures = lab.page.locator(".jp-OutputArea-output img")
+    pictures.nth(2).wait_for()
+    assert pictures.count() == 3
+    assert min(pictures.evaluate_all(WIDTHS)) > 100
+
+    export = lab.folder / "report.html"
+    write_report([path], export, "report")
+    lab.page.goto(export.as_uri())
+    widths = lab.page.locator("img").evaluate_all(WIDTHS)
+    assert len(widths) == 3
+    assert min(widths) > 100
+
+
+def test_reopened_without_its_kernel_a_widget_draws_its_picture(
+    shared_notebooks, lab_server
+):
+    lab, path = write_widgets(shared_notebooks)
     executed = papermill.execute_notebook(
         path, path, cwd=lab.folder, progress_bar=False
     )
     outputs = [cell.outputs[-1].data for cell in executed.cells[1:]]
     assert all("image/png" in output for output in outputs)
-    export = lab.folder / "report.html"
-    write_report([path], export, "report")
-    lab.page.goto(export.as_uri())
-    widths = lab.page.locator("img").evaluate_all("(all) => all.map((i) => i.width)")
-    assert len(widths) == 3
-    assert min(widths) > 100
-
     lab_server.trust(path)
-    lab.open()
+    lab.open_with_widgets()
     for n in range(3):
         widget = lab.widget(n, "dead")
         widget.get_by_text("No answer from the kernel").wait_for()
@@ -257,4 +276,5 @@ def test_headless_and_reopened_without_its_kernel_a_picture_remains(
         lab.page.wait_for_function(IS_DRAWN, arg=canvas.element_handle())
 
 
+WIDTHS = "(all) => all.map((image) => image.width)"
 IS_DRAWN = "(canvas) => canvas.width === 257 && canvas.toDataURL().length > 2000"
