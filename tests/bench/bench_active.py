@@ -26,7 +26,7 @@ from helpers.models.invariant import encode_pixels, make_head
 from helpers.models.trained import predict_inputs
 from helpers.review import pick_uncertain_and_diverse
 from helpers.simulate import SAMPLES, Simulator
-from helpers.training import choose_threshold, fit_calibration
+from helpers.training import choose_threshold, fit_calibration_in_stack
 from helpers.training.exact import fit_exactly
 
 N_POOL, N_JUDGED = 1000, 2000
@@ -121,9 +121,12 @@ def judge(
     inputs, single = stack
     keras_model = make_head(inputs.shape[1])
     unseen = fit_exactly(keras_model, inputs[labelled], single[labelled])
-    calibration = fit_calibration(unseen, single[labelled])
+    raw = predict_inputs(keras_model, inputs, 4096)
+    others = np.setdiff1d(np.arange(N_POOL), labelled)
+    stack = np.concatenate([unseen, raw[others]])
+    calibration = fit_calibration_in_stack(unseen, single[labelled], stack)
     threshold = choose_threshold(calibration.apply(unseen), single[labelled])
-    probability = calibration.apply(predict_inputs(keras_model, inputs, 4096))
+    probability = calibration.apply(raw)
     before = keras.Model(keras_model.input, keras_model.layers[-1].input)
     judged = slice(N_POOL, None)
     scores = (
