@@ -9,7 +9,7 @@ from helpers.models.trained import predict_inputs
 from helpers.patterns import Patterns
 from helpers.review.audit import Share
 from helpers.review.unseen import exact_network
-from helpers.training import choose_threshold, fit_calibration, is_single
+from helpers.training import choose_threshold, fit_calibration_in_stack, is_single
 from helpers.training.exact import fit_exactly
 from helpers.training.fit import read_inputs
 from helpers.training.split import LEFT_OUT_WORDS
@@ -24,10 +24,10 @@ def measure_change(
     """Return which share of the stack half as many labels would judge differently.
 
     Networks are taught by random halves of the labels and compared with one that is
-    taught by all of them, on at most 1,000 patterns without a label
-    (NaN where there are none). The next doubling
-    changes less than the last one did, since the network has settled further by then.
-    The invariant network takes the place of one that learns by gradient descent.
+    taught by all of them, on at most 1,000 patterns without a label (NaN where there
+    are none), which also help to calibrate. The next doubling changes less than the
+    last one did, since the network has settled further by then. The invariant network
+    takes the place of one that learns by gradient descent.
 
     Parameters
     ----------
@@ -99,9 +99,11 @@ def _judge(
     """Teach a network and let it say which of some patterns are single, (m,) bool."""
     keras_model = network.make_model()
     unseen = fit_exactly(keras_model, inputs, single)
-    calibration = fit_calibration(unseen, single)
+    raw = predict_inputs(keras_model, looked_at)
+    stack = np.concatenate([unseen, raw])
+    calibration = fit_calibration_in_stack(unseen, single, stack)
     threshold = choose_threshold(calibration.apply(unseen), single)
-    return calibration.apply(predict_inputs(keras_model, looked_at)) >= threshold
+    return calibration.apply(raw) >= threshold
 
 
 def _draw_half(
