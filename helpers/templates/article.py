@@ -62,7 +62,7 @@ def nearest_by_article(
     for part, some in enumerate(sets):
         name = f"Ranking, part {part + 1} of {len(sets)}" if sets[1:] else "Ranking"
         turned = rotate_templates(scale_to_255(patterns[some]), angles_deg)
-        found, which = _compare(patterns, turned, squared, name, max_bytes // 4)
+        found, which = _compare(patterns, turned, squared, name, max_bytes // 7)
         del turned  # before the next part is made
         better = found < squared
         squared[better] = found[better]

@@ -27,7 +27,7 @@ def rank_patterns(
     centre: tuple[float, float] | None = None,
     n_rotations: int = 36,
     step_deg: float = 5.0,
-    max_bytes: int = 5 * 2**28,
+    max_bytes: int = 6 * 2**30 // 5,
 ) -> Ranking:
     """Rank all patterns but the templates by their distance from the nearest template.
 
