@@ -105,8 +105,13 @@ class PolarGrid:
         patterns
             Shape (n, number of these rows, columns), otherwise as for `average`.
         """
-        pairs = (patterns[at : at + 2] for at in range(0, len(patterns), 2))
-        return self._reshape(np.concatenate([self._multiply(pair) for pair in pairs]))
+        cells = np.empty((len(patterns), self._matrices[0].shape[0]), dtype=np.float32)
+        for at in range(0, len(patterns), 2):
+            cells[at : at + 2] = self._multiply(patterns[at : at + 2])
+        for spoilt in np.flatnonzero(~np.isfinite(cells.sum(axis=1))):
+            pattern = np.nan_to_num(patterns[[spoilt]], posinf=0, neginf=0)
+            cells[spoilt] = self._multiply(pattern)
+        return self._reshape(cells)
 
     def _multiply(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
         """Average one or two patterns, whose pixels stay in the core's own cache.
@@ -114,10 +119,7 @@ class PolarGrid:
         A call costs as much as half a product, so that two at once are worth while.
         """
         pixels = np.ascontiguousarray(patterns, dtype=np.float32).ravel()
-        matrix = self._matrices[len(patterns) - 1]
-        cells: NDArray[np.float32] = matrix @ pixels
-        if not np.isfinite(cells).all():
-            cells = matrix @ np.where(np.isfinite(pixels), pixels, np.float32(0))
+        cells: NDArray[np.float32] = self._matrices[len(patterns) - 1] @ pixels
         return cells.reshape(len(patterns), -1)
 
     def _reshape(self, cells: NDArray[np.float32]) -> NDArray[np.float32]:
