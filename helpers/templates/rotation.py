@@ -19,7 +19,7 @@ _NOISE_SHARE = 0.9
 _MOST_HARMONICS = 21
 _LEAST_SIGNAL = 0.3
 _N_NEAREST = 3
-_AT_ONCE = 384  # patterns: with fewer, and the threads wait for each other more often
+_AT_ONCE = 384  # patterns: with fewer the threads wait for each other more often
 _MOST_PAIRS = 2**18  # of patterns and templates, which take 350 bytes each
 
 
