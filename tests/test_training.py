@@ -338,21 +338,22 @@ def test_with_many_labels_either_slope_is_found_whatever_is_usual():
 
 
 def draw_logits(
-    n: int, rng: np.random.Generator
+    n: int, share: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Draw logits as the invariant network gives them: 30 % singles, a cluster."""
-    single = rng.random(n) < 0.3
+    """Draw logits as the invariant network gives them: single hits are a cluster."""
+    single = rng.random(n) < share
     return rng.normal(np.where(single, 2.2, -4.7), np.where(single, 0.6, 2.5)), single
 
 
-def test_with_few_labels_the_stack_shows_where_the_singles_begin():
-    logit, _ = draw_logits(1000, np.random.default_rng(0))
-    odds = np.log(0.3 / 0.7) + norm.logpdf(logit, 2.2, 0.6)
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_with_few_labels_the_stack_shows_where_the_singles_begin(share):
+    logit, _ = draw_logits(1000, share, np.random.default_rng(0))
+    odds = np.log(share / (1 - share)) + norm.logpdf(logit, 2.2, 0.6)
     true = expit(odds - norm.logpdf(logit, -4.7, 2.5))
     stack = expit(logit).astype(np.float32)
     apart = {"labels alone": 0.0, "with the stack": 0.0}
     for seed in range(20):
-        known, single = draw_logits(40, np.random.default_rng(100 + seed))
+        known, single = draw_logits(40, share, np.random.default_rng(100 + seed))
         unseen = expit(known).astype(np.float32)
         alone = fit_calibration(unseen, single)
         helped = fit_calibration_in_stack(unseen, single, stack)
