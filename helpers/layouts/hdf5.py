@@ -54,20 +54,7 @@ def _find_hdf5_problem(path: Path) -> str:
 
 
 def open_untried(path: Path, remarks: list[str] | None = None) -> h5py.File:
-    """Open an HDF5 file that the library may not survive.
-
-    Parameters
-    ----------
-    path
-        The file.
-    remarks
-        Is told when the file is not whole.
-
-    Raises
-    ------
-    PatternsFileError
-        If nothing in it can be read.
-    """
+    """Open an HDF5 file as `open_hdf5` does, though the library may not survive it."""
     try:
         return h5py.File(path, "r")
     except OSError as error:

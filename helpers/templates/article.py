@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # A float32 product over 1e5 pixels of one sign is off by up to 1e-6 of its size.
 _PRODUCT_ERROR = 4e-6
+# Shares of the memory; a tenth stays free.
+_FOR_TEMPLATES = 3 / 4
+_FOR_PATTERNS = 1 / 7
 _LONGEST_SPAN = 512  # patterns: the product is no faster with more
 
 
@@ -56,14 +59,14 @@ def nearest_by_article(
     product is compared again, pixel by pixel.
     """
     n_turns = len(angles_deg)
-    sets = _sets_that_fit(hits, n_turns, patterns, max_bytes * 3 // 4)
+    sets = _sets_that_fit(hits, n_turns, patterns, int(max_bytes * _FOR_TEMPLATES))
     squared = np.full(len(patterns), np.inf)
     number = np.zeros(len(patterns), dtype=np.int64)
     for part, some in enumerate(sets):
         name = f"Ranking, part {part + 1} of {len(sets)}" if sets[1:] else "Ranking"
-        turned = rotate_templates(scale_to_255(patterns[some]), angles_deg)
-        found, which = _compare(patterns, turned, squared, name, max_bytes // 7)
-        del turned  # before the next part is made
+        found, which = _compare(
+            patterns, some, angles_deg, squared, name=name, max_bytes=max_bytes
+        )
         better = found < squared
         squared[better] = found[better]
         number[better] = which[better] + part * len(sets[0]) * n_turns
@@ -74,13 +77,18 @@ def nearest_by_article(
 
 def _compare(
     patterns: "Patterns",
-    turned: NDArray[np.float32],
+    hits: NDArray[np.int64],
+    angles_deg: NDArray[np.floating],
     best_so_far: NDArray[np.float64],
+    *,
     name: str,
     max_bytes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Find the nearest of some templates for all patterns."""
-    templates = RotatedImages(turned)
+    """Find the nearest of some rotated templates for all patterns."""
+    templates = RotatedImages(
+        rotate_templates(scale_to_255(patterns[hits]), angles_deg)
+    )
+    length = templates.span_length(int(max_bytes * _FOR_PATTERNS), len(patterns))
     scratch = Scratch()
 
     def find(
@@ -93,7 +101,6 @@ def _compare(
             scale_to_255(piece, patterns.bad_pixels, out=images[start:stop])
         return templates.find_nearest(images, best_so_far[span])
 
-    length = templates.span_length(max_bytes, len(patterns))
     squared, number = zip(*map_spans(find, patterns, name, length), strict=True)
     return np.concatenate(squared), np.concatenate(number)
 

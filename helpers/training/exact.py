@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from helpers.models import import_keras
@@ -52,7 +53,7 @@ def fit_exactly(
     unseen = np.empty(len(inputs), np.float32)
     for rest, fold in _folds(single):
         weights, bias = solve(columns[rest], single[rest])
-        unseen[fold] = 1 / (1 + np.exp(-(columns[fold] @ weights + bias)))
+        unseen[fold] = expit(columns[fold] @ weights + bias)
     weights, bias = solve(columns, single)
     keras_model.layers[-1].set_weights([weights[:, np.newaxis], np.array([bias])])
     return unseen
