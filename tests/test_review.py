@@ -30,6 +30,7 @@ from helpers.simulate import Sample, pnccd_bad_pixels, write_simulated
 from helpers.templates import Ranking
 from helpers.training import (
     Split,
+    extend_split,
     read_partition,
     split_labels,
     train_model,
@@ -590,13 +591,13 @@ def test_new_labels_teach_and_old_ones_keep_their_set(work):
     words[new] = work.truth[new]
     withdrawn, unsure = work.split.test[0], work.split.training[0]
     words[withdrawn], words[unsure] = "", "unsure"
-    split = review.extend_split(work.split, words, work.patterns.groups)
+    split = extend_split(work.split, words, work.patterns.groups)
     assert np.array_equal(split.test, work.split.test[1:])
     assert np.array_equal(split.validation, work.split.validation)
     assert np.array_equal(split.training, np.union1d(work.split.training[1:], new))
     parts = [split.training, split.validation, split.test, split.to_predict]
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(N))
-    assert split.why.endswith("then 30 new labels to train on")
+    assert split.why.endswith("then 30 more labels to train on")
 
 
 def test_new_labels_from_runs_that_judge_teach_nothing():
@@ -606,7 +607,7 @@ def test_new_labels_from_runs_that_judge_teach_nothing():
     split = split_labels(words, runs)
     assert split.grouped
     words[::10] = "single"
-    again = review.extend_split(split, words, runs)
+    again = extend_split(split, words, runs)
     judging = runs[np.concatenate([split.validation, split.test])]
     assert not np.isin(runs[again.training], judging).any()
     assert len(again.training) > len(split.training)

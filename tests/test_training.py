@@ -164,6 +164,38 @@ def test_split_says_why_runs_are_not_kept_together(runs):
     assert split.why.startswith("divided by pattern")
 
 
+def make_mixed_labels() -> NDArray[np.str_]:
+    """Return 300 words in random order, 30 of them "unsure"."""
+    labels = make_labels(single=90, multiple=100, other=80, unsure=30)
+    return np.random.default_rng(2).permutation(labels)
+
+
+def test_labels_that_were_asked_for_teach_and_never_judge():
+    labels = make_mixed_labels()
+    drawn = np.random.default_rng(3).permutation(300)[:120]
+    labels[np.setdiff1d(np.arange(300), drawn)[:40]] = ""
+    split = split_labels(labels, no_groups(labels), drawn=drawn)
+    judging = np.concatenate([split.validation, split.test])
+    assert np.isin(judging, drawn).all()
+    labelled = np.flatnonzero(~np.isin(labels, ["", "unsure"]))
+    assert np.array_equal(split.training, np.setdiff1d(labelled, judging))
+    assert np.array_equal(split.to_predict, np.setdiff1d(np.arange(300), labelled))
+    n_asked = np.setdiff1d(labelled, drawn).size
+    assert split.why.endswith(f"then {n_asked} more labels to train on")
+    assert len(split.test) == pytest.approx(0.2 * np.isin(labelled, drawn).sum(), abs=2)
+
+
+@pytest.mark.parametrize("drawn", [range(300), range(60), range(0)])
+def test_all_labels_are_divided_where_all_or_too_few_were_drawn(drawn):
+    labels = make_mixed_labels()
+    among = np.fromiter(drawn, np.int64)
+    split = split_labels(labels, no_groups(labels), drawn=among)
+    alike = split_labels(labels, no_groups(labels))
+    for name in (*PARTS, "to_predict"):
+        assert np.array_equal(getattr(split, name), getattr(alike, name))
+    assert split.why == alike.why
+
+
 @pytest.mark.parametrize(("single", "other"), [(4, 50), (50, 4), (0, 50)])
 def test_too_small_a_class_is_refused_with_the_counts(single, other):
     labels = make_labels(single=single, other=other, unsure=9)

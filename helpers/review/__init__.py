@@ -19,7 +19,7 @@ from helpers.review.orders import order_by, score_patterns
 from helpers.review.patterson import PattersonScore
 from helpers.review.physics import Physics, measure_physics
 from helpers.review.purity import PurityCurve, expect_purity
-from helpers.review.retrain import extend_split, retrain
+from helpers.review.retrain import retrain
 from helpers.review.saliency import Saliency, describe_saliency, explain_pattern
 from helpers.review.unseen import cross_validate, forget_learnt
 
@@ -40,7 +40,6 @@ __all__ = [
     "estimate_share",
     "expect_purity",
     "explain_pattern",
-    "extend_split",
     "find_audited",
     "forget_learnt",
     "measure_change",

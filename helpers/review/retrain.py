@@ -11,13 +11,11 @@ from helpers.models import TrainedModel, load_model
 from helpers.patterns import Patterns
 from helpers.training import (
     PARTITION_NAME,
-    PARTS,
-    Split,
+    extend_split,
     read_partition,
     train_model,
     write_partition,
 )
-from helpers.training.split import LEFT_OUT_WORDS
 
 FROM_PATTERNS = ("shape", "bad_pixels")
 SCHEDULE = ("epochs", "batch_size", "seed")
@@ -57,42 +55,3 @@ def retrain(
         **options,
         **schedule,
     )
-
-
-def extend_split(
-    split: Split, words: NDArray[np.str_], runs: NDArray[np.integer]
-) -> Split:
-    """Let new labels teach, and leave every other pattern in its set.
-
-    The test set stays the random sample that it was: labels that were asked for because
-    the network was unsure would make it harder than the stack. Where whole runs stay
-    together, new labels from runs that test or validate teach nothing.
-
-    Parameters
-    ----------
-    split
-        The sets so far.
-    words
-        (n,) label words as they are now. Patterns without one, or "unsure", leave
-        their set.
-    runs
-        (n,) the run (file) of each pattern.
-    """
-    labelled = ~np.isin(words, LEFT_OUT_WORDS)
-    kept = {name: _where(getattr(split, name), labelled) for name in PARTS}
-    known = np.concatenate([getattr(split, name) for name in PARTS])
-    new = np.setdiff1d(np.flatnonzero(labelled), known)
-    if split.grouped:
-        judging = np.unique(runs[np.concatenate([split.validation, split.test])])
-        new = new[~np.isin(runs[new], judging)]
-    kept["training"] = np.union1d(kept["training"], new)
-    taken = np.concatenate(list(kept.values()))
-    rest = np.setdiff1d(np.arange(len(words)), taken)
-    why = f"{split.why.split('; then')[0]}; then {len(new)} new labels to train on"
-    return Split(
-        **kept, to_predict=rest, grouped=split.grouped, why=why, seed=split.seed
-    )
-
-
-def _where(index: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return index[chosen[index]]

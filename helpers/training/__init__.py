@@ -21,7 +21,13 @@ from helpers.training.reliability import (
     find_calibration_error,
     find_reliability,
 )
-from helpers.training.split import PARTS, Split, is_single, split_labels
+from helpers.training.split import (
+    PARTS,
+    Split,
+    extend_split,
+    is_single,
+    split_labels,
+)
 
 __all__ = [
     "IMAGES_NAME",
@@ -35,6 +41,7 @@ __all__ = [
     "choose_threshold_for_recall",
     "describe_scores",
     "evaluate",
+    "extend_split",
     "find_calibration_error",
     "find_learning_curve",
     "find_reliability",

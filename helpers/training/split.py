@@ -12,6 +12,7 @@ PARTS = ("training", "validation", "test")
 TRAINED_WORDS = ("single", "multiple", "other", "blank")
 LEFT_OUT_WORDS = ("", "unsure")
 FEWEST_PER_CLASS = 5  # three to train on, one to validate, one to test
+FEWEST_DRAWN = 1 / 3  # of the labels; with less too few would be left to judge
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,19 @@ def split_labels(
     groups: NDArray[np.integer],
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    drawn: NDArray[np.int64] | None = None,
 ) -> Split:
     """Divide the labelled patterns, each word in the same proportions.
 
     Patterns of one run resemble each other, and a part that shares runs with the
     training part looks better than it is. So whole runs stay together where there are
     enough of them; otherwise the patterns are divided singly. `Split.why` says which.
+
+    Labels that were asked for, because the network was unsure or the ranking sure, are
+    no random sample: judged by them, a network looks worse or better than it is. Given
+    the patterns that were drawn at random, those alone are divided, and all other
+    labels teach. Where fewer than a third of the labels, or fewer than 5 of a class,
+    were drawn, all are divided.
 
     Parameters
     ----------
@@ -66,6 +74,8 @@ def split_labels(
         Of the shuffle.
     fractions
         Of training, validation and test; their sum is 1.
+    drawn
+        Int64 indices of patterns drawn at random, labelled or not; without it, all.
 
     Raises
     ------
@@ -78,12 +88,48 @@ def split_labels(
     _check_fractions(fractions)
     labels, groups = np.asarray(labels), np.asarray(groups)
     _check_labels(labels, groups)
-    labelled = np.flatnonzero(~np.isin(labels, LEFT_OUT_WORDS))
-    words, runs = labels[labelled], groups[labelled]
-    part, grouped, why = _divide(words, runs, seed, fractions)
-    training, validation, test = (labelled[part == i] for i in range(3))
-    to_predict = np.flatnonzero(np.isin(labels, LEFT_OUT_WORDS))
-    return Split(training, validation, test, to_predict, grouped, why, seed)
+    if drawn is None or not _is_enough(labels, drawn):
+        return _divide_all(labels, groups, seed, fractions)
+    of_drawn = np.full_like(labels, "")
+    of_drawn[drawn] = labels[drawn]
+    return extend_split(_divide_all(of_drawn, groups, seed, fractions), labels, groups)
+
+
+def extend_split(
+    split: Split, words: NDArray[np.str_], runs: NDArray[np.integer]
+) -> Split:
+    """Let new labels teach, and leave every other pattern in its set.
+
+    The test set stays the random sample that it was: labels that were asked for because
+    the network was unsure would make it harder than the stack. Where whole runs stay
+    together, new labels from runs that test or validate teach nothing.
+
+    Parameters
+    ----------
+    split
+        The sets so far.
+    words
+        (n,) label words as they are now. Patterns without one, or "unsure", leave
+        their set.
+    runs
+        (n,) the run (file) of each pattern.
+    """
+    labelled = _is_labelled(words)
+    kept = {name: _where(getattr(split, name), labelled) for name in PARTS}
+    known = np.concatenate([getattr(split, name) for name in PARTS])
+    new = np.setdiff1d(np.flatnonzero(labelled), known)
+    if split.grouped:
+        judging = np.unique(runs[np.concatenate([split.validation, split.test])])
+        new = new[~np.isin(runs[new], judging)]
+    kept["training"] = np.union1d(kept["training"], new)
+    taken = np.concatenate(list(kept.values()))
+    rest = np.setdiff1d(np.arange(len(words)), taken)
+    why = split.why.split("; then")[0]
+    if len(new):
+        why += f"; then {len(new)} more labels to train on"
+    return Split(
+        **kept, to_predict=rest, grouped=split.grouped, why=why, seed=split.seed
+    )
 
 
 def is_single(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -119,8 +165,7 @@ def _check_labels(labels: NDArray[np.str_], groups: NDArray[np.integer]) -> None
 
 
 def _check_class_sizes(labels: NDArray[np.str_]) -> None:
-    n_single = int((labels == "single").sum())
-    n_other = int((~np.isin(labels, ("single", *LEFT_OUT_WORDS))).sum())
+    n_single, n_other = _count_classes(labels)
     if min(n_single, n_other) < FEWEST_PER_CLASS:
         message = (
             f"{n_single} labels say single and {n_other} say multiple, other or blank; "
@@ -128,6 +173,40 @@ def _check_class_sizes(labels: NDArray[np.str_]) -> None:
             "Label more patterns in 02-label."
         )
         raise LabelsError(message)
+
+
+def _count_classes(labels: NDArray[np.str_]) -> tuple[int, int]:
+    """Return how many labels say single, and how many something else."""
+    n_single = int(is_single(labels).sum())
+    return n_single, int(_is_labelled(labels).sum()) - n_single
+
+
+def _is_enough(labels: NDArray[np.str_], drawn: NDArray[np.int64]) -> bool:
+    of_drawn = labels[drawn]
+    share = _is_labelled(of_drawn).sum() / _is_labelled(labels).sum()
+    return share >= FEWEST_DRAWN and min(_count_classes(of_drawn)) >= FEWEST_PER_CLASS
+
+
+def _is_labelled(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    return ~np.isin(labels, LEFT_OUT_WORDS)
+
+
+def _where(index: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return index[chosen[index]]
+
+
+def _divide_all(
+    labels: NDArray[np.str_],
+    groups: NDArray[np.integer],
+    seed: int,
+    fractions: tuple[float, float, float],
+) -> Split:
+    labelled = np.flatnonzero(_is_labelled(labels))
+    words, runs = labels[labelled], groups[labelled]
+    part, grouped, why = _divide(words, runs, seed, fractions)
+    training, validation, test = (labelled[part == i] for i in range(3))
+    to_predict = np.flatnonzero(~_is_labelled(labels))
+    return Split(training, validation, test, to_predict, grouped, why, seed)
 
 
 def _divide(
