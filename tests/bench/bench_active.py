@@ -1,15 +1,19 @@
 """What are well-chosen labels worth? Chosen ones beside random ones.
 
-Run `python tests/bench/bench_active.py`, or with `--quick`. How patterns are chosen was
-settled on the samples "default", "hard" and "dim" with seed 101, after a look at "rare"
-and "crowded" with seed 2001; what is printed is measured on other seeds.
+Run `make bench-labels`, or `python tests/bench/bench_active.py --quick`. How patterns
+are chosen was settled on the samples "default", "hard" and "dim" with seed 101, after a
+look at "rare" and "crowded" with seed 2001; that half of 50 labels is worth choosing,
+on drawn kinds (`draw_kind` of bench_models.py) with seeds 10001 to 10025. What is
+printed is measured on other seeds; the kinds of "drawn", another one for each seed,
+took no part in anything.
 
 For each sample and seed: 1,000 patterns to draw labels from, 2,000 to judge on. Random
-labels are the first of a shuffled list; the chosen 100 are the first 50 of that list
-and 50 more that `pick_uncertain_and_diverse` asks for, a fifth of which is the random
-audit (the next of the list). Everything is trained as `helpers.training` does it, the
-threshold from the labels alone. Each stack is shuffled four times; an interval is that
-of the mean over the stacks, 95 %.
+labels are the first of a shuffled list, five of each class among the first 25. Of
+chosen ones, so many are the first of that list, and as many more
+`pick_uncertain_and_diverse` asks for, a fifth of which is the random audit (the next of
+the list). Everything is trained as `helpers.training` does it, the threshold from the
+labels alone. Each stack is shuffled four times; an interval is that of the mean over
+the stacks, 95 %.
 """
 
 import argparse
@@ -17,6 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from bench_models import DRAWN, draw_kind
 from numpy.typing import NDArray
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, f1_score
@@ -26,14 +31,22 @@ from helpers.models.invariant import encode_pixels, make_head
 from helpers.models.trained import predict_inputs
 from helpers.review import pick_uncertain_and_diverse
 from helpers.simulate import SAMPLES, Simulator
-from helpers.training import choose_threshold, fit_calibration_in_stack
+from helpers.training import (
+    choose_threshold,
+    find_calibration_error,
+    fit_calibration_in_stack,
+)
 from helpers.training.exact import fit_exactly
 
 N_POOL, N_JUDGED = 1000, 2000
-FIRST, CHOSEN, AUDIT_SHARE = 50, 50, 0.2
+AUDIT_SHARE = 0.2
 BUDGETS = (50, 100, 200, 400)
+HALVES = (25, 50)  # labels before the choice, and chosen with their help
+FEWEST = 5  # of each class among the first 25
 N_SHUFFLES = 4
-SCORES = ("F1", "AP")
+FIRST_SEED = {True: 4001, False: 3000}  # of drawn kinds, and of the named ones
+SCORES = ("F1", "AP", "calibration error")
+BETTER = np.array([1, 1, -1])
 
 Floats = NDArray[np.floating]
 Index = NDArray[np.int64]
@@ -50,7 +63,9 @@ def main() -> None:
     """Print one table for each sample."""
     arguments = read_arguments()
     for sample in arguments.samples:
-        stacks = (simulate(sample, 3000 + seed) for seed in range(arguments.seeds))
+        first = FIRST_SEED[sample == DRAWN]
+        seeds = range(first, first + arguments.seeds)
+        stacks = (simulate(sample, seed) for seed in seeds)
         report(sample, np.array([measure(stack) for stack in stacks]))
 
 
@@ -59,7 +74,7 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What are chosen labels worth?")
     parser.add_argument("--quick", action="store_true", help="one sample, two seeds")
     parser.add_argument("--seeds", type=int, default=6, help="stacks of each sample")
-    parser.add_argument("--samples", nargs="*", default=list(SAMPLES))
+    parser.add_argument("--samples", nargs="*", default=[*SAMPLES, DRAWN])
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.samples, arguments.seeds = ["hard"], 2
@@ -68,7 +83,8 @@ def read_arguments() -> argparse.Namespace:
 
 def simulate(sample: str, seed: int) -> Stack:
     """Simulate a stack; keep the invariant network's inputs alone."""
-    simulator = Simulator(seed, sample=sample)
+    made_of = draw_kind(seed) if sample == DRAWN else sample
+    simulator = Simulator(seed, sample=made_of)
     bad_pixels = simulator.bad_pixels
     network = InvariantNetwork(
         bad_pixels.shape, simulator.detector.centre, encode_pixels(bad_pixels)
@@ -87,34 +103,36 @@ def measure(stack: Stack) -> Floats:
 
 
 def compare(stack: Stack, order: Index) -> Floats:
-    """Return (labels, scores): of each number of random labels, then the chosen 100."""
-    rows = [judge(stack, order[:budget])[0] for budget in BUDGETS]
-    return np.array([*rows, judge(stack, choose(stack, order))[0]])
+    """Return (rows, scores): of each number of random labels, then of chosen ones."""
+    random = [order[:budget] for budget in BUDGETS]
+    chosen = [choose(stack, order, half) for half in HALVES]
+    return np.array([judge(stack, labelled)[0] for labelled in [*random, *chosen]])
 
 
 def shuffle_pool(stack: Stack, seed: int) -> Index:
-    """Shuffle the pool, with at least five of each class among the first."""
+    """Shuffle the pool, with some of each class among the first."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(N_POOL)
-        if 5 <= stack.single[order[:FIRST]].sum() <= FIRST - 5:
+        n_single = stack.single[order[: HALVES[0]]].sum()
+        if FEWEST <= n_single <= HALVES[0] - FEWEST:
             return order
 
 
-def choose(stack: Stack, order: Index) -> Index:
+def choose(stack: Stack, order: Index, half: int) -> Index:
     """Return the first labels, the audit and what is chosen with the first's help."""
-    _, probability, last_inputs = judge(stack, order[:FIRST])
-    n_audit = round(AUDIT_SHARE * CHOSEN)
-    random, rest = np.split(order, [FIRST + n_audit])
+    _, probability, last_inputs = judge(stack, order[:half])
+    n_audit = round(AUDIT_SHARE * half)
+    random, rest = np.split(order, [half + n_audit])
     picked = pick_uncertain_and_diverse(
-        last_inputs(rest), probability[rest], CHOSEN - n_audit
+        last_inputs(rest), probability[rest], half - n_audit
     )
     return np.concatenate([random, rest[picked]])
 
 
 def judge(
     stack: Stack, labelled: Index
-) -> tuple[tuple[float, float], Floats, Callable[[Index], Floats]]:
+) -> tuple[tuple[float, ...], Floats, Callable[[Index], Floats]]:
     """Train on some labels: scores, probabilities, and what the last layer is given."""
     import keras
 
@@ -132,6 +150,7 @@ def judge(
     scores = (
         f1_score(single[judged], probability[judged] >= threshold),
         average_precision_score(single[judged], probability[judged]),
+        find_calibration_error(probability[judged], single[judged]),
     )
     return scores, probability, lambda index: np.asarray(before(inputs[index]))
 
@@ -140,14 +159,15 @@ def report(sample: str, scores: Floats) -> None:
     """Print the means, what chosen labels gain, and how many random ones match them."""
     print(f"\n{sample}, {len(scores)} seeds")
     print(f"{'labels':>22}" + "".join(f"{name:>24}" for name in SCORES))
-    names = [*(f"{budget} random" for budget in BUDGETS), "50 random + 50 chosen"]
+    chosen = [f"{half} random + {half} chosen" for half in HALVES]
+    names = [*(f"{budget} random" for budget in BUDGETS), *chosen]
     for name, values in zip(names, np.moveaxis(scores, 1, 0), strict=True):
         print(f"{name:>22}" + "".join(f"{text:>24}" for text in say_means(values)))
-    for budget in (100, 200):
-        gain = scores[:, -1] - scores[:, BUDGETS.index(budget)]
-        name = f"gain over {budget}"
-        print(f"{name:>22}" + "".join(f"{text:>24}" for text in say_means(gain)))
-    print("as good as random labels: " + ", ".join(say_worth(scores.mean(axis=0))))
+    means = scores.mean(axis=0)
+    random = means[: len(BUDGETS)]
+    for name, reached in zip(chosen, means[len(BUDGETS) :], strict=True):
+        worth = ", ".join(say_worth(random, reached))
+        print(f"{name} are as good as random labels: {worth}", flush=True)
 
 
 def say_means(values: Floats) -> Iterator[str]:
@@ -158,14 +178,18 @@ def say_means(values: Floats) -> Iterator[str]:
         yield f"{mean:.4f} ± {width:.4f}"
 
 
-def say_worth(means: Floats) -> Iterator[str]:
-    """Say how many random labels reach the mean scores of the chosen 100."""
-    for name, column in zip(SCORES, means.T, strict=True):
-        rising = np.maximum.accumulate(column[:-1])
-        if column[-1] >= rising[-1]:
+def say_worth(random: Floats, reached: Floats) -> Iterator[str]:
+    """Say how many random labels reach the same mean score."""
+    for name, sign, column, score in zip(
+        SCORES, BETTER, random.T, reached, strict=True
+    ):
+        rising = np.maximum.accumulate(sign * column)
+        if sign * score >= rising[-1]:
             yield f"{name} {BUDGETS[-1]} or more"
+        elif sign * score <= rising[0]:
+            yield f"{name} {BUDGETS[0]} or less"
         else:
-            worth = np.exp(np.interp(column[-1], rising, np.log(BUDGETS)))
+            worth = np.exp(np.interp(sign * score, rising, np.log(BUDGETS)))
             yield f"{name} {worth:.0f}"
 
 

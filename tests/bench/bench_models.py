@@ -64,7 +64,8 @@ from helpers.training.descent import Schedule, fit_by_descent
 from helpers.training.exact import fit_exactly
 
 BUDGETS = (20, 50, 100, 200, 1000)
-SAMPLES = ("hard", "dim", "noisy", "crowded", "rare", "broad", "drawn")
+DRAWN = "drawn"  # another kind of sample for each seed
+SAMPLES = ("hard", "dim", "noisy", "crowded", "rare", "broad", DRAWN)
 SEEDS = (2001, 2002, 2003)
 DRAWN_SEEDS = tuple(range(3001, 3025))
 FEWEST = 0.05  # share of single hits and of multiples in a drawn kind
@@ -108,7 +109,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for sample in arguments.samples:
-            seeds = DRAWN_SEEDS if sample == "drawn" else SEEDS
+            seeds = DRAWN_SEEDS if sample == DRAWN else SEEDS
             report_sample(sample, arguments.seeds or seeds, folder, arguments.article)
         report_speed(folder)
     if not arguments.speed:
@@ -136,10 +137,10 @@ def report_sample(
 ) -> None:
     """Print what each method reaches on a sample, and what of the baseline is left."""
     found: dict[str, dict[int, list[Score]]] = {}
-    n_draws = 1 if sample == "drawn" else N_DRAWS
+    n_draws = 1 if sample == DRAWN else N_DRAWS
     for seed in seeds:
         path = folder / "sample.h5"
-        made_of = draw_kind(seed) if sample == "drawn" else sample
+        made_of = draw_kind(seed) if sample == DRAWN else sample
         write_simulated(path, N_POOL + N_JUDGED, seed, sample=made_of)
         with open_patterns(path) as patterns:
             for name, method in METHODS.items():
