@@ -3,9 +3,10 @@
 Run `make bench-models`, or `python tests/bench/bench_models.py --quick`; `--speed`
 prints the times alone. Networks and their settings were chosen on the samples
 "default", "hard", "dim" and one with streaks, all with seed 101; what is usual in a
-calibration on 40 kinds of sample drawn at random, seeds 10001 to 10040. What is printed
-is measured on other seeds. The kinds of "drawn", another one for each seed, took no
-part in anything. "Error by chance" is the calibration error of true probabilities.
+calibration on 40 kinds of sample drawn at random, seeds 10001 to 10040, after a look at
+what its forms give for the named samples, these seeds included. The kinds of "drawn",
+another one for each seed, took no part in anything. "Error by chance" is the
+calibration error of true probabilities.
 
 For each sample and seed: 1,000 patterns to draw labels from, twice for each number of
 labels, for "drawn" once; 2,500 others to judge on. "F1" is reached with the threshold
