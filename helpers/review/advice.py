@@ -85,7 +85,7 @@ def advise(change: float, purity: Share, n_labels: int) -> str:
     if change > purity.half_width:
         return f"{effect}, while {known}: label more, it still pays."
     return (
-        f"{effect}, and {known}: more labels would no longer show. "
+        f"{effect}, and {known}: what more labels change would not show in it. "
         "To know the purity better, label patterns of the audit alone (audit_share=1)."
     )
 
