@@ -2,6 +2,19 @@
 
 Its inputs (`FringeFeatures`) do not change with the particle's rotation about the beam,
 the pulse energy or the bad pixels, so it need not learn that from labels.
+
+Tried beside it on four kinds of sample drawn at random (`draw_kind` of
+tests/bench/bench_models.py, seeds 10002, 10004, 10014 and 10026; mean of F1 at its best
+threshold from 50 and 200 labels, one training each; the network itself 0.950, 0.964):
+
+- Three convolutions on polar maps with circular padding, the maximum over the angle,
+  trained with turned and mirrored maps: 0.911, 0.933; three of them averaged: 0.909,
+  0.937.
+- A hidden layer of 32 on the Fourier magnitudes of polar maps, five averaged: 0.591,
+  0.717.
+- A hidden layer of 32 on these inputs, five averaged: 0.932, 0.962; from 1,000 labels
+  0.979 in place of 0.973 (three of the kinds).
+- Twenty of these networks, each on labels drawn with replacement: 0.948, 0.963.
 """
 
 import base64
