@@ -9,10 +9,14 @@ from helpers.models.trained import predict_inputs
 from helpers.patterns import Patterns
 from helpers.review.audit import Share
 from helpers.review.unseen import exact_network
-from helpers.training import choose_threshold, fit_calibration_in_stack, is_single
+from helpers.training import (
+    choose_threshold,
+    fit_calibration_in_stack,
+    is_labelled,
+    is_single,
+)
 from helpers.training.exact import fit_exactly
 from helpers.training.fit import read_inputs
-from helpers.training.split import LEFT_OUT_WORDS
 
 N_LOOKED_AT = 1000
 N_HALVES = 6
@@ -50,7 +54,7 @@ def measure_change(
     if others.size == 0:
         return float("nan")
     network = exact_network(patterns, model)
-    labelled = np.flatnonzero(~np.isin(words, LEFT_OUT_WORDS))
+    labelled = np.flatnonzero(is_labelled(words))
     single = is_single(words[labelled])
     inputs = read_inputs(patterns, labelled, network)
     looked_at = read_inputs(patterns, others, network)
@@ -100,8 +104,7 @@ def _judge(
     keras_model = network.make_model()
     unseen = fit_exactly(keras_model, inputs, single)
     raw = predict_inputs(keras_model, looked_at)
-    stack = np.concatenate([unseen, raw])
-    calibration = fit_calibration_in_stack(unseen, single, stack)
+    calibration = fit_calibration_in_stack(unseen, single, raw)
     threshold = choose_threshold(calibration.apply(unseen), single)
     return calibration.apply(raw) >= threshold
 

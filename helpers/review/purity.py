@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from helpers.errors import LabelsError, ParameterError
 from helpers.models.trained import logit_of
-from helpers.training import is_single
-from helpers.training.split import LEFT_OUT_WORDS
+from helpers.training import is_labelled, is_single
 
 N_DRAWS = 200
 N_THRESHOLDS = 400
@@ -110,7 +110,7 @@ def expect_purity(
     ----------
     Rubin, Ann. Statist. 9, 130 (1981), doi 10.1214/aos/1176345338 (the bootstrap).
     """
-    known = ~np.isin(words, LEFT_OUT_WORDS) & np.isfinite(unseen)
+    known = is_labelled(words) & np.isfinite(unseen)
     if np.unique(is_single(words[known])).size < 2:
         message = (
             f"{known.sum()} labels tell how far the probabilities can be trusted; "
@@ -157,6 +157,6 @@ def _purity_of(
     number: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     slope, offset = correction
-    expected = np.cumsum(1 / (1 + np.exp(-(slope * odds + offset))))
+    expected = np.cumsum(expit(slope * odds + offset))
     purity: NDArray[np.float64] = expected[number - 1] / number
     return purity

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.special import expit
 
 from helpers.models import FringeFeatures, TrainedModel
 from helpers.models.trained import RAW_LIMIT
@@ -141,17 +142,13 @@ def describe_saliency(saliency: Saliency) -> str:
     fringes = saliency.by_separation.ravel()
     fringes_say = fringes[np.nanargmax(np.abs(fringes))]
     return (
-        f"Probability of a single hit: {_probability(odds):.2g}. "
+        f"Probability of a single hit: {expit(odds):.2g}. "
         f"Without the fringes every {saliency.period / length:.1f} pixels, "
         f"which belong to the separation {length:.0f} at {angle:.0f}°: "
-        f"{_probability(odds - fringes_say):.2g}. "
+        f"{expit(odds - fringes_say):.2g}. "
         "With the rings of a typical single hit: "
-        f"{_probability(odds - saliency.by_rings):.2g}."
+        f"{expit(odds - saliency.by_rings):.2g}."
     )
-
-
-def _probability(log_odds: float) -> float:
-    return float(1 / (1 + np.exp(-log_odds)))
 
 
 def _period(features: FringeFeatures) -> int:

@@ -6,10 +6,9 @@ from numpy.typing import NDArray
 from helpers.models import InvariantNetwork, TrainedModel
 from helpers.models.networks import Network
 from helpers.patterns import Patterns
-from helpers.training import Split, fit_calibration, is_single
+from helpers.training import Split, fit_calibration, is_labelled, is_single
 from helpers.training.exact import fit_exactly
 from helpers.training.fit import read_inputs
-from helpers.training.split import LEFT_OUT_WORDS
 
 
 def cross_validate(
@@ -35,7 +34,7 @@ def cross_validate(
     ndarray
         (n,) float32: calibrated probability of a single hit; NaN = no label.
     """
-    labelled = np.flatnonzero(~np.isin(words, LEFT_OUT_WORDS))
+    labelled = np.flatnonzero(is_labelled(words))
     single = is_single(words[labelled])
     raw = _unseen_outputs(patterns, labelled, single, exact_network(patterns, model))
     probability = np.full(len(patterns), np.nan, np.float32)

@@ -25,6 +25,7 @@ from helpers.training.split import (
     PARTS,
     Split,
     extend_split,
+    is_labelled,
     is_single,
     split_labels,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "find_reliability",
     "fit_calibration",
     "fit_calibration_in_stack",
+    "is_labelled",
     "is_single",
     "read_images",
     "read_partition",

@@ -51,7 +51,7 @@ def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Cali
 def fit_calibration_in_stack(
     unseen: NDArray[np.float32],
     single: NDArray[np.bool_],
-    stack: NDArray[np.float32],
+    others: NDArray[np.float32],
 ) -> Calibration:
     """Fit a probability to outputs of an exact fit, with the help of the whole stack.
 
@@ -71,8 +71,8 @@ def fit_calibration_in_stack(
         it.
     single
         (n,) bool, the labels; both values occur.
-    stack
-        (m,) float32, outputs for a random sample of the stack, labelled or not.
+    others
+        (m,) float32, outputs for patterns without a label: all, or a random sample.
 
     Notes
     -----
@@ -95,12 +95,13 @@ def fit_calibration_in_stack(
     ----------
     Kull, Silva Filho and Flach, PMLR 54 (2017) 623: one slope on each side.
     """
-    known, others = logit_of(unseen), logit_of(stack)
+    known = logit_of(unseen)
+    stack = np.concatenate([known, logit_of(others)])
     sign = np.where(single, -1, 1)
 
     def cost(numbers: NDArray[np.float64]) -> float:
         curve = _make_curve(*numbers)
-        usual = (_find_usual_crossing(curve, others), *USUAL_LOG_SLOPES)
+        usual = (_find_usual_crossing(curve, stack), *USUAL_LOG_SLOPES)
         unusual = (numbers - usual) / SPREAD
         misfit = np.logaddexp(0, sign * curve.bend(known)).sum()
         return float(misfit + unusual @ unusual / 2)

@@ -317,7 +317,7 @@ def _fit_exactly(
     known = [parts["training"], parts["validation"]]
     inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
     unseen = fit_exactly(keras_model, inputs, single)
-    stack = np.concatenate([unseen, predict_inputs(keras_model, others)])
+    unlabelled = predict_inputs(keras_model, others)
     by = (
         f"cross-validation within the fitted labels, {FOLDS} folds at most, "
         f"and {len(others)} patterns without a label"
@@ -325,7 +325,7 @@ def _fit_exactly(
     return Fitted(
         unseen=unseen,
         single=single,
-        calibration=fit_calibration_in_stack(unseen, single, stack),
+        calibration=fit_calibration_in_stack(unseen, single, unlabelled),
         n_labels=len(single),
         history={},
         how={"penalty": PENALTY, "calibrated_by": by},

@@ -114,7 +114,7 @@ def extend_split(
     runs
         (n,) the run (file) of each pattern.
     """
-    labelled = _is_labelled(words)
+    labelled = is_labelled(words)
     kept = {name: _where(getattr(split, name), labelled) for name in PARTS}
     known = np.concatenate([getattr(split, name) for name in PARTS])
     new = np.setdiff1d(np.flatnonzero(labelled), known)
@@ -130,6 +130,11 @@ def extend_split(
     return Split(
         **kept, to_predict=rest, grouped=split.grouped, why=why, seed=split.seed
     )
+
+
+def is_labelled(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Return which words say what a pattern is: not "" and not "unsure"."""
+    return ~np.isin(labels, LEFT_OUT_WORDS)
 
 
 def is_single(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
@@ -178,17 +183,13 @@ def _check_class_sizes(labels: NDArray[np.str_]) -> None:
 def _count_classes(labels: NDArray[np.str_]) -> tuple[int, int]:
     """Return how many labels say single, and how many something else."""
     n_single = int(is_single(labels).sum())
-    return n_single, int(_is_labelled(labels).sum()) - n_single
+    return n_single, int(is_labelled(labels).sum()) - n_single
 
 
 def _is_enough(labels: NDArray[np.str_], drawn: NDArray[np.int64]) -> bool:
     of_drawn = labels[drawn]
-    share = _is_labelled(of_drawn).sum() / _is_labelled(labels).sum()
+    share = is_labelled(of_drawn).sum() / is_labelled(labels).sum()
     return share >= FEWEST_DRAWN and min(_count_classes(of_drawn)) >= FEWEST_PER_CLASS
-
-
-def _is_labelled(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
-    return ~np.isin(labels, LEFT_OUT_WORDS)
 
 
 def _where(index: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -201,11 +202,11 @@ def _divide_all(
     seed: int,
     fractions: tuple[float, float, float],
 ) -> Split:
-    labelled = np.flatnonzero(_is_labelled(labels))
+    labelled = np.flatnonzero(is_labelled(labels))
     words, runs = labels[labelled], groups[labelled]
     part, grouped, why = _divide(words, runs, seed, fractions)
     training, validation, test = (labelled[part == i] for i in range(3))
-    to_predict = np.flatnonzero(~_is_labelled(labels))
+    to_predict = np.flatnonzero(~is_labelled(labels))
     return Split(training, validation, test, to_predict, grouped, why, seed)
 
 

@@ -44,7 +44,7 @@ BUDGETS = (50, 100, 200, 400)
 HALVES = (25, 50)  # labels before the choice, and chosen with their help
 FEWEST = 5  # of each class among the first 25
 N_SHUFFLES = 4
-FIRST_SEED = {True: 4001, False: 3000}  # of drawn kinds, and of the named ones
+FIRST_SEED, FIRST_DRAWN_SEED = 3000, 4001
 SCORES = ("F1", "AP", "calibration error")
 BETTER = np.array([1, 1, -1])
 
@@ -63,7 +63,7 @@ def main() -> None:
     """Print one table for each sample."""
     arguments = read_arguments()
     for sample in arguments.samples:
-        first = FIRST_SEED[sample == DRAWN]
+        first = FIRST_DRAWN_SEED if sample == DRAWN else FIRST_SEED
         seeds = range(first, first + arguments.seeds)
         stacks = (simulate(sample, seed) for seed in seeds)
         report(sample, np.array([measure(stack) for stack in stacks]))
@@ -141,8 +141,7 @@ def judge(
     unseen = fit_exactly(keras_model, inputs[labelled], single[labelled])
     raw = predict_inputs(keras_model, inputs, 4096)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
-    stack = np.concatenate([unseen, raw[others]])
-    calibration = fit_calibration_in_stack(unseen, single[labelled], stack)
+    calibration = fit_calibration_in_stack(unseen, single[labelled], raw[others])
     threshold = choose_threshold(calibration.apply(unseen), single[labelled])
     probability = calibration.apply(raw)
     before = keras.Model(keras_model.input, keras_model.layers[-1].input)

@@ -314,8 +314,7 @@ def fit_invariant(
     unseen = fit_exactly(keras_model, inputs[labelled], single)
     raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
-    stack = np.concatenate([unseen, raw[others]])
-    calibration = fit_calibration_in_stack(unseen, single, stack)
+    calibration = fit_calibration_in_stack(unseen, single, raw[others])
     threshold = choose_threshold(calibration.apply(unseen), single)
     return calibration.apply(raw), threshold
 
