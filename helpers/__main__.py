@@ -129,15 +129,14 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_handoff(parser: argparse.ArgumentParser) -> None:
-    from helpers.handoff.command import add_arguments
+    from helpers.handoff import add_arguments
 
     add_arguments(parser)
     parser.set_defaults(command=_hand_over)
 
 
 def _run(options: argparse.Namespace) -> None:
-    from helpers.pipeline import run_notebooks
-    from helpers.pipeline.summary import summarise
+    from helpers.run import run_notebooks, summarise
 
     # after Ctrl-C its abandoned tasks would say that the kernel died
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
@@ -162,7 +161,10 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from helpers.layouts import find_mask_shape, read_bad_pixels
+    from helpers.patterns import (
+        find_mask_shape,
+        read_bad_pixels,
+    )
     from helpers.simulate import (
         pnccd_bad_pixels,
         write_example_labels,
@@ -189,7 +191,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _hand_over(options: argparse.Namespace) -> None:
-    from helpers.handoff.command import hand_over
+    from helpers.handoff import hand_over
 
     selection, files = hand_over(options)
     print(f"{len(selection)} patterns selected. Written:", *files, sep="\n  ")

@@ -24,11 +24,18 @@ import pytest
 import helpers
 from helpers.__main__ import main
 from helpers.errors import PatternsFileError
-from helpers.experiment import measure_patterns, open_experiment, write_experiment
-from helpers.layouts import touch, trial
-from helpers.layouts.hdf5 import open_hdf5
-from helpers.patterns import open_patterns
-from helpers.report import write_report
+from helpers.experiment import (
+    measure_patterns,
+    open_experiment,
+    write_experiment,
+)
+from helpers.patterns import (
+    hdf5_probe,
+    hdf5_trial,
+    open_patterns,
+)
+from helpers.patterns.hdf5 import open_hdf5
+from helpers.run.report import write_report
 
 FRAME = (5, 4)
 VALUES = np.random.default_rng(0).poisson(1, (40, *FRAME)).astype("f4")
@@ -429,14 +436,14 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSI
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial, "CPU_SECONDS", 0.5)
+    monkeypatch.setattr(hdf5_trial, "CPU_SECONDS", 0.5)
 
 
 @pytest.fixture
 def new_trier(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin without a second process, and leave none."""
-    trier = trial._Trier()
-    monkeypatch.setattr(trial, "_TRIER", trier)
+    trier = hdf5_trial._Trier()
+    monkeypatch.setattr(hdf5_trial, "_TRIER", trier)
     yield
     trier.stop()
 
@@ -526,9 +533,9 @@ class TestCirclesAndCrashes:
         with h5py.File(path, "w") as file:
             for number in range(9):
                 file.create_group(f"hit_{number}")
-        monkeypatch.setattr(touch, "OBJECTS_TRIED", 4)
+        monkeypatch.setattr(hdf5_probe, "OBJECTS_TRIED", 4)
         places: list[str] = []
-        touch.touch(path, places.append)
+        hdf5_probe.touch(path, places.append)
         assert places == ["/", "/hit_0", "/hit_1", "/hit_2"]
 
     def test_what_lies_beside_damage_is_tried_too(self, path: Path) -> None:
@@ -540,7 +547,7 @@ class TestCirclesAndCrashes:
         node = content.index(b"SNOD", content.index(b"SNOD") + 4)
         path.write_bytes(content[:node] + b"lost" + content[node + 4 :])
         places: list[str] = []
-        touch.touch(path, places.append)
+        hdf5_probe.touch(path, places.append)
         assert places == ["/", "/a", "/b", "/c", "/c"]
 
     @POSIX
@@ -564,7 +571,7 @@ name, seconds = json.loads(input())
 print(json.dumps("/truth"), flush=True)
 {end}
 """
-        monkeypatch.setattr(trial, "COMMAND", [sys.executable, "-c", code])
+        monkeypatch.setattr(hdf5_trial, "COMMAND", [sys.executable, "-c", code])
         problem = problems_of(write(path))
         assert f"crashes the HDF5 library at /truth {said}. Expected a file" in problem
         monkeypatch.undo()
@@ -583,7 +590,7 @@ print(json.dumps("/truth"), flush=True)
     def test_without_a_second_process(
         self, command: list[str], path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(trial, "COMMAND", command)
+        monkeypatch.setattr(hdf5_trial, "COMMAND", command)
         for name in ("one.h5", "two.h5"):
             with open_patterns(write(path.with_name(name))) as patterns:
                 assert len(patterns) == 40
@@ -592,9 +599,9 @@ print(json.dumps("/truth"), flush=True)
     def test_can_be_interrupted(self, path: Path) -> None:
         write_circle(path, write_truth)
         code = (
-            "import sys\nfrom helpers.layouts import trial\n"
+            "import sys\nfrom helpers.patterns import hdf5_trial\n"
             "from helpers.patterns import open_patterns\n"
-            "trial.CPU_SECONDS = 1e6\nprint('begins', flush=True)\n"
+            "hdf5_trial.CPU_SECONDS = 1e6\nprint('begins', flush=True)\n"
             "open_patterns(sys.argv[1])"
         )
         command = [sys.executable, "-c", code, str(path)]
@@ -609,14 +616,14 @@ print(json.dumps("/truth"), flush=True)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
     def test_a_fork_has_its_own_second_process(self, path: Path) -> None:
-        assert trial.find_fatal_damage(write(path)) == ""
+        assert hdf5_trial.find_fatal_damage(write(path)) == ""
         damaged = write_circle(path.with_name("damaged.h5"), write_truth)
         with warnings.catch_warnings(action="ignore"):  # of threads, from Python 3.12
             fork = os.fork()
         if fork == 0:
-            os._exit("round in a circle" not in trial.find_fatal_damage(damaged))
+            os._exit("round in a circle" not in hdf5_trial.find_fatal_damage(damaged))
         assert os.waitpid(fork, 0)[1] == 0
-        assert trial.find_fatal_damage(write(path.with_name("whole.h5"))) == ""
+        assert hdf5_trial.find_fatal_damage(write(path.with_name("whole.h5"))) == ""
 
     def test_where_cpu_time_has_no_limit(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -629,7 +636,7 @@ print(json.dumps("/truth"), flush=True)
 
         monkeypatch.delattr(signal, "setitimer", raising=False)
         monkeypatch.setattr(faulthandler, "dump_traceback_later", later)
-        touch.end_unless_called_again(1)
+        hdf5_probe.end_unless_called_again(1)
         assert called == [300]
 
 

@@ -7,10 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from helpers.classifier import (
+    FringeFeatures,
+    fringe_features,
+)
+from helpers.classifier.fringe_features import Window
+from helpers.classifier.invariant_network import (
+    decode_pixels,
+    encode_pixels,
+)
 from helpers.errors import ParameterError
-from helpers.models import FringeFeatures, fringes
-from helpers.models.fringes import Window
-from helpers.models.invariant import decode_pixels, encode_pixels
 
 SIZE = 48
 MIDDLE = ((SIZE - 1) / 2, (SIZE - 1) / 2)
@@ -99,7 +105,7 @@ def test_a_hot_pixel_is_kept_down(features, patterns, monkeypatch):
     hot = patterns.copy()
     hot[:, 8, 30] = 50 * patterns.max()
     change = np.median(np.abs(features(hot) - features(patterns)))
-    monkeypatch.setattr(fringes, "LOUDEST", 1e9)
+    monkeypatch.setattr(fringe_features, "LOUDEST", 1e9)
     without_limit = np.median(np.abs(features(hot) - features(patterns)))
     assert change < without_limit / 2
 
@@ -126,8 +132,8 @@ def test_the_map_is_that_of_the_slow_twin(patterns):
 def test_a_weak_second_particle_is_a_peak_at_its_place(features, down, right):
     rows, columns = np.indices((SIZE, SIZE))
     phase = down * (rows - MIDDLE[0]) + right * (columns - MIDDLE[1])
-    fringes = 1 + 0.3 * np.cos(2 * np.pi * phase / SIZE)
-    pattern = make_patterns(make_bad_pixels(), 1) * fringes.astype(np.float32)
+    fringe_features = 1 + 0.3 * np.cos(2 * np.pi * phase / SIZE)
+    pattern = make_patterns(make_bad_pixels(), 1) * fringe_features.astype(np.float32)
     (found,) = features.make_maps(pattern)
     rows_apart, columns_apart = np.indices(found.shape) - SIZE // 2
     found[np.hypot(rows_apart, columns_apart) < 6] = 0

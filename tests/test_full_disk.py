@@ -18,12 +18,35 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers import handoff, labels, predict, report, simulate, templates, training
+from helpers import (
+    classifier,
+    handoff,
+    labels,
+    simulate,
+)
+from helpers.classifier import prediction
 from helpers.errors import WorkFolderError
-from helpers.experiment import measure_patterns, write_experiment
-from helpers.labels.queue import write_queue
-from helpers.outputs import whole_file, whole_folder, whole_hdf5, write_json
-from helpers.patterns import Patterns, open_patterns
+from helpers.experiment import (
+    measure_patterns,
+    write_experiment,
+)
+from helpers.labels.label_queue import write_queue
+from helpers.outputs import (
+    whole_file,
+    whole_folder,
+    whole_hdf5,
+    write_json,
+)
+from helpers.patterns import (
+    Patterns,
+    open_patterns,
+)
+from helpers.ranking import (
+    rank_patterns,
+    write_clean_single_hits,
+    write_ranking,
+)
+from helpers.run import report
 
 N, FRAME = 40, (64, 64)
 ROOM = 64 * 1024
@@ -62,8 +85,8 @@ def made(patterns: Patterns) -> Any:
         patterns=patterns,
         measured=measure_patterns(patterns, 1),
         words=words,
-        split=training.split_labels(words, patterns.groups, seed=1),
-        ranking=templates.rank_patterns(patterns, ALL[:4], centre=(31.5, 31.5)),
+        split=classifier.split_labels(words, patterns.groups, seed=1),
+        ranking=rank_patterns(patterns, ALL[:4], centre=(31.5, 31.5)),
         selection=handoff.select_patterns(np.ones(N), 0.5, words, np.ones(N)),
     )
 
@@ -106,16 +129,16 @@ WRITERS: dict[str, Callable[[Path, Any], object]] = {
     "queue": lambda disk, made: write_queue(
         disk, np.arange(20_000), ["uncertain"] * 20_000
     ),
-    "clean single hits": lambda disk, made: templates.write_clean_single_hits(
+    "clean single hits": lambda disk, made: write_clean_single_hits(
         disk / "clean_single_hits.h5", made.patterns, ALL
     ),
-    "ranking": lambda disk, made: templates.write_ranking(
+    "ranking": lambda disk, made: write_ranking(
         disk / "ranking.h5", longer(made.ranking)
     ),
-    "partition": lambda disk, made: training.write_partition(
+    "partition": lambda disk, made: classifier.write_partition(
         disk / "partition.h5", made.patterns, made.split, made.words
     ),
-    "images": lambda disk, made: training.write_images(
+    "images": lambda disk, made: classifier.write_images(
         disk / "images", made.patterns, made.split, made.words
     ),
     "simulated": lambda disk, made: simulate.write_simulated(
@@ -188,7 +211,7 @@ def test_full_disk_while_predicting(small_disk: Path, patterns: Patterns) -> Non
     model = SimpleNamespace(predict_raw=lambda _: block)
     part = small_disk / ".predictions-x.part"
     with pytest.raises(WorkFolderError, match="cannot be written: the disk is full"):
-        predict._predict_rest(part, model, patterns, N // 2)
+        prediction._predict_rest(part, model, patterns, N // 2)
     kept = np.fromfile(part, np.float32)
     part.unlink()
     assert kept.size >= block.size

@@ -12,25 +12,37 @@ from reference import photons_of_emc, photons_of_sparse_hdf5
 
 from helpers.__main__ import main
 from helpers.errors import ParameterError
-from helpers.experiment import Measurements, write_experiment
+from helpers.experiment import (
+    Measurements,
+    write_experiment,
+)
 from helpers.handoff import (
     FORMATS,
-    Geometry,
     add_diameters,
     cut_selection,
-    make_geometry,
     request,
     select_patterns,
     write_handoff,
     write_selection,
 )
-from helpers.handoff.dragonfly import find_photons
+from helpers.handoff.dragonfly_format import find_photons
 from helpers.handoff.request import count_photons
 from helpers.labels import open_label_store
-from helpers.labels.foreign import read_pr772, read_specklenn
+from helpers.labels.foreign import (
+    read_pr772,
+    read_specklenn,
+)
 from helpers.outputs import write_provenance
 from helpers.patterns import open_patterns
-from helpers.simulate import pnccd_bad_pixels, simulate_patterns, write_simulated
+from helpers.physics import (
+    Geometry,
+    make_geometry,
+)
+from helpers.simulate import (
+    pnccd_bad_pixels,
+    simulate_patterns,
+    write_simulated,
+)
 from helpers.simulate.detector import Detector
 from helpers.simulate.shapes import equal_sphere_nm
 

@@ -19,9 +19,16 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.errors import LabelsError, OtherPatternsError
-from helpers.labels import LABELS, LabelStore, open_label_store
-from helpers.labels.repeats import mark_repeat
+from helpers.errors import (
+    LabelsError,
+    OtherPatternsError,
+)
+from helpers.labels import (
+    LABELS,
+    LabelStore,
+    open_label_store,
+)
+from helpers.labels.self_consistency import mark_repeat
 
 N_PATTERNS = 6
 NUMBER = count()

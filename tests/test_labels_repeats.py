@@ -14,7 +14,7 @@ from helpers.labels import (
     describe_repeats,
     open_label_store,
 )
-from helpers.labels.repeats import mark_repeat
+from helpers.labels.self_consistency import mark_repeat
 
 N = 40
 

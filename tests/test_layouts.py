@@ -11,7 +11,7 @@ import pytest
 
 from helpers.__main__ import main
 from helpers.errors import PatternsFileError
-from helpers.layouts import (
+from helpers.patterns import (
     LAYOUTS,
     DatasetSource,
     Hdf5Source,
@@ -20,11 +20,11 @@ from helpers.layouts import (
     find_datasets,
     find_mask_shape,
     find_unit,
+    layout_table,
+    open_patterns,
     open_recording,
     read_bad_pixels,
 )
-from helpers.layouts import table as layout_table
-from helpers.patterns import open_patterns
 
 N, ROWS, COLUMNS = 6, 5, 4
 FRAME = (ROWS, COLUMNS)

@@ -14,8 +14,7 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
-from helpers.errors import ModelError, ParameterError
-from helpers.models import (
+from helpers.classifier import (
     NETWORKS,
     Calibration,
     TrainedModel,
@@ -26,9 +25,19 @@ from helpers.models import (
     make_network,
     save_model,
 )
-from helpers.models.trained import describe_patterns, logit_of
-from helpers.patterns import Patterns, open_patterns
-from helpers.templates import scale_to_255
+from helpers.classifier.trained_model import (
+    describe_patterns,
+    logit_of,
+)
+from helpers.errors import (
+    ModelError,
+    ParameterError,
+)
+from helpers.patterns import (
+    Patterns,
+    open_patterns,
+)
+from helpers.ranking import scale_to_255
 
 
 @pytest.fixture
@@ -291,8 +300,7 @@ def test_the_image_decoder_and_the_network_see_the_same_pattern(patterns, tmp_pa
 
 
 def test_importing_the_rooms_imports_no_keras():
-    rooms = "helpers.models, helpers.training, helpers.predict"
-    modules = run_python(f"import sys, {rooms}; print(*sys.modules)").split()
+    modules = run_python("import sys, helpers.classifier; print(*sys.modules)").split()
     assert not {"keras", "tensorflow", "sklearn", "matplotlib.pyplot"} & set(modules)
 
 

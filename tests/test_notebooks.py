@@ -12,14 +12,27 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers.labels import LABELS, open_label_store
-from helpers.layouts import read_bad_pixels
+from helpers.labels import (
+    LABELS,
+    open_label_store,
+)
 from helpers.outputs import sha256_of
-from helpers.pipeline import NOTEBOOKS_DIR, run_notebooks
-from helpers.pipeline.parameters import READERS, read_parameters
-from helpers.pipeline.run import find_notebooks
-from helpers.pipeline.summary import summarise
-from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
+from helpers.patterns import read_bad_pixels
+from helpers.run import (
+    NOTEBOOKS_DIR,
+    run_notebooks,
+)
+from helpers.run.parameters import (
+    READERS,
+    read_parameters,
+)
+from helpers.run.pipeline import find_notebooks
+from helpers.run.summary import summarise
+from helpers.simulate import (
+    pnccd_bad_pixels,
+    write_example_labels,
+    write_simulated,
+)
 
 NAMES = [
     "01-inspect",

@@ -15,9 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.errors import ParameterError, PatternsFileError
-from helpers.layouts import DatasetSource
-from helpers.patterns import Patterns, open_patterns, stack
+from helpers.errors import (
+    ParameterError,
+    PatternsFileError,
+)
+from helpers.patterns import (
+    DatasetSource,
+    Patterns,
+    open_patterns,
+    reading,
+)
 
 ROWS, COLUMNS = 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -53,7 +60,7 @@ def write_run(folder: Path, dtype: str = "f4") -> list[Path]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Patterns:
     """Three files as one stack, read in pieces of three patterns at most."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stack, "PIECE_BYTES", 3 * PATTERN_BYTES)
+        patch.setattr(reading, "PIECE_BYTES", 3 * PATTERN_BYTES)
         return open_patterns(write_run(tmp_path_factory.mktemp("run")))
 
 
@@ -219,7 +226,7 @@ class TestReading:
         reads: list[tuple[int, int]],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(stack, "PIECE_BYTES", 8 * PATTERN_BYTES)
+        monkeypatch.setattr(reading, "PIECE_BYTES", 8 * PATTERN_BYTES)
         patterns = open_patterns(write(path, chunks=(3, *FRAME)))
         reads.clear()
         patterns[:]

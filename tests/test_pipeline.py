@@ -24,9 +24,13 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.pipeline import run_notebooks
-from helpers.pipeline.parameters import Parameter, read_parameters, read_value
-from helpers.pipeline.summary import summarise
+from helpers.run import run_notebooks
+from helpers.run.parameters import (
+    Parameter,
+    read_parameters,
+    read_value,
+)
+from helpers.run.summary import summarise
 
 PARAMETERS = """\
 patterns_file: str = "../data/example.h5"  # one file or several

@@ -6,7 +6,7 @@ import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.polar import (
+from helpers.physics import (
     HalfTurn,
     PolarGrid,
     angle_about,

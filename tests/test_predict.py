@@ -11,13 +11,28 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers import predict
-from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
-from helpers.models import Calibration, TrainedModel, make_network, save_model
-from helpers.models.trained import describe_patterns
+from helpers.classifier import (
+    Calibration,
+    TrainedModel,
+    make_network,
+    prediction,
+    save_model,
+)
+from helpers.classifier.prediction import (
+    predict_patterns,
+    read_predictions,
+)
+from helpers.classifier.trained_model import describe_patterns
+from helpers.errors import (
+    ModelError,
+    OtherPatternsError,
+    WorkFolderError,
+)
 from helpers.outputs import sha256_of
-from helpers.patterns import Patterns, open_patterns
-from helpers.predict import predict_patterns, read_predictions
+from helpers.patterns import (
+    Patterns,
+    open_patterns,
+)
 
 BLOCK_BYTES = 7 * 4 * 36 * 34  # seven patterns
 
@@ -52,7 +67,7 @@ def test_predictions_are_those_of_the_model_in_stack_order(
     patterns, model_dir, tmp_path
 ):
     found = predict_patterns(patterns, tmp_path / "work", model_dir, BLOCK_BYTES)
-    model = predict.load_model(model_dir)
+    model = prediction.load_model(model_dir)
     raw = model.predict_raw(patterns[:])
     # other batch sizes, other order of summation
     assert found.raw == pytest.approx(raw, abs=1e-5)
@@ -99,7 +114,7 @@ def predict_and_die(folder: Path, n_blocks: int) -> None:
 
     patterns = open_patterns([folder / "run0.h5", folder / "run1.h5"])
     patterns.__class__ = Deadly
-    predict.load_model = load_thirds
+    prediction.load_model = load_thirds
     predict_patterns(patterns, folder / "work", max_bytes=BLOCK_BYTES)
 
 
@@ -107,7 +122,7 @@ def predict_and_die(folder: Path, n_blocks: int) -> None:
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     patterns, tmp_path, monkeypatch, torn
 ):
-    monkeypatch.setattr(predict, "load_model", load_thirds)
+    monkeypatch.setattr(prediction, "load_model", load_thirds)
     undisturbed = predict_patterns(patterns, tmp_path / "calm", max_bytes=BLOCK_BYTES)
     died = run_here(f"predict_and_die(Path({str(tmp_path)!r}), 4)")
     (part,) = (tmp_path / "work").iterdir()
@@ -125,7 +140,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 def predict_for(folder: Path, seconds: float) -> None:
     """Predict in a process that ends at once after some seconds, whatever it does."""
     patterns = open_patterns([folder / "run0.h5", folder / "run1.h5"])
-    predict.load_model = load_thirds
+    prediction.load_model = load_thirds
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # as deadly as kill -9
     signal.setitimer(signal.ITIMER_REAL, seconds)
     predict_patterns(patterns, folder / "work", max_bytes=BLOCK_BYTES)
@@ -134,7 +149,7 @@ def predict_for(folder: Path, seconds: float) -> None:
 def test_runs_that_are_killed_at_any_moment_end_with_the_same_bytes(
     patterns, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(predict, "load_model", load_thirds)
+    monkeypatch.setattr(prediction, "load_model", load_thirds)
     undisturbed = predict_patterns(patterns, tmp_path / "calm", max_bytes=BLOCK_BYTES)
     rng = np.random.default_rng(0)
     ends = [
@@ -174,12 +189,14 @@ def test_another_model_does_not_take_over_a_half_done_run(
     patterns, tmp_path, monkeypatch
 ):
     model = load_thirds(None)
-    key = [predict._work_file(tmp_path, model, patterns, size).name for size in (7, 8)]
+    key = [
+        prediction._work_file(tmp_path, model, patterns, size).name for size in (7, 8)
+    ]
     model.facts["model_sha256"] = "1"
-    key.append(predict._work_file(tmp_path, model, patterns, 7).name)
+    key.append(prediction._work_file(tmp_path, model, patterns, 7).name)
     bad = np.eye(36, 34, dtype=bool)
     masked = patterns.with_bad_pixels(bad)
-    key.append(predict._work_file(tmp_path, model, masked, 7).name)
+    key.append(prediction._work_file(tmp_path, model, masked, 7).name)
     assert len(set(key)) == 4
 
 
@@ -200,7 +217,7 @@ def test_missing_broken_and_foreign_predictions_are_refused(
         file["predictions"] = np.zeros(50, np.float32)
     with pytest.raises(WorkFolderError, match=r"predictions.h5 cannot be read"):
         read_predictions(path)
-    monkeypatch.setattr(predict, "load_model", load_thirds)
+    monkeypatch.setattr(prediction, "load_model", load_thirds)
     predict_patterns(patterns, tmp_path)
     assert read_predictions(path, patterns).raw.size == 50
     other = open_patterns(write_run(tmp_path / "other.h5", 9))

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers.report import write_report
+from helpers.run.report import write_report
 
 PNG = base64.b64encode(b"\x89PNG picture").decode()
 WIDGET = "application/vnd.jupyter.widget-view+json"

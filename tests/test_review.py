@@ -14,29 +14,48 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
-from helpers import plots, review
-from helpers.errors import LabelsError, ParameterError
+from helpers import (
+    classifier,
+    plots,
+)
+from helpers.classifier import (
+    Split,
+    TrainedModel,
+    extend_split,
+    load_model,
+    read_partition,
+    split_labels,
+    train_model,
+    write_partition,
+)
+from helpers.classifier.prediction import predict_patterns
+from helpers.classifier.saliency import (
+    N_RINGS,
+    N_SECTORS,
+    _cut_places,
+    _without_places,
+)
+from helpers.errors import (
+    LabelsError,
+    ParameterError,
+)
 from helpers.experiment import (
     Experiment,
     measure_patterns,
     open_experiment,
     write_experiment,
 )
-from helpers.models import TrainedModel, load_model
-from helpers.patterns import Patterns, open_patterns
-from helpers.predict import predict_patterns
-from helpers.review.saliency import N_RINGS, N_SECTORS, _cut_places, _without_places
-from helpers.simulate import Sample, pnccd_bad_pixels, write_simulated
-from helpers.templates import Ranking
-from helpers.training import (
-    Split,
-    extend_split,
-    read_partition,
-    split_labels,
-    train_model,
-    write_partition,
+from helpers.patterns import (
+    Patterns,
+    open_patterns,
 )
-from helpers.widgets.purity import slide_purity
+from helpers.ranking import Ranking
+from helpers.simulate import (
+    Sample,
+    pnccd_bad_pixels,
+    write_simulated,
+)
+from helpers.widgets.purity_slider import slide_purity
 
 N, N_LABELS = 700, 240
 SIDE = 128
@@ -72,7 +91,7 @@ class Work(NamedTuple):
     def unseen(self) -> NDArray[np.float32]:
         """Probabilities as if nothing had been taught."""
         arguments = self.patterns, self.model, self.split, self.words
-        return review.forget_learnt(*arguments, self.probability)
+        return classifier.forget_learnt(*arguments, self.probability)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +136,8 @@ def test_flipped_labels_are_among_the_first(work, seed):
     labelled = np.flatnonzero(words != "")
     flipped = np.random.default_rng(seed).choice(labelled, 10, replace=False)
     words[flipped] = np.where(words[flipped] == "single", "multiple", "single")
-    unseen = review.cross_validate(work.patterns, words, work.model)
-    doubts = review.rank_doubtful_labels(words, unseen)
+    unseen = classifier.cross_validate(work.patterns, words, work.model)
+    doubts = classifier.rank_doubtful_labels(words, unseen)
     assert len(doubts.pattern) == N_LABELS
     assert np.isin(flipped, doubts.pattern[:20]).sum() >= 7
     assert (np.diff(doubts.doubt) <= 0).all()
@@ -127,7 +146,7 @@ def test_flipped_labels_are_among_the_first(work, seed):
 def test_labels_without_a_judgement_are_left_out():
     words = np.array(["single", "other", "unsure", "", "single"])
     unseen = np.array([0.9, 0.8, np.nan, np.nan, 0.3], np.float32)
-    doubts = review.rank_doubtful_labels(words, unseen)
+    doubts = classifier.rank_doubtful_labels(words, unseen)
     assert doubts.pattern.tolist() == [1, 4, 0]
     assert doubts.doubt == pytest.approx([0.8, 0.7, 0.1])
 
@@ -156,13 +175,13 @@ def test_a_slow_network_leaves_its_training_out_and_lends_the_invariant_one(
         image_size=32,
     )
     arguments = work.patterns, article, work.split, work.words, work.probability
-    unseen = review.forget_learnt(*arguments)
+    unseen = classifier.forget_learnt(*arguments)
     assert np.array_equal(np.flatnonzero(np.isnan(unseen)), work.split.training)
-    crossed = review.cross_validate(work.patterns, work.words, article)
+    crossed = classifier.cross_validate(work.patterns, work.words, article)
     labelled = work.words != ""
     assert np.array_equal(np.isfinite(crossed), labelled)
     assert roc_auc_score(work.truth[labelled] == "single", crossed[labelled]) > 0.9
-    queue = review.choose_next_labels(
+    queue = classifier.choose_next_labels(
         work.patterns, article, work.probability, work.words, n_labels=8
     )
     assert len(queue) == 8
@@ -187,7 +206,7 @@ def make_ranking(index: list[int]) -> Ranking:
 
 def test_network_and_ranking_disagree_where_the_network_departs_from_the_usual():
     probability = np.array([1.0, 0.9, 0.0, 0.9, 0.1, 1.0, 0.1], np.float32)
-    difference = review.compare_with_ranking(
+    difference = classifier.compare_with_ranking(
         probability, make_ranking([1, 2, 3, 4, 5, 6])
     )
     assert np.isnan(difference[0])  # the template
@@ -197,23 +216,23 @@ def test_network_and_ranking_disagree_where_the_network_departs_from_the_usual()
 
 def test_agreement_of_network_and_ranking_is_zero():
     probability = np.linspace(1, 0, 6).astype(np.float32)
-    difference = review.compare_with_ranking(probability, make_ranking([*range(6)]))
+    difference = classifier.compare_with_ranking(probability, make_ranking([*range(6)]))
     assert difference == pytest.approx(0, abs=1e-7)
 
 
 def test_patterns_are_looked_at_in_the_order_that_is_named():
     probability = np.array([0.9, 0.45, 0.1, 0.7], np.float32)
     words = np.array(["other", "", "single", "unsure"])
-    scores = review.score_patterns(
+    scores = classifier.score_patterns(
         probability, 0.5, make_ranking([3, 0, 1, 2]), words, probability
     )
-    order = {name: review.order_by(scores, name).tolist() for name in scores}
+    order = {name: classifier.order_by(scores, name).tolist() for name in scores}
     assert order["probability"] == [0, 3, 1, 2]
     assert order["unsure"] == [1, 3, 0, 2]
     assert sorted(order["labels"]) == [0, 2]
     assert sorted(order["ranking"]) == [0, 1, 2, 3]
     with pytest.raises(ParameterError, match="'size'; expected one of probability"):
-        review.order_by(scores, "size")
+        classifier.order_by(scores, "size")
 
 
 # --- audit ----------------------------------------------------------------------------
@@ -229,18 +248,18 @@ def test_the_audit_of_a_stack_is_always_the_same_and_random(work):
 def test_audited_is_the_longest_labelled_beginning(work):
     order = work.patterns.shuffled()
     words = np.full(N, "", "U8")
-    assert len(review.find_audited(work.patterns, words)) == 0
+    assert len(classifier.find_audited(work.patterns, words)) == 0
     words[order[:5]] = "single"
     words[order[6:]] = "other"
-    assert np.array_equal(review.find_audited(work.patterns, words), order[:5])
+    assert np.array_equal(classifier.find_audited(work.patterns, words), order[:5])
     words[order[5]] = "unsure"
-    assert np.array_equal(review.find_audited(work.patterns, words), order)
+    assert np.array_equal(classifier.find_audited(work.patterns, words), order)
 
 
 def test_the_audit_counts_by_its_rules():
     words = np.array(["single", "unsure", "single", "other", "single", "blank"])
     unseen = np.array([0.9, 0.8, 0.2, 0.1, np.nan, 0.7], np.float32)
-    audit = review.audit_selection(np.arange(6), words, unseen, 0.5)
+    audit = classifier.audit_selection(np.arange(6), words, unseen, 0.5)
     assert audit.n_audited == 6
     assert (audit.purity.n_counted, audit.purity.n_sample) == (1, 3)
     assert (audit.completeness.n_counted, audit.completeness.n_sample) == (1, 2)
@@ -264,7 +283,7 @@ def test_audit_intervals_hold_the_truth_as_often_as_they_say(purity):
     held = []
     for _ in range(600):
         drawn = rng.permutation(4000)[:120]
-        audit = review.audit_selection(drawn, words, probability, 0.6)
+        audit = classifier.audit_selection(drawn, words, probability, 0.6)
         shares = audit.purity, audit.completeness, audit.singles
         held.append([s.low <= t <= s.high for s, t in zip(shares, true, strict=True)])
     assert (np.mean(held, axis=0) >= 0.92).all()
@@ -274,7 +293,7 @@ def test_audit_intervals_hold_the_truth_as_often_as_they_say(purity):
 @given(st.integers(1, 300), st.data())
 def test_a_share_has_jeffreys_interval(n, data):
     k = data.draw(st.integers(0, n))
-    share = review.estimate_share(k, n)
+    share = classifier.estimate_share(k, n)
     low, high = beta.ppf([0.025, 0.975], k + 0.5, n - k + 0.5)
     assert share.low == (0 if k == 0 else pytest.approx(low))
     assert share.high == (1 if k == n else pytest.approx(high))
@@ -282,7 +301,7 @@ def test_a_share_has_jeffreys_interval(n, data):
 
 
 def test_a_share_of_nothing_is_not_known():
-    share = review.estimate_share(0, 0)
+    share = classifier.estimate_share(0, 0)
     assert str(share) == "not known yet"
     assert (share.low, share.high, share.half_width) == (0, 1, 0.5)
 
@@ -291,7 +310,7 @@ def test_a_share_of_nothing_is_not_known():
 
 
 def test_purity_falls_with_number_and_lies_in_its_interval(work):
-    curve = review.expect_purity(work.probability, work.unseen, work.words)
+    curve = classifier.expect_purity(work.probability, work.unseen, work.words)
     assert (np.diff(curve.number) > 0).all()
     assert (np.diff(curve.threshold) <= 0).all()
     assert (np.diff(curve.purity) <= 1e-9).all()
@@ -315,7 +334,7 @@ def test_purity_intervals_hold_the_truth(slope):
         probability = (1 / (1 + np.exp(-odds))).astype(np.float32)
         words = np.where(single, "single", "other")
         words[300:] = ""
-        curve = review.expect_purity(probability, probability, words, seed)
+        curve = classifier.expect_purity(probability, probability, words, seed)
         at = curve.find_threshold(0.7)
         true = single[probability >= curve.threshold[at]].mean()
         held.append(curve.low[at] <= true <= curve.high[at])
@@ -328,14 +347,14 @@ def test_a_few_labels_that_are_all_right_are_not_certainty():
     probability = np.where(single, 0.999, 0.001).astype(np.float32)
     words = np.where(single, "single", "other")
     words[40:] = ""
-    curve = review.expect_purity(probability, probability, words)
+    curve = classifier.expect_purity(probability, probability, words)
     at = curve.find_threshold(0.999)
-    jeffreys = review.estimate_share(*[int(single[:40].sum())] * 2)
+    jeffreys = classifier.estimate_share(*[int(single[:40].sum())] * 2)
     assert curve.low[at] == pytest.approx(jeffreys.low, abs=0.04)
 
 
 def test_a_purity_that_cannot_be_had_is_refused(work):
-    curve = review.expect_purity(work.probability, work.unseen, work.words)
+    curve = classifier.expect_purity(work.probability, work.unseen, work.words)
     with pytest.raises(ParameterError, match="the purest selection"):
         curve.find_purity(0.99999)
 
@@ -343,11 +362,11 @@ def test_a_purity_that_cannot_be_had_is_refused(work):
 def test_labels_of_one_kind_say_nothing_about_purity():
     probability = np.full(9, 0.5, np.float32)
     with pytest.raises(LabelsError, match="9 labels tell"):
-        review.expect_purity(probability, probability, np.full(9, "single"))
+        classifier.expect_purity(probability, probability, np.full(9, "single"))
 
 
 def test_the_slider_keeps_the_threshold_until_it_is_moved(work):
-    curve = review.expect_purity(work.probability, work.unseen, work.words)
+    curve = classifier.expect_purity(work.probability, work.unseen, work.words)
     slider = slide_purity(curve, 0.512345)
     assert slider.threshold == 0.512345
     place = curve.find_purity(0.95)
@@ -366,7 +385,7 @@ def test_the_patterson_score_is_that_of_the_obvious_transform(work):
     bad_pixels = np.zeros((size, size), bool)
     bad_pixels[14:17] = True
     patterns[:, bad_pixels] = 0
-    score = review.PattersonScore(bad_pixels, centre, 4.0)
+    score = classifier.PattersonScore(bad_pixels, centre, 4.0)
     found = score(patterns, np.arange(3))  # an array reads like a stack
     for pattern, value in zip(patterns, found, strict=True):
         slow = reference.patterson_score(pattern, bad_pixels, centre, 4.8, size / 2)
@@ -374,7 +393,9 @@ def test_the_patterson_score_is_that_of_the_obvious_transform(work):
 
 
 def test_second_particles_stand_out_and_single_ones_do_not(work):
-    physics = review.measure_physics(work.experiment, work.truth == "single", n_most=N)
+    physics = classifier.measure_physics(
+        work.experiment, work.truth == "single", n_most=N
+    )
     words = np.concatenate(
         [work.truth[work.truth == "single"], work.truth[work.truth != "single"]]
     )
@@ -391,7 +412,7 @@ def test_second_particles_stand_out_and_single_ones_do_not(work):
 def test_noise_alone_exceeds_the_chance_level_in_one_of_a_hundred():
     rng = np.random.default_rng(1)
     patterns = rng.poisson(20.0, (600, 64, 64)).astype(np.float32)
-    score = review.PattersonScore(np.zeros((64, 64), bool), (31.5, 31.5), 5.0)
+    score = classifier.PattersonScore(np.zeros((64, 64), bool), (31.5, 31.5), 5.0)
     share = np.mean(score(patterns, np.arange(600)) > score.chance_level)
     assert share == pytest.approx(0.01, abs=0.0125)  # three standard deviations
 
@@ -399,18 +420,20 @@ def test_noise_alone_exceeds_the_chance_level_in_one_of_a_hundred():
 def test_a_particle_that_fills_the_map_is_refused_and_passed_over(work):
     bad_pixels = np.zeros((32, 32), bool)
     with pytest.raises(ParameterError, match="fills the map of 32 × 32"):
-        review.PattersonScore(bad_pixels, (15.5, 15.5), 15.0)
+        classifier.PattersonScore(bad_pixels, (15.5, 15.5), 15.0)
     with pytest.warns(UserWarning, match="No search for second particles"):
-        physics = review.measure_physics(work.experiment, np.zeros(N, bool), n_most=4)
+        physics = classifier.measure_physics(
+            work.experiment, np.zeros(N, bool), n_most=4
+        )
     assert np.isnan(physics.peak).all()
 
 
 # --- why ------------------------------------------------------------------------------
 
 
-def explain(work: Work, pattern: int) -> review.Saliency:
+def explain(work: Work, pattern: int) -> classifier.Saliency:
     typical = work.patterns[np.flatnonzero(work.words == "single")].mean(axis=0)
-    return review.explain_pattern(
+    return classifier.explain_pattern(
         work.patterns[pattern],
         work.model,
         work.patterns.bad_pixels,
@@ -449,7 +472,7 @@ def test_the_map_is_point_symmetric_and_leaves_its_input_alone(work):
     np.testing.assert_array_equal(inner, inner[::-1, ::-1])
     assert np.isnan(saliency.by_place[work.patterns.bad_pixels]).all()
     assert saliency.log_odds < 0
-    assert "Without the fringes every" in review.describe_saliency(saliency)
+    assert "Without the fringes every" in classifier.describe_saliency(saliency)
 
 
 def test_the_rings_of_a_wrong_size_are_what_speaks_against_it(work):
@@ -470,7 +493,7 @@ def test_a_place_is_taken_away_as_obviously_as_can_be():
     pattern[bad_pixels] = 0
     places = np.where(bad_pixels, -1, _cut_places(pattern.shape, centre))
     ring, sector = 5, 7
-    from helpers.review.saliency import _ring_means
+    from helpers.classifier.saliency import _ring_means
 
     rings = _ring_means(pattern, bad_pixels, centre)
     every = np.concatenate(list(_without_places(pattern, rings, places)))
@@ -485,7 +508,7 @@ def test_a_place_is_taken_away_as_obviously_as_can_be():
 
 
 def test_the_queue_asks_for_new_patterns_once_each(work):
-    queue = review.choose_next_labels(
+    queue = classifier.choose_next_labels(
         work.patterns, work.model, work.probability, work.words, n_labels=30
     )
     assert len(queue) == len(np.unique(queue.pattern)) == 30
@@ -499,7 +522,7 @@ def test_the_queue_asks_for_new_patterns_once_each(work):
 
 
 def test_the_queue_is_less_certain_than_the_rest(work):
-    queue = review.choose_next_labels(
+    queue = classifier.choose_next_labels(
         work.patterns,
         work.model,
         work.probability,
@@ -518,26 +541,26 @@ def test_picked_patterns_are_uncertain_and_unlike_each_other():
     far_but_sure = np.array([[-50.0, 0.0]])
     seen = np.concatenate([crowd, loner, far_but_sure])
     probability = np.concatenate([np.full(51, 0.5), [1.0]])
-    picked = review.pick_uncertain_and_diverse(seen, probability, 2)
+    picked = classifier.pick_uncertain_and_diverse(seen, probability, 2)
     assert 50 in picked
     assert 51 not in picked
 
 
 def test_labelling_the_whole_queue_extends_the_audit(work):
     words = work.words.copy()
-    before = len(review.find_audited(work.patterns, words))
-    queue = review.choose_next_labels(
+    before = len(classifier.find_audited(work.patterns, words))
+    queue = classifier.choose_next_labels(
         work.patterns, work.model, work.probability, words, n_labels=40, audit_share=0.5
     )
     words[queue.pattern] = work.truth[queue.pattern]
-    assert len(review.find_audited(work.patterns, words)) >= before + 20
+    assert len(classifier.find_audited(work.patterns, words)) >= before + 20
 
 
 def test_a_queue_may_ask_for_all_that_is_left(work):
     words = work.words.copy()
     rest = np.flatnonzero(words == "")
     words[rest[7:]] = "other"
-    queue = review.choose_next_labels(
+    queue = classifier.choose_next_labels(
         work.patterns, work.model, work.probability, words, n_labels=50
     )
     assert np.array_equal(np.sort(queue.pattern), rest[:7])
@@ -546,7 +569,7 @@ def test_a_queue_may_ask_for_all_that_is_left(work):
 @pytest.mark.parametrize(("n_labels", "share"), [(0, 0.2), (5, -0.1), (5, 1.1)])
 def test_impossible_queues_are_refused(work, n_labels, share):
     with pytest.raises(ParameterError, match="a share from 0 to 1"):
-        review.choose_next_labels(
+        classifier.choose_next_labels(
             work.patterns,
             work.model,
             work.probability,
@@ -564,22 +587,25 @@ def test_more_labels_change_less(work):
     few = work.words.copy()
     few[labelled[40:]] = ""
     changes = [
-        review.measure_change(work.patterns, words, work.model)
+        classifier.measure_change(work.patterns, words, work.model)
         for words in (few, work.words)
     ]
     assert changes[0] > 1.5 * changes[1]
 
 
 def test_where_every_pattern_has_a_label_nothing_can_change(work):
-    assert np.isnan(review.measure_change(work.patterns, work.truth, work.model))
+    assert np.isnan(classifier.measure_change(work.patterns, work.truth, work.model))
 
 
 def test_the_advice_follows_the_rule():
-    narrow, wide = review.estimate_share(980, 1000), review.estimate_share(9, 10)
-    assert "it still pays" in review.advise(0.05, narrow, 100)
-    assert "would not show" in review.advise(0.05, wide, 100)
-    assert "nothing more to ask" in review.advise(float("nan"), wide, 100)
-    assert "50 labels instead of 100" in review.advise(0.05, narrow, 100)
+    narrow, wide = (
+        classifier.estimate_share(980, 1000),
+        classifier.estimate_share(9, 10),
+    )
+    assert "it still pays" in classifier.advise(0.05, narrow, 100)
+    assert "would not show" in classifier.advise(0.05, wide, 100)
+    assert "nothing more to ask" in classifier.advise(float("nan"), wide, 100)
+    assert "50 labels instead of 100" in classifier.advise(0.05, narrow, 100)
 
 
 # --- training again -------------------------------------------------------------------
@@ -620,7 +646,7 @@ def test_training_again_uses_the_new_labels_and_the_same_test_set(work, tmp_path
     words = work.words.copy()
     new = np.flatnonzero(words == "")[:100]
     words[new] = work.truth[new]
-    model = review.retrain(work.patterns, words, tmp_path)
+    model = classifier.retrain(work.patterns, words, tmp_path)
     split, stored = read_partition(tmp_path / "partition.h5")
     assert np.array_equal(split.test, work.split.test)
     assert np.array_equal(stored, words)
@@ -633,7 +659,7 @@ def test_training_again_uses_the_new_labels_and_the_same_test_set(work, tmp_path
 def test_training_again_on_the_same_labels_changes_nothing(work, tmp_path):
     for name in ("partition.h5", "model.json", "model.keras", "model.weights.h5"):
         (tmp_path / name).write_bytes((work.folder / name).read_bytes())
-    model = review.retrain(work.patterns, work.words, tmp_path)
+    model = classifier.retrain(work.patterns, work.words, tmp_path)
     assert np.array_equal(model.predict(work.patterns[:20]), work.probability[:20])
 
 

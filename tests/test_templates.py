@@ -9,15 +9,39 @@ import pytest
 import reference
 from scipy import ndimage
 
-from helpers import plots, templates
-from helpers.errors import ParameterError, WorkFolderError
-from helpers.patterns import Patterns, open_patterns
-from helpers.simulate import Detector, pnccd_bad_pixels, simulate_patterns
-from helpers.templates import METRICS, precision_at, rank_patterns
-from helpers.templates.article import scale_to_255
-from helpers.templates.match import turn
-from helpers.templates.spans import Scratch, map_spans
-from helpers.templates.splines import rotate_templates
+from helpers import plots
+from helpers.errors import (
+    ParameterError,
+    WorkFolderError,
+)
+from helpers.patterns import (
+    Patterns,
+    open_patterns,
+)
+from helpers.ranking import (
+    METRICS,
+    compare_rankings,
+    match_template,
+    pick_turned,
+    precision_at,
+    rank_patterns,
+    read_clean_single_hits,
+    read_ranking,
+    write_clean_single_hits,
+    write_ranking,
+)
+from helpers.ranking.article_metric import scale_to_255
+from helpers.ranking.match import turn
+from helpers.ranking.spans import (
+    Scratch,
+    map_spans,
+)
+from helpers.ranking.splines import rotate_templates
+from helpers.simulate import (
+    Detector,
+    pnccd_bad_pixels,
+    simulate_patterns,
+)
 
 ANGLES = np.arange(36) * 5.0
 
@@ -251,8 +275,8 @@ def ranking(stack_of, noisy):
 
 def test_a_ranking_survives_its_file(tmp_path, ranking):
     path = tmp_path / "ranking.h5"
-    templates.write_ranking(path, ranking)
-    back = templates.read_ranking(path)
+    write_ranking(path, ranking)
+    back = read_ranking(path)
     for name, value in vars(ranking).items():
         np.testing.assert_array_equal(getattr(back, name), value)
     with h5py.File(path) as file:
@@ -265,8 +289,8 @@ def test_a_ranking_survives_its_file(tmp_path, ranking):
 
 def test_clean_single_hits_survive_their_file(tmp_path, stack_of, noisy):
     path, stack = tmp_path / "clean_single_hits.h5", stack_of(noisy)
-    templates.write_clean_single_hits(path, stack, [7, 3])
-    hits, index = templates.read_clean_single_hits(path)
+    write_clean_single_hits(path, stack, [7, 3])
+    hits, index = read_clean_single_hits(path)
     np.testing.assert_array_equal(index, [7, 3])
     np.testing.assert_array_equal(hits, stack[[7, 3]])
     assert hits.dtype == np.float32
@@ -275,14 +299,14 @@ def test_clean_single_hits_survive_their_file(tmp_path, stack_of, noisy):
 def test_a_missing_or_foreign_ranking_says_what_to_do(tmp_path):
     path = tmp_path / "ranking.h5"
     with pytest.raises(WorkFolderError, match=r"ranking\.h5: no such file.*again"):
-        templates.read_ranking(path)
+        read_ranking(path)
     path.write_text("not HDF5")
     with pytest.raises(WorkFolderError, match=r"ranking\.h5: cannot be read.*again"):
-        templates.read_ranking(path)
+        read_ranking(path)
     with h5py.File(path, "w") as file:
         file["index"] = [1]
     with pytest.raises(WorkFolderError, match="distance"):
-        templates.read_ranking(path)
+        read_ranking(path)
 
 
 def test_the_precision_of_the_best_has_the_wilson_interval():
@@ -362,9 +386,7 @@ def test_an_interrupted_ranking_leaves_no_file(
 
     monkeypatch.setattr(Patterns, "read_pieces", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        templates.write_ranking(
-            tmp_path / "ranking.h5", rank_patterns(stack, [1, 2], metric)
-        )
+        write_ranking(tmp_path / "ranking.h5", rank_patterns(stack, [1, 2], metric))
     assert not list(tmp_path.glob("*ranking*"))
 
 
@@ -375,9 +397,9 @@ def test_a_ranking_that_cannot_be_written_whole_leaves_no_file(
         message = "the disk is full"
         raise OSError(message)
 
-    monkeypatch.setattr("helpers.templates.files.write_provenance", fail)
+    monkeypatch.setattr("helpers.ranking.ranking_files.write_provenance", fail)
     with pytest.raises(OSError, match="full"):
-        templates.write_ranking(tmp_path / "ranking.h5", ranking)
+        write_ranking(tmp_path / "ranking.h5", ranking)
     assert not list(tmp_path.glob("*ranking*"))
 
 
@@ -451,7 +473,7 @@ def turned_stack(stack_of):
 
 def test_a_match_is_the_template_turned_and_as_bright(turned_stack):
     ranking = rank_patterns(turned_stack, range(4), centre=(64, 64))
-    match = templates.match_template(turned_stack, ranking, 4, (64, 64))
+    match = match_template(turned_stack, ranking, 4, (64, 64))
     assert (match.index, match.template) == (4, 2)
     assert match.angle_deg == pytest.approx(70, abs=2)
     assert match.pattern.shape == match.turned.shape == (97, 97)
@@ -464,14 +486,14 @@ def test_a_match_is_the_template_turned_and_as_bright(turned_stack):
 
 def test_a_match_without_a_centre_turns_about_the_middle(turned_stack):
     ranking = rank_patterns(turned_stack, range(4), centre=(64, 64))
-    one = templates.match_template(turned_stack, ranking, 4, (64.0, 64.0))
-    other = templates.match_template(turned_stack, ranking, 4)
+    one = match_template(turned_stack, ranking, 4, (64.0, 64.0))
+    other = match_template(turned_stack, ranking, 4)
     np.testing.assert_array_equal(one.turned, other.turned)
 
 
 def test_templates_have_no_match(stack_of, noisy, ranking):
     with pytest.raises(ParameterError, match=r"pattern 2 is not in the ranking.*38"):
-        templates.match_template(stack_of(noisy), ranking, 2)
+        match_template(stack_of(noisy), ranking, 2)
 
 
 def test_the_telling_match_is_bright_good_and_turned(ranking):
@@ -481,19 +503,19 @@ def test_the_telling_match_is_bright_good_and_turned(ranking):
     chosen = replace(ranking, angle_deg=angles)
     photons = np.zeros(40)
     photons[ranking.index[[0, 1, 2, n_best]]] = 5, 1, 6, 9
-    assert templates.pick_turned(chosen, photons) == ranking.index[1]
+    assert pick_turned(chosen, photons) == ranking.index[1]
     chosen = replace(ranking, angle_deg=np.zeros_like(angles))
-    assert templates.pick_turned(chosen, photons) == ranking.index[2]
+    assert pick_turned(chosen, photons) == ranking.index[2]
     empty = replace(ranking, index=ranking.index[:0])
     with pytest.raises(ParameterError, match="every pattern is a template"):
-        templates.pick_turned(empty, photons)
+        pick_turned(empty, photons)
 
 
 def test_rankings_agree_with_themselves_and_not_with_their_reverse(ranking):
-    same = templates.compare_rankings(ranking, ranking)
+    same = compare_rankings(ranking, ranking)
     assert (same.spearman, same.share_in_both(10)) == (pytest.approx(1), 1)
     reverse = replace(ranking, index=ranking.index[::-1])
-    other = templates.compare_rankings(ranking, reverse)
+    other = compare_rankings(ranking, reverse)
     np.testing.assert_array_equal(other.other_rank, np.arange(len(ranking), 0, -1))
     assert (other.spearman, other.share_in_both(10)) == (pytest.approx(-1), 0)
     assert np.isnan(other.share_in_both(0))
@@ -502,7 +524,7 @@ def test_rankings_agree_with_themselves_and_not_with_their_reverse(ranking):
 def test_rankings_of_different_patterns_are_not_compared(ranking):
     other = replace(ranking, index=ranking.index + 1)
     with pytest.raises(ParameterError, match="different patterns: 38 and 38"):
-        templates.compare_rankings(ranking, other)
+        compare_rankings(ranking, other)
 
 
 def test_match_and_agreement_are_drawn(turned_stack):
@@ -513,12 +535,12 @@ def test_match_and_agreement_are_drawn(turned_stack):
 
     ranking = rank_patterns(turned_stack, [0, 1], centre=(64, 64))
     _, axes = plt.subplots(1, 4)
-    plots.plot_match(axes[:3], templates.match_template(turned_stack, ranking, 4))
+    plots.plot_match(axes[:3], match_template(turned_stack, ranking, 4))
     assert "pattern 4, distance" in axes[0].get_title()
     nearest = ranking.template[list(ranking.index).index(4)]
     assert f"template {nearest}, turned by" in axes[1].get_title()
     assert axes[0].images[0].norm is axes[1].images[0].norm
-    agreement = templates.compare_rankings(ranking, ranking)
+    agreement = compare_rankings(ranking, ranking)
     labels = np.array(["single", "", "multiple"])
     plots.plot_rank_agreement(axes[3], agreement, labels, ("one", "two"))
     names = axes[3].get_legend_handles_labels()[1]

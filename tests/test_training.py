@@ -15,15 +15,9 @@ from scipy.special import expit
 from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
-from helpers.errors import LabelsError, ParameterError, WorkFolderError
-from helpers.models import Calibration, load_model, make_images
-from helpers.models.invariant import make_head
-from helpers.models.trained import predict_inputs
-from helpers.patterns import Patterns, open_patterns
-from helpers.simulate import pnccd_bad_pixels, write_simulated
-from helpers.templates import scale_to_255
-from helpers.training import (
+from helpers.classifier import (
     PARTS,
+    Calibration,
     LearningCurve,
     Split,
     choose_threshold,
@@ -36,6 +30,8 @@ from helpers.training import (
     fit_calibration,
     fit_calibration_in_stack,
     is_single,
+    load_model,
+    make_images,
     read_images,
     read_partition,
     split_labels,
@@ -44,8 +40,27 @@ from helpers.training import (
     write_images,
     write_partition,
 )
-from helpers.training.exact import PENALTY, fit_exactly
-from helpers.training.metrics import average_precision
+from helpers.classifier.invariant_network import make_head
+from helpers.classifier.logistic_head import (
+    PENALTY,
+    fit_exactly,
+)
+from helpers.classifier.scores import average_precision
+from helpers.classifier.trained_model import predict_inputs
+from helpers.errors import (
+    LabelsError,
+    ParameterError,
+    WorkFolderError,
+)
+from helpers.patterns import (
+    Patterns,
+    open_patterns,
+)
+from helpers.ranking import scale_to_255
+from helpers.simulate import (
+    pnccd_bad_pixels,
+    write_simulated,
+)
 
 WORDS = ("single", "multiple", "other", "blank", "unsure", "")
 
@@ -596,7 +611,7 @@ def test_both_thresholds_and_what_was_fitted_are_written_down(trainable, tmp_pat
 def test_patterns_without_a_label_are_drawn_by_the_seed(
     trainable, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("helpers.training.fit.N_OTHERS", 4)
+    monkeypatch.setattr("helpers.classifier.training.N_OTHERS", 4)
     patterns, split, labels = trainable
     trained = [
         train_model(patterns, split, labels, tmp_path, seed=seed) for seed in (0, 0, 1)

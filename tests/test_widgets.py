@@ -17,11 +17,21 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from helpers.errors import LabelsError, ParameterError
-from helpers.labels import LABELS, Queue, open_label_store
+from helpers.errors import (
+    LabelsError,
+    ParameterError,
+)
+from helpers.labels import (
+    LABELS,
+    Queue,
+    open_label_store,
+)
 from helpers.patterns import open_patterns
+from helpers.ranking import (
+    Ranking,
+    write_ranking,
+)
 from helpers.simulate import write_simulated
-from helpers.templates import Ranking, write_ranking
 from helpers.widgets import (
     browse_patterns,
     keys,
@@ -31,10 +41,19 @@ from helpers.widgets import (
     save_keys,
     show_gallery,
 )
-from helpers.widgets.desk import LabelDesk
-from helpers.widgets.keys import GALLERY_KEYS, LABELLER_KEYS, TABLES, choose_keys
-from helpers.widgets.listing import Listing
-from helpers.widgets.orders import check_facts, keep_patterns, sort_patterns
+from helpers.widgets.keys import (
+    GALLERY_KEYS,
+    LABELLER_KEYS,
+    TABLES,
+    choose_keys,
+)
+from helpers.widgets.label_service import LabelDesk
+from helpers.widgets.pattern_order import (
+    check_facts,
+    keep_patterns,
+    sort_patterns,
+)
+from helpers.widgets.pattern_table import Listing
 from helpers.widgets.pixels import (
     BAD,
     COLOUR_MAPS,
@@ -44,7 +63,11 @@ from helpers.widgets.pixels import (
     encode_pattern,
     shrink_pattern,
 )
-from helpers.widgets.repeats import APART, choose_repeats, plan_repeats
+from helpers.widgets.relabelling import (
+    APART,
+    choose_repeats,
+    plan_repeats,
+)
 from helpers.widgets.thumbnails import Thumbnails
 
 N = 12

@@ -6,13 +6,6 @@ starts from `open_experiment`, so a bad pixel proposed in the first notebook is 
 out everywhere.
 """
 
-from helpers.experiment.files import (
-    ARRAYS_NAME,
-    JSON_NAME,
-    Experiment,
-    open_experiment,
-    write_experiment,
-)
 from helpers.experiment.measurements import (
     Measurements,
     make_powder,
@@ -20,7 +13,17 @@ from helpers.experiment.measurements import (
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
-from helpers.experiment.pixels import propose_bad_pixels, propose_shadows
+from helpers.experiment.proposals import (
+    propose_bad_pixels,
+    propose_shadows,
+)
+from helpers.experiment.record import (
+    ARRAYS_NAME,
+    JSON_NAME,
+    Experiment,
+    open_experiment,
+    write_experiment,
+)
 
 __all__ = [
     "ARRAYS_NAME",

@@ -5,8 +5,19 @@
 programs; `FORMATS` lists them.
 """
 
-from helpers.handoff.formats import FORMATS, Format, write_handoff
-from helpers.handoff.geometry import Geometry, make_geometry
+from helpers.handoff.command import (
+    add_arguments,
+    hand_over,
+)
+from helpers.handoff.formats import (
+    FORMATS,
+    Format,
+    write_handoff,
+)
+from helpers.handoff.particle_size import (
+    add_diameters,
+    estimate_diameters,
+)
 from helpers.handoff.request import find_scale
 from helpers.handoff.selection import (
     Selection,
@@ -14,18 +25,17 @@ from helpers.handoff.selection import (
     select_patterns,
     write_selection,
 )
-from helpers.handoff.size import add_diameters, estimate_diameters
 
 __all__ = [
     "FORMATS",
     "Format",
-    "Geometry",
     "Selection",
+    "add_arguments",
     "add_diameters",
     "cut_selection",
     "estimate_diameters",
     "find_scale",
-    "make_geometry",
+    "hand_over",
     "select_patterns",
     "write_handoff",
     "write_selection",

@@ -9,12 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.handoff import cxi, dragonfly, text
-from helpers.handoff.geometry import Geometry
+from helpers.handoff import (
+    cxi_format,
+    dragonfly_format,
+    text_formats,
+)
 from helpers.handoff.request import Request
 from helpers.handoff.selection import Selection
-from helpers.outputs import provenance, whole_folder, write_json
+from helpers.outputs import (
+    provenance,
+    whole_folder,
+    write_json,
+)
 from helpers.patterns import Patterns
+from helpers.physics import Geometry
 
 README_NAME = "README.json"
 
@@ -40,46 +48,46 @@ FORMATS = MappingProxyType(
         "indices": Format(
             "Dragonfly's h5toemc -s: selected indices, one a line, from 0 through the "
             "stack; with several files also one text each, from 0 in the file",
-            text.write_indices,
+            text_formats.write_indices,
         ),
         "emc": Format(
             "Dragonfly: whole photons of the selected patterns as .emc, and the "
             "detector where its geometry is given",
-            dragonfly.write_emc,
+            dragonfly_format.write_emc,
         ),
         "dragonfly-h5": Format(
             "Dragonfly: the same photons as sparse HDF5, and the detector likewise",
-            dragonfly.write_sparse_hdf5,
+            dragonfly_format.write_sparse_hdf5,
         ),
         "blacklist": Format(
             "Dragonfly: a 0 or 1 for every pattern of all files, 1 = leave out",
-            text.write_blacklist,
+            text_formats.write_blacklist,
         ),
         "classes": Format(
             "Dragonfly's classifier: a character for every pattern of all files: s "
             "selected; else by label m multiple, o other, b blank, u unsure; - unknown",
-            text.write_classes,
+            text_formats.write_classes,
         ),
         "liulab": Format(
             "Liu Lab: for each file a text of its selected indices, from 0 in the "
             "file; train_index.dat (from 0 too) and train_labels.dat (1 single, 0 not) "
             "of all labelled patterns",
-            text.write_liu_lab,
+            text_formats.write_liu_lab,
         ),
         "cxi": Format(
             "readers of CXI: the selected patterns as recorded, mask, tags, "
             "probabilities and where each comes from",
-            cxi.write_cxi,
+            cxi_format.write_cxi,
         ),
         "specklenn": Format(
             "SpeckleNN: exp,run,event_num,label of what is selected (1) or labelled "
             "(0 other, 2 multiple, 9 blank); events count from 0 in the file",
-            text.write_specklenn,
+            text_formats.write_specklenn,
         ),
         "list": Format(
             "OM, Cheetah, CrystFEL: a line «file //17» for each selected pattern, "
             "from 0 in the file",
-            text.write_list,
+            text_formats.write_list,
         ),
     }
 )

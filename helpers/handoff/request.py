@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment
-from helpers.handoff.geometry import Geometry
-from helpers.handoff.selection import Selection, describe_selection, find_rows
+from helpers.handoff.selection import (
+    Selection,
+    describe_selection,
+    find_rows,
+)
 from helpers.patterns import Patterns
+from helpers.physics import Geometry
 
 BLOCK_BYTES = 64 * 2**20
 

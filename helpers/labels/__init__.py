@@ -6,7 +6,17 @@ taken out: undo is an event as well, and the label of a pattern is what the even
 people at once. This room knows no widgets.
 """
 
-from helpers.labels.agreement import cohen_kappa, disagreements, fleiss_kappa
+from helpers.labels.agreement import (
+    cohen_kappa,
+    consensus,
+    count_votes,
+    disagreements,
+    fleiss_kappa,
+)
+from helpers.labels.agreement_report import (
+    describe_agreement,
+    describe_repeats,
+)
 from helpers.labels.events import LabelEvent
 from helpers.labels.foreign import (
     read_euxfel2013,
@@ -14,12 +24,22 @@ from helpers.labels.foreign import (
     read_single_list,
     read_specklenn,
 )
-from helpers.labels.queue import Queue, read_queue, write_queue
+from helpers.labels.label_queue import (
+    Queue,
+    read_queue,
+    write_queue,
+)
 from helpers.labels.recognise import import_labels
-from helpers.labels.repeats import SelfAgreement, agreement_with_oneself
-from helpers.labels.report import describe_agreement, describe_repeats
 from helpers.labels.schema import LABELS
-from helpers.labels.store import LabelStore, open_label_store
+from helpers.labels.self_consistency import (
+    SelfAgreement,
+    agreement_with_oneself,
+    mark_repeat,
+)
+from helpers.labels.store import (
+    LabelStore,
+    open_label_store,
+)
 
 __all__ = [
     "LABELS",
@@ -29,11 +49,14 @@ __all__ = [
     "SelfAgreement",
     "agreement_with_oneself",
     "cohen_kappa",
+    "consensus",
+    "count_votes",
     "describe_agreement",
     "describe_repeats",
     "disagreements",
     "fleiss_kappa",
     "import_labels",
+    "mark_repeat",
     "open_label_store",
     "read_euxfel2013",
     "read_pr772",

@@ -9,8 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from helpers.labels.exchange import GivenLabel
-from helpers.labels.schema import label_events, standing_labels
+from helpers.labels.label_csv import GivenLabel
+from helpers.labels.schema import (
+    label_events,
+    standing_labels,
+)
 
 EVENT_COLUMNS = [column for column in label_events.c if column.name != "id"]
 

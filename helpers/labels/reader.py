@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from helpers.labels import agreement
 from helpers.labels.database import Database
-from helpers.labels.events import LabelEvent, read_events
-from helpers.labels.repeats import REPEAT
+from helpers.labels.events import (
+    LabelEvent,
+    read_events,
+)
 from helpers.labels.schema import (
     LABELS,
     WORD_DTYPE,
@@ -18,6 +20,7 @@ from helpers.labels.schema import (
     label_events,
     standing_labels,
 )
+from helpers.labels.self_consistency import REPEAT
 
 
 class LabelReader:

@@ -9,8 +9,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import LabelsError, PatternsFileError
-from helpers.labels.exchange import read_text
+from helpers.errors import (
+    LabelsError,
+    PatternsFileError,
+)
 from helpers.labels.foreign import (
     PR772_WORDS,
     SPECKLENN_WORDS,
@@ -19,10 +21,14 @@ from helpers.labels.foreign import (
     read_single_list,
     read_specklenn,
 )
+from helpers.labels.label_csv import read_text
 from helpers.labels.store import LabelStore
-from helpers.layouts import find_layout, open_hdf5
-from helpers.layouts.hdf5 import get_whole_dataset
-from helpers.patterns import Patterns
+from helpers.patterns import (
+    Patterns,
+    find_layout,
+    get_whole_dataset,
+    open_hdf5,
+)
 
 PR772_FILES = ("train_index.dat", "train_labels.dat")
 KNOWN_FORMS = (

@@ -1,6 +1,95 @@
-"""One or many files as one lazy stack of patterns (n, rows, columns)."""
+"""Open the files of any facility as one lazy stack of patterns.
 
+`open_patterns` opens one file or many. `LAYOUTS` is the table of what is recognised:
+one `Layout` says how a kind of file is told from others, where it keeps things and
+which values of its mask mean *bad*. Where the patterns of a kind of file are not one
+three-dimensional dataset, a `Source` of their own reads them.
+"""
+
+from helpers.patterns.dataset_source import DatasetSource
+from helpers.patterns.emc_source import (
+    EmcSource,
+    is_emc,
+    read_emc_head,
+)
+from helpers.patterns.euxfel_source import RunSource
+from helpers.patterns.frames_source import (
+    FramesSource,
+    find_first_frame,
+    find_frames,
+)
+from helpers.patterns.hdf5 import (
+    find_datasets,
+    get_whole_dataset,
+    open_hdf5,
+    say_missing,
+)
+from helpers.patterns.layout_table import (
+    CXI_SHOTS,
+    EMC,
+    LAYOUTS,
+    Layout,
+    find_layout,
+)
+from helpers.patterns.mask_convention import BadWhen
+from helpers.patterns.masks import (
+    BadPixels,
+    find_mask_shape,
+    find_pixel_problems,
+    find_shape_problems,
+    read_bad_pixels,
+)
+from helpers.patterns.modules_source import ModulesSource
 from helpers.patterns.opening import open_patterns
-from helpers.patterns.patterns import Patterns
+from helpers.patterns.pattern_file import (
+    Recording,
+    open_recording,
+)
+from helpers.patterns.reading import read_ahead
+from helpers.patterns.source import (
+    Hdf5Source,
+    Source,
+)
+from helpers.patterns.sparse_source import SparseSource
+from helpers.patterns.stack import Patterns
+from helpers.patterns.units import (
+    Unit,
+    find_unit,
+)
 
-__all__ = ["Patterns", "open_patterns"]
+__all__ = [
+    "CXI_SHOTS",
+    "EMC",
+    "LAYOUTS",
+    "BadPixels",
+    "BadWhen",
+    "DatasetSource",
+    "EmcSource",
+    "FramesSource",
+    "Hdf5Source",
+    "Layout",
+    "ModulesSource",
+    "Patterns",
+    "Recording",
+    "RunSource",
+    "Source",
+    "SparseSource",
+    "Unit",
+    "find_datasets",
+    "find_first_frame",
+    "find_frames",
+    "find_layout",
+    "find_mask_shape",
+    "find_pixel_problems",
+    "find_shape_problems",
+    "find_unit",
+    "get_whole_dataset",
+    "is_emc",
+    "open_hdf5",
+    "open_patterns",
+    "open_recording",
+    "read_ahead",
+    "read_bad_pixels",
+    "read_emc_head",
+    "say_missing",
+]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.layouts import Recording
+from helpers.patterns.pattern_file import Recording
 
 NOTES_SHOWN = 8
 

@@ -11,17 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import ParameterError, PatternsFileError
-from helpers.layouts import (
+from helpers.errors import (
+    ParameterError,
+    PatternsFileError,
+)
+from helpers.patterns.hdf5 import find_file_problem
+from helpers.patterns.masks import (
     BadPixels,
-    Recording,
-    Unit,
-    find_unit,
-    open_recording,
     read_bad_pixels,
 )
-from helpers.layouts.hdf5 import find_file_problem
-from helpers.patterns.patterns import Patterns, check_bad_pixels
+from helpers.patterns.pattern_file import (
+    Recording,
+    open_recording,
+)
+from helpers.patterns.stack import (
+    Patterns,
+    check_bad_pixels,
+)
+from helpers.patterns.units import (
+    Unit,
+    find_unit,
+)
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
 FILES_SAMPLED = 8  # files looked at for it
@@ -45,7 +55,7 @@ def open_patterns(
         of the European XFEL counts as one file; extra_data reads it.
     dataset
         Where the patterns are in each file, for example `/a/b`. Without it the layout
-        is recognised: see `helpers.layouts.LAYOUTS`. With one group for each pattern,
+        is recognised: see `helpers.patterns.LAYOUTS`. With one group for each pattern,
         a `*` stands for its number: `/hit_*/image`. Of Dragonfly's sparse files, which
         do not know it, the shape of a pattern, rows first (`260x257`), or the name of
         the detector file. Of a run with several detectors, the name of one.

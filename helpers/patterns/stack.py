@@ -1,207 +1,398 @@
-"""The patterns of several files end to end, read in few large pieces."""
+"""The stack of patterns that every stage reads from."""
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import copy
+import hashlib
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from helpers.layouts import Source
+from helpers.errors import PatternsFileError
+from helpers.patterns.dragonfly_detector import SHAPE
+from helpers.patterns.joined import (
+    count_words,
+    find_common_dtype,
+    gather_notes,
+    join_shots,
+    join_words,
+    name_files,
+    name_shots,
+)
+from helpers.patterns.layout_table import Layout
+from helpers.patterns.masks import (
+    BadPixels,
+    find_pixel_problems,
+    find_shape_problems,
+)
+from helpers.patterns.pattern_file import Recording
+from helpers.patterns.reading import (
+    Stack,
+    keep,
+    read_ahead,
+)
+from helpers.patterns.units import Unit
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+Key = int | np.integer[Any] | slice | ArrayLike
 
-PIECE_BYTES = 8 * 2**20  # large enough to read fast, small enough to stay in the cache
-PLAIN_PIECE_BYTES = 3 * 2**19  # without a library less is enough: near one core
+FINGERPRINT_SAMPLE = 16
 
 
-class Stack:
-    """Sources end to end; one file is open at a time, however many there are.
+class Patterns:
+    """One or many files as one lazy, read-only stack (n, rows, columns).
 
-    Threads may share a stack: they read one after another.
+    `patterns[key]` and `blocks` give clean float32 values in the unit of the files:
+    bad pixels are 0; NaN and infinite values are 0 too, as if that pixel were bad in
+    that pattern; negative values stay. `read_raw` gives what the files hold. Files are
+    opened when they are read, one at a time.
+
+    Made by `open_patterns`.
 
     Parameters
     ----------
-    sources
-        With patterns of one shape.
+    recordings
+        The files, with patterns of one shape and unit.
+    bad_pixels
+        To leave out in all of them.
+    unit
+        Of all of them.
 
     Attributes
     ----------
-    starts
-        (n_sources + 1,) int64: index of each source's first pattern; then the total.
+    files
+        The files, in the order of the stack.
+    layout
+        Of the first file; the patterns are in the same place in all of them.
+    shape
+        (n, rows, columns).
+    dtype
+        As recorded; with several files, one that holds the values of all.
+    unit
+        "photons", "ADU" or "unknown".
+    bad_pixels
+        (rows, columns) bool, True = leave out.
+    recorded_labels
+        (n,) label words from the files, "" = none; None if no file holds labels.
+    truth
+        (n,) class names of simulated patterns, "" = none; None if no file holds them.
+    groups
+        (n,) int64: number of the file (run) that each pattern is from.
+    shots
+        What the facility calls each shot, by kind: "train", "pulse", "event". (n,)
+        int64 each, -1 = not known; only kinds that a file holds.
+    chunk
+        Most patterns that are stored in one piece, to be read as a whole.
     """
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self.sources = tuple(sources)
-        lengths = [source.shape[0] for source in self.sources]
-        self.starts = np.cumsum([0, *lengths])
-        self._chunks = np.array([source.chunk for source in self.sources])
-        self._pieces = np.array([_piece_length(source) for source in self.sources])
-        self._open = self.sources[0]
-        self._lock = threading.Lock()
+    def __init__(
+        self, recordings: Sequence[Recording], bad_pixels: BadPixels, unit: Unit
+    ) -> None:
+        sources = [recording.source for recording in recordings]
+        self._stack = Stack(sources)
+        self._layouts = [recording.layout for recording in recordings]
+        self._notes = gather_notes(recordings)
+        self._bad_pixels = bad_pixels
+        self._bad_pixels.pixels.setflags(write=False)
+        self._unit = unit
+        self.files = tuple(source.path for source in sources)
+        self.layout: Layout = self._layouts[0]
+        self.shape = (len(self._stack), *sources[0].shape[1:])
+        self.dtype = find_common_dtype([source.dtype for source in sources])
+        self.unit = unit.name
+        self.chunk = max(source.chunk for source in sources)
+        lengths = [source.shape[0] for source in sources]
+        self.groups = np.repeat(np.arange(len(sources)), lengths)
+        self.recorded_labels = join_words([one.labels for one in recordings], lengths)
+        self.truth = join_words([one.truth for one in recordings], lengths)
+        self.shots = join_shots([one.shots for one in recordings], lengths)
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """(rows, columns) bool, True = leave out."""
+        return self._bad_pixels.pixels
 
     def __len__(self) -> int:
         """Return the number of patterns."""
-        return int(self.starts[-1])
+        return self.shape[0]
 
-    def locate(self, index: int) -> tuple[Source, int]:
-        """Return the source of a pattern and the pattern's index within it."""
-        number = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.sources[number], int(index - self.starts[number])
+    def __repr__(self) -> str:
+        """Return what the stack is, in one line."""
+        n, rows, columns = self.shape
+        return f"<Patterns: {n} of {rows} × {columns}, unit {self.unit}>"
 
-    def read_into(
-        self,
-        out: NDArray[Any],
-        rows: NDArray[np.int64],
-        tidy: Callable[[NDArray[Any]], None],
-    ) -> None:
-        """Read patterns in the order in which they lie in the files.
+    def __getitem__(self, key: Key) -> NDArray[np.float32]:
+        """Return clean patterns, float32 (…, rows, columns).
 
         Parameters
         ----------
-        out
-            (m, rows, columns), contiguous: where they go, in the order of `rows`.
-        rows
-            (m,) indices from 0, in any order, with repeats.
-        tidy
-            Alters each piece in place as soon as it is read.
-        """
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
-        for run in self._find_runs(ascending):
-            places, wanted = order[run], ascending[run]
-            first = int(wanted[0])
-            if _are_consecutive(places) and _are_consecutive(wanted):
-                self._read_run(out[places[0] : places[-1] + 1], first, tidy)
-            else:
-                piece = np.empty((wanted[-1] - first + 1, *out.shape[1:]), out.dtype)
-                self._read_run(piece, first, tidy)
-                out[places] = piece[wanted - first]
+        key
+            An index, a slice, a list or array of indices (in any order, repeats and
+            negative ones allowed) or (n,) bool; as for a NumPy array.
 
-    @property
-    def piece_length(self) -> int:
-        """How many patterns `read_pieces` had best be given memory for."""
-        if any(source.plain is None for source in self.sources):
-            return int(self._pieces.max())
-        _, rows, columns = self.sources[0].shape
-        n_bytes = rows * columns * max(s.dtype.itemsize for s in self.sources)
-        return max(1, PLAIN_PIECE_BYTES // n_bytes)
+        Raises
+        ------
+        IndexError
+            If there is no such pattern.
+        PatternsFileError
+            If a file is gone or damaged.
+        """
+        return self._read(key, np.dtype(np.float32), self._clean)
+
+    def read_raw(self, key: Key) -> NDArray[Any]:
+        """Return patterns exactly as recorded, in `dtype`; bad pixels and all.
+
+        Parameters and errors are those of `patterns[key]`.
+        """
+        return self._read(key, self.dtype, keep)
 
     def read_pieces(
-        self, memory: NDArray[Any], start: int, stop: int, rows: slice
+        self,
+        memory: NDArray[Any],
+        start: int,
+        stop: int,
+        rows: slice = slice(None),
     ) -> Iterator[NDArray[Any]]:
-        """Go through consecutive patterns, as many at a time as fit.
+        """Go through consecutive patterns as recorded, bad pixels and all.
+
+        The same memory is filled again and again, which takes half the time of new
+        arrays. Threads may do this at once, each in memory of its own.
 
         Parameters
         ----------
         memory
-            (m, rows, columns), contiguous; used again for every piece.
+            (m, rows, columns), contiguous, of `dtype`: what fits is read at a time.
+            Room for `piece_length` patterns is best.
         start, stop
-            The first pattern, and the one after the last.
+            Index of the first pattern, and of the one after the last.
         rows
-            The rows that are wanted of each.
+            The rows that are wanted of each pattern.
 
         Yields
         ------
         ndarray
-            (some, rows wanted, columns), as recorded.
+            (some, rows wanted, columns) in `memory`, until the next is asked for.
+
+        Raises
+        ------
+        PatternsFileError
+            If a file is gone or damaged.
         """
-        while start < stop:
-            source, first = self.locate(start)
-            last = min(first + stop - start, source.shape[0])
-            if source.plain is not None and source.dtype == memory.dtype:
-                yield from source.plain.read_pieces(memory, first, last, rows)
-            else:
-                yield from self._read_pieces(memory, start, start + last - first, rows)
-            start += last - first
+        return self._stack.read_pieces(memory, start, stop, rows)
 
-    def _read_pieces(
-        self, memory: NDArray[Any], start: int, stop: int, rows: slice
-    ) -> Iterator[NDArray[Any]]:
-        for number in range(start, stop, len(memory)):
-            piece = memory[: stop - number]
-            self._read_run(piece, number, keep)
-            yield piece[:, rows]
+    @property
+    def piece_length(self) -> int:
+        """How many patterns are best read at a time by `read_pieces`."""
+        return self._stack.piece_length
 
-    def align(self, start: int, stop: int) -> int:
-        """Return where a stretch of patterns should stop so that no chunk is cut.
+    def find_spans(self, length: int) -> list[tuple[int, int]]:
+        """Cut the stack into stretches that end where chunks of the file end.
 
-        It is never later than `stop`, and after `start`; a chunk that is longer than
-        the whole stretch is cut.
+        Parameters
+        ----------
+        length
+            Most patterns in a stretch; chunks that are longer are cut.
+
+        Returns
+        -------
+        list
+            Index of the first pattern of each stretch, and of the one after its last.
         """
-        if stop >= len(self):
-            return len(self)
-        source, row = self.locate(stop)
-        aligned = stop - row % source.chunk
-        return aligned if aligned > start else stop
+        bounds = [0]
+        while bounds[-1] < len(self):
+            bounds.append(self._stack.align(bounds[-1], bounds[-1] + length))
+        return list(pairwise(bounds))
+
+    def blocks(
+        self, max_bytes: int = 256 * 2**20, progress: str = ""
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Go through all patterns once, in blocks that fit in memory.
+
+        While the caller works on a block the next is read. Blocks end where chunks of
+        the file end, so nothing is decompressed twice.
+
+        Parameters
+        ----------
+        max_bytes
+            Largest size of a block, at least one pattern. Up to three blocks are in
+            memory: the caller's last, the present one and the next.
+        progress
+            Name of the work; shows a bar over the patterns that the caller is done
+            with. Without a name, none.
+
+        Yields
+        ------
+        tuple
+            Index of the first pattern, and clean patterns float32 (m, rows, columns).
+        """
+        from tqdm.auto import tqdm  # slow to import, so only when it is needed
+
+        _, rows, columns = self.shape
+        spans = self.find_spans(max(1, max_bytes // (rows * columns * 4)))
+        unseen = not progress
+        with tqdm(
+            total=len(self), desc=progress, unit="pattern", disable=unseen
+        ) as bar:
+            for start, block in read_ahead(self._read_span, spans):
+                yield start, block
+                bar.update(len(block))
+
+    def locate(self, index: int) -> tuple[Path, int]:
+        """Return the file of a pattern, and the pattern's index in that file.
+
+        Raises
+        ------
+        IndexError
+            If there is no such pattern.
+        """
+        source, row = self._stack.locate(int(self._find_rows(operator.index(index))))
+        return source.path, row
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells this stack from others, wherever its files are: hexadecimal.
+
+        The SHA-256 of shape, dtype and the bytes of 16 evenly spread patterns as they
+        are recorded. Bad pixels do not change it.
+        """
+        digest = hashlib.sha256(f"{self.shape} {self.dtype.str}".encode())
+        chosen = np.linspace(0, len(self) - 1, FINGERPRINT_SAMPLE).astype(np.int64)
+        for values in self.read_raw(np.unique(chosen)):
+            digest.update(values.tobytes())
+        return digest.hexdigest()
+
+    def shuffled(self) -> NDArray[np.int64]:
+        """Return all pattern indices in random order, always the same for a stack.
+
+        Whoever labels or checks patterns in this order works on the same random sample.
+        """
+        return np.random.default_rng(int(self.fingerprint, 16)).permutation(len(self))
+
+    def with_bad_pixels(self, bad_pixels: NDArray[np.bool_]) -> Self:
+        """Return the same patterns with other bad pixels instead of the present ones.
+
+        Parameters
+        ----------
+        bad_pixels
+            (rows, columns) bool, True = leave out.
+
+        Raises
+        ------
+        PatternsFileError
+            If they are not bool, have another shape, or leave out everything.
+        """
+        other = copy.copy(self)
+        other._bad_pixels = check_bad_pixels(bad_pixels, self.shape[1:], self.files[0])
+        return other
+
+    def describe(self) -> str:
+        """Say in a few sentences what was found, and what was assumed."""
+        n, rows, columns = self.shape
+        n_bad = np.count_nonzero(self.bad_pixels)
+        names = ", ".join(dict.fromkeys(layout.name for layout in self._layouts))
+        sentences = [
+            f"{n:,} {'pattern' if n == 1 else 'patterns'} of {rows} × {columns} pixels "
+            f"(rows × columns), recorded as {self.dtype}, in {self._name_place()}.",
+            f"Layout: {names}.",
+            f"Unit: {self.unit} ({self._unit.why}).",
+            f"Bad pixels: {n_bad:,} of {rows * columns:,} "
+            f"({n_bad / rows / columns:.1%}) are left out ({self._bad_pixels.origin}).",
+        ]
+        if self.shots:
+            sentences.append(f"Shots: {name_shots(self.shots)}.")
+        for name, words in (("Labels", self.recorded_labels), ("Truth", self.truth)):
+            if words is not None:
+                sentences.append(f"{name} in the file: {count_words(words)}.")
+        return "\n".join([*sentences, *self._notes])
+
+    def _name_place(self) -> str:
+        files = name_files(self.files)
+        inside = self.layout.patterns
+        return files if SHAPE.fullmatch(inside) else f"{inside} of {files}"
 
     def close(self) -> None:
         """Close the file that is open; reading opens it again."""
-        with self._lock:
-            self._open.close()
+        self._stack.close()
 
-    def _read_run(
-        self, out: NDArray[Any], first: int, tidy: Callable[[NDArray[Any]], None]
-    ) -> None:
-        source, row = self.locate(first)
-        with self._lock:
-            if source is not self._open:
-                self._open.close()
-                self._open = source
-            source.read_into(out, row)
-        tidy(out)
+    def __enter__(self) -> Self:
+        """Return the stack itself."""
+        return self
 
-    def _find_runs(self, ascending: NDArray[np.int64]) -> Iterator[slice]:
-        """Cut sorted indices into runs that are worth reading in one go.
+    def __exit__(self, *_: object) -> None:
+        """Close the file that is open."""
+        self.close()
 
-        A run stays within a file and a piece; it has gaps only within a chunk, which
-        is read as a whole anyway.
-        """
-        number = np.searchsorted(self.starts, ascending, side="right") - 1
-        row = ascending - self.starts[number]
-        chunk, piece = row // self._chunks[number], row // self._pieces[number]
-        apart = (np.diff(ascending) > 1) & (np.diff(chunk) != 0)
-        cut = apart | (np.diff(piece) != 0) | (np.diff(number) != 0)
-        bounds = [0, *(np.flatnonzero(cut) + 1).tolist(), ascending.size]
-        if ascending.size:
-            yield from (slice(start, stop) for start, stop in pairwise(bounds))
+    def _read(
+        self,
+        key: Key,
+        dtype: np.dtype[Any],
+        tidy: Callable[[NDArray[Any]], None],
+    ) -> NDArray[Any]:
+        rows = self._find_rows(key)
+        out = np.empty((rows.size, *self.shape[1:]), dtype)
+        self._stack.read_into(out, rows.ravel(), tidy)
+        return out.reshape(*rows.shape, *self.shape[1:])
+
+    def _read_span(self, span: tuple[int, int]) -> tuple[int, NDArray[np.float32]]:
+        return span[0], self[slice(*span)]
+
+    def _find_rows(self, key: Key) -> NDArray[np.int64]:
+        """Return the indices that a key means, in an array of the key's shape."""
+        wanted = key if isinstance(key, slice) else _check_indices(key)
+        try:
+            return np.asarray(np.arange(len(self))[wanted])
+        except IndexError as error:
+            message = f"{error}; there are {len(self)} patterns, counted from 0"
+            raise IndexError(message) from None
+
+    def _clean(self, values: NDArray[np.float32]) -> None:
+        values[~np.isfinite(values)] = 0
+        values[:, self.bad_pixels] = 0
 
 
-def read_ahead(
-    read: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
-    """Yield `read(item)` for each item; the next is read while the caller works.
+def check_bad_pixels(
+    bad_pixels: NDArray[np.bool_], frame: tuple[int, int], path: Path
+) -> BadPixels:
+    """Check bad pixels that a caller gives; return a copy that cannot be changed.
 
     Parameters
     ----------
-    read
-        Called in another thread, for one item after another.
-    items
-        What to read.
+    bad_pixels
+        (rows, columns) bool, True = leave out.
+    frame
+        (rows, columns) of the patterns.
+    path
+        A file of the patterns, for messages.
+
+    Raises
+    ------
+    PatternsFileError
+        If they are not bool, have another shape, or leave out everything.
     """
-    coming: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(1, "read-ahead") as reader:
-        for item in items:
-            coming.append(reader.submit(read, item))
-            if len(coming) > 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+    pixels = np.array(bad_pixels)
+    name = "the array bad_pixels"
+    problems = list(find_shape_problems(name, pixels.shape, frame, dimensions=(2,)))
+    if pixels.dtype != bool:
+        problems.append(
+            f"{name} has dtype {pixels.dtype}; expected bool, True = leave out. "
+            "Compare it with the value that means bad, as in mask == 1."
+        )
+    problems.extend(find_pixel_problems(name, pixels) if not problems else ())
+    if problems:
+        raise PatternsFileError(path, problems)
+    pixels.setflags(write=False)
+    return BadPixels(pixels, "given by the caller")
 
 
-def _piece_length(source: Source) -> int:
-    """Return how many patterns, in whole chunks, make about `PIECE_BYTES`."""
-    pattern_bytes = source.shape[1] * source.shape[2] * source.dtype.itemsize
-    return source.chunk * max(1, PIECE_BYTES // (source.chunk * pattern_bytes))
-
-
-def keep(values: NDArray[Any]) -> None:
-    """Leave values as they were read."""
-
-
-def _are_consecutive(index: NDArray[np.int64]) -> bool:
-    return bool((np.diff(index) == 1).all())
+def _check_indices(key: ArrayLike) -> NDArray[Any]:
+    """Return indices as an array; refuse what NumPy would take for other axes."""
+    indices = np.asarray(key)
+    is_no_number = indices.ndim == 0 and indices.dtype.kind not in "iu"
+    if isinstance(key, tuple) or is_no_number:
+        message = f"index {key!r} is not a whole number, a slice or a list"
+        raise IndexError(message)
+    is_empty = indices.size == 0 and indices.dtype != bool
+    return indices.astype(np.int64) if is_empty else indices

@@ -6,21 +6,29 @@ Ito), and always a word beside it.
 """
 
 from helpers.plots.marks import CLASS_COLOURS
-from helpers.plots.numbers import plot_along_run, plot_histogram, plot_radial_averages
-from helpers.plots.patterns import plot_gallery, plot_pattern, plot_proposed_pixels
-from helpers.plots.rankings import (
+from helpers.plots.number_plots import (
+    plot_along_run,
+    plot_histogram,
+    plot_radial_averages,
+)
+from helpers.plots.pattern_plots import (
+    plot_gallery,
+    plot_pattern,
+    plot_proposed_pixels,
+)
+from helpers.plots.ranking_plots import (
     plot_distance_curve,
     plot_match,
     plot_precision_curve,
     plot_rank_agreement,
 )
-from helpers.plots.review import (
+from helpers.plots.review_plots import (
     plot_patterson,
     plot_purity_curve,
     plot_saliency,
     plot_taken_and_left,
 )
-from helpers.plots.scores import (
+from helpers.plots.score_plots import (
     plot_confusion,
     plot_learning_curve,
     plot_precision_recall,

@@ -5,15 +5,25 @@
 have left to be shown beside the patterns, `save_keys` keeps the keys that a person
 prefers, and `make_thumbnails` makes small patterns before they are asked for.
 
-Python and page stand side by side: `desk.py` and `outbox.js` are the two ends of saving
-labels.
+Python and page stand side by side: `label_service.py` and `outbox.js` are the two ends
+of saving labels.
 """
 
-from helpers.widgets.browser import PatternBrowser, browse_patterns
-from helpers.widgets.gallery import Gallery, show_gallery
+from helpers.widgets.gallery import (
+    Gallery,
+    show_gallery,
+)
 from helpers.widgets.keys import save_keys
-from helpers.widgets.known import read_known
-from helpers.widgets.labeller import Labeller, label_patterns
+from helpers.widgets.known_results import read_known
+from helpers.widgets.labeller import (
+    Labeller,
+    label_patterns,
+)
+from helpers.widgets.pattern_browser import (
+    PatternBrowser,
+    browse_patterns,
+)
+from helpers.widgets.purity_slider import slide_purity
 from helpers.widgets.thumbnails import make_thumbnails
 
 __all__ = [
@@ -26,4 +36,5 @@ __all__ = [
     "read_known",
     "save_keys",
     "show_gallery",
+    "slide_purity",
 ]

@@ -8,21 +8,42 @@ import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import LABELS, LabelStore, Queue
+from helpers.labels import (
+    LABELS,
+    LabelStore,
+    Queue,
+)
 from helpers.patterns import Patterns
-from helpers.widgets.desk import LabelDesk, name_sitting
-from helpers.widgets.front import DRAWING, Message, PatternWidget, join_files
-from helpers.widgets.keys import GALLERY_KEYS, choose_keys
-from helpers.widgets.listing import AS_GIVEN, Listing
-from helpers.widgets.orders import (
+from helpers.widgets.keys import (
+    GALLERY_KEYS,
+    choose_keys,
+)
+from helpers.widgets.label_service import (
+    LabelDesk,
+    name_sitting,
+)
+from helpers.widgets.pattern_order import (
     ALL,
     FILTERS,
     check_column,
     check_facts,
     check_index,
 )
-from helpers.widgets.pixels import BAD, preview_png
+from helpers.widgets.pattern_table import (
+    AS_GIVEN,
+    Listing,
+)
+from helpers.widgets.pixels import (
+    BAD,
+    preview_png,
+)
 from helpers.widgets.thumbnails import Thumbnails
+from helpers.widgets.widget_base import (
+    DRAWING,
+    Message,
+    PatternWidget,
+    join_files,
+)
 
 PREVIEW_SIDE = 48
 PREVIEW_COLUMNS = 8
@@ -109,7 +130,7 @@ class Gallery(PatternWidget):
         order
             "as given" or the name of another order.
         only
-            One of `helpers.widgets.orders.FILTERS`; by the labels of this moment.
+            One of `helpers.widgets.pattern_order.FILTERS`, by the labels of now.
         """
         if self._desk is None:
             return self._listing.index(order, only, np.full(len(self.patterns), ""))

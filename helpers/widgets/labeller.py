@@ -7,21 +7,39 @@ import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import LABELS, LabelStore, Queue
+from helpers.labels import (
+    LABELS,
+    LabelStore,
+    Queue,
+)
 from helpers.patterns import Patterns
-from helpers.widgets.desk import LabelDesk, name_sitting
-from helpers.widgets.front import DRAWING, Message, PatternWidget, join_files
-from helpers.widgets.keys import LABELLER_KEYS, choose_keys
-from helpers.widgets.listing import AS_GIVEN, Listing
-from helpers.widgets.orders import (
+from helpers.widgets.keys import (
+    LABELLER_KEYS,
+    choose_keys,
+)
+from helpers.widgets.label_service import (
+    LabelDesk,
+    name_sitting,
+)
+from helpers.widgets.pattern_order import (
     ALL,
     FILTERS,
     UNLABELLED,
     check_facts,
     check_index,
 )
+from helpers.widgets.pattern_table import (
+    AS_GIVEN,
+    Listing,
+)
 from helpers.widgets.pixels import preview_png
-from helpers.widgets.repeats import RepeatPlan
+from helpers.widgets.relabelling import RepeatPlan
+from helpers.widgets.widget_base import (
+    DRAWING,
+    Message,
+    PatternWidget,
+    join_files,
+)
 
 
 class Labeller(PatternWidget):
@@ -40,7 +58,7 @@ class Labeller(PatternWidget):
     order
         The name of the first order.
     only
-        One of `helpers.widgets.orders.FILTERS`.
+        One of `helpers.widgets.pattern_order.FILTERS`.
     relabel_share
         Share of the labeller's own patterns that come back to be labelled blind.
     blind
@@ -88,7 +106,7 @@ class Labeller(PatternWidget):
         order
             "as given" where indices were given, or the name of an order.
         only
-            One of `helpers.widgets.orders.FILTERS`; by the labels of this moment.
+            One of `helpers.widgets.pattern_order.FILTERS`, by the labels of now.
         """
         desk = self._desk
         return self._listing.index(order, only, desk.labels(), desk.disagree())

@@ -1,4 +1,4 @@
-// What was labelled and is not yet known to be stored. The kernel's end is desk.py.
+// What was labelled and is not yet known to be stored. The kernel's end is label_service.py.
 
 const MOST_UNSAVED = 8;
 

@@ -11,7 +11,7 @@ For each sample and seed: 1,000 patterns to draw labels from, 2,000 to judge on.
 labels are the first of a shuffled list, five of each class among the first 25. Of
 chosen ones, so many are the first of that list, and as many more
 `pick_uncertain_and_diverse` asks for, a fifth of which is the random audit (the next of
-the list). Everything is trained as `helpers.training` does it, the threshold from the
+the list). Everything is trained as `helpers.classifier` does it, the threshold from the
 labels alone. Each stack is shuffled four times; an interval is that of the mean over
 the stacks, 95 %.
 """
@@ -26,17 +26,23 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, f1_score
 
-from helpers.models import InvariantNetwork
-from helpers.models.invariant import encode_pixels, make_head
-from helpers.models.trained import predict_inputs
-from helpers.review import pick_uncertain_and_diverse
-from helpers.simulate import SAMPLES, Simulator
-from helpers.training import (
+from helpers.classifier import (
+    InvariantNetwork,
     choose_threshold,
     find_calibration_error,
     fit_calibration_in_stack,
+    pick_uncertain_and_diverse,
 )
-from helpers.training.exact import fit_exactly
+from helpers.classifier.invariant_network import (
+    encode_pixels,
+    make_head,
+)
+from helpers.classifier.logistic_head import fit_exactly
+from helpers.classifier.trained_model import predict_inputs
+from helpers.simulate import (
+    SAMPLES,
+    Simulator,
+)
 
 N_POOL, N_JUDGED = 1000, 2000
 AUDIT_SHARE = 0.2

@@ -46,24 +46,38 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from helpers.models import InvariantNetwork, make_images, make_model
-from helpers.models.invariant import make_head
-from helpers.models.trained import predict_inputs
-from helpers.patterns import Patterns, open_patterns
-from helpers.polar import angle_about, radius_from
-from helpers.predict import predict_patterns
-from helpers.simulate import Sample, write_simulated
-from helpers.simulate.sample import CLASSES
-from helpers.training import (
+from helpers.classifier import (
+    InvariantNetwork,
     choose_threshold,
     find_calibration_error,
     fit_calibration,
     fit_calibration_in_stack,
+    make_images,
+    make_model,
     split_labels,
     train_model,
 )
-from helpers.training.descent import Schedule, fit_by_descent
-from helpers.training.exact import fit_exactly
+from helpers.classifier.gradient import (
+    Schedule,
+    fit_by_descent,
+)
+from helpers.classifier.invariant_network import make_head
+from helpers.classifier.logistic_head import fit_exactly
+from helpers.classifier.prediction import predict_patterns
+from helpers.classifier.trained_model import predict_inputs
+from helpers.patterns import (
+    Patterns,
+    open_patterns,
+)
+from helpers.physics import (
+    angle_about,
+    radius_from,
+)
+from helpers.simulate import (
+    Sample,
+    write_simulated,
+)
+from helpers.simulate.sample import CLASSES
 
 BUDGETS = (20, 50, 100, 200, 1000)
 DRAWN = "drawn"  # another kind of sample for each seed
@@ -309,7 +323,7 @@ def make_fringe_features(patterns: Patterns) -> Floats:
 def fit_invariant(
     inputs: Floats, labelled: NDArray[np.int64], single: Bools
 ) -> tuple[Floats, float]:
-    """Train and calibrate as `helpers.training` does, the pool being the stack."""
+    """Train and calibrate as `helpers.classifier` does, the pool being the stack."""
     keras_model = make_head(inputs.shape[1])
     unseen = fit_exactly(keras_model, inputs[labelled], single)
     raw = predict_inputs(keras_model, inputs)

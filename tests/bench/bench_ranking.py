@@ -26,7 +26,13 @@ import numpy as np
 from scipy import ndimage
 
 from helpers.patterns import open_patterns
-from helpers.polar import PolarGrid
+from helpers.physics import PolarGrid
+from helpers.ranking import (
+    METRICS,
+    rank_patterns,
+    rotate_templates,
+    scale_to_255,
+)
 from helpers.simulate import (
     SAMPLES,
     Detector,
@@ -34,7 +40,6 @@ from helpers.simulate import (
     pnccd_bad_pixels,
     simulate_patterns,
 )
-from helpers.templates import METRICS, rank_patterns, rotate_templates, scale_to_255
 
 SHAPE = (260, 257)
 MASK = "/mask != 0"

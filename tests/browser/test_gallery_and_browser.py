@@ -6,8 +6,8 @@ import numpy as np
 import papermill
 import pytest
 
-from helpers.pipeline.notebook import execute_notebook
-from helpers.report import write_report
+from helpers.run.notebook import execute_notebook
+from helpers.run.report import write_report
 from helpers.simulate import write_simulated
 
 pytestmark = pytest.mark.browser

@@ -1,0 +1,188 @@
+"""Train a network on the labels, predict the whole stack, and review what it says.
+
+Nothing here imports keras before a model is made or read.
+"""
+
+from helpers.classifier.active_learning import (
+    choose_next_labels,
+    pick_uncertain_and_diverse,
+)
+from helpers.classifier.advice import (
+    advise,
+    measure_change,
+)
+from helpers.classifier.article_network import (
+    ArticleNetwork,
+    make_images,
+)
+from helpers.classifier.audit import (
+    Audit,
+    Share,
+    audit_selection,
+    estimate_share,
+    find_audited,
+)
+from helpers.classifier.backend import import_keras
+from helpers.classifier.calibration import (
+    choose_threshold,
+    choose_threshold_for_recall,
+    fit_calibration,
+    fit_calibration_in_stack,
+)
+from helpers.classifier.diameters import measure_diameters
+from helpers.classifier.doubtful_labels import (
+    Doubts,
+    compare_with_ranking,
+    rank_doubtful_labels,
+)
+from helpers.classifier.fringe_features import FringeFeatures
+from helpers.classifier.invariant_network import InvariantNetwork
+from helpers.classifier.learning_curve import (
+    LearningCurve,
+    find_learning_curve,
+)
+from helpers.classifier.network import (
+    NETWORKS,
+    find_network,
+    make_model,
+    make_network,
+)
+from helpers.classifier.out_of_fold import (
+    cross_validate,
+    forget_learnt,
+)
+from helpers.classifier.partition import (
+    IMAGES_NAME,
+    PARTITION_NAME,
+    read_partition,
+    write_images,
+    write_partition,
+)
+from helpers.classifier.patterson import PattersonScore
+from helpers.classifier.prediction import (
+    PREDICTIONS_NAME,
+    predict_patterns,
+    read_predictions,
+)
+from helpers.classifier.purity import (
+    PurityCurve,
+    expect_purity,
+)
+from helpers.classifier.reliability import (
+    Reliability,
+    find_calibration_error,
+    find_reliability,
+)
+from helpers.classifier.retrain import retrain
+from helpers.classifier.review_order import (
+    order_by,
+    score_patterns,
+)
+from helpers.classifier.saliency import (
+    Saliency,
+    describe_saliency,
+    explain_pattern,
+)
+from helpers.classifier.scores import (
+    METRICS,
+    describe_scores,
+    evaluate,
+)
+from helpers.classifier.selection_physics import (
+    Physics,
+    measure_physics,
+)
+from helpers.classifier.split import (
+    PARTS,
+    Split,
+    extend_split,
+    is_labelled,
+    is_single,
+    split_labels,
+)
+from helpers.classifier.trained_model import (
+    CLASSES,
+    Calibration,
+    TrainedModel,
+    check_model_fits,
+    load_model,
+    save_model,
+)
+from helpers.classifier.training import (
+    read_images,
+    train_from_images,
+    train_model,
+)
+
+__all__ = [
+    "CLASSES",
+    "IMAGES_NAME",
+    "METRICS",
+    "NETWORKS",
+    "PARTITION_NAME",
+    "PARTS",
+    "PREDICTIONS_NAME",
+    "ArticleNetwork",
+    "Audit",
+    "Calibration",
+    "Doubts",
+    "FringeFeatures",
+    "InvariantNetwork",
+    "LearningCurve",
+    "PattersonScore",
+    "Physics",
+    "PurityCurve",
+    "Reliability",
+    "Saliency",
+    "Share",
+    "Split",
+    "TrainedModel",
+    "advise",
+    "audit_selection",
+    "check_model_fits",
+    "choose_next_labels",
+    "choose_threshold",
+    "choose_threshold_for_recall",
+    "compare_with_ranking",
+    "cross_validate",
+    "describe_saliency",
+    "describe_scores",
+    "estimate_share",
+    "evaluate",
+    "expect_purity",
+    "explain_pattern",
+    "extend_split",
+    "find_audited",
+    "find_calibration_error",
+    "find_learning_curve",
+    "find_network",
+    "find_reliability",
+    "fit_calibration",
+    "fit_calibration_in_stack",
+    "forget_learnt",
+    "import_keras",
+    "is_labelled",
+    "is_single",
+    "load_model",
+    "make_images",
+    "make_model",
+    "make_network",
+    "measure_change",
+    "measure_diameters",
+    "measure_physics",
+    "order_by",
+    "pick_uncertain_and_diverse",
+    "predict_patterns",
+    "rank_doubtful_labels",
+    "read_images",
+    "read_partition",
+    "read_predictions",
+    "retrain",
+    "save_model",
+    "score_patterns",
+    "split_labels",
+    "train_from_images",
+    "train_model",
+    "write_images",
+    "write_partition",
+]

@@ -1,0 +1,239 @@
+"""The parts as files: one HDF5 file, and folders of images for Keras's own readers."""
+
+import os
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from helpers.classifier.split import (
+    PARTS,
+    Split,
+    is_single,
+)
+from helpers.classifier.trained_model import CLASSES
+from helpers.errors import WorkFolderError
+from helpers.outputs import (
+    whole_folder,
+    whole_hdf5,
+    write_provenance,
+)
+from helpers.patterns import Patterns
+from helpers.ranking import scale_to_255
+
+PARTITION_NAME = "partition.h5"
+IMAGES_NAME = "images"
+BATCH = 32
+
+
+def write_partition(
+    path: str | Path, patterns: Patterns, split: Split, labels: NDArray[np.str_]
+) -> Path:
+    """Write the parts as an HDF5 file.
+
+    Groups `training`, `validation` and `test` hold `index` (int64, in the stack),
+    `label` (words) and `patterns` (float32, clean: bad pixels 0). Group `to_predict`
+    holds `index`, `label` ("" or "unsure") and `patterns`, a virtual dataset that reads
+    the recorded values from the source files, so that nothing is copied; it is missing
+    where the source is not made of three-dimensional HDF5 datasets, and an attribute
+    says so.
+
+    Parameters
+    ----------
+    path
+        The file to write.
+    patterns
+        The stack.
+    split
+        Of that stack.
+    labels
+        (n,) label words.
+    """
+    path = Path(path)
+    with whole_hdf5(path) as file:
+        for name in PARTS:
+            index = getattr(split, name)
+            group = _write_part(file, name, index, labels)
+            _write_patterns(group, patterns, index)
+        group = _write_part(file, "to_predict", split.to_predict, labels)
+        _link_patterns(group, patterns, split.to_predict, path)
+        file.attrs.update(grouped=split.grouped, why=split.why, seed=split.seed)
+        write_provenance(
+            file,
+            fingerprint=patterns.fingerprint,
+            patterns_files=[str(source) for source in patterns.files],
+        )
+    return path
+
+
+def read_partition(path: str | Path) -> tuple[Split, NDArray[np.str_]]:
+    """Read the split and the labels that `write_partition` wrote.
+
+    Returns
+    -------
+    split
+        As it was written.
+    labels
+        (n,) label words of the whole stack.
+
+    Raises
+    ------
+    WorkFolderError
+        If the file is missing, broken or not a partition.
+    """
+    try:
+        with h5py.File(path) as file:
+            return _read_split(file), _read_labels(file)
+    except (OSError, KeyError) as error:
+        message = (
+            f"{path} cannot be read as a partition ({error}); expected what 04-train "
+            "writes. Run 04-train again."
+        )
+        raise WorkFolderError(message) from error
+
+
+def write_images(
+    folder: str | Path, patterns: Patterns, split: Split, labels: NDArray[np.str_]
+) -> Path:
+    """Write the labelled patterns as 8-bit PNG images, the article's step 6.
+
+    `training_set/single/000123.png` is pattern 123: negative values 0, then times 255 /
+    maximum. `keras.utils.image_dataset_from_directory` reads each of `training_set`,
+    `validation_set` and `test_set`.
+
+    Parameters
+    ----------
+    folder
+        The folder to write; what stood there is replaced.
+    patterns
+        The stack.
+    split
+        Of that stack.
+    labels
+        (n,) label words.
+    """
+    folder = Path(folder)
+    total = sum(len(getattr(split, name)) for name in PARTS)
+    with (
+        whole_folder(folder) as temporary,
+        tqdm(total=total, unit="image", desc="Write images", delay=2) as bar,
+    ):
+        for name in PARTS:
+            _write_image_set(
+                temporary / f"{name}_set", patterns, getattr(split, name), labels, bar
+            )
+    return folder
+
+
+def _write_part(
+    file: h5py.File, name: str, index: NDArray[np.int64], labels: NDArray[np.str_]
+) -> h5py.Group:
+    group = file.create_group(name)
+    group["index"] = index
+    words = labels[index].astype(object)
+    group.create_dataset("label", data=words, dtype=h5py.string_dtype())
+    return group
+
+
+def _write_patterns(
+    group: h5py.Group, patterns: Patterns, index: NDArray[np.int64]
+) -> None:
+    shape = patterns.shape[1:]
+    dataset = group.create_dataset(
+        "patterns",
+        (index.size, *shape),
+        np.float32,
+        chunks=(1, *shape),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+    )
+    for start in range(0, index.size, BATCH):
+        dataset[start : start + BATCH] = patterns[index[start : start + BATCH]]
+
+
+def _link_patterns(
+    group: h5py.Group, patterns: Patterns, index: NDArray[np.int64], path: Path
+) -> None:
+    starts = np.searchsorted(patterns.groups, np.arange(len(patterns.files) + 1))
+    lengths = np.diff(starts)
+    sources = [
+        _virtual_source(file, (int(n), *patterns.shape[1:]), patterns, path)
+        for file, n in zip(patterns.files, lengths, strict=True)
+    ]
+    if None in sources or not index.size:
+        group.attrs["no_patterns"] = "the source has no three-dimensional HDF5 dataset"
+        return
+    layout = h5py.VirtualLayout((index.size, *patterns.shape[1:]), patterns.dtype)
+    for start, stop in pairwise(_bounds(patterns.groups[index], index)):
+        number = patterns.groups[index[start]]
+        row = index[start] - starts[number]
+        layout[start:stop] = sources[number][row : row + stop - start]
+    group.create_virtual_dataset("patterns", layout, fillvalue=0)
+
+
+def _virtual_source(
+    file: Path, shape: tuple[int, ...], patterns: Patterns, partition: Path
+) -> Any:
+    """Name the dataset in `file` as seen from the partition; None if there is none."""
+    try:
+        with h5py.File(file) as source:
+            dataset = source[patterns.layout.patterns]
+            if dataset.shape != shape:
+                return None
+            seen_from = os.path.relpath(file.resolve(), partition.resolve().parent)
+            return h5py.VirtualSource(seen_from, dataset.name, shape, dataset.dtype)
+    except (OSError, KeyError, AttributeError):
+        return None
+
+
+def _bounds(groups: NDArray[np.int64], index: NDArray[np.int64]) -> list[int]:
+    """Return where stretches that are consecutive in one file begin, and the end."""
+    apart = (np.diff(index) != 1) | (np.diff(groups) != 0)
+    return [0, *(np.flatnonzero(apart) + 1).tolist(), index.size]
+
+
+def _read_split(file: h5py.File) -> Split:
+    indices = {name: file[name]["index"][()] for name in (*PARTS, "to_predict")}
+    attributes: dict[str, Any] = {
+        "grouped": bool(file.attrs["grouped"]),
+        "why": str(file.attrs["why"]),
+        "seed": int(file.attrs["seed"]),
+    }
+    return Split(**indices, **attributes)
+
+
+def _read_labels(file: h5py.File) -> NDArray[np.str_]:
+    groups = [file[name] for name in (*PARTS, "to_predict")]
+    index = np.concatenate([group["index"][()] for group in groups])
+    words = np.concatenate([group["label"].asstr()[()] for group in groups])
+    return words[np.argsort(index)].astype(str)
+
+
+def _write_image_set(
+    folder: Path,
+    patterns: Patterns,
+    index: NDArray[np.int64],
+    labels: NDArray[np.str_],
+    bar: Any,
+) -> None:
+    for name in CLASSES:
+        (folder / name).mkdir(parents=True)
+    for start in range(0, index.size, BATCH):
+        chosen = index[start : start + BATCH]
+        images = np.rint(scale_to_255(patterns[chosen])).astype(np.uint8)
+        for i, image, single in zip(
+            chosen, images, is_single(labels[chosen]), strict=True
+        ):
+            _write_png(folder / CLASSES[int(single)] / f"{i:06d}.png", image)
+        bar.update(chosen.size)
+
+
+def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(path)

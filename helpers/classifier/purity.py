@@ -1,0 +1,168 @@
+"""How many patterns one may take, and how pure they then are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+from threadpoolctl import threadpool_limits
+
+from helpers.classifier.split import (
+    is_labelled,
+    is_single,
+)
+from helpers.classifier.trained_model import logit_of
+from helpers.errors import (
+    LabelsError,
+    ParameterError,
+)
+
+N_DRAWS = 200
+N_THRESHOLDS = 400
+WEAK_PENALTY = 100.0
+LOWEST = 0.01  # nobody takes what is less probable
+
+
+@dataclass(frozen=True, eq=False)
+class PurityCurve:
+    """Purity against number: what each threshold takes, the most selective first.
+
+    Attributes
+    ----------
+    threshold
+        (k,) float64: probability from which patterns are taken.
+    number
+        (k,) int64: patterns taken.
+    purity
+        (k,) float64: expected share of single hits among them.
+    low, high
+        (k,) float64: its 95 % interval.
+    """
+
+    threshold: NDArray[np.float64]
+    number: NDArray[np.int64]
+    purity: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def find_purity(self, purity: float) -> int:
+        """Return where most patterns are taken with at least this expected purity.
+
+        Raises
+        ------
+        ParameterError
+            If no selection is expected to be so pure.
+        """
+        good = np.flatnonzero(self.purity >= purity)
+        if good.size == 0:
+            message = (
+                f"purity is {purity:g}; the purest selection is expected to have "
+                f"{self.purity.max():.3f}. Ask for less, or label more patterns."
+            )
+            raise ParameterError(message)
+        return int(good[-1])
+
+    def find_threshold(self, threshold: float) -> int:
+        """Return where the curve comes nearest to what a threshold takes."""
+        return int(np.argmin(np.abs(self.threshold - threshold)))
+
+    def describe(self, at: int) -> str:
+        """Say what is taken at one place of the curve.
+
+        Parameters
+        ----------
+        at
+            From `find_purity` or `find_threshold`.
+        """
+        return (
+            f"{self.number[at]:,} patterns from probability {self.threshold[at]:.3f} "
+            f"on, {self.purity[at]:.1%} of them single hits "
+            f"({self.low[at]:.1%} to {self.high[at]:.1%})"
+        )
+
+
+def expect_purity(
+    probability: NDArray[np.float32],
+    unseen: NDArray[np.float32],
+    words: NDArray[np.str_],
+    seed: int = 0,
+) -> PurityCurve:
+    """Expect purity and number for every threshold.
+
+    The expected number of single hits is the sum of the probabilities; the labels say
+    how far these can be trusted: logistic regression of label on log odds, with random
+    weights on the labels (Bayesian bootstrap), gives a set of possible corrections. Of
+    either class half a label is taken to be wrong, spread over all: Jeffreys' prior, so
+    that a few labels that are all judged right are not taken for certainty.
+
+    Parameters
+    ----------
+    probability
+        (n,) float32: calibrated, of every pattern.
+    unseen
+        (n,) float32: the same for patterns as if they had taught nothing, from
+        `forget_learnt`; NaN = left out.
+    words
+        (n,) label words.
+    seed
+        Of the weights.
+
+    Raises
+    ------
+    LabelsError
+        If the labels are all single, or none is.
+
+    References
+    ----------
+    Rubin, Ann. Statist. 9, 130 (1981), doi 10.1214/aos/1176345338 (the bootstrap).
+    """
+    known = is_labelled(words) & np.isfinite(unseen)
+    if np.unique(is_single(words[known])).size < 2:
+        message = (
+            f"{known.sum()} labels tell how far the probabilities can be trusted; "
+            "expected some single and some other ones. Label more in 02-label."
+        )
+        raise LabelsError(message)
+    corrections = _draw_corrections(unseen[known], is_single(words[known]), seed)
+    order = np.argsort(-probability, kind="stable")
+    odds = logit_of(probability[order])
+    n_possible = max(int((probability > LOWEST).sum()), 1)
+    number = np.unique(np.linspace(1, n_possible, N_THRESHOLDS).astype(np.int64))
+    purities = np.stack([_purity_of(odds, each, number) for each in corrections])
+    low, high = np.percentile(purities, [2.5, 97.5], axis=0)
+    return PurityCurve(
+        threshold=probability[order][number - 1].astype(np.float64),
+        number=number,
+        purity=purities.mean(axis=0),
+        low=low,
+        high=high,
+    )
+
+
+def _draw_corrections(
+    unseen: NDArray[np.float32], single: NDArray[np.bool_], seed: int
+) -> NDArray[np.float64]:
+    """Return possible slopes and offsets of the log odds, (draws, 2)."""
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(seed)
+    wrong = 0.5 / np.where(single, single.sum(), (~single).sum())
+    shape = np.concatenate([np.ones(single.size), wrong])
+    weights = rng.gamma(shape, size=(N_DRAWS, shape.size))
+    odds = np.tile(logit_of(unseen), 2)[:, np.newaxis]
+    answers = np.concatenate([single, ~single])
+    solver = LogisticRegression(C=WEAK_PENALTY, solver="newton-cholesky")
+    with threadpool_limits(1, user_api="blas"):  # too small to be shared out
+        fits = (solver.fit(odds, answers, weight) for weight in weights)
+        return np.array([(fit.coef_[0, 0], fit.intercept_[0]) for fit in fits])
+
+
+def _purity_of(
+    odds: NDArray[np.float64],
+    correction: NDArray[np.float64],
+    number: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    slope, offset = correction
+    expected = np.cumsum(expit(slope * odds + offset))
+    purity: NDArray[np.float64] = expected[number - 1] / number
+    return purity

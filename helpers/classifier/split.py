@@ -1,0 +1,305 @@
+"""Divide the labelled patterns into training, validation and test."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import (
+    LabelsError,
+    ParameterError,
+)
+
+PARTS = ("training", "validation", "test")
+TRAINED_WORDS = ("single", "multiple", "other", "blank")
+LEFT_OUT_WORDS = ("", "unsure")
+FEWEST_PER_CLASS = 5  # three to train on, one to validate, one to test
+FEWEST_DRAWN = 1 / 3  # of the labels; with less too few would be left to judge
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which patterns train, choose, judge, and wait to be predicted.
+
+    Nothing is ever chosen on the test part: it gives the numbers that are reported.
+
+    Attributes
+    ----------
+    training, validation, test
+        int64 indices into the stack, ascending, without overlap; patterns with a label
+        other than "unsure".
+    to_predict
+        int64 indices of all other patterns.
+    grouped
+        True when whole runs (files) stay together, so that no run is in two parts.
+    why
+        One sentence: how the split was made.
+    seed
+        The same labels and seed give the same split.
+    """
+
+    training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    to_predict: NDArray[np.int64]
+    grouped: bool
+    why: str
+    seed: int
+
+
+def split_labels(
+    labels: NDArray[np.str_],
+    groups: NDArray[np.integer],
+    seed: int = 0,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    drawn: NDArray[np.int64] | None = None,
+) -> Split:
+    """Divide the labelled patterns, each word in the same proportions.
+
+    Patterns of one run resemble each other, and a part that shares runs with the
+    training part looks better than it is. So whole runs stay together where there are
+    enough of them; otherwise the patterns are divided singly. `Split.why` says which.
+
+    Labels that were asked for, because the network was unsure or the ranking sure, are
+    no random sample: judged by them, a network looks worse or better than it is. Given
+    the patterns that were drawn at random, those alone are divided, and all other
+    labels teach. Where fewer than a third of the labels, or fewer than 5 of a class,
+    were drawn, all are divided.
+
+    Parameters
+    ----------
+    labels
+        (n,) label words, "" = unlabelled; "" and "unsure" are left out.
+    groups
+        (n,) the run (file) of each pattern.
+    seed
+        Of the shuffle.
+    fractions
+        Of training, validation and test; their sum is 1.
+    drawn
+        Int64 indices of patterns drawn at random, labelled or not; without it, all.
+
+    Raises
+    ------
+    LabelsError
+        If a word is unknown, or there are fewer than 5 labels "single" or fewer than 5
+        of all other words together.
+    ParameterError
+        If the fractions are not positive or do not add up to 1.
+    """
+    _check_fractions(fractions)
+    labels, groups = np.asarray(labels), np.asarray(groups)
+    _check_labels(labels, groups)
+    if drawn is None or not _is_enough(labels, drawn):
+        return _divide_all(labels, groups, seed, fractions)
+    of_drawn = np.full_like(labels, "")
+    of_drawn[drawn] = labels[drawn]
+    return extend_split(_divide_all(of_drawn, groups, seed, fractions), labels, groups)
+
+
+def extend_split(
+    split: Split, words: NDArray[np.str_], runs: NDArray[np.integer]
+) -> Split:
+    """Let new labels teach, and leave every other pattern in its set.
+
+    The test set stays the random sample that it was: labels that were asked for because
+    the network was unsure would make it harder than the stack. Where whole runs stay
+    together, new labels from runs that test or validate teach nothing.
+
+    Parameters
+    ----------
+    split
+        The sets so far.
+    words
+        (n,) label words as they are now. Patterns without one, or "unsure", leave
+        their set.
+    runs
+        (n,) the run (file) of each pattern.
+    """
+    labelled = is_labelled(words)
+    kept = {name: _where(getattr(split, name), labelled) for name in PARTS}
+    known = np.concatenate([getattr(split, name) for name in PARTS])
+    new = np.setdiff1d(np.flatnonzero(labelled), known)
+    if split.grouped:
+        judging = np.unique(runs[np.concatenate([split.validation, split.test])])
+        new = new[~np.isin(runs[new], judging)]
+    kept["training"] = np.union1d(kept["training"], new)
+    taken = np.concatenate(list(kept.values()))
+    rest = np.setdiff1d(np.arange(len(words)), taken)
+    why = split.why.split("; then")[0]
+    if len(new):
+        why += f"; then {len(new)} more labels to train on"
+    return Split(
+        **kept, to_predict=rest, grouped=split.grouped, why=why, seed=split.seed
+    )
+
+
+def is_labelled(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Return which words say what a pattern is: not "" and not "unsure"."""
+    return ~np.isin(labels, LEFT_OUT_WORDS)
+
+
+def is_single(labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Return what the network learns: True for "single", False for any other word."""
+    single: NDArray[np.bool_] = np.asarray(labels) == "single"
+    return single
+
+
+def _check_fractions(fractions: tuple[float, float, float]) -> None:
+    if min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        message = (
+            f"fractions is {fractions}; expected three positive numbers (training, "
+            "validation, test) that add up to 1, for example (0.6, 0.2, 0.2)."
+        )
+        raise ParameterError(message)
+
+
+def _check_labels(labels: NDArray[np.str_], groups: NDArray[np.integer]) -> None:
+    if labels.shape != groups.shape:
+        message = (
+            f"labels has shape {labels.shape} and groups {groups.shape}; expected one "
+            "of each per pattern. Are the labels from another stack?"
+        )
+        raise LabelsError(message)
+    unknown = sorted(set(labels.tolist()) - {*TRAINED_WORDS, *LEFT_OUT_WORDS})
+    if unknown:
+        message = (
+            f"unknown labels {', '.join(unknown)}; expected "
+            f"{', '.join((*TRAINED_WORDS, 'unsure'))}. Rename them in the CSV."
+        )
+        raise LabelsError(message)
+    _check_class_sizes(labels)
+
+
+def _check_class_sizes(labels: NDArray[np.str_]) -> None:
+    n_single, n_other = _count_classes(labels)
+    if min(n_single, n_other) < FEWEST_PER_CLASS:
+        message = (
+            f"{n_single} labels say single and {n_other} say multiple, other or blank; "
+            f"expected at least {FEWEST_PER_CLASS} of each, better 50. "
+            "Label more patterns in 02-label."
+        )
+        raise LabelsError(message)
+
+
+def _count_classes(labels: NDArray[np.str_]) -> tuple[int, int]:
+    """Return how many labels say single, and how many something else."""
+    n_single = int(is_single(labels).sum())
+    return n_single, int(is_labelled(labels).sum()) - n_single
+
+
+def _is_enough(labels: NDArray[np.str_], drawn: NDArray[np.int64]) -> bool:
+    of_drawn = labels[drawn]
+    share = is_labelled(of_drawn).sum() / is_labelled(labels).sum()
+    return share >= FEWEST_DRAWN and min(_count_classes(of_drawn)) >= FEWEST_PER_CLASS
+
+
+def _where(index: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return index[chosen[index]]
+
+
+def _divide_all(
+    labels: NDArray[np.str_],
+    groups: NDArray[np.integer],
+    seed: int,
+    fractions: tuple[float, float, float],
+) -> Split:
+    labelled = np.flatnonzero(is_labelled(labels))
+    words, runs = labels[labelled], groups[labelled]
+    part, grouped, why = _divide(words, runs, seed, fractions)
+    training, validation, test = (labelled[part == i] for i in range(3))
+    to_predict = np.flatnonzero(~is_labelled(labels))
+    return Split(training, validation, test, to_predict, grouped, why, seed)
+
+
+def _divide(
+    words: NDArray[np.str_],
+    runs: NDArray[np.integer],
+    seed: int,
+    fractions: tuple[float, float, float],
+) -> tuple[NDArray[np.int64], bool, str]:
+    n_runs = np.unique(runs).size
+    needed = round(1 / min(fractions))
+    if n_runs < needed:
+        why = f"divided by pattern: {n_runs} runs, {needed} needed to keep runs whole"
+        return _divide_patterns(words, seed, fractions), False, why
+    part = _divide_runs(words, runs, seed, fractions)
+    if _is_balanced(part, is_single(words), fractions):
+        return part, True, f"divided by run: {n_runs} runs, each in one part only"
+    why = f"divided by pattern: whole runs ({n_runs}) would leave a part too small"
+    return _divide_patterns(words, seed, fractions), False, why
+
+
+def _divide_patterns(
+    words: NDArray[np.str_], seed: int, fractions: tuple[float, float, float]
+) -> NDArray[np.int64]:
+    """Deal the patterns like cards, sorted by word, to the part that lacks most."""
+    shuffled = np.random.default_rng(seed).permutation(words.size)
+    part = np.empty(words.size, np.int64)
+    for in_class in (is_single(words), ~is_single(words)):
+        members = shuffled[in_class[shuffled]]
+        members = members[np.argsort(words[members], kind="stable")]
+        part[members] = _deal(members.size, fractions)
+    return part
+
+
+def _deal(n: int, fractions: tuple[float, float, float]) -> NDArray[np.int64]:
+    """Return n part numbers, each beginning in proportion to the fractions."""
+    part = np.empty(n, np.int64)
+    lacking = np.zeros(len(fractions))
+    for i in range(n):
+        lacking += fractions
+        part[i] = np.argmax(lacking)
+        lacking[part[i]] -= 1
+    return part
+
+
+def _divide_runs(
+    words: NDArray[np.str_],
+    runs: NDArray[np.integer],
+    seed: int,
+    fractions: tuple[float, float, float],
+) -> NDArray[np.int64]:
+    """Take whole runs for the test, then from what is left for the validation."""
+    _, validation, test = fractions
+    part = np.zeros(words.size, np.int64)
+    part[_one_fold(words, runs, test, seed)] = 2
+    rest = np.flatnonzero(part == 0)
+    chosen = _one_fold(words[rest], runs[rest], validation / (1 - test), seed)
+    part[rest[chosen]] = 1
+    return part
+
+
+def _one_fold(
+    words: NDArray[np.str_], runs: NDArray[np.integer], fraction: float, seed: int
+) -> NDArray[np.int64]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    n_folds = min(round(1 / fraction), np.unique(runs).size)
+    common = _merge_rare_words(words, n_folds)
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():  # of rare words: _is_balanced looks afterwards
+        warnings.simplefilter("ignore", UserWarning)
+        _, chosen = next(folds.split(common, common, runs))
+    return np.asarray(chosen, np.int64)
+
+
+def _merge_rare_words(words: NDArray[np.str_], fewest: int) -> NDArray[np.str_]:
+    """Join words that are too rare to be in each fold; "single" stays by itself."""
+    values, counts = np.unique(words, return_counts=True)
+    rare = values[(counts < fewest) & (values != "single")]
+    return np.where(np.isin(words, rare), "other", words)
+
+
+def _is_balanced(
+    part: NDArray[np.int64],
+    single: NDArray[np.bool_],
+    fractions: tuple[float, float, float],
+) -> bool:
+    """Say whether each part has half its share of each class at least."""
+    for in_class in (single, ~single):
+        found = np.bincount(part[in_class], minlength=3)
+        if (found < np.maximum(np.multiply(fractions, in_class.sum()) / 2, 1)).any():
+            return False
+    return True

@@ -1,0 +1,317 @@
+"""A trained network with all that is needed to use it, and its three files.
+
+`model.keras` is the network, `model.weights.h5` its weights alone (what the article
+saves), `model.json` the rest: what the network is given, calibration, threshold, what
+it was trained on and how well it did.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from helpers.classifier.backend import import_keras
+from helpers.classifier.network import (
+    Network,
+    make_network,
+)
+from helpers.errors import (
+    ModelError,
+    ParameterError,
+)
+from helpers.outputs import (
+    provenance,
+    sha256_of,
+    whole_file,
+    write_json,
+)
+from helpers.patterns import Patterns
+
+CLASSES = ("not_single", "single")
+MODEL_NAME = "model.keras"
+WEIGHTS_NAME = "model.weights.h5"
+FACTS_NAME = "model.json"
+BATCH = 64
+BATCH_BYTES = 4 * 2**20
+RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From the network's own output to a probability.
+
+    The output's logit times `slope` plus `offset` is the logit of the probability;
+    what is below 0 then, a probability below 1/2, is multiplied by `below`.
+
+    Attributes
+    ----------
+    slope, offset
+        Above 0, so that the order of the patterns stays; and any number.
+    below
+        Above 0. Single hits are alike and other patterns are not, so that the
+        probability often rises more slowly on one side of 1/2 than on the other.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    below: float = 1.0
+
+    def apply(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the calibrated probability of a single hit, float32 like `raw`."""
+        probability: NDArray[np.float64] = expit(self.bend(logit_of(raw)))
+        return np.minimum(probability, 1 - RAW_LIMIT).astype(np.float32)
+
+    def bend(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logit of the probability for logits of the output."""
+        line = self.slope * logit + self.offset
+        return np.where(line < 0, self.below * line, line)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A network that has been trained, calibrated and judged.
+
+    Attributes
+    ----------
+    network
+        Makes the inputs.
+    keras_model
+        Gives one number from 0 to 1 per input.
+    calibration, threshold
+        The calibrated probability from which a pattern counts as single.
+    facts
+        The content of `model.json`: labels, metrics, history, provenance.
+    """
+
+    network: Network
+    keras_model: Any
+    calibration: Calibration
+    threshold: float
+    facts: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """How well it did on the test part: name to value and interval."""
+        return dict(self.facts["metrics"])
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """Loss and accuracy of each epoch, on the training and validation parts."""
+        return dict(self.facts["history"])
+
+    def predict(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the calibrated probability of a single hit for clean patterns."""
+        return self.calibration.apply(self.predict_raw(patterns))
+
+    def predict_raw(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the network's own output for (n, rows, columns) clean patterns."""
+        return predict_inputs(self.keras_model, self.network.make_inputs(patterns))
+
+
+def predict_inputs(
+    keras_model: Any, inputs: NDArray[np.float32], batch_size: int = 0
+) -> NDArray[np.float32]:
+    """Return the network's output, (n,) float32, without a word on the screen.
+
+    Parameters
+    ----------
+    keras_model
+        One number out per input.
+    inputs
+        (n, …) float32.
+    batch_size
+        Inputs at once; 0 takes 64, or as many small ones as fill 4 MiB: of these a
+        call costs more than the work in it.
+    """
+    per_input = max(inputs[:1].nbytes, 1)
+    batch_size = batch_size or max(BATCH, BATCH_BYTES // per_input)
+    outputs = [
+        keras_model.predict_on_batch(inputs[start : start + batch_size])[:, 0]
+        for start in range(0, len(inputs), batch_size)
+    ]
+    return np.concatenate([np.zeros(0, np.float32), *outputs])
+
+
+def logit_of(raw: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return log(p / (1 - p)) as float64, finite also for 0 and 1."""
+    clipped = np.clip(raw.astype(np.float64), RAW_LIMIT, 1 - RAW_LIMIT)
+    logit: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    return logit
+
+
+def describe_patterns(patterns: Patterns) -> dict[str, Any]:
+    """Return what a model must agree with the patterns about."""
+    bad_pixels = np.packbits(patterns.bad_pixels).tobytes()
+    return {
+        "fingerprint": patterns.fingerprint,
+        "pattern_shape": list(patterns.shape[1:]),
+        "bad_pixels_sha256": hashlib.sha256(bad_pixels).hexdigest(),
+    }
+
+
+def save_model(model: TrainedModel, work_dir: str | Path) -> None:
+    """Write `model.keras`, `model.weights.h5` and `model.json`, each whole.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    work_dir
+        The work folder; made when it does not exist.
+    """
+    work_dir = Path(work_dir)
+    with whole_file(work_dir / MODEL_NAME) as path:
+        model.keras_model.save(path)
+    with whole_file(work_dir / WEIGHTS_NAME) as path, TemporaryDirectory() as elsewhere:
+        # HDF5, which Keras calls, would crash on a disk that becomes full
+        written = Path(elsewhere, WEIGHTS_NAME)
+        model.keras_model.save_weights(written)
+        copyfile(written, path)
+    facts = {
+        "model": model.network.name,
+        "settings": asdict(cast(Any, model.network)),
+        "classes": list(CLASSES),
+        "calibration": asdict(model.calibration),
+        "threshold": model.threshold,
+        "model_sha256": sha256_of(work_dir / MODEL_NAME),
+    }
+    write_json(work_dir / FACTS_NAME, facts | model.facts | provenance())
+
+
+def load_model(work_dir: str | Path) -> TrainedModel:
+    """Read what `save_model` wrote; code inside the file is never run.
+
+    Parameters
+    ----------
+    work_dir
+        The work folder.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or broken, the two do not belong together, or the network
+        was trained for other classes.
+    """
+    work_dir = Path(work_dir)
+    facts = _read_facts(work_dir / FACTS_NAME)
+    _check_facts(work_dir, facts)
+    network = _restore_network(work_dir / FACTS_NAME, facts)
+    return TrainedModel(
+        network=network,
+        keras_model=_read_keras_model(work_dir / MODEL_NAME, network.input_shape),
+        calibration=Calibration(**facts["calibration"]),
+        threshold=float(facts["threshold"]),
+        facts=facts,
+    )
+
+
+def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
+    """Refuse a model that was trained on patterns of another kind.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    patterns
+        The stack that shall be predicted. Another run of the same detector with the
+        same bad pixels is fine.
+
+    Raises
+    ------
+    ModelError
+        If the shape of a pattern or the bad pixels differ.
+    """
+    found = describe_patterns(patterns)
+    here = ", ".join(map(str, patterns.files))
+    if (
+        model.facts.get("pattern_shape", found["pattern_shape"])
+        != found["pattern_shape"]
+    ):
+        message = (
+            f"{here}: patterns have shape {found['pattern_shape']}; the model was "
+            f"trained on {model.facts['pattern_shape']}. Train it on these in 04-train."
+        )
+        raise ModelError(message)
+    key = "bad_pixels_sha256"
+    if model.facts.get(key, found[key]) != found[key]:
+        message = (
+            f"{here}: {int(patterns.bad_pixels.sum())} bad pixels, which are not those "
+            "that the model was trained with. Open the patterns with the same bad "
+            "pixels, or train again in 04-train."
+        )
+        raise ModelError(message)
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"{path} is not there; run 04-train with this work_dir first."
+        raise ModelError(message) from None
+    except (OSError, ValueError) as error:
+        message = f"{path} cannot be read ({error}). Run 04-train again."
+        raise ModelError(message) from error
+    needed = {
+        "model",
+        "settings",
+        "classes",
+        "calibration",
+        "threshold",
+        "model_sha256",
+    }
+    missing = sorted(needed - facts.keys())
+    if missing:
+        message = f"{path} lacks {', '.join(missing)}. Run 04-train again."
+        raise ModelError(message)
+    return facts
+
+
+def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
+    if tuple(facts["classes"]) != CLASSES:
+        message = (
+            f"{work_dir / FACTS_NAME}: classes are {', '.join(facts['classes'])}; "
+            f"expected {', '.join(CLASSES)}. Run 04-train again."
+        )
+        raise ModelError(message)
+    path = work_dir / MODEL_NAME
+    if not path.exists():
+        message = f"{path} is not there, but {FACTS_NAME} is. Run 04-train again."
+        raise ModelError(message)
+    if sha256_of(path) != facts["model_sha256"]:
+        message = (
+            f"{path} is not the file that {FACTS_NAME} describes (SHA-256 differs): it "
+            "is damaged or from another training. Run 04-train again."
+        )
+        raise ModelError(message)
+
+
+def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
+    try:
+        return make_network(facts["model"], **facts["settings"])
+    except ParameterError as error:
+        message = f"{path}: {error} Run 04-train again."
+        raise ModelError(message) from error
+
+
+def _read_keras_model(path: Path, input_shape: tuple[int, ...]) -> Any:
+    keras = import_keras()
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        found = model.input_shape[1:]
+    except Exception as error:  # whatever a broken file makes keras raise
+        message = f"{path} cannot be read ({error}). Run 04-train again."
+        raise ModelError(message) from error
+    if found != input_shape:
+        message = (
+            f"{path} takes inputs of shape {found}; the network now makes "
+            f"{input_shape}. It is from another version: run 04-train again."
+        )
+        raise ModelError(message)
+    return model

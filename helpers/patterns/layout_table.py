@@ -1,0 +1,436 @@
+"""The kinds of file that are known: one `Layout` each."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+
+from helpers.errors import PatternsFileError
+from helpers.patterns.dataset_source import DatasetSource
+from helpers.patterns.frames_source import (
+    FramesSource,
+    find_first_frame,
+)
+from helpers.patterns.hdf5 import (
+    find_stacks,
+    follow,
+    get_dataset,
+    say_choices,
+)
+from helpers.patterns.mask_convention import (
+    CXI_BITS,
+    GOOD_PIXELS,
+    NOT_ZERO,
+    ONE,
+    BadWhen,
+)
+from helpers.patterns.modules_source import ModulesSource
+from helpers.patterns.source import Hdf5Source
+from helpers.patterns.sparse_source import SparseSource
+
+Recogniser = Callable[[h5py.File], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """One kind of file: how it is recognised and where it keeps what.
+
+    In paths, `{k}` stands for the number of an image or a detector, the same in all
+    paths of a layout, and `*` for the number of a pattern.
+
+    Parameters
+    ----------
+    name
+        What people call it.
+    recognise
+        True for an open file of this kind. It looks at names, never at shapes: a
+        broken file is still recognised, and what is wrong with it is said.
+    patterns
+        Where the patterns are.
+    source
+        How they are read.
+    unit
+        "photons" or "ADU" where the layout says so, else "".
+    bad_pixels
+        Where a mask may be; the first that is there counts.
+    bad_when
+        Which values of that mask mean bad.
+    unclear_masks
+        Where a mask may be whose polarity nobody says: it is not used, and a remark
+        asks for it.
+    labels
+        Where people's labels are, one number for each pattern.
+    label_words
+        The word for each number; without any, a remark asks for them.
+    truth
+        Where class names are that are known rather than given by a person.
+    shots
+        What tells shots from each other at the facility, and where: "train", "pulse",
+        "event".
+    note
+        What was chosen in this file, in words, for `Patterns.describe`.
+    """
+
+    name: str
+    recognise: Recogniser
+    patterns: str
+    source: type[Hdf5Source] = DatasetSource
+    unit: str = ""
+    bad_pixels: tuple[str, ...] = ()
+    bad_when: BadWhen = NOT_ZERO
+    unclear_masks: tuple[str, ...] = ()
+    labels: str = ""
+    label_words: tuple[tuple[float, str], ...] = ()
+    truth: str = ""
+    shots: tuple[tuple[str, str], ...] = ()
+    note: str = ""
+
+
+def has(*paths: str) -> Recogniser:
+    """Recognise files in which all these paths lead somewhere."""
+    return lambda file: all(_is_there(file, path) for path in paths)
+
+
+def either(*recognisers: Recogniser) -> Recogniser:
+    """Recognise files that one of these recognises."""
+    return lambda file: any(recognise(file) for recognise in recognisers)
+
+
+def _is_there(file: h5py.File, path: str) -> bool:
+    """Tell whether a path leads somewhere, with any number for `{k}` or `*`."""
+    if "{k}" in path:
+        return bool(_find_numbers(file, path))
+    if "*" in path:
+        return find_first_frame(file, path) is not None
+    return follow(file, path) is not None
+
+
+ENTRY = "/entry_1"
+DETECTOR = f"{ENTRY}/instrument_1/detector_1"
+DETECTOR_K = f"{ENTRY}/instrument_1/detector_{{k}}"
+IMAGE_K = f"{ENTRY}/image_{{k}}"
+CXI_MASKS = (f"{ENTRY}/data_1/mask", f"{DETECTOR}/mask")
+GOOD_PIXEL_MASKS = (f"{ENTRY}/data_1/good_pixels", f"{DETECTOR}/good_pixels")
+CXI_SHOTS = (
+    ("train", f"{ENTRY}/trainId"),
+    ("pulse", f"{ENTRY}/pulseId"),
+    ("cell", f"{ENTRY}/memoryCell"),
+    ("event", f"{ENTRY}/eventNumber"),
+)
+LCLS_EVENTS = (("event", "/LCLS/eventNumber"),)
+CHEETAH_MASKS = (f"{DETECTOR_K}/mask", f"{DETECTOR_K}/mask_shared")
+
+# The first that fits counts: what has more to recognise it by stands further up.
+LAYOUTS = (
+    Layout(
+        name="simulated by this package",
+        recognise=has("/patterns", "/truth"),
+        patterns="/patterns",
+        unit="photons",
+        bad_pixels=("/mask",),
+        bad_when=ONE,
+        truth="/truth",
+    ),
+    Layout(
+        name="Liu Lab",
+        recognise=has("/patterns", "/labels", "/mask"),
+        patterns="/patterns",
+        bad_pixels=("/mask",),
+        bad_when=ONE,
+        labels="/labels",
+        label_words=((1, "single"), (0, "other")),
+    ),
+    Layout(
+        name="CXIDB 58, back detector",
+        recognise=has("/photonConverter/pnccdBack/photonCount"),
+        patterns="/photonConverter/pnccdBack/photonCount",
+        unit="photons",
+    ),
+    Layout(
+        name="CXIDB 58, front detector",
+        recognise=has("/photonConverter/pnccdFront/photonCount"),
+        patterns="/photonConverter/pnccdFront/photonCount",
+        unit="photons",
+    ),
+    Layout(
+        name="older amo86615 export",
+        recognise=has("/hitClass/adu"),
+        patterns="/hitClass/adu",
+        unit="ADU",
+    ),
+    Layout(
+        name="Dragonfly, sparse HDF5",
+        recognise=has("/place_ones", "/place_multi", "/count_multi"),
+        patterns="/place_ones",
+        source=SparseSource,
+        unit="photons",
+    ),
+    Layout(
+        name="European XFEL hits CXI",
+        recognise=either(*map(has, GOOD_PIXEL_MASKS)),
+        patterns=f"{ENTRY}/data_1/data",
+        source=ModulesSource,
+        bad_pixels=GOOD_PIXEL_MASKS,
+        bad_when=GOOD_PIXELS,
+    ),
+    Layout(
+        name="EXtra-data virtual CXI",
+        recognise=has(f"{DETECTOR}/module_identifier"),
+        patterns=f"{DETECTOR}/data",
+        source=ModulesSource,
+        bad_pixels=CXI_MASKS[::-1],
+        bad_when=CXI_BITS,
+        shots=CXI_SHOTS,
+    ),
+    Layout(
+        name="EM-classification",
+        recognise=has(f"{IMAGE_K}/image_center"),
+        patterns=f"{IMAGE_K}/data",
+        bad_pixels=(f"{IMAGE_K}/mask",),
+        bad_when=CXI_BITS,
+    ),
+    Layout(
+        name="CXIDB 56",
+        recognise=has(f"{IMAGE_K}/tags"),
+        patterns=f"{IMAGE_K}/data",
+        bad_pixels=(f"{IMAGE_K}/mask", f"{IMAGE_K}/mask_shared"),
+        bad_when=CXI_BITS,
+    ),
+    *(
+        Layout(
+            name=f"Cheetah CXI, {what}",
+            recognise=has("/cheetah", f"{folder}/data"),
+            patterns=f"{folder}/data",
+            source=ModulesSource,
+            unit=unit,
+            bad_pixels=(f"{folder}/mask", f"{folder}/mask_shared", *masks),
+            bad_when=CXI_BITS,
+        )
+        for what, folder, unit, masks in (
+            ("image", IMAGE_K, "", ()),
+            (
+                "detector and photon corrected",
+                f"{DETECTOR_K}/detector_and_photon_corrected",
+                "",
+                CHEETAH_MASKS,
+            ),
+            (
+                "detector corrected",
+                f"{DETECTOR_K}/detector_corrected",
+                "",
+                CHEETAH_MASKS,
+            ),
+            ("detector", DETECTOR_K, "", ()),
+        )
+    ),
+    Layout(
+        name="psocake, photons",
+        recognise=has("/LCLS", f"{ENTRY}/result_1", f"{DETECTOR_K}/photons"),
+        patterns=f"{DETECTOR_K}/photons",
+        source=ModulesSource,
+        unit="photons",
+        unclear_masks=(f"{ENTRY}/data_1/mask", f"{DETECTOR_K}/mask"),
+        shots=LCLS_EVENTS,
+    ),
+    Layout(
+        name="psocake",
+        recognise=has("/LCLS", f"{ENTRY}/result_1", f"{DETECTOR_K}/data"),
+        patterns=f"{DETECTOR_K}/data",
+        source=ModulesSource,
+        unclear_masks=(f"{ENTRY}/data_1/mask", f"{DETECTOR_K}/mask"),
+        shots=LCLS_EVENTS,
+    ),
+    Layout(
+        name="Condor",
+        recognise=has("/particles", f"{ENTRY}/data_1/data"),
+        patterns=f"{ENTRY}/data_1/data",
+        bad_pixels=CXI_MASKS,
+        bad_when=CXI_BITS,
+    ),
+    Layout(
+        name="CXI",
+        recognise=has(f"{ENTRY}/data_1/data"),
+        patterns=f"{ENTRY}/data_1/data",
+        source=ModulesSource,
+        bad_pixels=CXI_MASKS,
+        bad_when=CXI_BITS,
+        shots=CXI_SHOTS,
+    ),
+    Layout(
+        name="CXI, detector",
+        recognise=has(f"{DETECTOR_K}/data"),
+        patterns=f"{DETECTOR_K}/data",
+        source=ModulesSource,
+        bad_pixels=(f"{DETECTOR_K}/mask", f"{ENTRY}/data_{{k}}/mask"),
+        bad_when=CXI_BITS,
+    ),
+    Layout(
+        name="CXI, image",
+        recognise=has(f"{IMAGE_K}/data"),
+        patterns=f"{IMAGE_K}/data",
+        source=ModulesSource,
+        bad_pixels=(f"{IMAGE_K}/mask",),
+        bad_when=CXI_BITS,
+    ),
+    Layout(
+        name="skopi",
+        recognise=has("/photons"),
+        patterns="/photons",
+        source=ModulesSource,
+        unit="photons",
+    ),
+    Layout(
+        name="singfel / SimEx",
+        recognise=has("/data/*/data", "/data/*/diffr"),
+        patterns="/data/*/data",
+        source=FramesSource,
+        unit="photons",
+        unclear_masks=("/params/geom/mask",),
+    ),
+    Layout(
+        name="singfel / SimEx, frames at the root",
+        recognise=has("/*/data", "/*/diffr"),
+        patterns="/*/data",
+        source=FramesSource,
+        unit="photons",
+        unclear_masks=("/params/geom/mask",),
+    ),
+    Layout(
+        name="singfel / SimEx, one frame",
+        recognise=has("/data/data", "/data/diffr"),
+        patterns="/data/data",
+        source=FramesSource,
+        unit="photons",
+        unclear_masks=("/params/geom/mask",),
+    ),
+    Layout(
+        name="euxfel2013",
+        recognise=has("/hit_*/image"),
+        patterns="/hit_*/image",
+        source=FramesSource,
+        labels="/hit_*/lbl",
+    ),
+    Layout(name="plain", recognise=has("/patterns"), patterns="/patterns"),
+)
+
+EMC = Layout(
+    name="Dragonfly .emc",
+    recognise=lambda file: False,  # it is no HDF5 file, and recognised by its ending
+    patterns="",
+    unit="photons",
+)
+
+
+def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layout:
+    """Tell which kind of file this is.
+
+    Parameters
+    ----------
+    path
+        The file on disk, for messages.
+    file
+        The same, open.
+    dataset
+        Where its patterns are, if the caller knows. Where a known layout keeps them in
+        the same place, its mask and labels are used too.
+
+    Raises
+    ------
+    PatternsFileError
+        If no layout fits, and not exactly one dataset has three dimensions.
+    """
+    known = list(_find_known(file))
+    if dataset:
+        where = f"/{dataset.strip('/')}"
+        same = [layout for layout in known if _is_same(file, layout.patterns, where)]
+        return replace(same[0], patterns=where, note="") if same else _plain(where)
+    if known:
+        return known[0]
+    stacks = find_stacks(file)
+    if len(stacks) != 1:
+        problem = (
+            "its layout is not known; expected one dataset (patterns, rows, columns), "
+            f"or one of the known layouts. {say_choices(file)}"
+        )
+        raise PatternsFileError(path, [problem])
+    return _plain(stacks[0])
+
+
+def find_mask_rule(file: h5py.File, where: str) -> BadWhen | None:
+    """Return which values of a mask mean bad, if a known layout keeps it there."""
+    for layout in _find_known(file):
+        if where in layout.unclear_masks:
+            return None  # whatever a layout further down may say
+        if where in layout.bad_pixels:
+            return layout.bad_when
+    return None
+
+
+def _find_known(file: h5py.File) -> Iterator[Layout]:
+    """Give all layouts that fit, the best first, with numbers in their paths."""
+    for layout in LAYOUTS:
+        if layout.recognise(file):
+            yield from _fill_in(file, layout)
+
+
+def _fill_in(file: h5py.File, layout: Layout) -> Iterator[Layout]:
+    """Give a layout once for each number that `{k}` may stand for in a file."""
+    if "{k}" not in layout.patterns:
+        yield layout
+        return
+    numbers = _find_numbers(file, layout.patterns)
+    stacks = [number for number in numbers if _is_stack(file, layout, number)]
+    for number in stacks or numbers:
+        patterns, *others = [
+            layout.patterns.replace("{k}", str(each))
+            for each in (number, *(n for n in stacks if n != number))
+        ]
+        yield replace(
+            layout,
+            patterns=patterns,
+            bad_pixels=_put_in(layout.bad_pixels, number),
+            unclear_masks=_put_in(layout.unclear_masks, number),
+            note=_say_choice(patterns, others),
+        )
+
+
+def _put_in(paths: tuple[str, ...], number: int) -> tuple[str, ...]:
+    return tuple(path.replace("{k}", str(number)) for path in paths)
+
+
+def _say_choice(chosen: str, others: list[str]) -> str:
+    if not others:
+        return ""
+    return (
+        f"{chosen} was chosen, the first of {len(others) + 1}; for another pass "
+        f"dataset='{others[0]}'."
+    )
+
+
+def _find_numbers(file: h5py.File, path: str) -> list[int]:
+    """Return the numbers for which a path with `{k}` leads somewhere."""
+    before, after = path.split("{k}")
+    folder, prefix = before.rsplit("/", 1)
+    group = follow(file, folder or "/")
+    if not isinstance(group, h5py.Group):
+        return []
+    form = re.compile(rf"{re.escape(prefix)}(\d+)", re.ASCII)
+    numbers = sorted(int(m[1]) for name in group if (m := form.fullmatch(name)))
+    return [n for n in numbers if follow(file, f"{before}{n}{after}") is not None]
+
+
+def _is_stack(file: h5py.File, layout: Layout, number: int) -> bool:
+    dataset = get_dataset(file, layout.patterns.replace("{k}", str(number)))
+    return dataset is not None and dataset.ndim >= 3
+
+
+def _plain(where: str) -> Layout:
+    source = FramesSource if "*" in where else DatasetSource
+    return Layout(name="plain", recognise=has(where), patterns=where, source=source)
+
+
+def _is_same(file: h5py.File, one: str, other: str) -> bool:
+    """Tell whether two paths lead to the same object: links have two names."""
+    return one == other or follow(file, one) == follow(file, other) is not None

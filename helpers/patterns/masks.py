@@ -1,0 +1,228 @@
+"""Masks of any origin, turned once into bad pixels: True = leave out."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import PatternsFileError
+from helpers.patterns.hdf5 import (
+    find_datasets,
+    get_dataset,
+    open_hdf5,
+    say_missing,
+)
+from helpers.patterns.layout_table import find_mask_rule
+from helpers.patterns.mask_convention import (
+    DRAGONFLY,
+    TRUE,
+    BadWhen,
+    split_condition,
+)
+
+MASKS_SAMPLED = 64
+
+_IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
+
+
+class BadPixels(NamedTuple):
+    """Bad pixels and where they were found.
+
+    Attributes
+    ----------
+    pixels
+        (rows, columns) bool, True = leave out.
+    origin
+        In words, for `Patterns.describe`.
+    """
+
+    pixels: NDArray[np.bool_]
+    origin: str
+
+
+def read_bad_pixels(where: str | Path, frame: tuple[int, int]) -> BadPixels:
+    """Read bad pixels from a mask in a file.
+
+    Parameters
+    ----------
+    where
+        `mask.npy`, `mask.byt` (raw uint8, as Dragonfly ships it) or
+        `file.h5:/path/to/mask`. The polarity must be known: it is where the values are
+        boolean (True = bad), in `.byt` files (2 = bad, as in Dragonfly) and for the
+        mask of a known layout. Otherwise, or to read it in another way, say which
+        values are bad after the name: `mask.npy == 0`, `file.h5:/mask != 0`.
+    frame
+        (rows, columns) of the patterns.
+
+    Returns
+    -------
+    BadPixels
+        A mask for each pattern (n, rows, columns) gives the pixels that are bad in
+        more than half of an even sample of 64 patterns.
+
+    Raises
+    ------
+    PatternsFileError
+        If the file is missing or of another kind, the polarity is not known, the shape
+        is not that of the patterns, or every pixel is bad.
+    """
+    name, bad_when = split_condition(str(where))
+    in_hdf5 = _IN_HDF5.fullmatch(name)
+    if in_hdf5:
+        path = Path(in_hdf5["file"]).expanduser()
+        with open_hdf5(path) as file:
+            mask = _find_mask(path, file, in_hdf5["dataset"])
+            known = find_mask_rule(file, mask.name)
+            return _convert(path, name, mask, bad_when or known, frame)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise PatternsFileError(path, [say_missing(path)])
+    if path.suffix == ".byt":
+        raw = _read_raw(path, frame)
+        return _convert(path, name, raw, bad_when or DRAGONFLY, frame)
+    return _convert(path, name, _read_npy(path), bad_when, frame)
+
+
+def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
+    """Return (rows, columns) of a mask in a file; None of raw bytes, which lack it.
+
+    Parameters and errors are those of `read_bad_pixels`.
+    """
+    name, _ = split_condition(str(where))
+    in_hdf5 = _IN_HDF5.fullmatch(name)
+    if in_hdf5:
+        path = Path(in_hdf5["file"]).expanduser()
+        with open_hdf5(path) as file:
+            shape = _find_mask(path, file, in_hdf5["dataset"]).shape
+    elif name.endswith(".byt"):
+        return None
+    else:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise PatternsFileError(path, [say_missing(path)])
+        shape = _read_npy(path).shape
+    if len(shape) < 2:
+        problem = f"the mask has shape {shape}; expected (rows, columns)."
+        raise PatternsFileError(path, [problem])
+    rows, columns = shape[-2:]
+    return int(rows), int(columns)
+
+
+def say_origin(name: str, bad_when: BadWhen) -> str:
+    """Say where bad pixels come from and what was taken to mean bad."""
+    meaning = f": {bad_when.meaning}" if bad_when.meaning else ""
+    return f"{name}, whose values {bad_when} mean bad{meaning}"
+
+
+def convert_mask(mask: Any, bad_when: BadWhen, ndim: int = 2) -> NDArray[np.bool_]:
+    """Return the bad pixels of a mask, or of one for each pattern.
+
+    With a mask for each pattern, a pixel is bad if it is so in more than half of an
+    even sample of them: all of them together may be as large as the patterns.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns) or (n, rows, columns); with detector modules, (modules, slow,
+        fast) or (n, modules, slow, fast).
+    bad_when
+        Which of its values mean bad.
+    ndim
+        How many dimensions the mask of one pattern has.
+    """
+    if mask.ndim == ndim:
+        return bad_when(mask[()])
+    chosen = np.unique(np.linspace(0, len(mask) - 1, MASKS_SAMPLED).astype(int))
+    votes = np.sum([bad_when(mask[i]) for i in chosen], axis=0)
+    majority: NDArray[np.bool_] = 2 * votes > chosen.size
+    return majority
+
+
+def find_shape_problems(
+    name: str,
+    shape: tuple[int, ...],
+    frame: tuple[int, ...],
+    dimensions: tuple[int, ...] | None = None,
+) -> Iterator[str]:
+    """Say why a mask does not fit the patterns; nothing if it does."""
+    n = len(frame)
+    dimensions = dimensions or (n, n + 1)
+    if shape[-n:] != frame or len(shape) not in dimensions or 0 in shape:
+        turned = (
+            ", not transposed" if shape[-n:] == (*frame[:-2], *frame[:-3:-1]) else ""
+        )
+        yield (
+            f"{name} has shape {shape}; expected {frame}, one value for each pixel of "
+            f"a pattern{turned}."
+        )
+
+
+def find_pixel_problems(name: str, pixels: NDArray[np.bool_]) -> Iterator[str]:
+    """Say why bad pixels cannot be right; nothing if they can."""
+    if pixels.all():
+        yield (
+            f"{name} leaves out every pixel; expected some good ones. Look at its "
+            "values, and say which of them mean bad: bad_pixels='FILE.h5:/mask == 0'."
+        )
+
+
+def _find_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:
+    dataset = get_dataset(file, where)
+    if dataset is None:
+        found = ", ".join(find_datasets(file)) or "none"
+        problem = f"there is no dataset {where}. Datasets in the file: {found}."
+        raise PatternsFileError(path, [problem])
+    return dataset
+
+
+def _read_raw(path: Path, frame: tuple[int, int]) -> NDArray[np.uint8]:
+    values = np.fromfile(path, np.uint8)
+    if values.size != frame[0] * frame[1]:
+        problem = (
+            f"has {values.size} bytes; expected {frame[0] * frame[1]}, one for each "
+            f"pixel of a pattern {frame}."
+        )
+        raise PatternsFileError(path, [problem])
+    return values.reshape(frame)
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        mask: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        problem = (
+            "is not a mask that can be read. Expected an array saved by numpy.save "
+            "(.npy), raw bytes (.byt), or FILE.h5:/path/to/mask."
+        )
+        raise PatternsFileError(path, [problem]) from error
+    return mask
+
+
+def _convert(
+    path: Path, name: str, mask: Any, bad_when: BadWhen | None, frame: tuple[int, int]
+) -> BadPixels:
+    if bad_when is None and mask.dtype == bool:
+        bad_when = TRUE
+    problems = list(find_shape_problems("the mask", mask.shape, frame))
+    if bad_when is None:
+        problems.append(_say_polarity(name, mask))
+    if problems or bad_when is None:
+        raise PatternsFileError(path, problems)
+    pixels = convert_mask(mask, bad_when)
+    problems.extend(find_pixel_problems("the mask", pixels))
+    if problems:
+        raise PatternsFileError(path, problems)
+    return BadPixels(pixels, say_origin(name, bad_when))
+
+
+def _say_polarity(name: str, mask: Any) -> str:
+    values = np.unique(mask[()])
+    shown = ", ".join(map(str, values[:6])) + (", …" if values.size > 6 else "")
+    return (
+        f"it is not known which of its values ({shown}) mean bad. Say it: "
+        f"bad_pixels='{name} != 0' or bad_pixels='{name} == 0'."
+    )

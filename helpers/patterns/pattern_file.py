@@ -1,0 +1,457 @@
+"""One file, read by its layout: its patterns and what is recorded beside them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import PatternsFileError
+from helpers.patterns.dragonfly_detector import (
+    Frame,
+    count_pixels,
+    find_frame,
+    names_frame,
+)
+from helpers.patterns.emc_source import (
+    EmcSource,
+    is_emc,
+    read_emc_head,
+)
+from helpers.patterns.euxfel_run import (
+    Run,
+    gather_run,
+    is_run,
+)
+from helpers.patterns.euxfel_source import RunSource
+from helpers.patterns.frames_source import (
+    find_first_frame,
+    find_frames,
+)
+from helpers.patterns.hdf5 import (
+    LISTED,
+    follow,
+    get_dataset,
+    get_whole_dataset,
+    is_numeric,
+    open_hdf5,
+    saying_damage,
+)
+from helpers.patterns.layout_table import (
+    EMC,
+    Layout,
+    find_layout,
+)
+from helpers.patterns.masks import (
+    BadPixels,
+    convert_mask,
+    find_pixel_problems,
+    find_shape_problems,
+    say_origin,
+)
+from helpers.patterns.modules_source import ModulesSource
+from helpers.patterns.source import (
+    Hdf5Source,
+    Source,
+)
+from helpers.patterns.sparse_source import SparseSource
+
+MASK_NAMES = ("mask", "mask_shared", "bad_pixels", "good_pixels")
+UNIT_NAMES = ("unit", "units")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one file holds.
+
+    Attributes
+    ----------
+    layout
+        The kind of file.
+    source
+        Its patterns, (n, rows, columns).
+    unit
+        "photons" or "ADU" if the file or its layout says so, else "".
+    bad_pixels
+        From the file's own mask and the gaps between detector modules; None without.
+    labels
+        (n,) label words, "" = none; None if the file holds no labels.
+    truth
+        (n,) class names; None if the file holds none.
+    shots
+        What the facility calls each shot, such as "train" and "pulse": (n,) int64 each.
+    notes
+        What was found or assumed, one sentence each.
+    remarks
+        The same, where a person should be warned of it.
+    """
+
+    layout: Layout
+    source: Source
+    unit: str
+    bad_pixels: BadPixels | None
+    labels: NDArray[np.str_] | None = None
+    truth: NDArray[np.str_] | None = None
+    shots: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+def open_recording(
+    path: Path,
+    dataset: str | None = None,
+    *,
+    use_mask: bool = True,
+    label_words: Mapping[float, str] | None = None,
+    geometry: Path | None = None,
+) -> Recording:
+    """Recognise a file, check it and read everything but its patterns.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file, Dragonfly's `.emc`, or the folder of a run of the European XFEL.
+    dataset
+        Where its patterns are; found by its layout if not given. Of Dragonfly's
+        sparse files, which do not know it, the shape of a pattern, rows first
+        (`260x257`), or the name of the detector file. Of a run with several detectors,
+        the name of one.
+    use_mask
+        False leaves the file's own mask alone.
+    label_words
+        What the numbers of its labels mean, where the layout does not say.
+    geometry
+        CrystFEL geometry file for detector modules.
+
+    Raises
+    ------
+    PatternsFileError
+        With everything that is wrong with the file.
+    """
+    if is_emc(path):
+        return _open_emc(path, dataset, use_mask=use_mask)
+    if is_run(path):
+        return _open_run(path, dataset, geometry, use_mask=use_mask)
+    remarks: list[str] = []
+    with (
+        open_hdf5(path, remarks) as file,
+        saying_damage(path, "what it holds cannot be made out"),
+    ):
+        try:
+            layout, frame = _recognise(path, file, dataset)
+            if label_words:
+                layout = replace(layout, label_words=tuple(label_words.items()))
+            reader = _Reader(path, file, layout, frame, remarks, geometry)
+            return reader.read(use_mask=use_mask)
+        except PatternsFileError as error:
+            if remarks and error.path == path:  # the likely cause of all the others
+                raise PatternsFileError(path, [*remarks, *error.problems]) from error
+            raise
+
+
+def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> Recording:
+    _, n_pixels = read_emc_head(path)
+    frame = find_frame(path, n_pixels, dataset)
+    where = _say_frame(frame)
+    source = EmcSource(path, where)
+    return Recording(
+        layout=replace(EMC, patterns=where),
+        source=source,
+        unit=EMC.unit,
+        bad_pixels=frame.bad_pixels if use_mask else None,
+        notes=(frame.note, *source.notes),
+        remarks=_name_file(path, source.remarks),
+    )
+
+
+def _open_run(
+    path: Path, dataset: str | None, geometry: Path | None, *, use_mask: bool
+) -> Recording:
+    run = gather_run(path, dataset)
+    geometry = geometry or run.geometry
+    try:
+        linked = open_recording(run.file, use_mask=use_mask, geometry=geometry)
+    except PatternsFileError as error:
+        own = error.path == run.file
+        raise PatternsFileError(path if own else error.path, error.problems) from error
+    source = RunSource(path, run.detector, linked.source)
+    layout = replace(linked.layout, name=f"European XFEL run, {run.kind}")
+    return replace(
+        linked,
+        layout=replace(layout, patterns=run.detector),
+        source=source,
+        unit="ADU" if run.is_raw else linked.unit,
+        bad_pixels=_leave_out_modules(linked.bad_pixels, run.absent, source),
+        notes=(*linked.notes, *_say_absent(run)),
+        remarks=tuple(
+            each.replace(str(run.file), str(path))
+            for each in (*linked.remarks, *_name_file(path, _say_shortcomings(run)))
+        ),
+    )
+
+
+def _leave_out_modules(
+    found: BadPixels | None, absent: NDArray[np.bool_], source: Source
+) -> BadPixels | None:
+    """Leave out modules of which nothing was recorded, beside other bad pixels."""
+    if not absent.any():
+        return found
+    pixels = source.assemble(absent).reshape(source.shape[1:])
+    origin = f"{np.count_nonzero(pixels):,} in modules without data"
+    if found is None:
+        return BadPixels(pixels, origin)
+    return BadPixels(found.pixels | pixels, f"{found.origin}; {origin}")
+
+
+def _say_absent(run: Run) -> tuple[str, ...]:
+    numbers = ", ".join(map(str, np.flatnonzero(run.absent.any(axis=(1, 2)))))
+    said = (
+        f"Modules without data in this run: {numbers}." if numbers else "",
+        f"{run.n_incomplete} patterns lack a module; its pixels are 0 in them."
+        if run.n_incomplete
+        else "",
+    )
+    return tuple(each for each in said if each)
+
+
+def _say_shortcomings(run: Run) -> tuple[str, ...]:
+    shortcomings = []
+    if run.unreadable:
+        shortcomings.append(
+            f"{', '.join(run.unreadable[:LISTED])} cannot be opened and is left out, "
+            "with the patterns in it. Copy it again."
+        )
+    if run.is_raw:
+        shortcomings.append(
+            "the values are raw: offsets and gain are not corrected, so that photons "
+            "hardly show. Open the corrected run (proc/) if there is one."
+        )
+    return tuple(shortcomings)
+
+
+def _recognise(
+    path: Path, file: h5py.File, dataset: str | None
+) -> tuple[Layout, Frame | None]:
+    """Return the layout of a file, and the shape of its patterns if they are sparse."""
+    is_frame = dataset is not None and names_frame(dataset)
+    layout = find_layout(path, file, None if is_frame else dataset)
+    if layout.source is not SparseSource:
+        if is_frame:
+            layout = find_layout(path, file, dataset)  # a dataset may have such a name
+        return layout, None
+    n_pixels = count_pixels(file)
+    if n_pixels is None:
+        problem = "there is no /num_pix, one integer; expected the number of pixels."
+        raise PatternsFileError(path, [problem])
+    frame = find_frame(path, n_pixels, dataset if is_frame else None)
+    return replace(layout, patterns=_say_frame(frame)), frame
+
+
+def _say_frame(frame: Frame) -> str:
+    rows, columns = frame.shape
+    return f"{rows}x{columns}"
+
+
+@dataclass
+class _Reader:
+    """Reads one open file, and gathers its problems on the way."""
+
+    path: Path
+    file: h5py.File
+    layout: Layout
+    frame: Frame | None
+    remarks: list[str]
+    geometry: Path | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def read(self, *, use_mask: bool) -> Recording:
+        layout, file = self.layout, self.file
+        where, kind = layout.patterns, layout.source
+        self.problems.extend(kind.find_problems(self.path, file, where))
+        shape = kind.find_shape(file, where)
+        bad_pixels = labels = truth = None
+        if shape is not None:
+            bad_pixels = self._read_mask(shape[1:]) if use_mask else None
+            labels = self._read_labels(shape[0])
+            truth = self._read_truth(shape[0])
+        if self.problems:
+            raise PatternsFileError(self.path, self.problems)
+        source = self._open_source(kind)
+        here = slice(source.shape[0])
+        return Recording(
+            layout=layout,
+            source=source,
+            unit=_read_unit(file, where) or layout.unit,
+            bad_pixels=_assemble(bad_pixels, source),
+            labels=None if labels is None else labels[here],
+            truth=None if truth is None else truth[here],
+            shots={name: ids[here] for name, ids in self._read_shots(shape)},
+            notes=self._gather_notes(source),
+            remarks=_name_file(self.path, (*self.remarks, *source.remarks)),
+        )
+
+    def _open_source(self, kind: type[Hdf5Source]) -> Source:
+        where = self.layout.patterns
+        if issubclass(kind, ModulesSource):
+            return kind(self.path, self.file, where, self.geometry)
+        return kind(self.path, self.file, where)
+
+    def _gather_notes(self, source: Source) -> tuple[str, ...]:
+        found = self.frame.note if self.frame else ""
+        return tuple(note for note in (self.layout.note, found, *source.notes) if note)
+
+    def _read_mask(self, pattern: tuple[int, ...]) -> BadPixels | None:
+        if self.frame:
+            return self.frame.bad_pixels
+        paths = self.layout.bad_pixels
+        where = next((path for path in paths if get_dataset(self.file, path)), "")
+        if not where:
+            self._remark_unused_masks()
+            return None
+        mask = self.file[where]
+        problems = list(find_shape_problems(where, mask.shape, pattern))
+        if not is_numeric(mask) and mask.dtype != bool:
+            problems.append(f"{where} holds {mask.dtype}; expected numbers.")
+        if get_whole_dataset(self.file, where) is None:
+            problems.append(
+                f"{where} is not there as a whole. Copy the file again, or give other "
+                "bad pixels: bad_pixels='mask.npy'."
+            )
+        if not problems:
+            pixels = convert_mask(mask, self.layout.bad_when, len(pattern))
+            problems.extend(find_pixel_problems(where, pixels))
+        self.problems.extend(problems)
+        if problems:
+            return None
+        self._remark_many(where, pixels)
+        return BadPixels(pixels, say_origin(where, self.layout.bad_when))
+
+    def _remark_many(self, where: str, pixels: NDArray[np.bool_]) -> None:
+        if 2 * np.count_nonzero(pixels) > pixels.size:
+            name, bad_when = f"{self.path}:{where}", self.layout.bad_when
+            other = "!=" if bad_when.relation == "==" else "=="
+            self.remarks.append(
+                f"{where} leaves out {pixels.mean():.0%} of the pixels, taking it that "
+                f"values {bad_when} mean bad. If it is the other way round, pass "
+                f"bad_pixels='{name} {other} {bad_when.value}'."
+            )
+
+    def _remark_unused_masks(self) -> None:
+        folder = PurePosixPath(self.layout.patterns).parent
+        beside = [str(folder / name) for name in MASK_NAMES if "*" not in str(folder)]
+        for path in dict.fromkeys((*self.layout.unclear_masks, *beside)):
+            if get_dataset(self.file, path):
+                name = f"{self.path}:{path}"
+                self.remarks.append(
+                    f"{path} is not used, because it is not known which of its values "
+                    f"mean bad. Say it: bad_pixels='{name} != 0' or '{name} == 0'."
+                )
+
+    def _read_labels(self, n: int) -> NDArray[np.str_] | None:
+        values = self._read_label_values(n)
+        if values is None:
+            return None
+        where = self.layout.labels
+        words = np.full(n, "", dtype="U8")
+        for value, word in self.layout.label_words:
+            words[values == value] = word
+        strange = np.unique(values[(words == "") & np.isfinite(values)])
+        if strange.size:
+            shown = ", ".join(f"{value:.10g}" for value in strange[:10])
+            self.remarks.append(f"{where} holds {shown}; {self._ask_words()}")
+        return words if self.layout.label_words else None
+
+    def _ask_words(self) -> str:
+        if not self.layout.label_words:
+            return (
+                "the file does not say which label each of them means, so they are "
+                "not used. Say it: label_words={0: 'single', 1: 'multiple', …}."
+            )
+        known = ", ".join(f"{v:g} ({word})" for v, word in self.layout.label_words)
+        return f"expected {known}. Patterns with another value count as unlabelled."
+
+    def _read_label_values(self, n: int) -> NDArray[Any] | None:
+        """Return one number for each pattern, NaN = none; None without labels."""
+        where = self.layout.labels
+        if "*" in where:
+            return self._read_frame_labels(n)
+        dataset = get_whole_dataset(self.file, where)
+        if dataset is None:
+            return None
+        if not self._fits(dataset, n, is_numeric(dataset), "numbers"):
+            return None
+        return np.asarray(dataset[()])
+
+    def _read_frame_labels(self, n: int) -> NDArray[Any] | None:
+        frames = find_frames(self.file, self.layout.patterns)
+        name = PurePosixPath(self.layout.labels).name
+        found = [
+            get_whole_dataset(self.file, str(PurePosixPath(frame).with_name(name)))
+            for frame in frames
+        ]
+        if len(frames) != n or not any(found):
+            return None
+        values = np.full(n, np.nan)
+        for number, dataset in enumerate(found):
+            if dataset is not None and dataset.size == 1 and is_numeric(dataset):
+                values[number] = np.asarray(dataset[()]).item()
+        return values
+
+    def _read_truth(self, n: int) -> NDArray[np.str_] | None:
+        dataset = get_whole_dataset(self.file, self.layout.truth)
+        if dataset is None:
+            return None
+        is_text = h5py.check_string_dtype(dataset.dtype) is not None
+        if not self._fits(dataset, n, is_text, "text"):
+            return None
+        return np.array(dataset.asstr(errors="replace")[()], dtype=np.str_)
+
+    def _read_shots(
+        self, shape: tuple[int, ...] | None
+    ) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """Give what the facility calls each shot, where there is one for each."""
+        for name, where in self.layout.shots:
+            found = get_whole_dataset(self.file, where)
+            if found is not None and found.shape == (shape or ())[:1]:
+                yield name, np.asarray(found[()]).astype(np.int64)
+
+    def _fits(self, dataset: h5py.Dataset, n: int, right: bool, expected: str) -> bool:
+        """Tell whether a dataset holds one value of the right kind for each pattern."""
+        if dataset.shape == (n,) and right:
+            return True
+        self.problems.append(
+            f"{dataset.name} has shape {dataset.shape} and dtype {dataset.dtype}; "
+            f"expected {expected}, one for each of the {n} patterns."
+        )
+        return False
+
+
+def _name_file(path: Path, remarks: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{path}: {remark}" for remark in remarks)
+
+
+def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
+    """Bring bad pixels into the shape of the patterns, and leave out the gaps."""
+    frame = source.shape[1:]
+    if source.gaps is None:
+        if found is None:
+            return None
+        return BadPixels(source.assemble(found.pixels).reshape(frame), found.origin)
+    gaps = f"{np.count_nonzero(source.gaps):,} in gaps between detector modules"
+    if found is None:
+        return BadPixels(source.gaps, gaps)
+    pixels = source.assemble(found.pixels) | source.gaps
+    return BadPixels(pixels, f"{found.origin}; {gaps}")
+
+
+def _read_unit(file: h5py.File, where: str) -> str:
+    """Return "photons" or "ADU" if an attribute of the patterns says so, else ""."""
+    found = find_first_frame(file, where) if "*" in where else follow(file, where)
+    attributes = getattr(found, "attrs", {})
+    said = " ".join(str(attributes[name]) for name in UNIT_NAMES if name in attributes)
+    if "photon" in said.lower():
+        return "photons"
+    return "ADU" if "adu" in said.lower() else ""

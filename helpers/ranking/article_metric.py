@@ -1,0 +1,230 @@
+"""The article's method: smallest plain distance from 36 rotations of each template.
+
+Kept to the letter, as the baseline that everyone can compare with; only the arithmetic
+is rearranged, into one matrix product.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.ranking.nearest import Nearest
+from helpers.ranking.spans import (
+    N_THREADS,
+    Scratch,
+    map_spans,
+)
+from helpers.ranking.splines import rotate_templates
+
+if TYPE_CHECKING:
+    from helpers.patterns import Patterns
+
+# A float32 product over 1e5 pixels of one sign is off by up to 1e-6 of its size.
+_PRODUCT_ERROR = 4e-6
+# Shares of the memory; a tenth stays free.
+_FOR_TEMPLATES = 3 / 4
+_FOR_PATTERNS = 1 / 7
+_LONGEST_SPAN = 512  # patterns: the product is no faster with more
+
+
+def nearest_by_article(
+    patterns: "Patterns",
+    hits: NDArray[np.int64],
+    angles_deg: NDArray[np.floating],
+    max_bytes: int,
+) -> Nearest:
+    """Find the rotated template nearest to each pattern by the Frobenius norm.
+
+    Parameters
+    ----------
+    patterns
+        The stack, n patterns.
+    hits
+        Int64, shape (n_hits,): pattern indices of the templates.
+    angles_deg
+        Shape (n_rotations,): degrees, counter-clockwise as displayed.
+    max_bytes
+        Memory for rotated templates and blocks of patterns together. When the
+        templates need more, the stack is read once for every set that fits.
+
+    Returns
+    -------
+    Nearest
+        For each pattern the smallest distance over all templates and rotations.
+
+    Notes
+    -----
+    The distances come from ‖x − t‖² = ‖x‖² + ‖t‖² − 2 x·t with all products as one
+    float32 matrix product. Where x and t are alike this difference of large numbers
+    loses its digits, so every template that could be nearest within the error of the
+    product is compared again, pixel by pixel.
+    """
+    n_turns = len(angles_deg)
+    sets = _sets_that_fit(hits, n_turns, patterns, int(max_bytes * _FOR_TEMPLATES))
+    squared = np.full(len(patterns), np.inf)
+    number = np.zeros(len(patterns), dtype=np.int64)
+    for part, some in enumerate(sets):
+        name = f"Ranking, part {part + 1} of {len(sets)}" if sets[1:] else "Ranking"
+        found, which = _compare(
+            patterns, some, angles_deg, squared, name=name, max_bytes=max_bytes
+        )
+        better = found < squared
+        squared[better] = found[better]
+        number[better] = which[better] + part * len(sets[0]) * n_turns
+    hit, turn = np.divmod(number, n_turns)
+    angle_deg = np.asarray(angles_deg, dtype=np.float32)[turn]
+    return Nearest(np.sqrt(squared), hit, angle_deg, n_turns)
+
+
+def _compare(
+    patterns: "Patterns",
+    hits: NDArray[np.int64],
+    angles_deg: NDArray[np.floating],
+    best_so_far: NDArray[np.float64],
+    *,
+    name: str,
+    max_bytes: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Find the nearest of some rotated templates for all patterns."""
+    templates = RotatedImages(
+        rotate_templates(scale_to_255(patterns[hits]), angles_deg)
+    )
+    length = templates.span_length(int(max_bytes * _FOR_PATTERNS), len(patterns))
+    scratch = Scratch()
+
+    def find(
+        span: slice, pieces: Iterator[NDArray[Any]]
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        shape = (span.stop - span.start, *patterns.shape[1:])
+        images, stop = scratch.array("images", shape), 0
+        for piece in pieces:
+            start, stop = stop, stop + len(piece)
+            scale_to_255(piece, patterns.bad_pixels, out=images[start:stop])
+        return templates.find_nearest(images, best_so_far[span])
+
+    squared, number = zip(*map_spans(find, patterns, name, length), strict=True)
+    return np.concatenate(squared), np.concatenate(number)
+
+
+def scale_to_255(
+    images: NDArray[Any],
+    bad_pixels: NDArray[np.bool_] | None = None,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Set negative values to 0 and scale each image to a maximum of 255.
+
+    Parameters
+    ----------
+    images
+        Shape (n, rows, columns). NaN and inf count as 0.
+    bad_pixels
+        Bool, shape (rows, columns): pixels that are to count as 0.
+    out
+        Where the result goes, if not to new memory.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Same shape. An image without any positive value becomes 0 everywhere: the
+        article would divide by 0.
+    """
+    scaled = np.empty(images.shape, np.float32) if out is None else out
+    for image, result in zip(images, scaled, strict=True):
+        np.maximum(image, 0, out=result)
+        if bad_pixels is not None:
+            result[bad_pixels] = 0
+        if not np.isfinite(result.max()):
+            np.nan_to_num(result, copy=False, nan=0, posinf=0)
+        largest = result.max()
+        np.multiply(result, 255 / largest if largest > 0 else 0, out=result)
+    return scaled
+
+
+class RotatedImages:
+    """Templates in all rotations, to find the one nearest to an image.
+
+    Parameters
+    ----------
+    images
+        Float32, shape (n_hits, n_rotations, rows, columns).
+    """
+
+    def __init__(self, images: NDArray[np.float32]) -> None:
+        n_hits, n_turns, rows, columns = images.shape
+        self._flat = images.reshape(n_hits * n_turns, rows * columns)
+        self._squares = _squared_norms(self._flat)
+        self._scratch = Scratch()
+
+    def span_length(self, max_bytes: int, n_images: int) -> int:
+        """Size stretches of images, so that all threads together need no more.
+
+        Each thread gets as many stretches as the others: none waits for the last one.
+        """
+        n_templates, n_pixels = self._flat.shape
+        image_bytes = 4 * (n_pixels + 4 * n_templates)
+        longest = max(1, min(max_bytes // N_THREADS // image_bytes, _LONGEST_SPAN))
+        n_rounds = -(-n_images // (longest * N_THREADS))
+        return -(-n_images // (n_rounds * N_THREADS))
+
+    def find_nearest(
+        self, images: NDArray[np.float32], best_so_far: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Find the nearest of these templates for each image.
+
+        Only templates that might beat both their rivals here and the best so far are
+        compared pixel by pixel; of equally near ones the first wins, as in the article.
+
+        Parameters
+        ----------
+        images
+            Float32, shape (n, rows, columns).
+        best_so_far
+            Float64, shape (n,): squared distance of each from earlier templates.
+
+        Returns
+        -------
+        squared : NDArray[np.float64]
+            Shape (n,): squared distance; inf where no template comes as close as
+            before.
+        number : NDArray[np.int64]
+            Shape (n,): which template, counting hit after hit and angle after angle.
+        """
+        flat = images.reshape(len(images), -1)
+        squares = _squared_norms(flat)
+        estimate = self._scratch.array("estimate", (len(flat), len(self._flat)))
+        np.matmul(flat, self._flat.T, out=estimate)
+        squared = np.full(len(flat), np.inf)
+        number = np.zeros(len(flat), dtype=np.int64)
+        for image, products in enumerate(estimate):
+            sizes = squares[image] + self._squares
+            error = _PRODUCT_ERROR * sizes
+            lowest = sizes - 2 * products - error
+            limit = min((lowest + 2 * error).min(), best_so_far[image])
+            for rival in np.flatnonzero(lowest <= limit):
+                exact = self._exact_squared(flat[image], int(rival))
+                if exact < squared[image]:
+                    squared[image], number[image] = exact, rival
+        return squared, number
+
+    def _exact_squared(self, image: NDArray[np.float32], template: int) -> float:
+        difference = self._scratch.array("difference", image.shape, np.float64)
+        np.subtract(image, self._flat[template], out=difference)
+        return float(difference @ difference)
+
+
+def _squared_norms(flat: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Add up the squares of each row: a dot product each, pairwise is not needed."""
+    return np.array([row @ row for row in flat], dtype=np.float32)
+
+
+def _sets_that_fit(
+    hits: NDArray[np.int64], n_turns: int, patterns: "Patterns", max_bytes: int
+) -> list[NDArray[np.int64]]:
+    """Split the hits so that each part, rotated, needs at most `max_bytes`."""
+    bytes_per_hit = 4 * math.prod(patterns.shape[1:]) * n_turns
+    n_sets = -(-len(hits) // max(1, max_bytes // bytes_per_hit))
+    size = -(-len(hits) // n_sets)
+    return [hits[first : first + size] for first in range(0, len(hits), size)]

@@ -1,0 +1,19 @@
+"""Run the notebooks headless, in order, and write one report of all.
+
+`run_notebooks` is the whole of it; `python -m helpers run` calls it. What it writes
+lies in the work folder: executed copies and an HTML report in `reports/`.
+"""
+
+from helpers.run.pipeline import (
+    NOTEBOOKS_DIR,
+    PipelineRun,
+    run_notebooks,
+)
+from helpers.run.summary import summarise
+
+__all__ = [
+    "NOTEBOOKS_DIR",
+    "PipelineRun",
+    "run_notebooks",
+    "summarise",
+]

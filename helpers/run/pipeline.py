@@ -1,0 +1,205 @@
+"""Run the notebooks one after the other and collect what they show in one report."""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helpers.errors import (
+    LabelsError,
+    NotebookError,
+    ParameterError,
+    PatternsFileError,
+    WorkFolderError,
+)
+from helpers.patterns import say_missing
+from helpers.run.notebook import execute_notebook
+from helpers.run.parameters import assign_parameters
+from helpers.run.report import write_report
+
+NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"
+REPORTS_NAME = "reports"
+REPORT_NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """What a run of the notebooks left behind.
+
+    Attributes
+    ----------
+    notebooks
+        The executed copies in `reports/`, in order.
+    report
+        The HTML report of all of them.
+    """
+
+    notebooks: tuple[Path, ...]
+    report: Path
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+def run_notebooks(
+    patterns_files: str | Path | Sequence[str | Path],
+    work_dir: str | Path,
+    labels_file: str | Path | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    only: Sequence[str] = (),
+    notebooks_dir: str | Path | None = None,
+    say: Callable[[str], None] = _say_nothing,
+) -> PipelineRun:
+    """Run the notebooks in order; keep executed copies and one HTML report.
+
+    Parameters
+    ----------
+    patterns_files
+        One or several files of patterns; they form one stack. `*` and `?` are allowed.
+    work_dir
+        The work folder; made when it does not exist.
+    labels_file
+        CSV file of labels, for the notebook that takes them.
+    parameters
+        Further values by parameter name. Each notebook gets those that it knows; a
+        string is read as the type that the notebook gives the parameter.
+    only
+        Beginnings of the names of the notebooks to run, such as ("03", "04"); all of
+        them when empty.
+    notebooks_dir
+        Where the notebooks lie, and run; `notebooks/` of the repository when not given.
+    say
+        Called with a line of text whenever a notebook has ended.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is unknown or has a wrong type; nothing has run then.
+    PatternsFileError, LabelsError, WorkFolderError
+        If a file does not exist or the folder cannot be written; nothing has run then.
+    NotebookError
+        If a notebook stops; the message names it, its cell and the reason. Its
+        executed copy and the report are written nevertheless.
+    """
+    every = find_notebooks(notebooks_dir or NOTEBOOKS_DIR)
+    chosen = _choose(every, only)
+    files = _runner_parameters(patterns_files, work_dir, labels_file)
+    assigned = assign_parameters(chosen, files, parameters or {})
+    reports = _make_reports_folder(work_dir)
+    try:
+        for notebook, values in zip(chosen, assigned, strict=True):
+            _forget_from(notebook, every, reports)
+            started = time.monotonic()
+            warned = execute_notebook(notebook, reports / notebook.name, values)
+            say(f"{notebook.stem}: done in {_duration(time.monotonic() - started)}")
+            for warning in warned:
+                say(f"  Warning: {warning}")
+    except NotebookError:
+        with suppress(WorkFolderError):  # a full disk is said by the notebook already
+            _write_report(every, reports)
+        raise
+    return _write_report(every, reports)
+
+
+def find_notebooks(notebooks_dir: str | Path) -> list[Path]:
+    """Return the notebooks that form the pipeline, in the order of their numbers.
+
+    Parameters
+    ----------
+    notebooks_dir
+        Where they lie; two digits and a dash begin their names.
+
+    Raises
+    ------
+    ParameterError
+        If there are none.
+    """
+    folder = Path(notebooks_dir).absolute()
+    found = sorted(folder.glob("[0-9][0-9]-*.ipynb"))
+    if not found:
+        message = (
+            f"{folder} holds no notebooks; expected names like 01-inspect.ipynb. "
+            "Run from a clone of the repository, installed with pip install --editable."
+        )
+        raise ParameterError(message)
+    return found
+
+
+def _choose(notebooks: Sequence[Path], only: Sequence[str]) -> list[Path]:
+    names = ", ".join(each.stem for each in notebooks)
+    for start in only:
+        if not any(each.name.startswith(start) for each in notebooks):
+            message = f"No notebook begins with {start}. There are {names}."
+            raise ParameterError(message)
+    return [e for e in notebooks if not only or e.name.startswith(tuple(only))]
+
+
+def _runner_parameters(
+    patterns_files: str | Path | Sequence[str | Path],
+    work_dir: str | Path,
+    labels_file: str | Path | None,
+) -> dict[str, Any]:
+    """Return the parameters that the runner itself gives; all paths absolute."""
+    if isinstance(patterns_files, str | Path):
+        patterns_files = [patterns_files]
+    patterns = [_patterns_path(each) for each in patterns_files]
+    return {
+        "patterns_file": patterns[0] if len(patterns) == 1 else patterns,
+        "work_dir": str(Path(work_dir).absolute()),
+        # "" too must be given: the notebook's own value is the example's labels
+        "labels_file": _labels_path(labels_file) if labels_file else "",
+    }
+
+
+def _patterns_path(path: str | Path) -> str:
+    path = Path(path).absolute()
+    wildcards = any(sign in str(path) for sign in "*?[")
+    if not wildcards and not path.exists():
+        raise PatternsFileError(path, [say_missing(path)])
+    return str(path)
+
+
+def _labels_path(path: str | Path) -> str:
+    path = Path(path).absolute()
+    if not path.exists():
+        message = f"{path}: {say_missing(path)}"
+        raise LabelsError(message)
+    return str(path)
+
+
+def _make_reports_folder(work_dir: str | Path) -> Path:
+    """Make the work folder and `reports/` in it, before hours go into filling them."""
+    reports = Path(work_dir).absolute() / REPORTS_NAME
+    try:
+        reports.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=reports):
+            return reports
+    except OSError as error:
+        message = (
+            f"{reports} cannot be made or written to ({error.strerror}). "
+            "Give a --work-dir where you may write."
+        )
+        raise WorkFolderError(message) from error
+
+
+def _forget_from(notebook: Path, every: Sequence[Path], reports: Path) -> None:
+    """Remove executed copies that are out of date as soon as `notebook` runs."""
+    for each in every[every.index(notebook) :]:
+        (reports / each.name).unlink(missing_ok=True)
+
+
+def _write_report(every: Sequence[Path], reports: Path) -> PipelineRun:
+    """Put all executed copies that there are into the report."""
+    copies = [reports / notebook.name for notebook in every]
+    executed = tuple(copy for copy in copies if copy.exists())
+    return PipelineRun(executed, write_report(executed, reports / REPORT_NAME))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,241 @@
+"""The kernel's end of saving labels: each label once, in order, or visibly refused.
+
+The page numbers what it sends: `{session, events: [{seq, kind, pattern, label, …}]}`,
+`kind` being "label" or "undo"; an undo that `follows` a pattern counts only if the one
+before it took back that pattern's label. A label that is a `repeat` was given without
+seeing the earlier one. The desk stores an event only if its `seq`
+comes next in its session, and answers with one of
+
+- `ack`: everything up to `last` is stored; `changes` says what each pattern is now;
+- `resend`: something before these events never came; send all after `last` again;
+- `refused`: the store could not write. Nothing more is taken from that session, so a
+  label that the page has taken back cannot slip in from a message sent twice.
+
+The page keeps what is not acknowledged and sends it again; a new page, a reloaded one
+and one that was refused begin a new session.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import LabelsError
+from helpers.labels import (
+    LABELS,
+    LabelStore,
+    consensus,
+    count_votes,
+    disagreements,
+    mark_repeat,
+)
+from helpers.widgets.relabelling import (
+    APART,
+    RepeatPlan,
+    choose_repeats,
+    plan_repeats,
+)
+
+# Long batches are acknowledged in parts, so that the page sees that work goes on.
+EVENTS_PER_ACK = 8
+
+
+@dataclass
+class _Sitting:
+    """What came in one session."""
+
+    last: int = 0
+    failure: str = ""
+    changes: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class LabelDesk:
+    """Store the events of any number of pages, and tell them what became of it.
+
+    Parameters
+    ----------
+    store
+        Where labels are kept.
+    labeller
+        Who labels here.
+    session
+        A name for this sitting, kept with every label; each page adds its own number.
+    blind
+        True shows and counts only this labeller's own labels.
+    """
+
+    def __init__(
+        self, store: LabelStore, labeller: str, session: str = "", blind: bool = False
+    ) -> None:
+        if not labeller.strip():
+            msg = (
+                "labeller: found an empty name; expected who labels, because every "
+                "label is kept with its labeller. Pass labeller='your name'."
+            )
+            raise LabelsError(msg)
+        self.store = store
+        self.labeller = labeller.strip()
+        self._session = session
+        self._blind = blind
+        self._sittings: dict[str, _Sitting] = {}
+        self._just_now: deque[int] = deque(maxlen=APART)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Read from the store what others may have labelled in the meantime."""
+        others = set() if self._blind else {*self.store.labellers()} - {self.labeller}
+        self._by = {
+            who: self.store.current_labels(who)
+            for who in (self.labeller, *sorted(others))
+        }
+        votes = np.stack([*self._by.values()], axis=1)[:, 1:]
+        self._others = consensus(count_votes(votes))
+        self._repeated = set(self.store.repeated(self.labeller).tolist())
+
+    def take(
+        self, session: str, events: list[dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
+        """Store events in order; yield the answers to be sent to the page."""
+        sitting = self._sittings.setdefault(session, _Sitting())
+        unanswered: list[int] = []
+        for event in events:
+            seq = int(event["seq"])
+            if seq > sitting.last + 1:
+                yield {"kind": "resend", "session": session, "last": sitting.last}
+                return
+            if seq > sitting.last and not self._write(session, sitting, event):
+                yield self._ack(session, sitting, unanswered)
+                yield {
+                    "kind": "refused",
+                    "session": session,
+                    "last": sitting.last,
+                    "message": sitting.failure,
+                }
+                return
+            unanswered.append(seq)
+            if len(unanswered) == EVENTS_PER_ACK:
+                yield self._ack(session, sitting, unanswered)
+                unanswered = []
+        if unanswered:
+            yield self._ack(session, sitting, unanswered)
+
+    def labels(self) -> NDArray[np.str_]:
+        """Return the label word shown for each pattern, (n,), "" = unlabelled.
+
+        The labeller's own label where there is one; otherwise what most of the others
+        say, `unsure` where they tie.
+        """
+        own = self._by[self.labeller]
+        return np.where(own == "", self._others, own)
+
+    def codes(self) -> NDArray[np.uint8]:
+        """Return `labels` as (n,) numbers: 0 = unlabelled, k = the k-th of `LABELS`."""
+        labels = self.labels()
+        return sum(
+            (np.uint8(k) * (labels == word) for k, word in enumerate(LABELS, start=1)),
+            start=np.zeros(len(labels), dtype=np.uint8),
+        )
+
+    def disagree(self) -> NDArray[np.bool_]:
+        """Return (n,) True where two labellers gave different labels."""
+        disagree = np.zeros(self.store.n_patterns, dtype=bool)
+        disagree[disagreements(np.stack([*self._by.values()], axis=1))] = True
+        return disagree
+
+    def plan_repeats(self, index: NDArray[np.int64], share: float) -> RepeatPlan:
+        """Return a list in which a share of the labeller's own patterns comes back.
+
+        Parameters
+        ----------
+        index
+            (m,) the list.
+        share
+            0 to 1.
+        """
+        store = self.store
+        fingerprint = store.patterns_fingerprint
+        chosen = choose_repeats(store.n_patterns, share, fingerprint, self.labeller)
+        chosen[[*self._repeated]] = False
+        own = self._by[self.labeller] != ""
+        own[[*self._just_now]] = False
+        return plan_repeats(index, self.labels() != "", own, chosen, share)
+
+    def labels_of(self, pattern: int) -> dict[str, Any]:
+        """Return what one pattern is, and who said so."""
+        by = {who: str(words[pattern]) for who, words in self._by.items()}
+        own = by[self.labeller]
+        return {
+            "pattern": pattern,
+            "label": own or str(self._others[pattern]),
+            "by": {who: word for who, word in by.items() if word},
+            "repeated": pattern in self._repeated,
+        }
+
+    def _write(self, session: str, sitting: _Sitting, event: dict[str, Any]) -> bool:
+        if sitting.failure:
+            return False
+        seq = int(event["seq"])
+        before = sitting.changes.get(seq - 1, {}).get("pattern")
+        try:
+            if event["kind"] == "label":
+                change = self._record(session, event)
+            elif event.get("follows", before) == before:
+                change = self._undo(session, seq)
+            else:
+                change = {"kind": "nothing", "pattern": None}
+        except Exception as error:
+            # Whatever it is, the page must hear of it.
+            sitting.failure = f"{error}"
+            return False
+        sitting.last = seq
+        sitting.changes[seq] = change
+        return True
+
+    def _record(self, session: str, event: dict[str, Any]) -> dict[str, Any]:
+        pattern, label = int(event["pattern"]), str(event["label"])
+        shown, is_repeat = event.get("shown", ""), bool(event.get("repeat"))
+        self.store.record(
+            pattern,
+            label,
+            labeller=self.labeller,
+            session=self._name(session),
+            seq=int(event["seq"]),
+            time_on_screen_ms=event.get("time_on_screen_ms"),
+            shown=mark_repeat(shown) if is_repeat else shown,
+        )
+        self._by[self.labeller][pattern] = label
+        self._just_now.append(pattern)
+        if is_repeat:
+            self._repeated.add(pattern)
+        return {"kind": "label", **self.labels_of(pattern)}
+
+    def _undo(self, session: str, seq: int) -> dict[str, Any]:
+        pattern = self.store.undo(
+            labeller=self.labeller, session=self._name(session), seq=seq
+        )
+        self._by[self.labeller] = self.store.current_labels(self.labeller)
+        self._repeated = set(self.store.repeated(self.labeller).tolist())
+        if pattern is None:
+            return {"kind": "undo", "pattern": None}
+        return {"kind": "undo", **self.labels_of(pattern)}
+
+    def _name(self, session: str) -> str:
+        return f"{self._session}/{session}"
+
+    @staticmethod
+    def _ack(session: str, sitting: _Sitting, answered: list[int]) -> dict[str, Any]:
+        return {
+            "kind": "ack",
+            "session": session,
+            "last": sitting.last,
+            "changes": [sitting.changes[seq] for seq in answered],
+        }
+
+
+def name_sitting() -> str:
+    """Return the name of a sitting that begins now, in local time."""
+    return f"{datetime.now():%Y-%m-%d %H:%M:%S}"
