@@ -161,15 +161,8 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from helpers.patterns import (
-        find_mask_shape,
-        read_bad_pixels,
-    )
-    from helpers.simulate import (
-        pnccd_bad_pixels,
-        write_example_labels,
-        write_simulated,
-    )
+    from helpers.patterns import find_mask_shape, read_bad_pixels
+    from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
 
     of_mask = find_mask_shape(options.mask) if options.mask else None
     rows, columns = options.shape or of_mask or DEFAULT_SHAPE

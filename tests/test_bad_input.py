@@ -24,16 +24,8 @@ import pytest
 import helpers
 from helpers.__main__ import main
 from helpers.errors import PatternsFileError
-from helpers.experiment import (
-    measure_patterns,
-    open_experiment,
-    write_experiment,
-)
-from helpers.patterns import (
-    hdf5_probe,
-    hdf5_trial,
-    open_patterns,
-)
+from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.patterns import hdf5_probe, hdf5_trial, open_patterns
 from helpers.patterns.hdf5 import open_hdf5
 from helpers.run.report import write_report
 

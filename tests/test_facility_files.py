@@ -13,12 +13,7 @@ import pytest
 
 from helpers.errors import PatternsFileError
 from helpers.labels import read_pr772
-from helpers.patterns import (
-    EMC,
-    LAYOUTS,
-    Patterns,
-    open_patterns,
-)
+from helpers.patterns import EMC, LAYOUTS, Patterns, open_patterns
 
 N, ROWS, COLUMNS = 6, 5, 4
 FRAME = (ROWS, COLUMNS)

@@ -7,15 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers.classifier import (
-    FringeFeatures,
-    fringe_features,
-)
+from helpers.classifier import FringeFeatures, fringe_features
 from helpers.classifier.fringe_features import Window
-from helpers.classifier.invariant_network import (
-    decode_pixels,
-    encode_pixels,
-)
+from helpers.classifier.invariant_network import decode_pixels, encode_pixels
 from helpers.errors import ParameterError
 
 SIZE = 48

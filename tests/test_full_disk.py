@@ -18,34 +18,14 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers import (
-    classifier,
-    handoff,
-    labels,
-    simulate,
-)
+from helpers import classifier, handoff, labels, simulate
 from helpers.classifier import prediction
 from helpers.errors import WorkFolderError
-from helpers.experiment import (
-    measure_patterns,
-    write_experiment,
-)
+from helpers.experiment import measure_patterns, write_experiment
 from helpers.labels.label_queue import write_queue
-from helpers.outputs import (
-    whole_file,
-    whole_folder,
-    whole_hdf5,
-    write_json,
-)
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
-from helpers.ranking import (
-    rank_patterns,
-    write_clean_single_hits,
-    write_ranking,
-)
+from helpers.outputs import whole_file, whole_folder, whole_hdf5, write_json
+from helpers.patterns import Patterns, open_patterns
+from helpers.ranking import rank_patterns, write_clean_single_hits, write_ranking
 from helpers.run import report
 
 N, FRAME = 40, (64, 64)

@@ -12,10 +12,7 @@ from reference import photons_of_emc, photons_of_sparse_hdf5
 
 from helpers.__main__ import main
 from helpers.errors import ParameterError
-from helpers.experiment import (
-    Measurements,
-    write_experiment,
-)
+from helpers.experiment import Measurements, write_experiment
 from helpers.handoff import (
     FORMATS,
     add_diameters,
@@ -28,21 +25,11 @@ from helpers.handoff import (
 from helpers.handoff.dragonfly_format import find_photons
 from helpers.handoff.request import count_photons
 from helpers.labels import open_label_store
-from helpers.labels.foreign import (
-    read_pr772,
-    read_specklenn,
-)
+from helpers.labels.foreign import read_pr772, read_specklenn
 from helpers.outputs import write_provenance
 from helpers.patterns import open_patterns
-from helpers.physics import (
-    Geometry,
-    make_geometry,
-)
-from helpers.simulate import (
-    pnccd_bad_pixels,
-    simulate_patterns,
-    write_simulated,
-)
+from helpers.physics import Geometry, make_geometry
+from helpers.simulate import pnccd_bad_pixels, simulate_patterns, write_simulated
 from helpers.simulate.detector import Detector
 from helpers.simulate.shapes import equal_sphere_nm
 
@@ -397,9 +384,7 @@ def read_detector(folder):
 def test_the_detector_lies_on_the_ewald_sphere(name, two_runs, tmp_path):
     write_handoff(tmp_path, name, two_runs, choose(two_runs), geometry=GEOMETRY)
     found = read_detector(tmp_path / "selection" / name)
-    assert set(found) == {
-        *("qx", "qy", "qz", "corr", "mask", "detd", "ewald_rad"),
-    }
+    assert set(found) == {*("qx", "qy", "qz", "corr", "mask", "detd", "ewald_rad")}
     assert found["detd"] == found["ewald_rad"] == pytest.approx(20)  # 6 mm / 300 um
     q = np.stack([found["qx"], found["qy"], found["qz"] + 20])
     np.testing.assert_allclose(np.linalg.norm(q, axis=0), 20)

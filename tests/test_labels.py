@@ -19,15 +19,8 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.errors import (
-    LabelsError,
-    OtherPatternsError,
-)
-from helpers.labels import (
-    LABELS,
-    LabelStore,
-    open_label_store,
-)
+from helpers.errors import LabelsError, OtherPatternsError
+from helpers.labels import LABELS, LabelStore, open_label_store
 from helpers.labels.self_consistency import mark_repeat
 
 N_PATTERNS = 6

@@ -14,10 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from helpers.errors import LabelsError
-from helpers.labels import (
-    LABELS,
-    open_label_store,
-)
+from helpers.labels import LABELS, open_label_store
 from helpers.labels.database import is_on_local_disk
 
 N_PATTERNS = 1000

@@ -5,14 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.errors import (
-    LabelsError,
-    ParameterError,
-)
-from helpers.labels import (
-    read_queue,
-    write_queue,
-)
+from helpers.errors import LabelsError, ParameterError
+from helpers.labels import read_queue, write_queue
 
 REASONS = ["likely single", "uncertain", "diverse", "audit", 'said "why", and how']
 

@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 
 from helpers.errors import LabelsError
-from helpers.labels import (
-    LabelStore,
-    import_labels,
-    open_label_store,
-)
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.labels import LabelStore, import_labels, open_label_store
+from helpers.patterns import Patterns, open_patterns
 
 N = 6
 COUNTS = np.random.default_rng(0).poisson(1, (N, 5, 4)).astype("i4")

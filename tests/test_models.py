@@ -25,18 +25,9 @@ from helpers.classifier import (
     make_network,
     save_model,
 )
-from helpers.classifier.trained_model import (
-    describe_patterns,
-    logit_of,
-)
-from helpers.errors import (
-    ModelError,
-    ParameterError,
-)
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.classifier.trained_model import describe_patterns, logit_of
+from helpers.errors import ModelError, ParameterError
+from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import scale_to_255
 
 

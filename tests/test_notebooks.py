@@ -12,36 +12,16 @@ import nbformat
 import numpy as np
 import pytest
 
-from helpers.labels import (
-    LABELS,
-    open_label_store,
-)
+from helpers.labels import LABELS, open_label_store
 from helpers.outputs import sha256_of
 from helpers.patterns import read_bad_pixels
-from helpers.run import (
-    NOTEBOOKS_DIR,
-    run_notebooks,
-)
-from helpers.run.parameters import (
-    READERS,
-    read_parameters,
-)
+from helpers.run import NOTEBOOKS_DIR, run_notebooks
+from helpers.run.parameters import READERS, read_parameters
 from helpers.run.pipeline import find_notebooks
 from helpers.run.summary import summarise
-from helpers.simulate import (
-    pnccd_bad_pixels,
-    write_example_labels,
-    write_simulated,
-)
+from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
 
-NAMES = [
-    "01-inspect",
-    "02-label",
-    "03-rank",
-    "04-train",
-    "05-review",
-    "06-improve",
-]
+NAMES = ["01-inspect", "02-label", "03-rank", "04-train", "05-review", "06-improve"]
 FORBIDDEN = ("@interact", "%matplotlib", "input(")
 LOOPS = (ast.For, ast.While, ast.AsyncFor)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -97,9 +77,7 @@ def test_one_title_and_what_one_will_be_able_to_do(
     assert re.search(r"\*\*Makes\*\*.*\*\*Takes\*\*.*(minute|second)", first, re.DOTALL)
 
 
-def test_sections_then_summary_then_what_next(
-    notebook: nbformat.NotebookNode,
-) -> None:
+def test_sections_then_summary_then_what_next(notebook: nbformat.NotebookNode) -> None:
     sections = re.findall(r"^## (.+)", "\n".join(prose_of(notebook)), re.MULTILINE)
     assert sections[0] == "Parameters"
     assert sections[-1] == "Summary"
@@ -114,9 +92,7 @@ def test_links_to_other_notebooks_lead_somewhere(
     assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-def test_parameters_are_literals_of_their_type(
-    notebook: nbformat.NotebookNode,
-) -> None:
+def test_parameters_are_literals_of_their_type(notebook: nbformat.NotebookNode) -> None:
     (cell,) = parameters_cells(notebook)
     for statement in ast.parse(cell).body:
         assert isinstance(statement, ast.AnnAssign), ast.unparse(statement)
@@ -165,9 +141,7 @@ def test_cells_define_nothing_and_nest_no_loops(
             assert not (isinstance(node, LOOPS) and len(inside) > 1), code
 
 
-def test_prose_stands_before_every_code_cell(
-    notebook: nbformat.NotebookNode,
-) -> None:
+def test_prose_stands_before_every_code_cell(notebook: nbformat.NotebookNode) -> None:
     kinds = [cell.cell_type for cell in notebook.cells]
     alone = [
         code.source.splitlines()[0]
@@ -177,9 +151,7 @@ def test_prose_stands_before_every_code_cell(
     assert alone == []
 
 
-def test_nothing_that_waits_or_needs_a_screen(
-    notebook: nbformat.NotebookNode,
-) -> None:
+def test_nothing_that_waits_or_needs_a_screen(notebook: nbformat.NotebookNode) -> None:
     code = "\n".join(code_of(notebook))
     assert [text for text in FORBIDDEN if text in code] == []
 

@@ -15,16 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.errors import (
-    ParameterError,
-    PatternsFileError,
-)
-from helpers.patterns import (
-    DatasetSource,
-    Patterns,
-    open_patterns,
-    reading,
-)
+from helpers.errors import ParameterError, PatternsFileError
+from helpers.patterns import DatasetSource, Patterns, open_patterns, reading
 
 ROWS, COLUMNS = 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -221,10 +213,7 @@ class TestReading:
         assert reads == [(0, 5), (11, 3), (19, 1)]
 
     def test_in_pieces_of_whole_chunks(
-        self,
-        path: Path,
-        reads: list[tuple[int, int]],
-        monkeypatch: pytest.MonkeyPatch,
+        self, path: Path, reads: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reading, "PIECE_BYTES", 8 * PATTERN_BYTES)
         patterns = open_patterns(write(path, chunks=(3, *FRAME)))

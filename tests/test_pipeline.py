@@ -25,11 +25,7 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.run import run_notebooks
-from helpers.run.parameters import (
-    Parameter,
-    read_parameters,
-    read_value,
-)
+from helpers.run.parameters import Parameter, read_parameters, read_value
 from helpers.run.summary import summarise
 
 PARAMETERS = """\
@@ -370,9 +366,7 @@ def test_command_line_prints_the_message_alone(
     assert "Traceback" not in told
 
 
-def test_command_line_demands_its_arguments(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_command_line_demands_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["run"])
     assert caught.value.code == 2

@@ -18,21 +18,11 @@ from helpers.classifier import (
     prediction,
     save_model,
 )
-from helpers.classifier.prediction import (
-    predict_patterns,
-    read_predictions,
-)
+from helpers.classifier.prediction import predict_patterns, read_predictions
 from helpers.classifier.trained_model import describe_patterns
-from helpers.errors import (
-    ModelError,
-    OtherPatternsError,
-    WorkFolderError,
-)
+from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
 from helpers.outputs import sha256_of
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.patterns import Patterns, open_patterns
 
 BLOCK_BYTES = 7 * 4 * 36 * 34  # seven patterns
 

@@ -14,10 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
-from helpers import (
-    classifier,
-    plots,
-)
+from helpers import classifier, plots
 from helpers.classifier import (
     Split,
     TrainedModel,
@@ -29,32 +26,17 @@ from helpers.classifier import (
     write_partition,
 )
 from helpers.classifier.prediction import predict_patterns
-from helpers.classifier.saliency import (
-    N_RINGS,
-    N_SECTORS,
-    _cut_places,
-    _without_places,
-)
-from helpers.errors import (
-    LabelsError,
-    ParameterError,
-)
+from helpers.classifier.saliency import N_RINGS, N_SECTORS, _cut_places, _without_places
+from helpers.errors import LabelsError, ParameterError
 from helpers.experiment import (
     Experiment,
     measure_patterns,
     open_experiment,
     write_experiment,
 )
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import Ranking
-from helpers.simulate import (
-    Sample,
-    pnccd_bad_pixels,
-    write_simulated,
-)
+from helpers.simulate import Sample, pnccd_bad_pixels, write_simulated
 from helpers.widgets.purity_slider import slide_purity
 
 N, N_LABELS = 700, 240

@@ -12,15 +12,8 @@ import numpy as np
 import pytest
 
 from helpers.errors import PatternsFileError
-from helpers.experiment import (
-    measure_patterns,
-    open_experiment,
-    write_experiment,
-)
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.patterns import Patterns, open_patterns
 
 N_TRAINS, N_PULSES = 3, 2
 N = N_TRAINS * N_PULSES

@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 import reference
 
-from helpers.errors import (
-    ParameterError,
-    PatternsFileError,
-)
+from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import open_patterns
 from helpers.simulate import (
     SAMPLES,
@@ -38,10 +35,7 @@ from helpers.simulate.shapes import (
     icosahedron,
     sphere,
 )
-from helpers.simulate.shots import (
-    Particle,
-    draw_shot,
-)
+from helpers.simulate.shots import Particle, draw_shot
 
 SMALL = (64, 63)
 CENTRED = Detector(shape=(65, 65), centre=(32.0, 32.0), pixel_mm=1.2)

@@ -10,14 +10,8 @@ import reference
 from scipy import ndimage
 
 from helpers import plots
-from helpers.errors import (
-    ParameterError,
-    WorkFolderError,
-)
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.errors import ParameterError, WorkFolderError
+from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import (
     METRICS,
     compare_rankings,
@@ -32,16 +26,9 @@ from helpers.ranking import (
 )
 from helpers.ranking.article_metric import scale_to_255
 from helpers.ranking.match import turn
-from helpers.ranking.spans import (
-    Scratch,
-    map_spans,
-)
+from helpers.ranking.spans import Scratch, map_spans
 from helpers.ranking.splines import rotate_templates
-from helpers.simulate import (
-    Detector,
-    pnccd_bad_pixels,
-    simulate_patterns,
-)
+from helpers.simulate import Detector, pnccd_bad_pixels, simulate_patterns
 
 ANGLES = np.arange(36) * 5.0
 

@@ -41,26 +41,13 @@ from helpers.classifier import (
     write_partition,
 )
 from helpers.classifier.invariant_network import make_head
-from helpers.classifier.logistic_head import (
-    PENALTY,
-    fit_exactly,
-)
+from helpers.classifier.logistic_head import PENALTY, fit_exactly
 from helpers.classifier.scores import average_precision
 from helpers.classifier.trained_model import predict_inputs
-from helpers.errors import (
-    LabelsError,
-    ParameterError,
-    WorkFolderError,
-)
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.errors import LabelsError, ParameterError, WorkFolderError
+from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import scale_to_255
-from helpers.simulate import (
-    pnccd_bad_pixels,
-    write_simulated,
-)
+from helpers.simulate import pnccd_bad_pixels, write_simulated
 
 WORDS = ("single", "multiple", "other", "blank", "unsure", "")
 

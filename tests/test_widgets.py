@@ -17,20 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from helpers.errors import (
-    LabelsError,
-    ParameterError,
-)
-from helpers.labels import (
-    LABELS,
-    Queue,
-    open_label_store,
-)
+from helpers.errors import LabelsError, ParameterError
+from helpers.labels import LABELS, Queue, open_label_store
 from helpers.patterns import open_patterns
-from helpers.ranking import (
-    Ranking,
-    write_ranking,
-)
+from helpers.ranking import Ranking, write_ranking
 from helpers.simulate import write_simulated
 from helpers.widgets import (
     browse_patterns,
@@ -41,18 +31,9 @@ from helpers.widgets import (
     save_keys,
     show_gallery,
 )
-from helpers.widgets.keys import (
-    GALLERY_KEYS,
-    LABELLER_KEYS,
-    TABLES,
-    choose_keys,
-)
+from helpers.widgets.keys import GALLERY_KEYS, LABELLER_KEYS, TABLES, choose_keys
 from helpers.widgets.label_service import LabelDesk
-from helpers.widgets.pattern_order import (
-    check_facts,
-    keep_patterns,
-    sort_patterns,
-)
+from helpers.widgets.pattern_order import check_facts, keep_patterns, sort_patterns
 from helpers.widgets.pattern_table import Listing
 from helpers.widgets.pixels import (
     BAD,
@@ -63,11 +44,7 @@ from helpers.widgets.pixels import (
     encode_pattern,
     shrink_pattern,
 )
-from helpers.widgets.relabelling import (
-    APART,
-    choose_repeats,
-    plan_repeats,
-)
+from helpers.widgets.relabelling import APART, choose_repeats, plan_repeats
 from helpers.widgets.thumbnails import Thumbnails
 
 N = 12
@@ -157,11 +134,7 @@ class TestPixels:
         encode_pattern(pattern, np.array([[False, True]]))
         assert pattern.tolist() == [[-1, 5]]
 
-    @given(
-        PIXELS,
-        hnp.arrays(bool, (5, 4)),
-        st.integers(1, 6),
-    )
+    @given(PIXELS, hnp.arrays(bool, (5, 4)), st.integers(1, 6))
     def test_shrinking_averages_blocks_of_good_pixels(self, pattern, bad, longest):
         k = -(-5 // longest)
         small, small_bad = shrink_pattern(pattern, bad, longest)
@@ -406,10 +379,7 @@ class TestKeys:
             ({"single": "z"}, "found 'z' for both 'single' and 'undo'"),
             ({"single": "j", "blank": "j"}, "found 'j' for both 'single' and 'blank'"),
             ({"single": "Escape"}, "found 'Escape' for 'single'; expected one char"),
-            (
-                {"single": "S"},
-                "found 'S' for 'single'; .* for whole pages",
-            ),
+            ({"single": "S"}, "found 'S' for 'single'; .* for whole pages"),
             ({"single": ""}, "found '' for 'single'"),
             ({"single": []}, "found no key for 'single'"),
             ({"sigle": "j"}, "found sigle; expected some of .*single"),
@@ -436,8 +406,7 @@ class TestKeys:
         assert choose_keys(LABELLER_KEYS)["single"] == ["1", "s"]
 
     @pytest.mark.parametrize(
-        "text",
-        ['{"single": ', "[1, 2]", '{"single": 3}', '{"single": [[]]}', "\xff"],
+        "text", ['{"single": ', "[1, 2]", '{"single": 3}', '{"single": [[]]}', "\xff"]
     )
     def test_a_broken_settings_file_is_told_and_not_followed(self, text):
         keys.keys_file().parent.mkdir()

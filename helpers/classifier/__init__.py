@@ -7,14 +7,8 @@ from helpers.classifier.active_learning import (
     choose_next_labels,
     pick_uncertain_and_diverse,
 )
-from helpers.classifier.advice import (
-    advise,
-    measure_change,
-)
-from helpers.classifier.article_network import (
-    ArticleNetwork,
-    make_images,
-)
+from helpers.classifier.advice import advise, measure_change
+from helpers.classifier.article_network import ArticleNetwork, make_images
 from helpers.classifier.audit import (
     Audit,
     Share,
@@ -37,20 +31,9 @@ from helpers.classifier.doubtful_labels import (
 )
 from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.invariant_network import InvariantNetwork
-from helpers.classifier.learning_curve import (
-    LearningCurve,
-    find_learning_curve,
-)
-from helpers.classifier.network import (
-    NETWORKS,
-    find_network,
-    make_model,
-    make_network,
-)
-from helpers.classifier.out_of_fold import (
-    cross_validate,
-    forget_learnt,
-)
+from helpers.classifier.learning_curve import LearningCurve, find_learning_curve
+from helpers.classifier.network import NETWORKS, find_network, make_model, make_network
+from helpers.classifier.out_of_fold import cross_validate, forget_learnt
 from helpers.classifier.partition import (
     IMAGES_NAME,
     PARTITION_NAME,
@@ -64,34 +47,17 @@ from helpers.classifier.prediction import (
     predict_patterns,
     read_predictions,
 )
-from helpers.classifier.purity import (
-    PurityCurve,
-    expect_purity,
-)
+from helpers.classifier.purity import PurityCurve, expect_purity
 from helpers.classifier.reliability import (
     Reliability,
     find_calibration_error,
     find_reliability,
 )
 from helpers.classifier.retrain import retrain
-from helpers.classifier.review_order import (
-    order_by,
-    score_patterns,
-)
-from helpers.classifier.saliency import (
-    Saliency,
-    describe_saliency,
-    explain_pattern,
-)
-from helpers.classifier.scores import (
-    METRICS,
-    describe_scores,
-    evaluate,
-)
-from helpers.classifier.selection_physics import (
-    Physics,
-    measure_physics,
-)
+from helpers.classifier.review_order import order_by, score_patterns
+from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
+from helpers.classifier.scores import METRICS, describe_scores, evaluate
+from helpers.classifier.selection_physics import Physics, measure_physics
 from helpers.classifier.split import (
     PARTS,
     Split,
@@ -108,11 +74,7 @@ from helpers.classifier.trained_model import (
     load_model,
     save_model,
 )
-from helpers.classifier.training import (
-    read_images,
-    train_from_images,
-    train_model,
-)
+from helpers.classifier.training import read_images, train_from_images, train_model
 
 __all__ = [
     "CLASSES",

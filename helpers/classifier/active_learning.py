@@ -5,10 +5,7 @@ from numpy.typing import NDArray
 
 from helpers.classifier.backend import import_keras
 from helpers.classifier.trained_model import TrainedModel
-from helpers.classifier.training import (
-    BATCH,
-    read_inputs,
-)
+from helpers.classifier.training import BATCH, read_inputs
 from helpers.errors import ParameterError
 from helpers.labels import Queue
 from helpers.patterns import Patterns

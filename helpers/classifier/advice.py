@@ -4,17 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.audit import Share
-from helpers.classifier.calibration import (
-    choose_threshold,
-    fit_calibration_in_stack,
-)
+from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
 from helpers.classifier.logistic_head import fit_exactly
 from helpers.classifier.network import Network
 from helpers.classifier.out_of_fold import exact_network
-from helpers.classifier.split import (
-    is_labelled,
-    is_single,
-)
+from helpers.classifier.split import is_labelled, is_single
 from helpers.classifier.trained_model import TrainedModel, predict_inputs
 from helpers.classifier.training import read_inputs
 from helpers.patterns import Patterns

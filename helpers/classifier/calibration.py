@@ -48,9 +48,7 @@ def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Cali
 
 
 def fit_calibration_in_stack(
-    unseen: NDArray[np.float32],
-    single: NDArray[np.bool_],
-    others: NDArray[np.float32],
+    unseen: NDArray[np.float32], single: NDArray[np.bool_], others: NDArray[np.float32]
 ) -> Calibration:
     """Fit a probability to outputs of an exact fit, with the help of the whole stack.
 

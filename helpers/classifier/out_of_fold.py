@@ -7,11 +7,7 @@ from helpers.classifier.calibration import fit_calibration
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.logistic_head import fit_exactly
 from helpers.classifier.network import Network
-from helpers.classifier.split import (
-    Split,
-    is_labelled,
-    is_single,
-)
+from helpers.classifier.split import Split, is_labelled, is_single
 from helpers.classifier.trained_model import TrainedModel
 from helpers.classifier.training import read_inputs
 from helpers.patterns import Patterns

@@ -10,18 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from helpers.classifier.split import (
-    PARTS,
-    Split,
-    is_single,
-)
+from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import CLASSES
 from helpers.errors import WorkFolderError
-from helpers.outputs import (
-    whole_folder,
-    whole_hdf5,
-    write_provenance,
-)
+from helpers.outputs import whole_folder, whole_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
 

@@ -19,15 +19,8 @@ from helpers.classifier.trained_model import (
     describe_patterns,
     load_model,
 )
-from helpers.errors import (
-    OtherPatternsError,
-    WorkFolderError,
-)
-from helpers.outputs import (
-    saying_why_not,
-    whole_hdf5,
-    write_provenance,
-)
+from helpers.errors import OtherPatternsError, WorkFolderError
+from helpers.outputs import saying_why_not, whole_hdf5, write_provenance
 from helpers.patterns import Patterns, read_ahead
 
 PREDICTIONS_NAME = "predictions.h5"

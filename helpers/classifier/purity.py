@@ -7,15 +7,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from helpers.classifier.split import (
-    is_labelled,
-    is_single,
-)
+from helpers.classifier.split import is_labelled, is_single
 from helpers.classifier.trained_model import logit_of
-from helpers.errors import (
-    LabelsError,
-    ParameterError,
-)
+from helpers.errors import LabelsError, ParameterError
 
 N_DRAWS = 200
 N_THRESHOLDS = 400

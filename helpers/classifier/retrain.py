@@ -7,16 +7,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.partition import (
-    PARTITION_NAME,
-    read_partition,
-    write_partition,
-)
+from helpers.classifier.partition import PARTITION_NAME, read_partition, write_partition
 from helpers.classifier.split import extend_split
-from helpers.classifier.trained_model import (
-    TrainedModel,
-    load_model,
-)
+from helpers.classifier.trained_model import TrainedModel, load_model
 from helpers.classifier.training import train_model
 from helpers.patterns import Patterns
 

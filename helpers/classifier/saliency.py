@@ -10,10 +10,7 @@ from scipy.special import expit
 
 from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.trained_model import RAW_LIMIT, TrainedModel
-from helpers.physics import (
-    angle_about,
-    radius_from,
-)
+from helpers.physics import angle_about, radius_from
 
 N_RINGS = 12
 N_SECTORS = 12

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import (
-    LabelsError,
-    ParameterError,
-)
+from helpers.errors import LabelsError, ParameterError
 
 PARTS = ("training", "validation", "test")
 TRAINED_WORDS = ("single", "multiple", "other", "blank")

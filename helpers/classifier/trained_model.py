@@ -18,20 +18,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from helpers.classifier.backend import import_keras
-from helpers.classifier.network import (
-    Network,
-    make_network,
-)
-from helpers.errors import (
-    ModelError,
-    ParameterError,
-)
-from helpers.outputs import (
-    provenance,
-    sha256_of,
-    whole_file,
-    write_json,
-)
+from helpers.classifier.network import Network, make_network
+from helpers.errors import ModelError, ParameterError
+from helpers.outputs import provenance, sha256_of, whole_file, write_json
 from helpers.patterns import Patterns
 
 CLASSES = ("not_single", "single")

@@ -17,24 +17,11 @@ from helpers.classifier.calibration import (
     fit_calibration,
     fit_calibration_in_stack,
 )
-from helpers.classifier.gradient import (
-    History,
-    Part,
-    Schedule,
-    fit_by_descent,
-)
-from helpers.classifier.logistic_head import (
-    FOLDS,
-    PENALTY,
-    fit_exactly,
-)
+from helpers.classifier.gradient import History, Part, Schedule, fit_by_descent
+from helpers.classifier.logistic_head import FOLDS, PENALTY, fit_exactly
 from helpers.classifier.network import Network, find_network
 from helpers.classifier.scores import evaluate
-from helpers.classifier.split import (
-    PARTS,
-    Split,
-    is_single,
-)
+from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
     Calibration,

@@ -13,10 +13,7 @@ from helpers.experiment.measurements import (
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
-from helpers.experiment.proposals import (
-    propose_bad_pixels,
-    propose_shadows,
-)
+from helpers.experiment.proposals import propose_bad_pixels, propose_shadows
 from helpers.experiment.record import (
     ARRAYS_NAME,
     JSON_NAME,

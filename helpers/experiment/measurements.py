@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import (
-    ParameterError,
-    PatternsFileError,
-)
+from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import Patterns
 
 LARGEST = float(np.finfo(np.float32).max)  # patterns are float32 once they are clean

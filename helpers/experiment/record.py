@@ -8,21 +8,10 @@ from typing import Any
 
 import h5py
 
-from helpers.errors import (
-    OtherPatternsError,
-    WorkFolderError,
-)
+from helpers.errors import OtherPatternsError, WorkFolderError
 from helpers.experiment.measurements import Measurements
-from helpers.outputs import (
-    provenance,
-    whole_hdf5,
-    write_json,
-    write_provenance,
-)
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
+from helpers.outputs import provenance, whole_hdf5, write_json, write_provenance
+from helpers.patterns import Patterns, open_patterns
 
 JSON_NAME = "experiment.json"
 ARRAYS_NAME = "experiment.h5"

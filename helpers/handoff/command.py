@@ -8,26 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.experiment import (
-    Experiment,
-    open_experiment,
-)
-from helpers.handoff.formats import (
-    FORMATS,
-    write_handoff,
-)
+from helpers.experiment import Experiment, open_experiment
+from helpers.handoff.formats import FORMATS, write_handoff
 from helpers.handoff.particle_size import add_diameters
 from helpers.handoff.request import find_scale
-from helpers.handoff.selection import (
-    Selection,
-    cut_selection,
-    select_patterns,
-)
-from helpers.physics import (
-    POLARISATIONS,
-    Geometry,
-    make_geometry,
-)
+from helpers.handoff.selection import Selection, cut_selection, select_patterns
+from helpers.physics import POLARISATIONS, Geometry, make_geometry
 
 INDENT = 16
 
@@ -175,10 +161,7 @@ def _choose(
     geometry: Geometry | None,
     options: argparse.Namespace,
 ) -> Selection:
-    from helpers.classifier import (
-        PREDICTIONS_NAME,
-        read_predictions,
-    )
+    from helpers.classifier import PREDICTIONS_NAME, read_predictions
 
     patterns = experiment.patterns
     path = experiment.work_dir / PREDICTIONS_NAME

@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 
 from helpers import __version__
 from helpers.handoff.request import Request
-from helpers.outputs import (
-    new_hdf5,
-    provenance,
-    write_provenance,
-)
+from helpers.outputs import new_hdf5, provenance, write_provenance
 from helpers.patterns import CXI_SHOTS
 
 VERSION = 160

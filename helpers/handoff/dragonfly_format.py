@@ -15,10 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.handoff.request import Request
-from helpers.outputs import (
-    new_hdf5,
-    write_provenance,
-)
+from helpers.outputs import new_hdf5, write_provenance
 from helpers.physics import Geometry
 
 HEADER_BYTES = 1024

@@ -9,18 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.handoff import (
-    cxi_format,
-    dragonfly_format,
-    text_formats,
-)
+from helpers.handoff import cxi_format, dragonfly_format, text_formats
 from helpers.handoff.request import Request
 from helpers.handoff.selection import Selection
-from helpers.outputs import (
-    provenance,
-    whole_folder,
-    write_json,
-)
+from helpers.outputs import provenance, whole_folder, write_json
 from helpers.patterns import Patterns
 from helpers.physics import Geometry
 

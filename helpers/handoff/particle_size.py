@@ -100,9 +100,7 @@ def _make_candidates(q: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _make_log_shares(
-    q: NDArray[np.float64],
-    diameters: NDArray[np.float64],
-    n_pixels: NDArray[np.intp],
+    q: NDArray[np.float64], diameters: NDArray[np.float64], n_pixels: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     """Return ln of each ring's share of the photons, (backgrounds × diameters, rings).
 

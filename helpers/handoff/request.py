@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment
-from helpers.handoff.selection import (
-    Selection,
-    describe_selection,
-    find_rows,
-)
+from helpers.handoff.selection import Selection, describe_selection, find_rows
 from helpers.patterns import Patterns
 from helpers.physics import Geometry
 

@@ -8,11 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.outputs import (
-    new_hdf5,
-    whole_folder,
-    write_provenance,
-)
+from helpers.outputs import new_hdf5, whole_folder, write_provenance
 from helpers.patterns import Patterns
 
 Range = tuple[float, float]

@@ -13,10 +13,7 @@ from helpers.labels.agreement import (
     disagreements,
     fleiss_kappa,
 )
-from helpers.labels.agreement_report import (
-    describe_agreement,
-    describe_repeats,
-)
+from helpers.labels.agreement_report import describe_agreement, describe_repeats
 from helpers.labels.events import LabelEvent
 from helpers.labels.foreign import (
     read_euxfel2013,
@@ -24,11 +21,7 @@ from helpers.labels.foreign import (
     read_single_list,
     read_specklenn,
 )
-from helpers.labels.label_queue import (
-    Queue,
-    read_queue,
-    write_queue,
-)
+from helpers.labels.label_queue import Queue, read_queue, write_queue
 from helpers.labels.recognise import import_labels
 from helpers.labels.schema import LABELS
 from helpers.labels.self_consistency import (
@@ -36,10 +29,7 @@ from helpers.labels.self_consistency import (
     agreement_with_oneself,
     mark_repeat,
 )
-from helpers.labels.store import (
-    LabelStore,
-    open_label_store,
-)
+from helpers.labels.store import LabelStore, open_label_store
 
 __all__ = [
     "LABELS",

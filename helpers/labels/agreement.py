@@ -3,10 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.labels.schema import (
-    LABELS,
-    WORD_DTYPE,
-)
+from helpers.labels.schema import LABELS, WORD_DTYPE
 
 
 def consensus(votes: NDArray[np.integer]) -> NDArray[np.str_]:

@@ -6,11 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.labels.agreement import (
-    cohen_kappa,
-    disagreements,
-    fleiss_kappa,
-)
+from helpers.labels.agreement import cohen_kappa, disagreements, fleiss_kappa
 from helpers.labels.self_consistency import agreement_with_oneself
 
 if TYPE_CHECKING:

@@ -6,10 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import LabelsError
-from helpers.labels.schema import (
-    LABELS,
-    NAME_LENGTH,
-)
+from helpers.labels.schema import LABELS, NAME_LENGTH
 
 
 def check_label(pattern: int, label: str, n_patterns: int) -> None:

@@ -5,17 +5,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from helpers import __version__
-from helpers.errors import (
-    LabelsError,
-    OtherPatternsError,
-)
+from helpers.errors import LabelsError, OtherPatternsError
 from helpers.labels.database import Database
 from helpers.labels.events import now
-from helpers.labels.schema import (
-    labelled_patterns,
-    metadata,
-    same_runs,
-)
+from helpers.labels.schema import labelled_patterns, metadata, same_runs
 
 Identity = tuple[str, int]
 """Fingerprint and number of the patterns."""

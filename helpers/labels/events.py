@@ -10,10 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from helpers.labels.label_csv import GivenLabel
-from helpers.labels.schema import (
-    label_events,
-    standing_labels,
-)
+from helpers.labels.schema import label_events, standing_labels
 
 EVENT_COLUMNS = [column for column in label_events.c if column.name != "id"]
 
@@ -119,10 +116,7 @@ def take_back(undo: LabelEvent, label: sa.Row[Any] | None) -> LabelEvent:
     if label is None:
         return undo
     return replace(
-        undo,
-        pattern=label.pattern,
-        undone_session=label.session,
-        undone_seq=label.seq,
+        undo, pattern=label.pattern, undone_session=label.session, undone_seq=label.seq
     )
 
 

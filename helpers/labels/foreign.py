@@ -20,14 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import LabelsError
-from helpers.labels.label_csv import (
-    all_problems,
-    read_text,
-)
-from helpers.labels.schema import (
-    LABELS,
-    WORD_DTYPE,
-)
+from helpers.labels.label_csv import all_problems, read_text
+from helpers.labels.schema import LABELS, WORD_DTYPE
 
 SPECKLENN_WORDS: Mapping[str, str] = {
     "0": "other",

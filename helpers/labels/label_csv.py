@@ -9,10 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from helpers.errors import LabelsError
-from helpers.labels.schema import (
-    LABELS,
-    NAME_LENGTH,
-)
+from helpers.labels.schema import LABELS, NAME_LENGTH
 from helpers.outputs import whole_file
 
 Locate = Callable[[int], tuple[Path, int]]

@@ -10,14 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.errors import (
-    LabelsError,
-    ParameterError,
-)
-from helpers.labels.label_csv import (
-    parse_pattern,
-    read_text,
-)
+from helpers.errors import LabelsError, ParameterError
+from helpers.labels.label_csv import parse_pattern, read_text
 from helpers.outputs import whole_file
 
 QUEUE_NAME = "to_label.csv"

@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 
 from helpers.labels import agreement
 from helpers.labels.database import Database
-from helpers.labels.events import (
-    LabelEvent,
-    read_events,
-)
+from helpers.labels.events import LabelEvent, read_events
 from helpers.labels.schema import (
     LABELS,
     WORD_DTYPE,

@@ -9,10 +9,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import (
-    LabelsError,
-    PatternsFileError,
-)
+from helpers.errors import LabelsError, PatternsFileError
 from helpers.labels.foreign import (
     PR772_WORDS,
     SPECKLENN_WORDS,
@@ -23,12 +20,7 @@ from helpers.labels.foreign import (
 )
 from helpers.labels.label_csv import read_text
 from helpers.labels.store import LabelStore
-from helpers.patterns import (
-    Patterns,
-    find_layout,
-    get_whole_dataset,
-    open_hdf5,
-)
+from helpers.patterns import Patterns, find_layout, get_whole_dataset, open_hdf5
 
 PR772_FILES = ("train_index.dat", "train_labels.dat")
 KNOWN_FORMS = (

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.labels.agreement import (
-    chance_agreement,
-    cohen_kappa,
-)
+from helpers.labels.agreement import chance_agreement, cohen_kappa
 from helpers.labels.events import LabelEvent
 from helpers.labels.schema import WORD_DTYPE
 

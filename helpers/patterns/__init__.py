@@ -7,30 +7,16 @@ three-dimensional dataset, a `Source` of their own reads them.
 """
 
 from helpers.patterns.dataset_source import DatasetSource
-from helpers.patterns.emc_source import (
-    EmcSource,
-    is_emc,
-    read_emc_head,
-)
+from helpers.patterns.emc_source import EmcSource, is_emc, read_emc_head
 from helpers.patterns.euxfel_source import RunSource
-from helpers.patterns.frames_source import (
-    FramesSource,
-    find_first_frame,
-    find_frames,
-)
+from helpers.patterns.frames_source import FramesSource, find_first_frame, find_frames
 from helpers.patterns.hdf5 import (
     find_datasets,
     get_whole_dataset,
     open_hdf5,
     say_missing,
 )
-from helpers.patterns.layout_table import (
-    CXI_SHOTS,
-    EMC,
-    LAYOUTS,
-    Layout,
-    find_layout,
-)
+from helpers.patterns.layout_table import CXI_SHOTS, EMC, LAYOUTS, Layout, find_layout
 from helpers.patterns.mask_convention import BadWhen
 from helpers.patterns.masks import (
     BadPixels,
@@ -41,21 +27,12 @@ from helpers.patterns.masks import (
 )
 from helpers.patterns.modules_source import ModulesSource
 from helpers.patterns.opening import open_patterns
-from helpers.patterns.pattern_file import (
-    Recording,
-    open_recording,
-)
+from helpers.patterns.pattern_file import Recording, open_recording
 from helpers.patterns.reading import read_ahead
-from helpers.patterns.source import (
-    Hdf5Source,
-    Source,
-)
+from helpers.patterns.source import Hdf5Source, Source
 from helpers.patterns.sparse_source import SparseSource
 from helpers.patterns.stack import Patterns
-from helpers.patterns.units import (
-    Unit,
-    find_unit,
-)
+from helpers.patterns.units import Unit, find_unit
 
 __all__ = [
     "CXI_SHOTS",

@@ -10,15 +10,8 @@ from numpy.typing import NDArray
 
 from helpers.patterns.contiguous import PlainPatterns
 from helpers.patterns.growing_file import count_whole
-from helpers.patterns.hdf5 import (
-    get_dataset,
-    is_numeric,
-    say_choices,
-)
-from helpers.patterns.source import (
-    Hdf5Source,
-    find_size_problems,
-)
+from helpers.patterns.hdf5 import get_dataset, is_numeric, say_choices
+from helpers.patterns.source import Hdf5Source, find_size_problems
 
 
 class DatasetSource(Hdf5Source):

@@ -10,16 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.patterns.dataset_source import say_content
-from helpers.patterns.hdf5 import (
-    LISTED,
-    follow,
-    get_whole_dataset,
-    is_numeric,
-)
-from helpers.patterns.source import (
-    Hdf5Source,
-    find_size_problems,
-)
+from helpers.patterns.hdf5 import LISTED, follow, get_whole_dataset, is_numeric
+from helpers.patterns.source import Hdf5Source, find_size_problems
 
 
 class FramesSource(Hdf5Source):

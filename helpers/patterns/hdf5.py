@@ -10,11 +10,7 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.growing_file import (
-    PartialFile,
-    is_swmr,
-    is_whole,
-)
+from helpers.patterns.growing_file import PartialFile, is_swmr, is_whole
 from helpers.patterns.hdf5_trial import find_fatal_damage
 
 NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have

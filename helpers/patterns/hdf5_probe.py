@@ -22,11 +22,7 @@ from typing import Any, TextIO
 import h5py
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import (
-    DAMAGE,
-    follow,
-    open_untried,
-)
+from helpers.patterns.hdf5 import DAMAGE, follow, open_untried
 
 AT_ONCE = 1024  # values of variable length that are read by one call
 VALUES_TRIED = 1_000_000  # of a longer dataset, the beginning

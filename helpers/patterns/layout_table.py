@@ -9,16 +9,8 @@ import h5py
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.dataset_source import DatasetSource
-from helpers.patterns.frames_source import (
-    FramesSource,
-    find_first_frame,
-)
-from helpers.patterns.hdf5 import (
-    find_stacks,
-    follow,
-    get_dataset,
-    say_choices,
-)
+from helpers.patterns.frames_source import FramesSource, find_first_frame
+from helpers.patterns.hdf5 import find_stacks, follow, get_dataset, say_choices
 from helpers.patterns.mask_convention import (
     CXI_BITS,
     GOOD_PIXELS,

@@ -10,19 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import (
-    find_datasets,
-    get_dataset,
-    open_hdf5,
-    say_missing,
-)
+from helpers.patterns.hdf5 import find_datasets, get_dataset, open_hdf5, say_missing
 from helpers.patterns.layout_table import find_mask_rule
-from helpers.patterns.mask_convention import (
-    DRAGONFLY,
-    TRUE,
-    BadWhen,
-    split_condition,
-)
+from helpers.patterns.mask_convention import DRAGONFLY, TRUE, BadWhen, split_condition
 
 MASKS_SAMPLED = 64
 

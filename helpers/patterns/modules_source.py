@@ -9,10 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.patterns.assembly import find_assembly
-from helpers.patterns.dataset_source import (
-    DatasetSource,
-    find_dataset_problems,
-)
+from helpers.patterns.dataset_source import DatasetSource, find_dataset_problems
 from helpers.patterns.hdf5 import get_dataset
 
 FLAT, MODULES, WITH_GAIN = 3, 4, 5  # dimensions

@@ -11,27 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import (
-    ParameterError,
-    PatternsFileError,
-)
+from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
-from helpers.patterns.masks import (
-    BadPixels,
-    read_bad_pixels,
-)
-from helpers.patterns.pattern_file import (
-    Recording,
-    open_recording,
-)
-from helpers.patterns.stack import (
-    Patterns,
-    check_bad_pixels,
-)
-from helpers.patterns.units import (
-    Unit,
-    find_unit,
-)
+from helpers.patterns.masks import BadPixels, read_bad_pixels
+from helpers.patterns.pattern_file import Recording, open_recording
+from helpers.patterns.stack import Patterns, check_bad_pixels
+from helpers.patterns.units import Unit, find_unit
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
 FILES_SAMPLED = 8  # files looked at for it

@@ -16,21 +16,10 @@ from helpers.patterns.dragonfly_detector import (
     find_frame,
     names_frame,
 )
-from helpers.patterns.emc_source import (
-    EmcSource,
-    is_emc,
-    read_emc_head,
-)
-from helpers.patterns.euxfel_run import (
-    Run,
-    gather_run,
-    is_run,
-)
+from helpers.patterns.emc_source import EmcSource, is_emc, read_emc_head
+from helpers.patterns.euxfel_run import Run, gather_run, is_run
 from helpers.patterns.euxfel_source import RunSource
-from helpers.patterns.frames_source import (
-    find_first_frame,
-    find_frames,
-)
+from helpers.patterns.frames_source import find_first_frame, find_frames
 from helpers.patterns.hdf5 import (
     LISTED,
     follow,
@@ -40,11 +29,7 @@ from helpers.patterns.hdf5 import (
     open_hdf5,
     saying_damage,
 )
-from helpers.patterns.layout_table import (
-    EMC,
-    Layout,
-    find_layout,
-)
+from helpers.patterns.layout_table import EMC, Layout, find_layout
 from helpers.patterns.masks import (
     BadPixels,
     convert_mask,
@@ -53,10 +38,7 @@ from helpers.patterns.masks import (
     say_origin,
 )
 from helpers.patterns.modules_source import ModulesSource
-from helpers.patterns.source import (
-    Hdf5Source,
-    Source,
-)
+from helpers.patterns.source import Hdf5Source, Source
 from helpers.patterns.sparse_source import SparseSource
 
 MASK_NAMES = ("mask", "mask_shared", "bad_pixels", "good_pixels")

@@ -10,10 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.patterns.contiguous import PlainPatterns
-from helpers.patterns.hdf5 import (
-    open_hdf5,
-    saying_damage,
-)
+from helpers.patterns.hdf5 import open_hdf5, saying_damage
 
 MOST_PATTERNS = 10**9
 MOST_PIXELS = 2**28

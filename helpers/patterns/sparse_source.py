@@ -11,10 +11,7 @@ from numpy.typing import NDArray
 from helpers.errors import PatternsFileError
 from helpers.patterns.dataset_source import say_content
 from helpers.patterns.hdf5 import get_whole_dataset
-from helpers.patterns.source import (
-    Hdf5Source,
-    find_size_problems,
-)
+from helpers.patterns.source import Hdf5Source, find_size_problems
 
 LISTS = ("place_ones", "place_multi", "count_multi")
 COUNTS = np.dtype(np.int32)

@@ -24,17 +24,9 @@ from helpers.patterns.joined import (
     name_shots,
 )
 from helpers.patterns.layout_table import Layout
-from helpers.patterns.masks import (
-    BadPixels,
-    find_pixel_problems,
-    find_shape_problems,
-)
+from helpers.patterns.masks import BadPixels, find_pixel_problems, find_shape_problems
 from helpers.patterns.pattern_file import Recording
-from helpers.patterns.reading import (
-    Stack,
-    keep,
-    read_ahead,
-)
+from helpers.patterns.reading import Stack, keep, read_ahead
 from helpers.patterns.units import Unit
 
 Key = int | np.integer[Any] | slice | ArrayLike
@@ -150,11 +142,7 @@ class Patterns:
         return self._read(key, self.dtype, keep)
 
     def read_pieces(
-        self,
-        memory: NDArray[Any],
-        start: int,
-        stop: int,
-        rows: slice = slice(None),
+        self, memory: NDArray[Any], start: int, stop: int, rows: slice = slice(None)
     ) -> Iterator[NDArray[Any]]:
         """Go through consecutive patterns as recorded, bad pixels and all.
 
@@ -326,10 +314,7 @@ class Patterns:
         self.close()
 
     def _read(
-        self,
-        key: Key,
-        dtype: np.dtype[Any],
-        tidy: Callable[[NDArray[Any]], None],
+        self, key: Key, dtype: np.dtype[Any], tidy: Callable[[NDArray[Any]], None]
     ) -> NDArray[Any]:
         rows = self._find_rows(key)
         out = np.empty((rows.size, *self.shape[1:]), dtype)

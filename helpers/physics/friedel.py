@@ -6,10 +6,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.physics.polar_grid import (
-    PolarGrid,
-    inverse,
-)
+from helpers.physics.polar_grid import PolarGrid, inverse
 
 _SECTORS = 16
 _DIM = 0.1

@@ -11,11 +11,7 @@ from helpers.plots.number_plots import (
     plot_histogram,
     plot_radial_averages,
 )
-from helpers.plots.pattern_plots import (
-    plot_gallery,
-    plot_pattern,
-    plot_proposed_pixels,
-)
+from helpers.plots.pattern_plots import plot_gallery, plot_pattern, plot_proposed_pixels
 from helpers.plots.ranking_plots import (
     plot_distance_curve,
     plot_match,

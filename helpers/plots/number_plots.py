@@ -15,11 +15,7 @@ from helpers.plots.marks import (
 
 
 def plot_along_run(
-    ax: Axes,
-    values: NDArray[np.number],
-    *,
-    ylabel: str,
-    threshold: float | None = None,
+    ax: Axes, values: NDArray[np.number], *, ylabel: str, threshold: float | None = None
 ) -> None:
     """Plot one value per pattern along the run, with the median of each 60th of it.
 

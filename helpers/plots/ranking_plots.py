@@ -7,18 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from helpers.plots.marks import (
-    CLASS_COLOURS,
-    select_by_word,
-    show_legend,
-)
+from helpers.plots.marks import CLASS_COLOURS, select_by_word, show_legend
 from helpers.plots.pattern_plots import plot_pattern
 
 if TYPE_CHECKING:
-    from helpers.ranking import (
-        Match,
-        RankAgreement,
-    )
+    from helpers.ranking import Match, RankAgreement
 
 
 def plot_distance_curve(

@@ -5,10 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from helpers.plots.marks import (
-    mark_threshold,
-    show_legend,
-)
+from helpers.plots.marks import mark_threshold, show_legend
 
 TAKEN, LEFT = "#0072B2", "#D55E00"
 N_BINS = 40
@@ -58,11 +55,7 @@ def plot_taken_and_left(
 
 
 def plot_saliency(
-    ax: Axes,
-    values: NDArray[np.floating],
-    *,
-    title: str,
-    in_separations: bool = False,
+    ax: Axes, values: NDArray[np.floating], *, title: str, in_separations: bool = False
 ) -> None:
     """Show what speaks for (blue) and against (red) a single hit.
 

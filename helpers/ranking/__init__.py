@@ -6,23 +6,10 @@ ranking and are looked at, or used for training, first.
 """
 
 from helpers.ranking.article_metric import scale_to_255
-from helpers.ranking.match import (
-    Match,
-    match_template,
-    pick_turned,
-)
-from helpers.ranking.precision import (
-    Precision,
-    precision_at,
-)
-from helpers.ranking.rank import (
-    METRICS,
-    rank_patterns,
-)
-from helpers.ranking.rank_agreement import (
-    RankAgreement,
-    compare_rankings,
-)
+from helpers.ranking.match import Match, match_template, pick_turned
+from helpers.ranking.precision import Precision, precision_at
+from helpers.ranking.rank import METRICS, rank_patterns
+from helpers.ranking.rank_agreement import RankAgreement, compare_rankings
 from helpers.ranking.ranking import Ranking
 from helpers.ranking.ranking_files import (
     read_clean_single_hits,

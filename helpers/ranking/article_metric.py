@@ -12,11 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.ranking.nearest import Nearest
-from helpers.ranking.spans import (
-    N_THREADS,
-    Scratch,
-    map_spans,
-)
+from helpers.ranking.spans import N_THREADS, Scratch, map_spans
 from helpers.ranking.splines import rotate_templates
 
 if TYPE_CHECKING:

@@ -93,10 +93,7 @@ def _centre_of(patterns: "Patterns", hits: NDArray[np.int64]) -> tuple[float, fl
 
 
 def _order(
-    nearest: Nearest,
-    hits: NDArray[np.int64],
-    metric: str,
-    fingerprint: str,
+    nearest: Nearest, hits: NDArray[np.int64], metric: str, fingerprint: str
 ) -> Ranking:
     others = np.setdiff1d(np.arange(len(nearest.distance)), hits)
     best_first = np.argsort(nearest.distance[others], kind="stable")

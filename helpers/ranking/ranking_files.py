@@ -8,10 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import WorkFolderError
-from helpers.outputs import (
-    whole_hdf5,
-    write_provenance,
-)
+from helpers.outputs import whole_hdf5, write_provenance
 from helpers.ranking.ranking import Ranking
 
 if TYPE_CHECKING:

@@ -7,17 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from helpers.physics import (
-    HalfTurn,
-    HalfTurnMaps,
-    PolarGrid,
-    inverse,
-)
+from helpers.physics import HalfTurn, HalfTurnMaps, PolarGrid, inverse
 from helpers.ranking.nearest import Nearest
-from helpers.ranking.spans import (
-    Scratch,
-    map_spans,
-)
+from helpers.ranking.spans import Scratch, map_spans
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns

@@ -7,10 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers import errors
-from helpers.errors import (
-    HelpersError,
-    NotebookError,
-)
+from helpers.errors import HelpersError, NotebookError
 from helpers.outputs import whole_file
 from helpers.run.report import leave_pictures
 

@@ -16,24 +16,10 @@ H. K. N. Reddy et al. (2017), Sci. Data 4, 170079, https://doi.org/10.1038/sdata
 (the experiment whose geometry is the default)
 """
 
-from helpers.simulate.detector import (
-    Detector,
-    FarField,
-    pnccd_bad_pixels,
-)
-from helpers.simulate.exposures import (
-    Simulation,
-    Simulator,
-    simulate_patterns,
-)
-from helpers.simulate.sample import (
-    SAMPLES,
-    Sample,
-)
-from helpers.simulate.simulated_files import (
-    write_example_labels,
-    write_simulated,
-)
+from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
+from helpers.simulate.exposures import Simulation, Simulator, simulate_patterns
+from helpers.simulate.sample import SAMPLES, Sample
+from helpers.simulate.simulated_files import write_example_labels, write_simulated
 
 __all__ = [
     "SAMPLES",

@@ -7,10 +7,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.simulate.sample import (
-    CLASSES,
-    Sample,
-)
+from helpers.simulate.sample import CLASSES, Sample
 from helpers.simulate.shapes import (
     Cluster,
     Ellipsoid,

@@ -10,11 +10,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from helpers.errors import PatternsFileError
-from helpers.outputs import (
-    whole_file,
-    whole_hdf5,
-    write_provenance,
-)
+from helpers.outputs import whole_file, whole_hdf5, write_provenance
 from helpers.patterns import open_patterns
 from helpers.simulate.detector import Detector
 from helpers.simulate.exposures import (
@@ -75,9 +71,7 @@ def write_simulated(
 
 
 def write_example_labels(
-    patterns_path: str | Path,
-    csv_path: str | Path,
-    n_labels: int = 240,
+    patterns_path: str | Path, csv_path: str | Path, n_labels: int = 240
 ) -> None:
     """Write labels as a person would have given them to some simulated patterns.
 

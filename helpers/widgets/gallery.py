@@ -8,20 +8,10 @@ import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import (
-    LABELS,
-    LabelStore,
-    Queue,
-)
+from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
-from helpers.widgets.keys import (
-    GALLERY_KEYS,
-    choose_keys,
-)
-from helpers.widgets.label_service import (
-    LabelDesk,
-    name_sitting,
-)
+from helpers.widgets.keys import GALLERY_KEYS, choose_keys
+from helpers.widgets.label_service import LabelDesk, name_sitting
 from helpers.widgets.pattern_order import (
     ALL,
     FILTERS,
@@ -29,21 +19,10 @@ from helpers.widgets.pattern_order import (
     check_facts,
     check_index,
 )
-from helpers.widgets.pattern_table import (
-    AS_GIVEN,
-    Listing,
-)
-from helpers.widgets.pixels import (
-    BAD,
-    preview_png,
-)
+from helpers.widgets.pattern_table import AS_GIVEN, Listing
+from helpers.widgets.pixels import BAD, preview_png
 from helpers.widgets.thumbnails import Thumbnails
-from helpers.widgets.widget_base import (
-    DRAWING,
-    Message,
-    PatternWidget,
-    join_files,
-)
+from helpers.widgets.widget_base import DRAWING, Message, PatternWidget, join_files
 
 PREVIEW_SIDE = 48
 PREVIEW_COLUMNS = 8

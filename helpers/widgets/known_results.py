@@ -6,10 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import (
-    HelpersError,
-    OtherPatternsError,
-)
+from helpers.errors import HelpersError, OtherPatternsError
 from helpers.patterns import Patterns
 
 RANKING_NAME = "ranking.h5"

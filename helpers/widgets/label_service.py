@@ -33,12 +33,7 @@ from helpers.labels import (
     disagreements,
     mark_repeat,
 )
-from helpers.widgets.relabelling import (
-    APART,
-    RepeatPlan,
-    choose_repeats,
-    plan_repeats,
-)
+from helpers.widgets.relabelling import APART, RepeatPlan, choose_repeats, plan_repeats
 
 # Long batches are acknowledged in parts, so that the page sees that work goes on.
 EVENTS_PER_ACK = 8

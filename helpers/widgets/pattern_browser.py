@@ -4,10 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from helpers.patterns import Patterns
-from helpers.widgets.keys import (
-    BROWSER_KEYS,
-    choose_keys,
-)
+from helpers.widgets.keys import BROWSER_KEYS, choose_keys
 from helpers.widgets.pattern_order import (
     Facts,
     check_facts,
@@ -16,12 +13,7 @@ from helpers.widgets.pattern_order import (
     sort_patterns,
 )
 from helpers.widgets.pixels import preview_png
-from helpers.widgets.widget_base import (
-    DRAWING,
-    Message,
-    PatternWidget,
-    join_files,
-)
+from helpers.widgets.widget_base import DRAWING, Message, PatternWidget, join_files
 
 
 class PatternBrowser(PatternWidget):

@@ -8,10 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import (
-    LABELS,
-    Queue,
-)
+from helpers.labels import LABELS, Queue
 
 ALL = "all"
 UNLABELLED = "unlabelled"

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.labels import (
-    LABELS,
-    Queue,
-)
+from helpers.labels import LABELS, Queue
 from helpers.widgets.pattern_order import (
     UNLABELLED,
     Facts,

@@ -22,12 +22,7 @@ from numpy.typing import NDArray
 
 from helpers.outputs import provenance
 from helpers.patterns import Patterns
-from helpers.widgets.pixels import (
-    LEVELS,
-    Pixels,
-    encode_pattern,
-    shrink_pattern,
-)
+from helpers.widgets.pixels import LEVELS, Pixels, encode_pattern, shrink_pattern
 
 SIDE = 96
 # To be raised when thumbnails of the same patterns come out differently.

@@ -33,16 +33,10 @@ from helpers.classifier import (
     fit_calibration_in_stack,
     pick_uncertain_and_diverse,
 )
-from helpers.classifier.invariant_network import (
-    encode_pixels,
-    make_head,
-)
+from helpers.classifier.invariant_network import encode_pixels, make_head
 from helpers.classifier.logistic_head import fit_exactly
 from helpers.classifier.trained_model import predict_inputs
-from helpers.simulate import (
-    SAMPLES,
-    Simulator,
-)
+from helpers.simulate import SAMPLES, Simulator
 
 N_POOL, N_JUDGED = 1000, 2000
 AUDIT_SHARE = 0.2

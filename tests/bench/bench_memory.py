@@ -28,11 +28,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
-from helpers.simulate import (
-    Detector,
-    pnccd_bad_pixels,
-    write_simulated,
-)
+from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
 
 STAGES = ("01", "02", "03", "04", "05", "06")
 REPEATED = 300  # patterns that are simulated

@@ -38,11 +38,7 @@ from sklearn.metrics import (
     precision_recall_curve,
     roc_auc_score,
 )
-from sklearn.model_selection import (
-    GridSearchCV,
-    StratifiedKFold,
-    cross_val_predict,
-)
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
@@ -57,26 +53,14 @@ from helpers.classifier import (
     split_labels,
     train_model,
 )
-from helpers.classifier.gradient import (
-    Schedule,
-    fit_by_descent,
-)
+from helpers.classifier.gradient import Schedule, fit_by_descent
 from helpers.classifier.invariant_network import make_head
 from helpers.classifier.logistic_head import fit_exactly
 from helpers.classifier.prediction import predict_patterns
 from helpers.classifier.trained_model import predict_inputs
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
-from helpers.physics import (
-    angle_about,
-    radius_from,
-)
-from helpers.simulate import (
-    Sample,
-    write_simulated,
-)
+from helpers.patterns import Patterns, open_patterns
+from helpers.physics import angle_about, radius_from
+from helpers.simulate import Sample, write_simulated
 from helpers.simulate.sample import CLASSES
 
 BUDGETS = (20, 50, 100, 200, 1000)

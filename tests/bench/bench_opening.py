@@ -22,15 +22,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from helpers import plots
-from helpers.patterns import (
-    Patterns,
-    open_patterns,
-)
-from helpers.simulate import (
-    Detector,
-    pnccd_bad_pixels,
-    write_simulated,
-)
+from helpers.patterns import Patterns, open_patterns
+from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
 
 SHOWN = 32  # as in notebook 1
 

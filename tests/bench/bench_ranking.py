@@ -27,12 +27,7 @@ from scipy import ndimage
 
 from helpers.patterns import open_patterns
 from helpers.physics import PolarGrid
-from helpers.ranking import (
-    METRICS,
-    rank_patterns,
-    rotate_templates,
-    scale_to_255,
-)
+from helpers.ranking import METRICS, rank_patterns, rotate_templates, scale_to_255
 from helpers.simulate import (
     SAMPLES,
     Detector,

@@ -10,16 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.labels import (
-    LABELS,
-    open_label_store,
-)
+from helpers.labels import LABELS, open_label_store
 from helpers.patterns import open_patterns
 from helpers.simulate import write_simulated
-from helpers.widgets.pixels import (
-    colour_tables,
-    encode_pattern,
-)
+from helpers.widgets.pixels import colour_tables, encode_pattern
 
 pytestmark = pytest.mark.browser
 

@@ -9,10 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from helpers.experiment import (
-    measure_patterns,
-    write_experiment,
-)
+from helpers.experiment import measure_patterns, write_experiment
 from helpers.patterns import open_patterns
 
 FRAME = (6, 5)
