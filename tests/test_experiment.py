@@ -12,7 +12,7 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.experiment.proposals import median_around
+from helpers.experiment.measurements import median_around
 from helpers.patterns import open_patterns
 
 

@@ -17,13 +17,13 @@ from helpers.handoff import (
     FORMATS,
     add_diameters,
     cut_selection,
-    request,
     select_patterns,
     write_handoff,
     write_selection,
 )
+from helpers.handoff import selection as selection_room
 from helpers.handoff.dragonfly_format import find_photons
-from helpers.handoff.request import count_photons
+from helpers.handoff.selection import count_photons
 from helpers.labels import open_label_store
 from helpers.labels.foreign import read_pr772, read_specklenn
 from helpers.outputs import write_provenance
@@ -295,14 +295,14 @@ def test_adu_become_the_nearest_photons(name, adu_run, two_runs, tmp_path):
 @pytest.mark.parametrize("name", READERS)
 def test_the_size_of_blocks_changes_nothing(name, two_runs, tmp_path, monkeypatch):
     one_pattern = 4 * SHAPE[0] * SHAPE[1]
-    monkeypatch.setattr(request, "BLOCK_BYTES", 2 * one_pattern)
+    monkeypatch.setattr(selection_room, "BLOCK_BYTES", 2 * one_pattern)
     seen = []
 
     def count_and_note(values, scale):
         seen.append(len(values))
         return count_photons(values, scale)
 
-    monkeypatch.setattr(request, "count_photons", count_and_note)
+    monkeypatch.setattr(selection_room, "count_photons", count_and_note)
     chosen = [0, 1, 2, 5, 6]
     selection = choose(two_runs, chosen)
     photons = hand_on_photons(name, tmp_path, two_runs, selection)

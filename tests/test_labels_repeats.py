@@ -9,12 +9,12 @@ from sklearn.metrics import cohen_kappa_score
 
 from helpers.errors import OtherPatternsError
 from helpers.labels import (
-    agreement_with_oneself,
     describe_agreement,
     describe_repeats,
     open_label_store,
+    self_consistency,
 )
-from helpers.labels.self_consistency import mark_repeat
+from helpers.labels.agreement import mark_repeat
 
 N = 40
 
@@ -49,7 +49,7 @@ class TestAgreementWithOneself:
             say(pattern, label)
         say(3, "single", blind=True)
         say(4, "other", blind=True)
-        said = agreement_with_oneself(store, "anna")
+        said = self_consistency(store, "anna")
         assert said.pattern.tolist() == [3, 4]
         assert said.first.tolist() == ["single", "blank"]
         assert said.second.tolist() == ["single", "other"]
@@ -66,14 +66,14 @@ class TestAgreementWithOneself:
     def test_a_correction_is_no_repeat(self, store, say):
         say(4, "blank")
         say(4, "other")
-        assert agreement_with_oneself(store, "anna").pattern.size == 0
+        assert self_consistency(store, "anna").pattern.size == 0
         assert store.repeated("anna").size == 0
 
     def test_a_correction_after_the_repeat_changes_nothing_of_it(self, store, say):
         say(4, "blank")
         say(4, "other", blind=True)
         say(4, "blank")
-        assert agreement_with_oneself(store, "anna").second.tolist() == ["other"]
+        assert self_consistency(store, "anna").second.tolist() == ["other"]
         assert store.current_labels()[4] == "blank"
 
     def test_an_undone_repeat_does_not_count(self, store, say):
@@ -81,7 +81,7 @@ class TestAgreementWithOneself:
         say(4, "other", blind=True)
         assert undo(store, 1) == 4
         assert store.current_labels()[4] == "blank"
-        assert agreement_with_oneself(store, "anna").pattern.size == 0
+        assert self_consistency(store, "anna").pattern.size == 0
         assert store.repeated("anna").size == 0
 
     def test_an_undone_first_label_is_not_compared_with(self, store, say):
@@ -89,13 +89,13 @@ class TestAgreementWithOneself:
         undo(store, 1)
         say(4, "other")
         say(4, "single", blind=True)
-        assert agreement_with_oneself(store, "anna").first.tolist() == ["other"]
+        assert self_consistency(store, "anna").first.tolist() == ["other"]
 
     def test_others_do_not_count(self, store, say):
         say(4, "blank", labeller="bob")
         say(4, "other", blind=True)  # nothing of her own stood before
-        assert agreement_with_oneself(store, "anna").pattern.size == 0
-        assert agreement_with_oneself(store, "bob").pattern.size == 0
+        assert self_consistency(store, "anna").pattern.size == 0
+        assert self_consistency(store, "bob").pattern.size == 0
 
     def test_kappa_and_its_interval(self, store, say):
         words = ["single", "blank"] * 10
@@ -105,7 +105,7 @@ class TestAgreementWithOneself:
         for blind, said in [(False, words), (True, again)]:
             for pattern, word in enumerate(said):
                 say(pattern, word, blind)
-        said = agreement_with_oneself(store, "anna")
+        said = self_consistency(store, "anna")
         assert said.kappa == pytest.approx(cohen_kappa_score(words, again))
         # Clopper-Pearson for 19 of 20, from its tables.
         assert said.share_interval == pytest.approx((0.7513, 0.9987), abs=1e-4)
@@ -117,12 +117,12 @@ class TestAgreementWithOneself:
         for blind in (False, True):
             for pattern in range(4):
                 say(pattern, "single" if pattern % 2 else "blank", blind)
-        said = agreement_with_oneself(store, "anna")
+        said = self_consistency(store, "anna")
         assert said.kappa == 1
         assert said.kappa_interval[0] < 0
 
     def test_without_repeats_nothing_is_claimed(self, store):
-        said = agreement_with_oneself(store, "anna")
+        said = self_consistency(store, "anna")
         numbers = [said.share, said.kappa, *said.share_interval, *said.kappa_interval]
         assert np.isnan(numbers).all()
 

@@ -17,8 +17,7 @@ from helpers.outputs import sha256_of
 from helpers.patterns import read_bad_pixels
 from helpers.run import NOTEBOOKS_DIR, run_notebooks
 from helpers.run.parameters import READERS, read_parameters
-from helpers.run.pipeline import find_notebooks
-from helpers.run.summary import summarise
+from helpers.run.pipeline import find_notebooks, summarise
 from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
 
 NAMES = ["01-inspect", "02-label", "03-rank", "04-train", "05-review", "06-improve"]

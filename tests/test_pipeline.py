@@ -26,7 +26,7 @@ from helpers.errors import (
 )
 from helpers.run import run_notebooks
 from helpers.run.parameters import Parameter, read_parameters, read_value
-from helpers.run.summary import summarise
+from helpers.run.pipeline import summarise
 
 PARAMETERS = """\
 patterns_file: str = "../data/example.h5"  # one file or several

@@ -37,7 +37,7 @@ from helpers.experiment import (
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import Ranking
 from helpers.simulate import Sample, pnccd_bad_pixels, write_simulated
-from helpers.widgets.purity_slider import slide_purity
+from helpers.widgets.pattern_browser import slide_purity
 
 N, N_LABELS = 700, 240
 SIDE = 128

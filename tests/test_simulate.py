@@ -23,7 +23,7 @@ from helpers.simulate import (
     write_simulated,
 )
 from helpers.simulate.exposures import scattered_intensity
-from helpers.simulate.sample import CLASSES
+from helpers.simulate.sample import CLASSES, Particle, draw_shot
 from helpers.simulate.shapes import (
     ICOSAHEDRON_VERTICES,
     ICOSAHEDRON_VOLUME,
@@ -35,7 +35,6 @@ from helpers.simulate.shapes import (
     icosahedron,
     sphere,
 )
-from helpers.simulate.shots import Particle, draw_shot
 
 SMALL = (64, 63)
 CENTRED = Detector(shape=(65, 65), centre=(32.0, 32.0), pixel_mm=1.2)

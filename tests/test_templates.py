@@ -24,10 +24,9 @@ from helpers.ranking import (
     write_clean_single_hits,
     write_ranking,
 )
-from helpers.ranking.article_metric import scale_to_255
+from helpers.ranking.article_metric import rotate_templates, scale_to_255
 from helpers.ranking.match import turn
 from helpers.ranking.spans import Scratch, map_spans
-from helpers.ranking.splines import rotate_templates
 from helpers.simulate import Detector, pnccd_bad_pixels, simulate_patterns
 
 ANGLES = np.arange(36) * 5.0
@@ -384,7 +383,7 @@ def test_a_ranking_that_cannot_be_written_whole_leaves_no_file(
         message = "the disk is full"
         raise OSError(message)
 
-    monkeypatch.setattr("helpers.ranking.ranking_files.write_provenance", fail)
+    monkeypatch.setattr("helpers.ranking.ranking.write_provenance", fail)
     with pytest.raises(OSError, match="full"):
         write_ranking(tmp_path / "ranking.h5", ranking)
     assert not list(tmp_path.glob("*ranking*"))

@@ -40,8 +40,8 @@ from helpers.classifier import (
     write_images,
     write_partition,
 )
+from helpers.classifier.fitting import PENALTY, fit_exactly
 from helpers.classifier.invariant_network import make_head
-from helpers.classifier.logistic_head import PENALTY, fit_exactly
 from helpers.classifier.scores import average_precision
 from helpers.classifier.trained_model import predict_inputs
 from helpers.errors import LabelsError, ParameterError, WorkFolderError

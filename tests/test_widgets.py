@@ -32,20 +32,23 @@ from helpers.widgets import (
     show_gallery,
 )
 from helpers.widgets.keys import GALLERY_KEYS, LABELLER_KEYS, TABLES, choose_keys
-from helpers.widgets.label_service import LabelDesk
-from helpers.widgets.pattern_order import check_facts, keep_patterns, sort_patterns
-from helpers.widgets.pattern_table import Listing
+from helpers.widgets.label_service import APART, LabelDesk, choose_repeats, plan_repeats
+from helpers.widgets.pattern_table import (
+    Listing,
+    check_facts,
+    keep_patterns,
+    sort_patterns,
+)
 from helpers.widgets.pixels import (
     BAD,
     COLOUR_MAPS,
     LEVELS,
+    Thumbnails,
     colour_tables,
     decode_pixels,
     encode_pattern,
     shrink_pattern,
 )
-from helpers.widgets.relabelling import APART, choose_repeats, plan_repeats
-from helpers.widgets.thumbnails import Thumbnails
 
 N = 12
 PIXELS = hnp.arrays(np.float32, (5, 4), elements=st.floats(-1e3, 1e6, width=32))
@@ -490,7 +493,7 @@ class TestThumbnails:
 KILLED = """
 import os, signal
 from helpers.patterns import open_patterns
-from helpers.widgets.thumbnails import Thumbnails
+from helpers.widgets.pixels import Thumbnails
 thumbnails = Thumbnails(open_patterns({file!r}), {folder!r})
 thumbnails.of([0, 1, 2])
 database = thumbnails._database

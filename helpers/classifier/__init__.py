@@ -4,36 +4,35 @@ Nothing here imports keras before a model is made or read.
 """
 
 from helpers.classifier.active_learning import (
+    advise,
     choose_next_labels,
+    measure_change,
+    order_by,
     pick_uncertain_and_diverse,
+    score_patterns,
 )
-from helpers.classifier.advice import advise, measure_change
 from helpers.classifier.article_network import ArticleNetwork, make_images
-from helpers.classifier.audit import (
-    Audit,
-    Share,
-    audit_selection,
-    estimate_share,
-    find_audited,
-)
 from helpers.classifier.backend import import_keras
 from helpers.classifier.calibration import (
+    Reliability,
     choose_threshold,
     choose_threshold_for_recall,
+    find_calibration_error,
+    find_reliability,
     fit_calibration,
     fit_calibration_in_stack,
-)
-from helpers.classifier.diameters import measure_diameters
-from helpers.classifier.doubtful_labels import (
-    Doubts,
-    compare_with_ranking,
-    rank_doubtful_labels,
 )
 from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.learning_curve import LearningCurve, find_learning_curve
 from helpers.classifier.network import NETWORKS, find_network, make_model, make_network
-from helpers.classifier.out_of_fold import cross_validate, forget_learnt
+from helpers.classifier.out_of_fold import (
+    Doubts,
+    compare_with_ranking,
+    cross_validate,
+    forget_learnt,
+    rank_doubtful_labels,
+)
 from helpers.classifier.partition import (
     IMAGES_NAME,
     PARTITION_NAME,
@@ -47,17 +46,22 @@ from helpers.classifier.prediction import (
     predict_patterns,
     read_predictions,
 )
-from helpers.classifier.purity import PurityCurve, expect_purity
-from helpers.classifier.reliability import (
-    Reliability,
-    find_calibration_error,
-    find_reliability,
+from helpers.classifier.purity import (
+    Audit,
+    PurityCurve,
+    Share,
+    audit_selection,
+    estimate_share,
+    expect_purity,
+    find_audited,
 )
-from helpers.classifier.retrain import retrain
-from helpers.classifier.review_order import order_by, score_patterns
 from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
 from helpers.classifier.scores import METRICS, describe_scores, evaluate
-from helpers.classifier.selection_physics import Physics, measure_physics
+from helpers.classifier.selection_physics import (
+    Physics,
+    measure_diameters,
+    measure_physics,
+)
 from helpers.classifier.split import (
     PARTS,
     Split,
@@ -74,7 +78,12 @@ from helpers.classifier.trained_model import (
     load_model,
     save_model,
 )
-from helpers.classifier.training import read_images, train_from_images, train_model
+from helpers.classifier.training import (
+    read_images,
+    retrain,
+    train_from_images,
+    train_model,
+)
 
 __all__ = [
     "CLASSES",

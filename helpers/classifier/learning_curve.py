@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.classifier.fitting import prepare_columns, solve
 from helpers.classifier.invariant_network import InvariantNetwork
-from helpers.classifier.logistic_head import prepare_columns, solve
 from helpers.classifier.scores import average_precision
 from helpers.classifier.split import Split, is_single
 from helpers.classifier.training import read_inputs

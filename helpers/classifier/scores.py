@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.reliability import find_calibration_error
+from helpers.classifier.calibration import find_calibration_error
 
 METRICS = ("precision", "recall", "f1", "average_precision", "accuracy")
 N_CALIBRATION_DRAWS = 200

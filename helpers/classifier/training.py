@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,25 @@ from helpers.classifier.calibration import (
     fit_calibration,
     fit_calibration_in_stack,
 )
-from helpers.classifier.gradient import History, Part, Schedule, fit_by_descent
-from helpers.classifier.logistic_head import FOLDS, PENALTY, fit_exactly
+from helpers.classifier.fitting import (
+    FOLDS,
+    PENALTY,
+    History,
+    Part,
+    Schedule,
+    fit_by_descent,
+    fit_exactly,
+)
 from helpers.classifier.network import Network, find_network
+from helpers.classifier.partition import PARTITION_NAME, read_partition, write_partition
 from helpers.classifier.scores import evaluate
-from helpers.classifier.split import PARTS, Split, is_single
+from helpers.classifier.split import PARTS, Split, extend_split, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
     Calibration,
     TrainedModel,
     describe_patterns,
+    load_model,
     predict_inputs,
     save_model,
 )
@@ -340,3 +349,43 @@ def _judge(trained: TrainedModel, test: Part) -> dict[str, Any]:
 
 def _count(single: NDArray[np.bool_]) -> dict[str, int]:
     return dict(zip(CLASSES, np.bincount(single, minlength=2).tolist(), strict=True))
+
+
+FROM_PATTERNS = ("shape", "bad_pixels")
+SCHEDULE = ("epochs", "batch_size", "seed")
+
+
+def retrain(
+    patterns: Patterns, words: NDArray[np.str_], work_dir: str | Path
+) -> TrainedModel:
+    """Train the work folder's model again, from the labels as they are now.
+
+    Network, settings and schedule are those of `model.json`; the sets are extended by
+    `extend_split`. Replaces `partition.h5` and the model's files.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    words
+        (n,) label words as they are now.
+    work_dir
+        The work folder, with the files of an earlier training.
+    """
+    path = Path(work_dir) / PARTITION_NAME
+    before = load_model(work_dir)
+    split = extend_split(read_partition(path)[0], words, patterns.groups)
+    write_partition(path, patterns, split, words)
+    settings = asdict(cast(Any, before.network))
+    options = {k: v for k, v in settings.items() if k not in FROM_PATTERNS}
+    schedule = {name: before.facts["training"][name] for name in SCHEDULE}
+    schedule["recall"] = before.facts["recall"]
+    return train_model(
+        patterns,
+        split,
+        words,
+        work_dir,
+        model=before.network.name,
+        **options,
+        **schedule,
+    )

@@ -10,10 +10,11 @@ from helpers.experiment.measurements import (
     Measurements,
     make_powder,
     measure_patterns,
+    propose_bad_pixels,
+    propose_shadows,
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
-from helpers.experiment.proposals import propose_bad_pixels, propose_shadows
 from helpers.experiment.record import (
     ARRAYS_NAME,
     JSON_NAME,

@@ -8,10 +8,10 @@ programs; `FORMATS` lists them.
 from helpers.handoff.command import add_arguments, hand_over
 from helpers.handoff.formats import FORMATS, Format, write_handoff
 from helpers.handoff.particle_size import add_diameters, estimate_diameters
-from helpers.handoff.request import find_scale
 from helpers.handoff.selection import (
     Selection,
     cut_selection,
+    find_scale,
     select_patterns,
     write_selection,
 )

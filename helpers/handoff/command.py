@@ -11,8 +11,12 @@ from helpers.errors import ParameterError
 from helpers.experiment import Experiment, open_experiment
 from helpers.handoff.formats import FORMATS, write_handoff
 from helpers.handoff.particle_size import add_diameters
-from helpers.handoff.request import find_scale
-from helpers.handoff.selection import Selection, cut_selection, select_patterns
+from helpers.handoff.selection import (
+    Selection,
+    cut_selection,
+    find_scale,
+    select_patterns,
+)
 from helpers.physics import POLARISATIONS, Geometry, make_geometry
 
 INDENT = 16

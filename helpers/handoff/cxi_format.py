@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers import __version__
-from helpers.handoff.request import Request
+from helpers.handoff.selection import Request
 from helpers.outputs import new_hdf5, provenance, write_provenance
 from helpers.patterns import CXI_SHOTS
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.handoff.request import Request
+from helpers.handoff.selection import Request
 from helpers.outputs import new_hdf5, write_provenance
 from helpers.physics import Geometry
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.handoff import cxi_format, dragonfly_format, text_formats
-from helpers.handoff.request import Request
-from helpers.handoff.selection import Selection
+from helpers.handoff.selection import Request, Selection
 from helpers.outputs import provenance, whole_folder, write_json
 from helpers.patterns import Patterns
 from helpers.physics import Geometry

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.handoff.request import cut_into_spans
-from helpers.handoff.selection import Selection
+from helpers.handoff.selection import Selection, cut_into_spans
 from helpers.patterns import Patterns
 from helpers.physics import Geometry
 

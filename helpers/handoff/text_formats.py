@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.handoff.request import Request
+from helpers.handoff.selection import Request
 
 CLASS_CHARACTERS = {
     "single": "s",

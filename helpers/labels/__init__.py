@@ -7,13 +7,19 @@ people at once. This room knows no widgets.
 """
 
 from helpers.labels.agreement import (
+    SelfAgreement,
     cohen_kappa,
     consensus,
     count_votes,
     disagreements,
     fleiss_kappa,
+    mark_repeat,
 )
-from helpers.labels.agreement_report import describe_agreement, describe_repeats
+from helpers.labels.agreement_report import (
+    describe_agreement,
+    describe_repeats,
+    self_consistency,
+)
 from helpers.labels.events import LabelEvent
 from helpers.labels.foreign import (
     read_euxfel2013,
@@ -24,11 +30,6 @@ from helpers.labels.foreign import (
 from helpers.labels.label_queue import Queue, read_queue, write_queue
 from helpers.labels.recognise import import_labels
 from helpers.labels.schema import LABELS
-from helpers.labels.self_consistency import (
-    SelfAgreement,
-    agreement_with_oneself,
-    mark_repeat,
-)
 from helpers.labels.store import LabelStore, open_label_store
 
 __all__ = [
@@ -37,7 +38,6 @@ __all__ = [
     "LabelStore",
     "Queue",
     "SelfAgreement",
-    "agreement_with_oneself",
     "cohen_kappa",
     "consensus",
     "count_votes",
@@ -53,5 +53,6 @@ __all__ = [
     "read_queue",
     "read_single_list",
     "read_specklenn",
+    "self_consistency",
     "write_queue",
 ]

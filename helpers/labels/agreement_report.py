@@ -1,21 +1,36 @@
 """How reliable the labels of a store are, in sentences."""
 
 from itertools import combinations, starmap
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.labels.agreement import cohen_kappa, disagreements, fleiss_kappa
-from helpers.labels.self_consistency import agreement_with_oneself
-
-if TYPE_CHECKING:
-    from helpers.labels.store import LabelStore
+from helpers.labels.agreement import (
+    SelfAgreement,
+    cohen_kappa,
+    compare_repeats,
+    disagreements,
+    fleiss_kappa,
+)
+from helpers.labels.store import LabelStore
 
 MOST_LISTED = 20
 
 
-def describe_agreement(store: "LabelStore") -> str:
+def self_consistency(store: LabelStore, labeller: str) -> SelfAgreement:
+    """Compare what a labeller said of patterns that came back blind, and before.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    labeller
+        Who.
+    """
+    return compare_repeats(labeller, store.history(labeller=labeller))
+
+
+def describe_agreement(store: LabelStore) -> str:
     """Say how far the labellers of a store agree with each other, and where not.
 
     Parameters
@@ -43,7 +58,7 @@ def describe_agreement(store: "LabelStore") -> str:
     return "\n".join(lines)
 
 
-def describe_repeats(store: "LabelStore", labeller: str) -> str:
+def describe_repeats(store: LabelStore, labeller: str) -> str:
     """Say how far a labeller agrees with oneself, and where not.
 
     Parameters
@@ -53,7 +68,7 @@ def describe_repeats(store: "LabelStore", labeller: str) -> str:
     labeller
         Who.
     """
-    repeats = agreement_with_oneself(store, labeller)
+    repeats = self_consistency(store, labeller)
     head = f"Agreement of {labeller} with oneself:"
     n = repeats.pattern.size
     if n == 0:

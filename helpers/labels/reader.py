@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from helpers.labels import agreement
+from helpers.labels.agreement import REPEAT
 from helpers.labels.database import Database
 from helpers.labels.events import LabelEvent, read_events
 from helpers.labels.schema import (
@@ -17,7 +18,6 @@ from helpers.labels.schema import (
     label_events,
     standing_labels,
 )
-from helpers.labels.self_consistency import REPEAT
 
 
 class LabelReader:

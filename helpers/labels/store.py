@@ -12,9 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from helpers.errors import LabelsError
-from helpers.labels.checks import check_label, check_names, check_words
-from helpers.labels.claim import check_same_patterns, claim_store
-from helpers.labels.database import Database
+from helpers.labels.database import Database, check_same_patterns, claim_store
 from helpers.labels.events import (
     LabelEvent,
     append_event,
@@ -34,7 +32,13 @@ from helpers.labels.label_csv import (
     write_labels_csv,
 )
 from helpers.labels.reader import LabelReader
-from helpers.labels.schema import label_events, labelled_patterns
+from helpers.labels.schema import (
+    check_label,
+    check_names,
+    check_words,
+    label_events,
+    labelled_patterns,
+)
 
 
 def open_label_store(

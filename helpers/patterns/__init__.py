@@ -6,10 +6,8 @@ which values of its mask mean *bad*. Where the patterns of a kind of file are no
 three-dimensional dataset, a `Source` of their own reads them.
 """
 
-from helpers.patterns.dataset_source import DatasetSource
 from helpers.patterns.emc_source import EmcSource, is_emc, read_emc_head
-from helpers.patterns.euxfel_source import RunSource
-from helpers.patterns.frames_source import FramesSource, find_first_frame, find_frames
+from helpers.patterns.euxfel_run import RunSource
 from helpers.patterns.hdf5 import (
     find_datasets,
     get_whole_dataset,
@@ -25,12 +23,17 @@ from helpers.patterns.masks import (
     find_shape_problems,
     read_bad_pixels,
 )
-from helpers.patterns.modules_source import ModulesSource
 from helpers.patterns.opening import open_patterns
 from helpers.patterns.pattern_file import Recording, open_recording
 from helpers.patterns.reading import read_ahead
-from helpers.patterns.source import Hdf5Source, Source
-from helpers.patterns.sparse_source import SparseSource
+from helpers.patterns.shot_sources import (
+    FramesSource,
+    ModulesSource,
+    SparseSource,
+    find_first_frame,
+    find_frames,
+)
+from helpers.patterns.sources import DatasetSource, Hdf5Source, Source
 from helpers.patterns.stack import Patterns
 from helpers.patterns.units import Unit, find_unit
 

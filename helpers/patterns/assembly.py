@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import get_whole_dataset
-from helpers.patterns.source import MOST_PIXELS
+from helpers.patterns.sources import MOST_PIXELS
 
 # European XFEL detectors by the shape of their data: the class of extra_geom
 _DETECTORS = {

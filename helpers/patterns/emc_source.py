@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
-from helpers.patterns.source import MOST_PATTERNS, MOST_PIXELS, Source
-from helpers.patterns.sparse_source import COUNTS, fill_image, parse_frame
+from helpers.patterns.shot_sources import COUNTS, fill_image, parse_frame
+from helpers.patterns.sources import MOST_PATTERNS, MOST_PIXELS, Source
 
 HEAD = 1024
 INTEGER = np.dtype("<i4")

@@ -6,8 +6,10 @@ a virtual file, which copies nothing, and that file is read like any other.
 
 import io
 import re
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
+from helpers.patterns.sources import Source
 
 _OF_A_RUN = re.compile(r"[A-Z]+-R\d{4,}-\w+-S\d{5}\.h5")
 MANY = 64  # files, from which on starting processes to open them pays
@@ -177,3 +180,40 @@ def _saying_trouble(path: Path) -> Iterator[None]:
             f"run, whole. extra-data says: {error or type(error).__name__} {heard}"
         )
         raise PatternsFileError(path, [problem.strip()]) from error
+
+
+class RunSource(Source):
+    """Patterns of a folder; the virtual file that leads to them goes away with it.
+
+    Parameters
+    ----------
+    path
+        The folder of the run.
+    where
+        The name of the detector.
+    linked
+        The patterns of the virtual file, which lies in a folder of its own.
+    """
+
+    def __init__(self, path: Path, where: str, linked: Source) -> None:
+        super().__init__(path, where)
+        self._linked = linked
+        self.shape, self.dtype, self.chunk = linked.shape, linked.dtype, linked.chunk
+        self.gaps, self.notes = linked.gaps, linked.notes
+        weakref.finalize(self, shutil.rmtree, linked.path.parent, ignore_errors=True)
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
+        try:
+            self._linked.read_into(out, start)
+        except PatternsFileError as error:
+            problem = (
+                f"{self._say_unreadable(start, len(out))}. A file of the run is gone "
+                f"or damaged. {' '.join(error.problems)}"
+            )
+            raise PatternsFileError(self.path, [problem]) from error
+
+    def close(self) -> None:  # noqa: D102
+        self._linked.close()
+
+    def assemble(self, values: NDArray[Any]) -> NDArray[Any]:  # noqa: D102
+        return self._linked.assemble(values)

@@ -8,8 +8,6 @@ from pathlib import Path
 import h5py
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.dataset_source import DatasetSource
-from helpers.patterns.frames_source import FramesSource, find_first_frame
 from helpers.patterns.hdf5 import find_stacks, follow, get_dataset, say_choices
 from helpers.patterns.mask_convention import (
     CXI_BITS,
@@ -18,9 +16,13 @@ from helpers.patterns.mask_convention import (
     ONE,
     BadWhen,
 )
-from helpers.patterns.modules_source import ModulesSource
-from helpers.patterns.source import Hdf5Source
-from helpers.patterns.sparse_source import SparseSource
+from helpers.patterns.shot_sources import (
+    FramesSource,
+    ModulesSource,
+    SparseSource,
+    find_first_frame,
+)
+from helpers.patterns.sources import DatasetSource, Hdf5Source
 
 Recogniser = Callable[[h5py.File], bool]
 

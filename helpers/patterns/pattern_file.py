@@ -17,9 +17,7 @@ from helpers.patterns.dragonfly_detector import (
     names_frame,
 )
 from helpers.patterns.emc_source import EmcSource, is_emc, read_emc_head
-from helpers.patterns.euxfel_run import Run, gather_run, is_run
-from helpers.patterns.euxfel_source import RunSource
-from helpers.patterns.frames_source import find_first_frame, find_frames
+from helpers.patterns.euxfel_run import Run, RunSource, gather_run, is_run
 from helpers.patterns.hdf5 import (
     LISTED,
     follow,
@@ -37,9 +35,13 @@ from helpers.patterns.masks import (
     find_shape_problems,
     say_origin,
 )
-from helpers.patterns.modules_source import ModulesSource
-from helpers.patterns.source import Hdf5Source, Source
-from helpers.patterns.sparse_source import SparseSource
+from helpers.patterns.shot_sources import (
+    ModulesSource,
+    SparseSource,
+    find_first_frame,
+    find_frames,
+)
+from helpers.patterns.sources import Hdf5Source, Source
 
 MASK_NAMES = ("mask", "mask_shared", "bad_pixels", "good_pixels")
 UNIT_NAMES = ("unit", "units")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.patterns.source import Source
+from helpers.patterns.sources import Source
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,10 +1,8 @@
 """What a pattern says without a person or a network: centre, polar maps, geometry."""
 
-from helpers.physics.centre import find_centre
-from helpers.physics.friedel import HalfTurn, HalfTurnMaps
+from helpers.physics.centre import angle_about, find_centre, radial_average, radius_from
 from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
-from helpers.physics.polar_grid import REACH, PolarGrid, inverse
-from helpers.physics.radial import angle_about, radial_average, radius_from
+from helpers.physics.polar_grid import REACH, HalfTurn, HalfTurnMaps, PolarGrid, inverse
 
 __all__ = [
     "POLARISATIONS",

@@ -5,31 +5,27 @@ colour everywhere, chosen from colours that colour-blind people tell apart (Okab
 Ito), and always a word beside it.
 """
 
-from helpers.plots.marks import CLASS_COLOURS
-from helpers.plots.number_plots import (
+from helpers.plots.curve_plots import (
     plot_along_run,
-    plot_histogram,
-    plot_radial_averages,
-)
-from helpers.plots.pattern_plots import plot_gallery, plot_pattern, plot_proposed_pixels
-from helpers.plots.ranking_plots import (
+    plot_confusion,
     plot_distance_curve,
+    plot_histogram,
+    plot_learning_curve,
     plot_match,
     plot_precision_curve,
+    plot_precision_recall,
+    plot_radial_averages,
     plot_rank_agreement,
+    plot_reliability,
+    plot_training,
 )
+from helpers.plots.marks import CLASS_COLOURS
+from helpers.plots.pattern_plots import plot_gallery, plot_pattern, plot_proposed_pixels
 from helpers.plots.review_plots import (
     plot_patterson,
     plot_purity_curve,
     plot_saliency,
     plot_taken_and_left,
-)
-from helpers.plots.score_plots import (
-    plot_confusion,
-    plot_learning_curve,
-    plot_precision_recall,
-    plot_reliability,
-    plot_training,
 )
 
 __all__ = [

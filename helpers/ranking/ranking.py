@@ -1,9 +1,18 @@
-"""What a ranking is."""
+"""A ranking: its files, how precise its top is, how far two of them agree."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from helpers.errors import ParameterError, WorkFolderError
+from helpers.outputs import whole_hdf5, write_provenance
+
+if TYPE_CHECKING:
+    from helpers.patterns import Patterns
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,3 +54,225 @@ class Ranking:
     def __len__(self) -> int:
         """Count the ranked patterns."""
         return len(self.index)
+
+
+_ARRAYS = {
+    "index": np.int64,
+    "distance": np.float32,
+    "template": np.int64,
+    "angle_deg": np.float32,
+}
+_FACTS = {"metric": str, "n_rotations": int, "n_templates": int, "fingerprint": str}
+
+
+def write_clean_single_hits(
+    path: str | Path, patterns: "Patterns", hits_index: ArrayLike
+) -> None:
+    """Copy the clean single hits out of the stack into a file of their own.
+
+    Parameters
+    ----------
+    path
+        The file to write: `/clean_single_hits` float32 (n, rows, columns), bad pixels
+        0, and `/index` int64 (n,), where each hit stands in the stack.
+    patterns
+        The stack.
+    hits_index
+        Pattern indices of the clean single hits.
+    """
+    index = np.asarray(hits_index, dtype=np.int64)
+    with whole_hdf5(path) as file:
+        file["clean_single_hits"] = np.asarray(patterns[index], dtype=np.float32)
+        file["index"] = index
+        write_provenance(
+            file,
+            source_files=[str(source) for source in patterns.files],
+            fingerprint=patterns.fingerprint,
+        )
+
+
+def read_clean_single_hits(
+    path: str | Path,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Read the clean single hits and their places in the stack.
+
+    Parameters
+    ----------
+    path
+        A file written by `write_clean_single_hits`.
+
+    Returns
+    -------
+    hits : NDArray[np.float32]
+        Shape (n, rows, columns).
+    index : NDArray[np.int64]
+        Shape (n,): pattern indices.
+
+    Raises
+    ------
+    WorkFolderError
+        If the file is missing or is not one of ours.
+    """
+    names = {"clean_single_hits": np.float32, "index": np.int64}
+    arrays, _ = _read(path, names, {}, "write_clean_single_hits")
+    return arrays["clean_single_hits"], arrays["index"]
+
+
+def write_ranking(path: str | Path, ranking: Ranking) -> None:
+    """Write a ranking as HDF5: its arrays as datasets, its facts as attributes."""
+    with whole_hdf5(path) as file:
+        for name, dtype in _ARRAYS.items():
+            file[name] = np.asarray(getattr(ranking, name), dtype=dtype)
+        facts = {name: getattr(ranking, name) for name in _FACTS}
+        write_provenance(file, **facts)
+
+
+def read_ranking(path: str | Path) -> Ranking:
+    """Read what `write_ranking` wrote.
+
+    Raises
+    ------
+    WorkFolderError
+        If the file is missing or is not a ranking.
+    """
+    arrays, facts = _read(path, _ARRAYS, _FACTS, "write_ranking")
+    everything: dict[str, Any] = {**arrays, **facts}
+    return Ranking(**everything)
+
+
+def _read(
+    path: str | Path, names: dict[str, Any], facts: dict[str, Any], writer: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    expected = f"Expected the HDF5 file that {writer} makes. Run the ranking again."
+    if not Path(path).exists():
+        message = f"{path}: no such file. {expected}"
+        raise WorkFolderError(message)
+    try:
+        with h5py.File(path) as file:
+            arrays = {name: file[name][()].astype(names[name]) for name in names}
+            known = {name: kind(file.attrs[name]) for name, kind in facts.items()}
+    except (OSError, KeyError) as error:
+        message = f"{path}: cannot be read ({error}). {expected}"
+        raise WorkFolderError(message) from error
+    return arrays, known
+
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Share of single hits among the first `n` of a ranking.
+
+    Parameters
+    ----------
+    n
+        How many of the best were counted.
+    n_single
+        How many of those are single hits.
+    value
+        `n_single / n`; NaN if `n` is 0.
+    low, high
+        95 % Wilson score interval of the share.
+    """
+
+    n: int
+    n_single: int
+    value: float
+    low: float
+    high: float
+
+
+def precision_at(is_single: NDArray[np.bool_], n: int) -> Precision:
+    """Count the single hits among the `n` best-ranked patterns.
+
+    Parameters
+    ----------
+    is_single
+        Bool, shape (n_ranked,), in the order of the ranking, best first: a single hit
+        or not. Leave out patterns of which that is not known.
+    n
+        How many of the best to look at; all of them if there are fewer.
+
+    Returns
+    -------
+    Precision
+        With the 95 % Wilson interval [1]_: it stays within 0 to 1 and holds for few
+        patterns too.
+
+    Raises
+    ------
+    ParameterError
+        If `n` is negative.
+
+    References
+    ----------
+    .. [1] E. B. Wilson, J. Am. Stat. Assoc. 22, 209 (1927).
+       doi:10.1080/01621459.1927.10502953
+    """
+    if n < 0:
+        message = f"n is {n}; expected 0 or more best patterns to look at."
+        raise ParameterError(message)
+    best = is_single[:n]
+    return _count(int(best.sum()), len(best))
+
+
+def _count(n_single: int, n: int) -> Precision:
+    from scipy.stats import binomtest  # slow to import
+
+    if n == 0:
+        return Precision(0, 0, float("nan"), 0.0, 1.0)
+    low, high = binomtest(n_single, n).proportion_ci(_LEVEL, method="wilson")
+    return Precision(n, n_single, n_single / n, float(low), float(high))
+
+
+@dataclass(frozen=True, eq=False)
+class RankAgreement:
+    """Two rankings side by side.
+
+    Parameters
+    ----------
+    index
+        Int64, shape (n_ranked,): pattern indices, in the order of the first ranking.
+    other_rank
+        Int64, same shape: rank of each in the other ranking, from 1.
+    spearman
+        Spearman's correlation of the ranks: 1 for the same order, -1 for the reverse.
+        NaN for fewer than two patterns.
+    """
+
+    index: NDArray[np.int64]
+    other_rank: NDArray[np.int64]
+    spearman: float
+
+    def share_in_both(self, n: int) -> float:
+        """Say which share of the best `n` of one is among the best `n` of the other."""
+        best = self.other_rank[:n]
+        return float((best <= n).mean()) if best.size else float("nan")
+
+
+def compare_rankings(ranking: Ranking, other: Ranking) -> RankAgreement:
+    """Compare the orders of two rankings.
+
+    Parameters
+    ----------
+    ranking, other
+        Of the same patterns by the same templates.
+
+    Raises
+    ------
+    ParameterError
+        If they rank different patterns.
+    """
+    if set(ranking.index) != set(other.index):
+        message = (
+            f"The rankings hold different patterns: {len(ranking)} and {len(other)}."
+            " Rank the same stack by the same hits."
+        )
+        raise ParameterError(message)
+    place = np.empty(max(ranking.index, default=-1) + 1, dtype=np.int64)
+    place[other.index] = np.arange(1, len(other) + 1)
+    other_rank = place[ranking.index]
+    rank = np.arange(1, len(ranking) + 1)
+    spearman = np.corrcoef(rank, other_rank)[0, 1] if len(rank) > 1 else np.nan
+    return RankAgreement(ranking.index, other_rank, float(spearman))

@@ -4,7 +4,6 @@
 lies in the work folder: executed copies and an HTML report in `reports/`.
 """
 
-from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks
-from helpers.run.summary import summarise
+from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks, summarise
 
 __all__ = ["NOTEBOOKS_DIR", "PipelineRun", "run_notebooks", "summarise"]

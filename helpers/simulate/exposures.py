@@ -13,9 +13,8 @@ from threadpoolctl import threadpool_limits
 
 from helpers.errors import ParameterError
 from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
-from helpers.simulate.sample import Sample, find_sample
+from helpers.simulate.sample import Particle, Sample, Shot, draw_shot, find_sample
 from helpers.simulate.shapes import equal_sphere_nm, sphere
-from helpers.simulate.shots import Particle, Shot, draw_shot
 
 BLOCK_BYTES = 2**24
 DETAILS = np.dtype(

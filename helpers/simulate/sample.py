@@ -1,13 +1,25 @@
-"""What is in the beam: the knobs of a simulated experiment."""
+"""What is in the beam: the parameters of a simulated experiment, and each shot."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
+from helpers.simulate.shapes import (
+    Cluster,
+    Ellipsoid,
+    Polyhedron,
+    Shape,
+    draw_direction,
+    draw_lumps,
+    draw_rotation,
+    equal_sphere_nm,
+    icosahedron,
+    sphere,
+)
 
 CLASSES = ("single", "multiple", "other", "blank")
 RANGES = MappingProxyType(
@@ -150,3 +162,218 @@ def find_sample(sample: Sample | str) -> Sample:
         message = f"sample {sample!r}: expected a Sample or one of {list(SAMPLES)}."
         raise ParameterError(message)
     return SAMPLES[sample]
+
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Particle:
+    """A shape at its place in the focus.
+
+    Parameters
+    ----------
+    shape
+        What it is.
+    size_nm
+        Its size, for the record.
+    position_nm
+        float64 (3,): along rows, along columns, along the beam.
+    fluence
+        Photons per area that it meets, as a share of the shot's.
+    """
+
+    shape: Shape
+    size_nm: float
+    position_nm: Vector = field(default_factory=lambda: np.zeros(3))
+    fluence: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """Everything that is decided before the photons are counted.
+
+    Parameters
+    ----------
+    truth
+        Class name.
+    kind
+        What kind of it: "icosahedron", "weak second", "close pair", "sphere" …
+    particles
+        What scatters together.
+    fluence
+        As a share of the median.
+    total_share
+        If given, the photons of the whole shot, as a share of those of a median single
+        hit, whatever the particles' sizes. None = by their sizes and the fluence.
+    """
+
+    truth: str
+    kind: str
+    particles: tuple[Particle, ...]
+    fluence: float
+    total_share: float | None = None
+
+
+def draw_shot(rng: np.random.Generator, sample: Sample) -> Shot:
+    """Draw a class and what belongs to it.
+
+    Parameters
+    ----------
+    rng
+        Source of chance; a shot takes from it in a fixed order.
+    sample
+        Shares and spreads.
+    """
+    truth = CLASSES[rng.choice(len(CLASSES), p=sample.class_shares)]
+    fluence = float(np.exp(rng.normal(scale=sample.fluence_spread)))
+    return DRAW[truth](rng, sample, fluence)
+
+
+def _draw_blank(_: np.random.Generator, __: Sample, fluence: float) -> Shot:
+    return Shot("blank", "blank", (), fluence)
+
+
+def _draw_single(rng: np.random.Generator, sample: Sample, fluence: float) -> Shot:
+    return Shot("single", "icosahedron", (_draw_icosahedron(rng, sample),), fluence)
+
+
+def _draw_multiple(rng: np.random.Generator, sample: Sample, fluence: float) -> Shot:
+    others = 1 - sample.weak_share - sample.close_share
+    kind = rng.choice(
+        ["weak second", "close pair", "several"],
+        p=[sample.weak_share, sample.close_share, max(others, 0)],
+    )
+    draw = {"weak second": _draw_weak_second, "close pair": _draw_close_pair}
+    particles = draw.get(kind, _draw_several)(rng, sample)
+    return Shot("multiple", str(kind), particles, fluence)
+
+
+def _draw_other(rng: np.random.Generator, sample: Sample, fluence: float) -> Shot:
+    kind = str(rng.choice(list(DRAW_OTHER)))
+    particle = DRAW_OTHER[kind](rng, sample)
+    share = fluence * float(np.exp(rng.normal(scale=0.5)))
+    return Shot("other", kind, (particle,), fluence, total_share=share)
+
+
+def _draw_icosahedron(
+    rng: np.random.Generator,
+    sample: Sample,
+    position_nm: Vector | None = None,
+    fluence: float = 1.0,
+) -> Particle:
+    size_nm = float(sample.size_nm * np.exp(rng.normal(scale=sample.size_spread)))
+    place = np.zeros(3) if position_nm is None else position_nm
+    return Particle(_draw_virus(rng, sample, size_nm), size_nm, place, fluence)
+
+
+def _draw_virus(rng: np.random.Generator, sample: Sample, size_nm: float) -> Shape:
+    lumps = draw_lumps(rng, size_nm, sample.lumpiness)
+    return icosahedron(size_nm, draw_rotation(rng), lumps)
+
+
+def _draw_several(rng: np.random.Generator, sample: Sample) -> tuple[Particle, ...]:
+    first = _draw_icosahedron(rng, sample)
+    more = (
+        _draw_icosahedron(
+            rng, sample, _draw_place(rng, sample), fluence=rng.uniform(0.2, 1)
+        )
+        for _ in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.10]))
+    )
+    return (first, *more)
+
+
+def _draw_weak_second(rng: np.random.Generator, sample: Sample) -> tuple[Particle, ...]:
+    fluence = rng.uniform(*sample.weak_fluence)
+    second = _draw_icosahedron(rng, sample, _draw_place(rng, sample), fluence)
+    return _draw_icosahedron(rng, sample), second
+
+
+def _draw_close_pair(rng: np.random.Generator, sample: Sample) -> tuple[Particle, ...]:
+    # Two icosahedra touch at 0.79 (face to face) to 1 (tip to tip) of their size.
+    apart_nm = sample.size_nm * rng.uniform(0.8, 1.1) * draw_direction(rng)
+    second = _draw_icosahedron(rng, sample, apart_nm)
+    return _draw_icosahedron(rng, sample), second
+
+
+def _draw_place(rng: np.random.Generator, sample: Sample) -> Vector:
+    """Draw the distance of two places in the focus, at least a particle's size."""
+    distance_nm = 0.0
+    while distance_nm < min(sample.size_nm, sample.focus_nm / 2):
+        places = rng.uniform(-0.5, 0.5, size=(2, 2)) * sample.focus_nm
+        apart_nm = places[1] - places[0]
+        distance_nm = float(np.hypot(*apart_nm))
+    return np.append(apart_nm, 0.0)
+
+
+def _draw_sphere(rng: np.random.Generator, sample: Sample) -> Particle:
+    size_nm = sample.size_nm * _draw_wrong_factor(rng, 0.45, 2.5)
+    return Particle(sphere(equal_sphere_nm(size_nm)), size_nm)
+
+
+def _draw_spheroid(rng: np.random.Generator, sample: Sample) -> Particle:
+    size_nm = sample.size_nm * float(np.exp(rng.uniform(*np.log((0.7, 1.8)))))
+    stretch = rng.uniform(1.3, 2.5) ** rng.choice([-1, 1])
+    axes = np.array([1, 1, stretch]) / np.cbrt(stretch)
+    semi_axes_nm = axes * equal_sphere_nm(size_nm) / 2
+    return Particle(Ellipsoid(semi_axes_nm, draw_rotation(rng)), size_nm)
+
+
+def _draw_wrong_size(rng: np.random.Generator, sample: Sample) -> Particle:
+    size_nm = sample.size_nm * _draw_wrong_factor(rng, 0.5, 1.8)
+    return Particle(_draw_virus(rng, sample, size_nm), size_nm)
+
+
+def _draw_debris(rng: np.random.Generator, sample: Sample) -> Particle:
+    """Draw a brick with some corners and edges cut off."""
+    half_nm = sample.size_nm * rng.uniform(0.2, 0.7, size=3)
+    cuts = np.array([draw_direction(rng) for _ in range(rng.integers(3, 9))])
+    reach_nm = np.linalg.norm(cuts * half_nm, axis=1)
+    normals = np.vstack([np.eye(3), -np.eye(3), cuts]) @ draw_rotation(rng).T
+    cuts_nm = reach_nm * rng.uniform(0.6, 1.1, size=len(cuts))
+    distances_nm = np.concatenate([half_nm, half_nm, cuts_nm])
+    radius_nm = float(np.linalg.norm(half_nm))
+    return Particle(Polyhedron(normals, distances_nm, radius_nm), 2 * radius_nm)
+
+
+def _draw_aggregate(rng: np.random.Generator, sample: Sample) -> Particle:
+    """Draw a few droplets, each stuck to one that was there before."""
+    diameters_nm = sample.size_nm * rng.uniform(0.3, 0.8, size=rng.integers(3, 8))
+    places_nm = np.zeros((len(diameters_nm), 3))
+    for new in range(1, len(diameters_nm)):
+        old = rng.integers(new)
+        touch_nm = (diameters_nm[new] + diameters_nm[old]) / 2
+        places_nm[new] = places_nm[old] + touch_nm * draw_direction(rng)
+    drops = tuple(sphere(diameter_nm) for diameter_nm in diameters_nm)
+    across_nm = float(np.ptp(places_nm, axis=0).max() + diameters_nm.mean())
+    return Particle(Cluster(drops, places_nm), across_nm)
+
+
+def _draw_wrong_factor(
+    rng: np.random.Generator, lowest: float, highest: float
+) -> float:
+    """Draw a size that is wrong by 15 % or more, as a share of the right one."""
+    smaller = rng.random() < 0.5
+    bounds = (lowest, 0.85) if smaller else (1.15, highest)
+    return float(np.exp(rng.uniform(*np.log(bounds))))
+
+
+DrawOther = Callable[[np.random.Generator, Sample], Particle]
+DRAW_OTHER: MappingProxyType[str, DrawOther] = MappingProxyType(
+    {
+        "sphere": _draw_sphere,
+        "spheroid": _draw_spheroid,
+        "wrong size": _draw_wrong_size,
+        "debris": _draw_debris,
+        "aggregate": _draw_aggregate,
+    }
+)
+DrawClass = Callable[[np.random.Generator, Sample, float], Shot]
+DRAW: MappingProxyType[str, DrawClass] = MappingProxyType(
+    {
+        "single": _draw_single,
+        "multiple": _draw_multiple,
+        "other": _draw_other,
+        "blank": _draw_blank,
+    }
+)

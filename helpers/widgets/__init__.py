@@ -11,11 +11,14 @@ of saving labels.
 
 from helpers.widgets.gallery import Gallery, show_gallery
 from helpers.widgets.keys import save_keys
-from helpers.widgets.known_results import read_known
 from helpers.widgets.labeller import Labeller, label_patterns
-from helpers.widgets.pattern_browser import PatternBrowser, browse_patterns
-from helpers.widgets.purity_slider import slide_purity
-from helpers.widgets.thumbnails import make_thumbnails
+from helpers.widgets.pattern_browser import (
+    PatternBrowser,
+    browse_patterns,
+    slide_purity,
+)
+from helpers.widgets.pattern_table import read_known
+from helpers.widgets.pixels import make_thumbnails
 
 __all__ = [
     "Gallery",

@@ -12,16 +12,16 @@ from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.keys import GALLERY_KEYS, choose_keys
 from helpers.widgets.label_service import LabelDesk, name_sitting
-from helpers.widgets.pattern_order import (
+from helpers.widgets.pattern_table import (
     ALL,
+    AS_GIVEN,
     FILTERS,
+    Listing,
     check_column,
     check_facts,
     check_index,
 )
-from helpers.widgets.pattern_table import AS_GIVEN, Listing
-from helpers.widgets.pixels import BAD, preview_png
-from helpers.widgets.thumbnails import Thumbnails
+from helpers.widgets.pixels import BAD, Thumbnails, preview_png
 from helpers.widgets.widget_base import DRAWING, Message, PatternWidget, join_files
 
 PREVIEW_SIDE = 48
@@ -109,7 +109,7 @@ class Gallery(PatternWidget):
         order
             "as given" or the name of another order.
         only
-            One of `helpers.widgets.pattern_order.FILTERS`, by the labels of now.
+            One of `helpers.widgets.pattern_table.FILTERS`, by the labels of now.
         """
         if self._desk is None:
             return self._listing.index(order, only, np.full(len(self.patterns), ""))

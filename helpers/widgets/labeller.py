@@ -10,17 +10,17 @@ from helpers.errors import ParameterError
 from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.keys import LABELLER_KEYS, choose_keys
-from helpers.widgets.label_service import LabelDesk, name_sitting
-from helpers.widgets.pattern_order import (
+from helpers.widgets.label_service import LabelDesk, RepeatPlan, name_sitting
+from helpers.widgets.pattern_table import (
     ALL,
+    AS_GIVEN,
     FILTERS,
     UNLABELLED,
+    Listing,
     check_facts,
     check_index,
 )
-from helpers.widgets.pattern_table import AS_GIVEN, Listing
 from helpers.widgets.pixels import preview_png
-from helpers.widgets.relabelling import RepeatPlan
 from helpers.widgets.widget_base import DRAWING, Message, PatternWidget, join_files
 
 
@@ -40,7 +40,7 @@ class Labeller(PatternWidget):
     order
         The name of the first order.
     only
-        One of `helpers.widgets.pattern_order.FILTERS`.
+        One of `helpers.widgets.pattern_table.FILTERS`.
     relabel_share
         Share of the labeller's own patterns that come back to be labelled blind.
     blind
@@ -88,7 +88,7 @@ class Labeller(PatternWidget):
         order
             "as given" where indices were given, or the name of an order.
         only
-            One of `helpers.widgets.pattern_order.FILTERS`, by the labels of now.
+            One of `helpers.widgets.pattern_table.FILTERS`, by the labels of now.
         """
         desk = self._desk
         return self._listing.index(order, only, desk.labels(), desk.disagree())
@@ -177,7 +177,7 @@ def label_patterns(
     relabel_share
         Share of the labeller's own patterns, 0 to 1, that come back later, once, as if
         unlabelled: neither the earlier label nor what the model says is shown. See
-        `labels.agreement_with_oneself`.
+        `labels.self_consistency`.
     photons
         (n,) photons of each pattern of the stack, to be shown beside it.
     hit_score

@@ -10,9 +10,8 @@ import anywidget
 import traitlets
 
 from helpers.patterns import Patterns
-from helpers.widgets.pattern_order import Facts
-from helpers.widgets.pixels import COLOUR_MAPS, Pixels, colour_tables
-from helpers.widgets.thumbnails import make_pixels
+from helpers.widgets.pattern_table import Facts
+from helpers.widgets.pixels import COLOUR_MAPS, Pixels, colour_tables, make_pixels
 
 # A larger pattern is averaged down to this many pixels a side before it is sent.
 LONGEST_SIDE = 1040

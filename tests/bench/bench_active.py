@@ -33,8 +33,8 @@ from helpers.classifier import (
     fit_calibration_in_stack,
     pick_uncertain_and_diverse,
 )
+from helpers.classifier.fitting import fit_exactly
 from helpers.classifier.invariant_network import encode_pixels, make_head
-from helpers.classifier.logistic_head import fit_exactly
 from helpers.classifier.trained_model import predict_inputs
 from helpers.simulate import SAMPLES, Simulator
 

@@ -20,7 +20,7 @@ from playwright.sync_api import sync_playwright
 
 from helpers.patterns import open_patterns
 from helpers.widgets import make_thumbnails
-from helpers.widgets.thumbnails import Thumbnails
+from helpers.widgets.pixels import Thumbnails
 
 ROUND_TRIP_MS = 100
 BLOCK = 12  # pixels of one bit; a thumbnail has a third of them

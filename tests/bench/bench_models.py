@@ -53,9 +53,8 @@ from helpers.classifier import (
     split_labels,
     train_model,
 )
-from helpers.classifier.gradient import Schedule, fit_by_descent
+from helpers.classifier.fitting import Schedule, fit_by_descent, fit_exactly
 from helpers.classifier.invariant_network import make_head
-from helpers.classifier.logistic_head import fit_exactly
 from helpers.classifier.prediction import predict_patterns
 from helpers.classifier.trained_model import predict_inputs
 from helpers.patterns import Patterns, open_patterns

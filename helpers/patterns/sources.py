@@ -1,0 +1,418 @@
+"""Where patterns come from: a `Source` reads them, most often from one dataset."""
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import PatternsFileError
+from helpers.patterns.growing_file import count_whole
+from helpers.patterns.hdf5 import (
+    get_dataset,
+    is_numeric,
+    open_hdf5,
+    say_choices,
+    saying_damage,
+)
+
+MOST_AT_ONCE = 256  # patterns; the system takes at most 1024 places in a call
+
+
+@dataclass(frozen=True)
+class PlainPatterns:
+    """Patterns that lie in a file as they lie in memory, one after another.
+
+    The system can copy them from there in pieces of any size and for several threads at
+    once, straight into memory that a core keeps close; HDF5 reads for one at a time.
+
+    Attributes
+    ----------
+    path
+        The file that holds them.
+    offset
+        Its byte where the first pattern begins.
+    shape
+        (rows, columns) of a pattern.
+    dtype
+        As recorded.
+    """
+
+    path: Path
+    offset: int
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of_dataset(cls, dataset: h5py.Dataset) -> Self | None:
+        """Find where the patterns of a dataset lie; None if that is not so simple.
+
+        So it is without chunks, filters and links to other files' values, for numbers
+        that NumPy knows, where the system can read from a place (not in Windows).
+        """
+        if not hasattr(os, "preadv") or dataset.file.driver != "sec2":
+            return None
+        made, found = dataset.id.get_create_plist(), dataset.id
+        is_plain = (
+            made.get_layout() == h5py.h5d.CONTIGUOUS
+            and made.get_external_count() == 0
+            and found.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
+            and found.get_type() == h5py.h5t.py_create(dataset.dtype)
+        )
+        if not is_plain or dataset.ndim != 3:
+            return None
+        path = Path(dataset.file.filename)
+        return cls(path, found.get_offset(), dataset.shape[1:], dataset.dtype)
+
+    def read_pieces(
+        self, memory: NDArray[Any], start: int, stop: int, rows: slice
+    ) -> Iterator[NDArray[Any]]:
+        """Go through some of the patterns, as many at a time as the memory holds.
+
+        Parameters
+        ----------
+        memory
+            (m, rows, columns), contiguous, of `dtype`; used again for every piece.
+        start, stop
+            The first pattern, and the one after the last.
+        rows
+            The rows that are wanted of each; no others are read.
+
+        Yields
+        ------
+        ndarray
+            (as many as fit, rows wanted, columns), contiguous.
+
+        Raises
+        ------
+        PatternsFileError
+            If the file is gone or shorter than it was.
+        """
+        first, last, _ = rows.indices(self.shape[0])
+        size = (last - first) * self.shape[1]
+        n_at_once = min(memory.size // size, MOST_AT_ONCE)
+        lines = memory.reshape(-1)[: n_at_once * size]
+        lines = lines.reshape(n_at_once, last - first, self.shape[1])
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise self._say_unreadable(start, error.strerror) from error
+        try:
+            for number in range(start, stop, n_at_once):
+                piece = lines[: stop - number]
+                self._fill(piece, descriptor, number, first)
+                yield piece
+        finally:
+            os.close(descriptor)
+
+    def _fill(
+        self, piece: NDArray[Any], descriptor: int, start: int, first_row: int
+    ) -> None:
+        """Read in one call, which costs as much as some rows that nobody wants."""
+        unwanted = np.empty((self.shape[0] - piece.shape[1], self.shape[1]), self.dtype)
+        pairs = ((pattern, unwanted) for pattern in piece)
+        parts: list[Any] = [part for pair in pairs for part in pair][:-1]
+        place = start * math.prod(self.shape) + first_row * self.shape[1]
+        try:
+            n_bytes = os.preadv(
+                descriptor, parts, self.offset + place * self.dtype.itemsize
+            )
+        except OSError as error:
+            raise self._say_unreadable(start, error.strerror) from error
+        if n_bytes < sum(part.nbytes for part in parts):
+            raise self._say_unreadable(start, "the file ends before")
+
+    def _say_unreadable(self, number: int, why: str | None) -> PatternsFileError:
+        problem = (
+            f"the patterns from {number} on cannot be read ({why}). They were there "
+            "when the file was opened: was it moved, or cut short? Copy it again."
+        )
+        return PatternsFileError(self.path, [problem])
+
+
+MOST_PATTERNS = 10**9
+MOST_PIXELS = 2**28
+
+
+class Source(ABC):
+    """The patterns of one file, in order: (n, rows, columns).
+
+    A kind of file that keeps its patterns in another way (a group for each, sparse
+    counts, detector modules) derives from this class; nothing else has to know.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    where
+        Path of the patterns in it, as the layout gives it.
+
+    Attributes
+    ----------
+    shape
+        (n, rows, columns).
+    dtype
+        As recorded.
+    chunk
+        How many consecutive patterns are stored in one piece; reading less than such a
+        piece costs as much as reading all of it.
+    plain
+        Where they lie, if they lie there as in memory; None otherwise.
+    gaps
+        (rows, columns) bool, True where no pixel of the detector is; None without any.
+    notes
+        What was found or assumed, one sentence each, for `Patterns.describe`.
+    remarks
+        The same, where a person should be warned of it.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    chunk: int = 1
+    plain: PlainPatterns | None = None
+    gaps: NDArray[np.bool_] | None = None
+    notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def __init__(self, path: Path, where: str) -> None:
+        self.path = path
+        self.where = where
+
+    @abstractmethod
+    def read_into(self, out: NDArray[Any], start: int) -> None:
+        """Fill an array with consecutive patterns, as recorded but for the dtype.
+
+        The file is opened when it has to be, and stays open until `close`.
+
+        Parameters
+        ----------
+        out
+            (m, rows, columns), contiguous, of any dtype that holds the values.
+        start
+            Index of the first pattern in this file.
+
+        Raises
+        ------
+        PatternsFileError
+            If the file is gone or damaged.
+        """
+
+    def close(self) -> None:  # noqa: B027  (a source may have nothing to close)
+        """Close the file; a later `read_into` opens it again."""
+
+    def assemble(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Bring values of one pattern's pixels as recorded into (rows, columns)."""
+        return values
+
+    def _say_unreadable(self, start: int, n: int) -> str:
+        return f"patterns {start} to {start + n - 1} of {self.where} cannot be read"
+
+
+class Hdf5Source(Source):
+    """Patterns in an HDF5 file.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    file
+        The same, open.
+    where
+        Path of the patterns in it, as the layout gives it.
+    """
+
+    @abstractmethod
+    def __init__(self, path: Path, file: h5py.File, where: str) -> None:
+        super().__init__(path, where)
+        self._file: h5py.File | None = None
+
+    @staticmethod
+    @abstractmethod
+    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
+        """Say why the patterns cannot be read; nothing if they can."""
+
+    @staticmethod
+    @abstractmethod
+    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
+        """Return (n, …) with the shape of a pattern as recorded; None if unknown."""
+
+    @abstractmethod
+    def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None: ...
+
+    def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
+        if self._file is None:
+            self._file = open_hdf5(self.path)
+        with saying_damage(self.path, self._say_unreadable(start, len(out))):
+            self._read_into(out, self._file, start)
+
+    def close(self) -> None:  # noqa: D102
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
+    """Say why patterns of this shape can be no measurement; nothing if they can.
+
+    Parameters
+    ----------
+    where
+        Path of the patterns.
+    shape
+        (n, …) as recorded.
+    """
+    if 0 in shape:
+        yield (
+            f"{where} has shape {shape}, so no pattern is in it; expected at least "
+            "one. Was the run written to the end?"
+        )
+    n_pixels = 1
+    for length in shape[1:]:
+        n_pixels *= length  # in Python's integers, which have no largest one
+    if shape[0] > MOST_PATTERNS or n_pixels > MOST_PIXELS:
+        yield (
+            f"{where} has shape {shape}; expected at most {MOST_PATTERNS:,} patterns "
+            f"of at most {MOST_PIXELS:,} pixels. The file may be damaged."
+        )
+
+
+class DatasetSource(Hdf5Source):
+    """Patterns in one dataset with three dimensions, whatever its chunks and links.
+
+    Of a file that is cut short, the patterns that are there as a whole.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, where: str) -> None:
+        super().__init__(path, file, where)
+        self._dataset: h5py.Dataset | None = None
+        dataset = file[where]
+        self.shape = (count_whole(file, dataset), *dataset.shape[1:])
+        self.dtype = dataset.dtype
+        self.chunk = dataset.chunks[0] if dataset.chunks else 1
+        self.plain = PlainPatterns.of_dataset(dataset)
+        if self.shape[0] < len(dataset):
+            self.remarks = (
+                f"{self.shape[0]} of {len(dataset)} patterns are there; the "
+                "others are left out.",
+            )
+
+    @staticmethod
+    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
+        """Say why the dataset cannot be read as patterns; nothing if it can."""
+        yield from find_dataset_problems(path, file, where, dimensions=(3,))
+
+    @staticmethod
+    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
+        """Return the shape of the dataset, if it has three dimensions."""
+        dataset = get_dataset(file, where)
+        return dataset.shape if dataset is not None and dataset.ndim == 3 else None
+
+    def close(self) -> None:  # noqa: D102
+        self._dataset = None
+        super().close()
+
+    def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
+        dataset = self._keep_open(file)
+        dataset.read_direct(out, slice(start, start + len(out)))
+
+    def _keep_open(self, file: h5py.File) -> h5py.Dataset:
+        """Return the dataset; HDF5 keeps the sources of a virtual one open with it."""
+        if self._dataset is None:
+            self._dataset = file[self.where]
+        return self._dataset
+
+
+def find_dataset_problems(
+    path: Path, file: h5py.File, where: str, dimensions: tuple[int, ...]
+) -> Iterator[str]:
+    """Say why a dataset cannot be read as patterns; nothing if it can.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    file
+        The same, open.
+    where
+        Path of the dataset.
+    dimensions
+        How many it may have.
+    """
+    dataset = get_dataset(file, where)
+    if dataset is None:
+        yield f"there is no dataset {where}. {say_choices(file)}"
+        return
+    if not is_numeric(dataset):
+        yield (
+            f"{where} holds {say_content(dataset.dtype)}; expected real numbers, "
+            f"one for each pixel. {say_choices(file)}"
+        )
+    if dataset.ndim not in dimensions:
+        yield (
+            f"{where} has shape {dataset.shape}; expected (patterns, rows, "
+            f"columns). {say_choices(file)}"
+        )
+    else:
+        yield from find_size_problems(where, dataset.shape)
+        if dataset.size and not count_whole(file, dataset):
+            yield f"{where}: not one pattern of it is there. Copy the file again."
+    yield from _find_missing_sources(path, dataset)
+    yield from _find_missing_filters(dataset)
+
+
+def say_content(dtype: np.dtype[Any]) -> str:
+    """Say in words what values of a dtype that is no number are."""
+    if dtype.names:
+        return f"records with the fields {', '.join(dtype.names)}"
+    if h5py.check_ref_dtype(dtype) is not None:
+        return "references to other objects"
+    vlen = h5py.check_vlen_dtype(dtype)
+    if vlen is not None:
+        return f"lists of {vlen} of different lengths"
+    names = {"O": "text", "S": "text", "c": "complex numbers", "b": "true or false"}
+    return names.get(dtype.kind, str(dtype))
+
+
+def _find_missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
+    """Find compression that cannot be undone here."""
+    properties = dataset.id.get_create_plist()
+    used = [properties.get_filter(i) for i in range(properties.get_nfilters())]
+    missing = [
+        f"{number} ({name.decode(errors='replace') or 'no name'})"
+        for number, _, _, name in used
+        if not h5py.h5z.filter_avail(number)
+    ]
+    if missing:
+        yield (
+            f"{dataset.name} is compressed by a filter that is not installed: "
+            f"{', '.join(missing)}. Install its HDF5 plugin and set HDF5_PLUGIN_PATH, "
+            "or write the file again with another compression (h5repack)."
+        )
+
+
+def _find_missing_sources(path: Path, dataset: h5py.Dataset) -> Iterator[str]:
+    """Find the files that a virtual dataset lacks: HDF5 reads them as 0 in silence."""
+    if not dataset.is_virtual:
+        return
+    names = {source.file_name for source in dataset.virtual_sources()}
+    missing = sorted(name for name in names if not _is_there(path, name))
+    if missing:
+        yield (
+            f"{dataset.name} is a virtual dataset whose source files are missing: "
+            f"{', '.join(missing)}. Put them where they were when it was made."
+        )
+
+
+def _is_there(path: Path, name: str) -> bool:
+    """Tell whether a source of the virtual dataset in `path` can be found.
+
+    "." is the file itself; with "%" it is a family of files, which HDF5 resolves.
+    """
+    beside = path.resolve().parent / name
+    return name == "." or "%" in name or beside.exists() or Path(name).exists()

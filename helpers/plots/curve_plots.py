@@ -1,0 +1,357 @@
+"""Curves and histograms: along the run, of the ranking, of the scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+
+from helpers.plots.marks import (
+    CLASS_COLOURS,
+    mark_threshold,
+    select_by_word,
+    show_legend,
+)
+from helpers.plots.pattern_plots import plot_pattern
+
+if TYPE_CHECKING:
+    from helpers.ranking import Match, RankAgreement
+
+
+def plot_along_run(
+    ax: Axes, values: NDArray[np.number], *, ylabel: str, threshold: float | None = None
+) -> None:
+    """Plot one value per pattern along the run, with the median of each 60th of it.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    values
+        (n,): photons or lit pixels of each pattern, in stack order.
+    ylabel
+        What they are, with the unit.
+    threshold
+        Drawn as a line when given.
+    """
+    index = np.arange(len(values))
+    few = len(values) < 300
+    ax.plot(index, values, ".", markersize=6 if few else 2, alpha=0.5, rasterized=True)
+    size = len(values) // 60
+    if size > 1:
+        blocks = values[: 60 * size].reshape(60, size)
+        middle = index[: 60 * size].reshape(60, size).mean(axis=1)
+        ax.plot(middle, np.median(blocks, axis=1), color="black", label="median")
+    mark_threshold(ax, threshold, horizontal=True)
+    ax.set(xlabel="pattern", ylabel=ylabel, yscale="symlog", ylim=(0, None))
+    show_legend(ax, "lower right")
+
+
+def plot_histogram(
+    ax: Axes,
+    values: NDArray[np.number],
+    *,
+    xlabel: str,
+    threshold: float | None = None,
+    log_values: bool = False,
+    labels: NDArray[np.str_] | None = None,
+) -> None:
+    """Plot how often each value occurs, stacked by label where labels are given.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    values
+        (n,): one value per pattern.
+    xlabel
+        What they are, with the unit.
+    threshold
+        Drawn as a line when given.
+    log_values
+        Whether bins grow in proportion; values of 0 or less are then left out.
+    labels
+        (n,) words; patterns without a word are drawn in light grey.
+    """
+    keep = values > 0 if log_values else np.isfinite(values)
+    edges = _edges(values[keep], log_values=log_values)
+    groups = select_by_word(labels, len(values))
+    bars = [values[keep & chosen] for _, chosen, _ in groups]
+    words, colours = [word for word, *_ in groups], [colour for *_, colour in groups]
+    if groups:
+        ax.hist(bars, list(edges), color=colours, label=words, stacked=True)
+    mark_threshold(ax, threshold, horizontal=False)
+    ax.set(xlabel=xlabel, ylabel="patterns", xscale="log" if log_values else "linear")
+    show_legend(ax)
+
+
+def plot_radial_averages(
+    ax: Axes, averages: Mapping[str, tuple[ArrayLike, ArrayLike]], *, unit: str
+) -> None:
+    """Plot mean intensity against the distance from the centre, on a log scale.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    averages
+        By name: radius in pixels and mean in `unit`; NaN is a gap in the curve.
+    unit
+        Of the intensity.
+    """
+    for name, (radius, mean) in averages.items():
+        ax.plot(radius, mean, label=name, color=CLASS_COLOURS.get(name))
+    ax.set(
+        xlabel="distance from the centre (pixels)",
+        ylabel=f"mean intensity ({unit})",
+        yscale="log",
+    )
+    if len(averages) > 1:
+        ax.legend()
+
+
+def _edges(values: NDArray[np.number], *, log_values: bool) -> NDArray[np.floating]:
+    if values.size == 0:
+        return np.linspace(0, 1, 2)
+    low, high = float(values.min()), float(values.max())
+    if log_values:
+        return np.geomspace(low, max(high, low * 1.01), 61)
+    return np.linspace(low, high if high > low else low + 1, 61)
+
+
+def plot_training(ax: Axes, history: Mapping[str, Sequence[float]], name: str) -> None:
+    """Plot one figure of merit of training and validation against the epoch.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    history
+        Keras' history: `name` and `val_` + `name`, one value an epoch.
+    name
+        "loss" or "accuracy".
+    """
+    epoch = np.arange(1, len(history[name]) + 1)
+    ax.plot(epoch, history[name], "o-", markersize=3, label="training")
+    ax.plot(epoch, history[f"val_{name}"], "s-", markersize=3, label="validation")
+    ax.set(xlabel="epoch", ylabel=name)
+    ax.legend()
+
+
+def plot_confusion(ax: Axes, counts: NDArray[np.integer], names: Sequence[str]) -> None:
+    """Show a confusion matrix: labels down, predictions across, counts in the boxes.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    counts
+        (classes, classes).
+    names
+        Of the classes, in that order.
+    """
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+    ticks = range(len(names))
+    ax.set_xticks(ticks, names)
+    ax.set_yticks(ticks, names)
+    ax.set(xlabel="prediction", ylabel="label")
+
+
+def plot_precision_recall(
+    ax: Axes,
+    is_single: NDArray[np.bool_],
+    probability: NDArray[np.floating],
+    *,
+    name: str,
+) -> None:
+    """Plot precision against recall of "single" for every threshold, as a staircase.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    is_single
+        (n,) bool: the labels.
+    probability
+        (n,): what the model says of the same patterns.
+    name
+        For the legend.
+    """
+    from sklearn.metrics import precision_recall_curve
+
+    precision, recall, _ = precision_recall_curve(is_single, probability)
+    ax.step(recall, precision, where="post", label=name)
+    ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    ax.legend(loc="lower left")
+
+
+def plot_reliability(
+    ax: Axes,
+    *,
+    probability: NDArray[np.floating],
+    share: NDArray[np.floating],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+    count: NDArray[np.integer],
+    name: str,
+) -> None:
+    """Plot the share of singles against the probability: the diagonal is right.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    probability, share
+        (bins,): mean probability of the patterns in each bin, and share of singles.
+    low, high
+        (bins,): interval of that share.
+    count
+        (bins,): patterns in each bin, written beside the point.
+    name
+        For the legend.
+    """
+    ax.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1)
+    bars = np.stack([share - low, high - share])
+    ax.errorbar(probability, share, bars, fmt="o", markersize=4, capsize=2, label=name)
+    for x, y, n in zip(probability, share, count, strict=True):
+        ax.annotate(f"{n:,}", (x, y), (6, 0), textcoords="offset points", va="center")
+    ax.set(xlabel="probability of a single hit", ylabel="share of single hits")
+    ax.set(xlim=(-0.03, 1.06), ylim=(-0.03, 1.03))
+    ax.legend(loc="lower right")
+
+
+def plot_learning_curve(
+    ax: Axes,
+    n_labels: NDArray[np.integer],
+    score: NDArray[np.floating],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+) -> None:
+    """Plot the average precision against the number of labels, each double the last.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    n_labels
+        (sizes,).
+    score, low, high
+        (sizes,): average precision and its interval.
+    """
+    bars = np.stack([score - low, high - score])
+    ax.errorbar(n_labels, score, bars, fmt="o-", markersize=4, capsize=3)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(n_labels, [f"{n:,}" for n in n_labels])
+    ax.minorticks_off()
+    ax.set(xlabel="labels learnt from", ylabel="average precision", ylim=(None, 1.01))
+
+
+def plot_distance_curve(
+    ax: Axes, distance: NDArray[np.floating], labels: NDArray[np.str_]
+) -> None:
+    """Plot the distance against the rank and mark the labelled patterns on it.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    distance
+        (n,): smallest first.
+    labels
+        (n,) words in the same order; "" = no label.
+    """
+    rank = np.arange(1, len(distance) + 1)
+    ax.plot(rank, distance, color="0.6", linewidth=1)
+    for word, colour in CLASS_COLOURS.items():
+        at = labels == word
+        if at.any():
+            ax.plot(rank[at], distance[at], "o", color=colour, markersize=4, label=word)
+    ax.set(xlabel="rank", ylabel="distance to the nearest template")
+    if labels.astype(bool).any():
+        ax.legend(title="label")
+
+
+def plot_precision_curve(
+    ax: Axes,
+    is_single: NDArray[np.bool_],
+    *,
+    name: str = "",
+    share: float | None = None,
+) -> None:
+    """Plot which part of the best N is single, against N.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    is_single
+        (n,) bool, best first.
+    name
+        For the legend.
+    share
+        Share of singles among all, what a random order would give; drawn as a line.
+    """
+    rank = np.arange(1, len(is_single) + 1)
+    ax.plot(rank, np.cumsum(is_single) / rank, label=name)
+    if share is not None:
+        ax.axhline(share, color="0.5", linestyle=":", label="random order")
+    ax.set(xlabel="N", ylabel="single among the best N", ylim=(0, 1.02))
+    ax.legend()
+
+
+def plot_match(axes: Sequence[Axes], match: "Match") -> None:
+    """Show a pattern, its nearest template turned to match, and their difference.
+
+    Parameters
+    ----------
+    axes
+        Three, side by side.
+    match
+        From `helpers.ranking.match_template`.
+    """
+    titles = (
+        f"pattern {match.index:,}, distance {match.distance:z.3f}",
+        f"template {match.template:,}, turned by {match.angle_deg:.0f}°",
+    )
+    left = plot_pattern(axes[0], match.pattern, title=titles[0])
+    right = plot_pattern(axes[1], match.turned, title=titles[1])
+    right.set_norm(left.norm)
+    limit = np.nanpercentile(np.abs(match.difference), 99.5)
+    shown = axes[2].imshow(match.difference, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axes[2].figure.colorbar(shown, ax=axes[2], shrink=0.85)
+    axes[2].set(title="√pattern − √template")
+    for ax in axes:
+        ax.set_axis_off()
+
+
+def plot_rank_agreement(
+    ax: Axes,
+    agreement: "RankAgreement",
+    labels: NDArray[np.str_],
+    names: tuple[str, str],
+) -> None:
+    """Plot the rank in one ranking against the rank in the other.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    agreement
+        From `helpers.ranking.compare_rankings`.
+    labels
+        (n,) words in the order of the first ranking; "" = no label.
+    names
+        What the two rankings are called.
+    """
+    rank = np.arange(1, len(agreement.index) + 1)
+    for word, at, colour in select_by_word(labels, len(rank)):
+        size = 4 if word == "no label" else 16
+        ax.scatter(rank[at], agreement.other_rank[at], size, color=colour, label=word)
+    ax.plot([1, len(rank)], [1, len(rank)], color="0.5", linewidth=1)
+    ax.set(xlabel=f"rank by {names[0]}", ylabel=f"rank by {names[1]}", aspect="equal")
+    show_legend(ax, "lower right")
