@@ -53,6 +53,16 @@ class Stack:
         number = int(np.searchsorted(self.starts, index, side="right")) - 1
         return self.sources[number], int(index - self.starts[number])
 
+    def find_chunks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return in which chunk each pattern lies, numbered through all files."""
+        number = np.searchsorted(self.starts, rows, side="right") - 1
+        n_chunks = -(-np.diff(self.starts) // self._chunks)
+        first = np.cumsum([0, *n_chunks])[number]
+        chunks: NDArray[np.int64] = (
+            first + (rows - self.starts[number]) // self._chunks[number]
+        )
+        return chunks
+
     def read_into(
         self,
         out: NDArray[Any],

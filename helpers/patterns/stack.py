@@ -4,15 +4,17 @@ import copy
 import hashlib
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from helpers.errors import PatternsFileError
+from helpers.patterns import scan
 from helpers.patterns.dragonfly_detector import SHAPE
 from helpers.patterns.joined import (
     count_words,
@@ -29,6 +31,7 @@ from helpers.patterns.pattern_file import Recording
 from helpers.patterns.reading import Stack, keep, read_ahead
 from helpers.patterns.units import Unit
 
+Result = TypeVar("Result")
 Key = int | np.integer[Any] | slice | ArrayLike
 
 FINGERPRINT_SAMPLE = 16
@@ -37,7 +40,7 @@ FINGERPRINT_SAMPLE = 16
 class Patterns:
     """One or many files as one lazy, read-only stack (n, rows, columns).
 
-    `patterns[key]` and `blocks` give clean float32 values in the unit of the files:
+    `patterns[key]` and `map` give clean float32 values in the unit of the files:
     bad pixels are 0; NaN and infinite values are 0 too, as if that pixel were bad in
     that pattern; negative values stay. `read_raw` gives what the files hold. Files are
     opened when they are read, one at a time.
@@ -132,14 +135,14 @@ class Patterns:
         PatternsFileError
             If a file is gone or damaged.
         """
-        return self._read(key, np.dtype(np.float32), self._clean)
+        return self._read(key, np.float32, raw=False)
 
     def read_raw(self, key: Key) -> NDArray[Any]:
         """Return patterns exactly as recorded, in `dtype`; bad pixels and all.
 
         Parameters and errors are those of `patterns[key]`.
         """
-        return self._read(key, self.dtype, keep)
+        return self._read(key, self.dtype, raw=True)
 
     def read_pieces(
         self, memory: NDArray[Any], start: int, stop: int, rows: slice = slice(None)
@@ -228,6 +231,75 @@ class Patterns:
                 yield start, block
                 bar.update(len(block))
 
+    def map(
+        self,
+        function: Callable[[NDArray[Any]], Result],
+        index: ArrayLike | None = None,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        raw: bool = False,
+        progress: str = "",
+    ) -> Iterator[tuple[slice, Result]]:
+        """Apply a function to parts of the stack, one after the other, on all cores.
+
+        Where parts begin and end depends on the stack and `index` alone, never on the
+        machine or on `start`, so that no result depends on it either. Parts are of
+        about 4 MiB and end where chunks of the file end, so that nothing is
+        decompressed twice. A few are read and worked on ahead of the caller; memory
+        does not grow with the stack.
+
+        Parameters
+        ----------
+        function
+            Takes patterns (m, rows, columns): clean float32 as `patterns[key]` gives
+            them. Their memory is used again, so it must not return them or a view
+            (`numpy.copy` may). It is called in several threads at once; what can be
+            pickled (a function of a module, an instance of one of its classes) will
+            also run on a cluster.
+        index
+            (m,) which patterns, in any order; all without it.
+        start
+            Place in `index` (or the stack) to go on from. The part that it lies in is
+            done as a whole.
+        length
+            Most patterns in a part, instead of 4 MiB.
+        raw
+            Give patterns as recorded in place of clean ones, as `read_raw` does.
+        progress
+            Name of the work, for a bar that shows up if it takes long; none without it.
+
+        Yields
+        ------
+        tuple
+            Which places of `index` (or of the stack) a part is made of, and the
+            result; in order.
+
+        Raises
+        ------
+        IndexError
+            If there is no such pattern.
+        PatternsFileError
+            If a file is gone or damaged.
+
+        Examples
+        --------
+        >>> for here, lit in patterns.map(count_lit):  # doctest: +SKIP
+        ...     lit_pixels[here] = lit
+        """
+        rows = self._find_rows(slice(None) if index is None else index).ravel()
+        _, n_rows, n_columns = self.shape
+        at_once = max(1, scan.PART_BYTES // (4 * n_rows * n_columns))
+        longest = scan.WHOLE_CHUNK_BYTES // (4 * n_rows * n_columns)
+        parts = scan.cut_parts(
+            self._stack.find_chunks(rows), length or at_once, longest
+        )
+        rest = [part for part in parts if part.stop > start]
+        work = _ReadAndApply(self, function, rows, raw)
+        return scan.show_progress(
+            scan.run_in_order(work, rest), progress, start, rows.size
+        )
+
     def locate(self, index: int) -> tuple[Path, int]:
         """Return the file of a pattern, and the pattern's index in that file.
 
@@ -313,16 +385,19 @@ class Patterns:
         """Close the file that is open."""
         self.close()
 
-    def _read(
-        self, key: Key, dtype: np.dtype[Any], tidy: Callable[[NDArray[Any]], None]
-    ) -> NDArray[Any]:
+    def _read(self, key: Key, dtype: DTypeLike, *, raw: bool) -> NDArray[Any]:
         rows = self._find_rows(key)
         out = np.empty((rows.size, *self.shape[1:]), dtype)
-        self._stack.read_into(out, rows.ravel(), tidy)
+        self._read_into(out, rows.ravel(), raw=raw)
         return out.reshape(*rows.shape, *self.shape[1:])
 
     def _read_span(self, span: tuple[int, int]) -> tuple[int, NDArray[np.float32]]:
         return span[0], self[slice(*span)]
+
+    def _read_into(
+        self, out: NDArray[Any], rows: NDArray[np.int64], *, raw: bool
+    ) -> None:
+        self._stack.read_into(out, rows, keep if raw else self._clean)
 
     def _find_rows(self, key: Key) -> NDArray[np.int64]:
         """Return the indices that a key means, in an array of the key's shape."""
@@ -334,8 +409,27 @@ class Patterns:
             raise IndexError(message) from None
 
     def _clean(self, values: NDArray[np.float32]) -> None:
-        values[~np.isfinite(values)] = 0
-        values[:, self.bad_pixels] = 0
+        values.reshape(len(values), -1)[:, np.flatnonzero(self.bad_pixels)] = 0
+        finite = np.isfinite(values)
+        if not finite.all():
+            values[~finite] = 0
+
+
+@dataclass(frozen=True)
+class _ReadAndApply(Generic[Result]):
+    """What is done with a part, in whichever thread."""
+
+    patterns: Patterns
+    function: Callable[[NDArray[Any]], Result]
+    rows: NDArray[np.int64]
+    raw: bool
+
+    def __call__(self, part: slice) -> tuple[slice, Result]:
+        shape = (part.stop - part.start, *self.patterns.shape[1:])
+        dtype = self.patterns.dtype if self.raw else np.float32
+        block = scan.reused_array(shape, dtype)
+        self.patterns._read_into(block, self.rows[part], raw=self.raw)
+        return part, self.function(block)
 
 
 def check_bad_pixels(
