@@ -2,6 +2,8 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,18 +127,39 @@ def measure_patterns(
     photons = np.zeros(len(patterns))
     lit_pixels = np.zeros(len(patterns), np.int64)
     first, second = np.zeros((2, *patterns.shape[1:]))
-    for start, block in patterns.blocks(progress="Measure"):
-        here = slice(start, start + len(block))
-        photons[here] = np.maximum(block, 0).sum(axis=(1, 2), dtype=np.float64)
-        lit_pixels[here] = np.count_nonzero(block >= lit_threshold, axis=(1, 2))
-        first += block.sum(axis=0, dtype=np.float64)
-        second += np.einsum("nij,nij->ij", block, block, dtype=np.float64)
+    measure = partial(_measure, lit_threshold=lit_threshold)
+    for here, sums in patterns.map(measure, progress="Measure"):
+        photons[here], lit_pixels[here] = sums.photons, sums.lit_pixels
+        first += sums.first
+        second += sums.second
     mean = first / len(patterns)
     spread = np.sqrt(np.maximum(second / len(patterns) - mean**2, 0))
     not_finite = _share_not_finite(patterns)
     _check_finite(patterns, not_finite)
     _check_alike(patterns, mean, spread)
     return Measurements(photons / adu_per_photon, lit_pixels, mean, spread, not_finite)
+
+
+class _Sums(NamedTuple):
+    """Over the pixels of each pattern, and over the patterns for each pixel."""
+
+    photons: NDArray[np.float64]
+    lit_pixels: NDArray[np.int64]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+
+
+def _measure(block: NDArray[np.float32], lit_threshold: float) -> _Sums:
+    return _Sums(
+        photons=np.maximum(block, 0).sum(axis=(1, 2), dtype=np.float64),
+        lit_pixels=np.count_nonzero(block >= lit_threshold, axis=(1, 2)),
+        first=_sum(block),
+        second=np.einsum("nij,nij->ij", block, block, dtype=np.float64),
+    )
+
+
+def _sum(block: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(block.sum(axis=0, dtype=np.float64))
 
 
 def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -150,9 +173,8 @@ def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.flo
         (n,) bool: which patterns count. Without any the powder is 0 everywhere.
     """
     total = np.zeros(patterns.shape[1:])
-    for start, block in patterns.blocks():
-        here = chosen[start : start + len(block)]
-        total += block[here].sum(axis=0, dtype=np.float64)
+    for _, part in patterns.map(_sum, np.flatnonzero(chosen)):
+        total += part
     total /= max(1, np.count_nonzero(chosen))
     return total
 
