@@ -14,6 +14,8 @@ from helpers.errors import ParameterError, WorkFolderError
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import (
     METRICS,
+    Metric,
+    Nearest,
     compare_rankings,
     match_template,
     pick_turned,
@@ -247,6 +249,22 @@ def test_one_template_is_enough(stack_of, noisy, metric):
 def test_impossible_requests_are_refused(stack_of, noisy, hits, options, message):
     with pytest.raises(ParameterError, match=message):
         rank_patterns(stack_of(noisy), hits, **options)
+
+
+def test_a_metric_is_a_line_in_the_table(stack_of, noisy, monkeypatch):
+    def by_number(patterns, hits, options):
+        apart = np.abs(np.arange(len(patterns))[:, None] - hits)
+        angle = np.zeros(len(patterns), np.float32)
+        return Nearest(apart.min(axis=1) * 1.0, apart.argmin(axis=1), angle, 1)
+
+    metric = Metric("number", turns_about_centre=False, nearest=by_number)
+    monkeypatch.setitem(METRICS, "number", metric)
+    ranking = rank_patterns(stack_of(noisy), [20, 3], "number")
+    assert ranking.metric == "number"
+    assert ranking.index[:4].tolist() == [2, 4, 19, 21]
+    assert ranking.template[:4].tolist() == [3, 3, 20, 20]
+    with pytest.raises(ParameterError, match="expected one of rotation, article, numb"):
+        rank_patterns(stack_of(noisy), [20, 3], "nombre")
 
 
 def test_templates_without_photons_have_no_centre(stack_of):

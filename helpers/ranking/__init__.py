@@ -7,7 +7,8 @@ ranking and are looked at, or used for training, first.
 
 from helpers.ranking.article_metric import rotate_templates, scale_to_255
 from helpers.ranking.match import Match, match_template, pick_turned
-from helpers.ranking.rank import METRICS, rank_patterns
+from helpers.ranking.metric import Metric, MetricOptions, Nearest
+from helpers.ranking.rank import METRICS, find_metric, rank_patterns
 from helpers.ranking.ranking import (
     Precision,
     RankAgreement,
@@ -23,10 +24,14 @@ from helpers.ranking.ranking import (
 __all__ = [
     "METRICS",
     "Match",
+    "Metric",
+    "MetricOptions",
+    "Nearest",
     "Precision",
     "RankAgreement",
     "Ranking",
     "compare_rankings",
+    "find_metric",
     "match_template",
     "pick_turned",
     "precision_at",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from helpers.ranking.nearest import Nearest
+from helpers.ranking.metric import Metric, MetricOptions, Nearest
 from helpers.ranking.spans import N_THREADS, Scratch, map_spans
 
 if TYPE_CHECKING:
@@ -132,10 +132,7 @@ _LONGEST_SPAN = 512  # patterns: the product is no faster with more
 
 
 def nearest_by_article(
-    patterns: "Patterns",
-    hits: NDArray[np.int64],
-    angles_deg: NDArray[np.floating],
-    max_bytes: int,
+    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the rotated template nearest to each pattern by the Frobenius norm.
 
@@ -145,11 +142,10 @@ def nearest_by_article(
         The stack, n patterns.
     hits
         Int64, shape (n_hits,): pattern indices of the templates.
-    angles_deg
-        Shape (n_rotations,): degrees, counter-clockwise as displayed.
-    max_bytes
-        Memory for rotated templates and blocks of patterns together. When the
-        templates need more, the stack is read once for every set that fits.
+    options
+        The rotations, counter-clockwise as displayed, and the memory for rotated
+        templates and blocks of patterns together. When the templates need more, the
+        stack is read once for every set that fits.
 
     Returns
     -------
@@ -163,7 +159,8 @@ def nearest_by_article(
     loses its digits, so every template that could be nearest within the error of the
     product is compared again, pixel by pixel.
     """
-    n_turns = len(angles_deg)
+    n_turns, max_bytes = options.n_rotations, options.max_bytes
+    angles_deg = np.arange(n_turns) * options.step_deg
     sets = _sets_that_fit(hits, n_turns, patterns, int(max_bytes * _FOR_TEMPLATES))
     squared = np.full(len(patterns), np.inf)
     number = np.zeros(len(patterns), dtype=np.int64)
@@ -329,3 +326,6 @@ def _sets_that_fit(
     n_sets = -(-len(hits) // max(1, max_bytes // bytes_per_hit))
     size = -(-len(hits) // n_sets)
     return [hits[first : first + size] for first in range(0, len(hits), size)]
+
+
+ARTICLE = Metric("article", turns_about_centre=False, nearest=nearest_by_article)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.physics import REACH
+from helpers.ranking.rank import find_metric
 from helpers.ranking.ranking import Ranking
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ def match_template(
     index
         Pattern index.
     centre
-        Row and column about which the ranking turned templates; without it, the middle
-        of the image, as in the article.
+        (row, column) of the beam, for metrics that turn templates about it; others, and
+        all without it, turn about the middle of the image.
 
     Raises
     ------
@@ -118,7 +119,7 @@ def match_template(
         raise ParameterError(message)
     at = int(place[0])
     template, angle_deg = int(ranking.template[at]), float(ranking.angle_deg[at])
-    if centre is None:
+    if centre is None or not find_metric(ranking.metric).turns_about_centre:
         centre = (patterns.shape[1] - 1) / 2, (patterns.shape[2] - 1) / 2
     pattern, image = np.where(patterns.bad_pixels, np.nan, patterns[[index, template]])
     middle = _find_middle(centre, pattern.shape)

@@ -6,17 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.physics import find_centre
-from helpers.ranking.article_metric import nearest_by_article
-from helpers.ranking.nearest import Nearest
+from helpers.ranking.article_metric import ARTICLE
+from helpers.ranking.metric import Metric, MetricOptions, Nearest
 from helpers.ranking.ranking import Ranking
-from helpers.ranking.rotation_metric import nearest_by_rotation
+from helpers.ranking.rotation_metric import ROTATION
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
 
-METRICS = ("rotation", "article")
-_MOST_IN_POWDER = 256
+METRICS = {metric.name: metric for metric in (ROTATION, ARTICLE)}
 
 
 def rank_patterns(
@@ -65,31 +63,28 @@ def rank_patterns(
         If the metric is unknown, there is no template, a template is named twice or
         does not exist, or there are no rotations.
     """
+    chosen = find_metric(metric)
     hits = _check_hits(hits_index, len(patterns))
-    _check_metric(metric)
     if n_rotations < 1:
         message = f"n_rotations is {n_rotations}; expected at least 1."
         raise ParameterError(message)
-    if metric == "article":
-        angles = np.arange(n_rotations) * step_deg
-        nearest = nearest_by_article(patterns, hits, angles, max_bytes)
-    else:
-        nearest = nearest_by_rotation(
-            patterns, hits, centre or _centre_of(patterns, hits)
-        )
+    options = MetricOptions(centre, n_rotations, step_deg, max_bytes)
+    nearest = chosen.nearest(patterns, hits, options)
     return _order(nearest, hits, metric, patterns.fingerprint)
 
 
-def _centre_of(patterns: "Patterns", hits: NDArray[np.int64]) -> tuple[float, float]:
-    images = patterns[hits[:_MOST_IN_POWDER]]
-    brightness = np.maximum(images, 0).mean(axis=(1, 2))
-    lit = brightness > 0
-    if not lit.any():
-        message = "No template has photons. Choose others, or check the bad pixels."
+def find_metric(name: str) -> Metric:
+    """Return the metric of a name.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    if name not in METRICS:
+        message = f"metric is {name!r}; expected one of {', '.join(METRICS)}."
         raise ParameterError(message)
-    # each counts the same, so that a bright one does not outshine the others
-    powder = np.einsum("nrc,n->rc", images[lit], 1 / brightness[lit])
-    return find_centre(powder, patterns.bad_pixels)
+    return METRICS[name]
 
 
 def _order(
@@ -108,12 +103,6 @@ def _order(
         n_templates=len(hits),
         fingerprint=fingerprint,
     )
-
-
-def _check_metric(metric: str) -> None:
-    if metric not in METRICS:
-        message = f"metric is {metric!r}; expected one of {', '.join(METRICS)}."
-        raise ParameterError(message)
 
 
 def _check_hits(hits_index: ArrayLike, n_patterns: int) -> NDArray[np.int64]:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
-from helpers.physics import HalfTurn, HalfTurnMaps, PolarGrid, inverse
-from helpers.ranking.nearest import Nearest
+from helpers.errors import ParameterError
+from helpers.physics import HalfTurn, HalfTurnMaps, PolarGrid, find_centre, inverse
+from helpers.ranking.metric import Metric, MetricOptions, Nearest
 from helpers.ranking.spans import Scratch, map_spans
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ _MOST_HARMONICS = 21
 _LEAST_SIGNAL = 0.3
 _N_NEAREST = 3
 _AT_ONCE = 384  # patterns: with fewer the threads wait for each other more often
+_MOST_IN_POWDER = 256
 _MOST_PAIRS = 2**18  # of patterns and templates, which take 350 bytes each
 
 
 def nearest_by_rotation(
-    patterns: "Patterns", hits: NDArray[np.int64], centre: tuple[float, float]
+    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the template nearest to each pattern over all rotations in the plane.
 
@@ -33,14 +35,15 @@ def nearest_by_rotation(
         The stack, n patterns.
     hits
         Int64, shape (n_hits,): pattern indices of the templates.
-    centre
-        Row and column of the centre in pixels.
+    options
+        The centre to rotate about; without it, the centre of symmetry of the templates.
 
     Returns
     -------
     Nearest
         For each pattern its distance from the templates, and the nearest of them.
     """
+    centre = options.centre or _find_centre(patterns, hits)
     grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
     half_turn = HalfTurn(grid)
     raw = (patterns.read_raw(part) for part in _cut(hits, _AT_ONCE))
@@ -54,6 +57,18 @@ def nearest_by_rotation(
 
     found = map_spans(compare, patterns, "Ranking", _AT_ONCE, grid.rows)
     return Nearest.join(found)
+
+
+def _find_centre(patterns: "Patterns", hits: NDArray[np.int64]) -> tuple[float, float]:
+    images = patterns[hits[:_MOST_IN_POWDER]]
+    brightness = np.maximum(images, 0).mean(axis=(1, 2))
+    lit = brightness > 0
+    if not lit.any():
+        message = "No template has photons. Choose others, or check the bad pixels."
+        raise ParameterError(message)
+    # each counts the same, so that a bright one does not outshine the others
+    powder = np.einsum("nrc,n->rc", images[lit], 1 / brightness[lit])
+    return find_centre(powder, patterns.bad_pixels)
 
 
 def _cut(values: NDArray[Any], length: int) -> Iterator[NDArray[Any]]:
@@ -248,3 +263,6 @@ def _refined_peak(curves: NDArray[np.float32]) -> NDArray[np.float32]:
     curvature = 2 * middle - before - after
     fraction = 0.5 * (after - before) * inverse(curvature)
     return np.asarray((peak + fraction) % n_steps)
+
+
+ROTATION = Metric("rotation", turns_about_centre=True, nearest=nearest_by_rotation)
