@@ -185,13 +185,20 @@ def test_disk_without_any_room(name: str, small_disk: Path, made: Any) -> None:
     assert left == {Path("filler"), Path("selection")}
 
 
-def test_full_disk_while_predicting(small_disk: Path, patterns: Patterns) -> None:
-    """What is done is kept in whole blocks, to go on from there."""
+def test_full_disk_while_predicting(
+    small_disk: Path, patterns: Patterns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done is kept in whole batches, to go on from there."""
     block = np.zeros(3 * ROOM // 4 // 4, np.float32)
-    model = SimpleNamespace(predict_raw=lambda _: block)
+    monkeypatch.setattr(prediction, "batch_length", lambda _: N // 2)
+    monkeypatch.setattr(prediction, "predict_inputs", lambda *_: block)
+    network = SimpleNamespace(
+        input_shape=(1,), make_inputs=lambda some: np.zeros((len(some), 1), np.float32)
+    )
+    model = SimpleNamespace(network=network, keras_model=None)
     part = small_disk / ".predictions-x.part"
     with pytest.raises(WorkFolderError, match="cannot be written: the disk is full"):
-        prediction._predict_rest(part, model, patterns, N // 2)
+        prediction._predict_rest(part, model, patterns)
     kept = np.fromfile(part, np.float32)
     part.unlink()
     assert kept.size >= block.size

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,26 @@ from helpers.classifier import (
     make_network,
     prediction,
     save_model,
+    trained_model,
 )
 from helpers.classifier.prediction import predict_patterns, read_predictions
 from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
 from helpers.outputs import sha256_of
-from helpers.patterns import Patterns, open_patterns
+from helpers.patterns import Patterns, open_patterns, scan
 
-BLOCK_BYTES = 7 * 4 * 36 * 34  # seven patterns
+PART, BATCH = 5, 7  # patterns that are read, and predicted, together
+
+
+@pytest.fixture(autouse=True)
+def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_parts_small(monkeypatch.setattr)
+
+
+def make_parts_small(put: Any = setattr) -> None:
+    put(scan, "PART_BYTES", PART * 4 * 36 * 34)
+    put(trained_model, "BATCH_BYTES", BATCH * 4 * 32 * 32)
+    put(trained_model, "FEWEST_INPUTS", 1)
 
 
 @pytest.fixture
@@ -56,11 +69,11 @@ def write_run(path: Path, seed: int) -> Path:
 def test_predictions_are_those_of_the_model_in_stack_order(
     patterns, model_dir, tmp_path
 ):
-    found = predict_patterns(patterns, tmp_path / "work", model_dir, BLOCK_BYTES)
+    found = predict_patterns(patterns, tmp_path / "work", model_dir)
     model = prediction.load_model(model_dir)
-    raw = model.predict_raw(patterns[:])
-    # other batch sizes, other order of summation
-    assert found.raw == pytest.approx(raw, abs=1e-5)
+    for some in (slice(None), slice(3, 11), slice(20, 21)):
+        # the same bits, whatever stands beside them
+        assert np.array_equal(found.raw[some], model.predict_raw(patterns[some]))
     assert np.array_equal(found.probability, model.calibration.apply(found.raw))
     assert np.array_equal(found.is_single, found.probability >= 0.3)
 
@@ -93,19 +106,22 @@ def load_thirds(_: object) -> TrainedModel:
     return TrainedModel(network, Thirds(), Calibration(), 0.5, facts)
 
 
-def predict_and_die(folder: Path, n_blocks: int) -> None:
-    """Predict in a process that kills itself while it reads block `n_blocks`."""
+def predict_and_die(folder: Path) -> None:
+    """Predict in a process that kills itself once two batches are written."""
 
     class Deadly(Patterns):
-        def __getitem__(self, key: Any) -> Any:
-            if isinstance(key, slice) and key.start >= 7 * n_blocks:
+        def _read_into(self, out: Any, rows: Any, *, raw: bool) -> None:
+            parts = list((folder / "work").glob(".predictions-*"))
+            while rows[0] >= 30 and not parts[0].stat().st_size >= 2 * BATCH * 4:
+                time.sleep(0.001)
+            if rows[0] >= 30 and not raw:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return super().__getitem__(key)
+            super()._read_into(out, rows, raw=raw)
 
     patterns = open_patterns([folder / "run0.h5", folder / "run1.h5"])
     patterns.__class__ = Deadly
     prediction.load_model = load_thirds
-    predict_patterns(patterns, folder / "work", max_bytes=BLOCK_BYTES)
+    predict_patterns(patterns, folder / "work")
 
 
 @pytest.mark.parametrize("torn", [b"", b"abc", b"\0" * 9])
@@ -113,16 +129,16 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     patterns, tmp_path, monkeypatch, torn
 ):
     monkeypatch.setattr(prediction, "load_model", load_thirds)
-    undisturbed = predict_patterns(patterns, tmp_path / "calm", max_bytes=BLOCK_BYTES)
-    died = run_here(f"predict_and_die(Path({str(tmp_path)!r}), 4)")
+    undisturbed = predict_patterns(patterns, tmp_path / "calm")
+    died = run_here(f"predict_and_die(Path({str(tmp_path)!r}))")
     (part,) = (tmp_path / "work").iterdir()
     with part.open("ab") as file:
         file.write(torn)
     read: list[int] = []
-    monkeypatch.setattr(Patterns, "__getitem__", remember(Patterns.__getitem__, read))
-    resumed = predict_patterns(patterns, tmp_path / "work", max_bytes=BLOCK_BYTES)
+    monkeypatch.setattr(Patterns, "_read_into", remember(Patterns._read_into, read))
+    resumed = predict_patterns(patterns, tmp_path / "work")
     assert died == -signal.SIGKILL
-    assert min(read) >= 14  # two blocks at least were not read again
+    assert min(read) >= 2 * PART  # two batches of 7 were not predicted again
     assert resumed.probability.tobytes() == undisturbed.probability.tobytes()
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["predictions.h5"]
 
@@ -133,14 +149,14 @@ def predict_for(folder: Path, seconds: float) -> None:
     prediction.load_model = load_thirds
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # as deadly as kill -9
     signal.setitimer(signal.ITIMER_REAL, seconds)
-    predict_patterns(patterns, folder / "work", max_bytes=BLOCK_BYTES)
+    predict_patterns(patterns, folder / "work")
 
 
 def test_runs_that_are_killed_at_any_moment_end_with_the_same_bytes(
     patterns, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(prediction, "load_model", load_thirds)
-    undisturbed = predict_patterns(patterns, tmp_path / "calm", max_bytes=BLOCK_BYTES)
+    undisturbed = predict_patterns(patterns, tmp_path / "calm")
     rng = np.random.default_rng(0)
     ends = [
         run_here(f"predict_for(Path({str(tmp_path)!r}), {limit * rng.random()})")
@@ -155,10 +171,11 @@ def test_runs_that_are_killed_at_any_moment_end_with_the_same_bytes(
     assert not list((tmp_path / "work").glob(".predictions-*"))
 
 
-def remember(getitem: Any, starts: list[int]) -> Any:
-    def read(self: Patterns, key: slice) -> Any:
-        starts.append(key.start)
-        return getitem(self, key)
+def remember(read_into: Any, first: list[int]) -> Any:
+    def read(self: Patterns, out: Any, rows: Any, *, raw: bool) -> None:
+        if not raw:  # as recorded is what the fingerprint is made from
+            first.append(int(rows[0]))
+        read_into(self, out, rows, raw=raw)
 
     return read
 
@@ -170,6 +187,7 @@ def run_here(statement: str) -> int:
         f"spec = importlib.util.spec_from_file_location('here', {__file__!r})\n"
         "here = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(here)\n"
+        "here.make_parts_small()\n"
         f"here.{statement}\n"
     )
     return subprocess.run([sys.executable, "-c", code], check=False).returncode
@@ -179,15 +197,11 @@ def test_another_model_does_not_take_over_a_half_done_run(
     patterns, tmp_path, monkeypatch
 ):
     model = load_thirds(None)
-    key = [
-        prediction._work_file(tmp_path, model, patterns, size).name for size in (7, 8)
-    ]
+    masked = patterns.with_bad_pixels(np.eye(36, 34, dtype=bool))
+    names = {prediction._work_file(tmp_path, model, p).name for p in (patterns, masked)}
     model.facts["model_sha256"] = "1"
-    key.append(prediction._work_file(tmp_path, model, patterns, 7).name)
-    bad = np.eye(36, 34, dtype=bool)
-    masked = patterns.with_bad_pixels(bad)
-    key.append(prediction._work_file(tmp_path, model, masked, 7).name)
-    assert len(set(key)) == 4
+    names.add(prediction._work_file(tmp_path, model, patterns).name)
+    assert len(names) == 3
 
 
 def test_a_model_of_other_bad_pixels_is_refused(patterns, model_dir, tmp_path):

@@ -16,8 +16,12 @@ from helpers.classifier.out_of_fold import (
 )
 from helpers.classifier.purity import Share
 from helpers.classifier.split import is_labelled, is_single
-from helpers.classifier.trained_model import TrainedModel, predict_inputs
-from helpers.classifier.training import BATCH, read_inputs
+from helpers.classifier.trained_model import (
+    TrainedModel,
+    predict_inputs,
+    run_in_batches,
+)
+from helpers.classifier.training import read_inputs
 from helpers.errors import ParameterError
 from helpers.labels import Queue
 from helpers.patterns import Patterns
@@ -246,11 +250,7 @@ def _last_inputs(
     keras_model = model.keras_model
     before = import_keras().Model(keras_model.inputs[0], keras_model.layers[-1].input)
     inputs = read_inputs(patterns, index, model.network)
-    batches = [
-        np.asarray(before.predict_on_batch(inputs[start : start + BATCH]))
-        for start in range(0, len(inputs), BATCH)
-    ]
-    return np.concatenate(batches)
+    return run_in_batches(before, inputs).astype(np.float64)
 
 
 def _mix(

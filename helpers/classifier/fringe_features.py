@@ -6,9 +6,6 @@ pattern sorts its structure by that fineness: whatever lies further from the mid
 the particle's diameter comes from a second particle, however weak.
 """
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,13 +157,9 @@ class FringeFeatures:
             (n, len(self)) float32, finite.
         """
         features = np.empty((len(patterns), len(self)), np.float32)
-
-        def fill(some: slice) -> None:
-            features[some] = self._measure(patterns[some])
-
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            for _ in threads.map(fill, _slices(len(patterns))):
-                pass
+        for start in range(0, len(patterns), AT_ONCE):
+            here = slice(start, start + AT_ONCE)
+            features[here] = self._measure(patterns[here])
         return features
 
     def make_maps(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -300,7 +293,3 @@ def _ring_starts(size: int) -> NDArray[np.float64]:
     """Return where rings begin in the map: 1 wide, further out 3, last the corners."""
     near, far = np.arange(1.5, 16.0, 1.0), np.arange(16.5, size / 2 - 2.5, 3.0)
     return np.concatenate([near[near <= size / 2 - 3], far])
-
-
-def _slices(n: int) -> Iterator[slice]:
-    return (slice(start, start + AT_ONCE) for start in range(0, n, AT_ONCE))

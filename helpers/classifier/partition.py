@@ -19,7 +19,6 @@ from helpers.ranking import scale_to_255
 
 PARTITION_NAME = "partition.h5"
 IMAGES_NAME = "images"
-BATCH = 32
 
 
 def write_partition(
@@ -144,8 +143,8 @@ def _write_patterns(
         compression_opts=1,
         shuffle=True,
     )
-    for start in range(0, index.size, BATCH):
-        dataset[start : start + BATCH] = patterns[index[start : start + BATCH]]
+    for here, block in patterns.map(np.copy, index):
+        dataset[here] = block
 
 
 def _link_patterns(
@@ -215,14 +214,14 @@ def _write_image_set(
 ) -> None:
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
-    for start in range(0, index.size, BATCH):
-        chosen = index[start : start + BATCH]
-        images = np.rint(scale_to_255(patterns[chosen])).astype(np.uint8)
-        for i, image, single in zip(
-            chosen, images, is_single(labels[chosen]), strict=True
-        ):
-            _write_png(folder / CLASSES[int(single)] / f"{i:06d}.png", image)
-        bar.update(chosen.size)
+    images = (image for _, some in patterns.map(_to_images, index) for image in some)
+    for i, image, single in zip(index, images, is_single(labels[index]), strict=True):
+        _write_png(folder / CLASSES[int(single)] / f"{i:06d}.png", image)
+        bar.update()
+
+
+def _to_images(block: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(scale_to_255(block)).astype(np.uint8)
 
 
 def _write_png(path: Path, image: NDArray[np.uint8]) -> None:

@@ -6,9 +6,7 @@ from scipy.special import ndtri
 
 from helpers.classifier.fringe_features import FringeFeatures
 from helpers.errors import ParameterError
-from helpers.patterns import Patterns
 
-BATCH = 64
 FEWEST_CELLS = 100
 MAD_TO_SIGMA = 1.4826
 
@@ -70,17 +68,8 @@ class PattersonScore:
         n_independent = np.count_nonzero(self.beyond) / 2  # the map is point-symmetric
         return float(-ndtri(0.01 / n_independent))
 
-    def __call__(
-        self, patterns: Patterns, index: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """Return the score of some patterns of a stack.
-
-        Parameters
-        ----------
-        patterns
-            The stack.
-        index
-            (m,) which of them.
+    def __call__(self, patterns: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the score of patterns (m, rows, columns), clean.
 
         Returns
         -------
@@ -88,15 +77,9 @@ class PattersonScore:
             (m,) float64: the highest value beyond the particle's size, in standard
             deviations of the map there; 0 for a pattern without photons.
         """
-        batches = [
-            self._score(patterns[index[start : start + BATCH]])
-            for start in range(0, len(index), BATCH)
-        ]
-        return np.concatenate([np.zeros(0), *batches])
-
-    def _score(self, block: NDArray[np.float32]) -> NDArray[np.float64]:
-        values = self._features.make_maps(block)[:, self.beyond].astype(np.float64)
+        maps = self._features.make_maps(patterns)
+        values = maps[:, self.beyond].astype(np.float64)
         noise = MAD_TO_SIGMA * np.median(np.abs(values), axis=1)
-        score = np.zeros(len(block))
+        score = np.zeros(len(patterns))
         np.divide(values.max(axis=1), noise, out=score, where=noise > 0)
         return score

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,21 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
+from helpers.classifier.network import Network
 from helpers.classifier.trained_model import (
     CLASSES,
     MODEL_NAME,
     TrainedModel,
+    batch_length,
     check_model_fits,
     describe_patterns,
     load_model,
+    predict_inputs,
 )
 from helpers.errors import OtherPatternsError, WorkFolderError
 from helpers.outputs import saying_why_not, whole_hdf5, write_provenance
-from helpers.patterns import Patterns, read_ahead
+from helpers.patterns import Patterns, batches
 
 PREDICTIONS_NAME = "predictions.h5"
 
@@ -55,16 +58,13 @@ class Predictions:
 
 
 def predict_patterns(
-    patterns: Patterns,
-    work_dir: str | Path,
-    model_dir: str | Path | None = None,
-    max_bytes: int = 64 * 2**20,
+    patterns: Patterns, work_dir: str | Path, model_dir: str | Path | None = None
 ) -> Predictions:
     """Predict every pattern and write `predictions.h5`.
 
-    The next block is read while the network works on this one. What is done is kept in
-    a work file beside the result: after a crash the same call goes on where it stopped,
-    and ends with the same numbers as an undisturbed run.
+    Patterns are read ahead while the network works. What is done is kept in a work file
+    beside the result: after a crash the same call goes on where it stopped, and ends
+    with the same numbers as an undisturbed run.
 
     Parameters
     ----------
@@ -74,8 +74,6 @@ def predict_patterns(
         Where `predictions.h5` goes.
     model_dir
         Where the model lies; `work_dir` when not given.
-    max_bytes
-        Of one block of patterns in memory; at most three are held at a time.
 
     Raises
     ------
@@ -87,10 +85,8 @@ def predict_patterns(
     work_dir, model_dir = Path(work_dir), Path(model_dir or work_dir)
     model = load_model(model_dir)
     check_model_fits(model, patterns)
-    n_rows, n_columns = patterns.shape[1:]
-    block_size = max(max_bytes // (4 * n_rows * n_columns), 1)
-    part = _work_file(work_dir, model, patterns, block_size)
-    _predict_rest(part, model, patterns, block_size)
+    part = _work_file(work_dir, model, patterns)
+    _predict_rest(part, model, patterns)
     raw = np.fromfile(part, np.float32)
     path = work_dir / PREDICTIONS_NAME
     _write_predictions(path, raw, model, model_dir / MODEL_NAME, patterns)
@@ -137,16 +133,13 @@ def read_predictions(path: str | Path, patterns: Patterns | None = None) -> Pred
     return predictions
 
 
-def _work_file(
-    work_dir: Path, model: TrainedModel, patterns: Patterns, block_size: int
-) -> Path:
+def _work_file(work_dir: Path, model: TrainedModel, patterns: Patterns) -> Path:
     """Name the file of finished raw outputs after everything they depend on."""
     depends_on = {
         **describe_patterns(patterns),
         "n_patterns": len(patterns),
         "model_sha256": model.facts["model_sha256"],
         "settings": model.facts["settings"],
-        "block_size": block_size,
     }
     text = json.dumps(depends_on, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -154,30 +147,25 @@ def _work_file(
     return work_dir / f".predictions-{key}.part"
 
 
-def _predict_rest(
-    part: Path, model: TrainedModel, patterns: Patterns, block_size: int
-) -> None:
-    """Append the raw outputs that are missing, in whole blocks."""
-    total = len(patterns)
-    done = _count_done(part, total, block_size)
-    starts = range(done, total, block_size)
-    blocks = read_ahead(lambda start: patterns[start : start + block_size], starts)
-    with (
-        saying_why_not(part),
-        part.open("ab") as file,
-        tqdm(total=total, initial=done, unit="pattern", desc="Predict") as bar,
-    ):
-        file.truncate(4 * done)
-        for block in blocks:
-            file.write(model.predict_raw(block).tobytes())
-            file.flush()
-            bar.update(len(block))
-
-
-def _count_done(part: Path, total: int, block_size: int) -> int:
-    """Return how many patterns the work file holds in whole blocks."""
+def _predict_rest(part: Path, model: TrainedModel, patterns: Patterns) -> None:
+    """Append the raw outputs that are missing, in whole batches."""
+    length = batch_length(model.network.input_shape)
     n_values = part.stat().st_size // 4 if part.exists() else 0
-    return total if n_values >= total else n_values - n_values % block_size
+    done = min(n_values - n_values % length, len(patterns))
+    with saying_why_not(part), part.open("ab") as file:
+        file.truncate(4 * done)
+        for inputs in batches(_make_inputs(model.network, patterns, done), length):
+            file.write(predict_inputs(model.keras_model, inputs).tobytes())
+            file.flush()
+
+
+def _make_inputs(
+    network: Network, patterns: Patterns, start: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield a network's inputs of the patterns from `start` on."""
+    parts = patterns.map(network.make_inputs, start=start, progress="Predict")
+    for here, inputs in parts:
+        yield inputs[max(start - here.start, 0) :]
 
 
 def _write_predictions(

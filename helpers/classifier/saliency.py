@@ -14,7 +14,7 @@ from helpers.physics import angle_about, radius_from
 
 N_RINGS = 12
 N_SECTORS = 12
-AT_ONCE = 16
+AT_ONCE = 64
 TINY = 1e-37  # the sigmoid of float32 resolves small outputs, not those near 1
 
 

@@ -98,13 +98,16 @@ def measure_physics(
     index = np.concatenate(list(parts))
     diameter = measure_diameters(patterns, index, experiment.centre)
     usual = _median(diameter[taken[index]])
+    peak = np.full(len(index), np.nan)
     try:
         score = PattersonScore(patterns.bad_pixels, experiment.centre, usual)
     except ParameterError as error:
         warnings.warn(f"No search for second particles: {error}", stacklevel=2)
-        peak, level = np.full(len(index), np.nan), float("nan")
+        level = float("nan")
     else:
-        peak, level = score(patterns, index), score.chance_level
+        level = score.chance_level
+        for here, scores in patterns.map(score, index):
+            peak[here] = scores
     photons = experiment.measurements.photons[index]
     return Physics(taken[index], photons, diameter / usual, peak, level)
 

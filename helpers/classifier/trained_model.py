@@ -7,6 +7,7 @@ it was trained on and how well it did.
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -27,8 +28,8 @@ CLASSES = ("not_single", "single")
 MODEL_NAME = "model.keras"
 WEIGHTS_NAME = "model.weights.h5"
 FACTS_NAME = "model.json"
-BATCH = 64
-BATCH_BYTES = 4 * 2**20
+FEWEST_INPUTS = 64
+BATCH_BYTES = 2**19
 RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
 
 
@@ -104,28 +105,45 @@ class TrainedModel:
         return predict_inputs(self.keras_model, self.network.make_inputs(patterns))
 
 
+def batch_length(input_shape: tuple[int, ...]) -> int:
+    """Return how many inputs are predicted at once: 64, or as many as fill 512 KiB.
+
+    Of small inputs a call costs more than the work in it.
+    """
+    return max(FEWEST_INPUTS, BATCH_BYTES // (4 * math.prod(input_shape)))
+
+
 def predict_inputs(
-    keras_model: Any, inputs: NDArray[np.float32], batch_size: int = 0
+    keras_model: Any, inputs: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return the network's output, (n,) float32, without a word on the screen.
+    """Return the network's output, (n,) float32, for inputs (n, …)."""
+    return run_in_batches(keras_model, inputs)[:, 0]
+
+
+def run_in_batches(
+    keras_model: Any, inputs: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return what a Keras model makes of inputs, without a word on the screen.
+
+    Every call has the same number of inputs, the last filled up with zeros: libraries
+    add up in another order for another number, so that an output would depend on how
+    many others are asked for with it.
 
     Parameters
     ----------
     keras_model
-        One number out per input.
+        One row out per input.
     inputs
         (n, …) float32.
-    batch_size
-        Inputs at once; 0 takes 64, or as many small ones as fill 4 MiB: of these a
-        call costs more than the work in it.
     """
-    per_input = max(inputs[:1].nbytes, 1)
-    batch_size = batch_size or max(BATCH, BATCH_BYTES // per_input)
-    outputs = [
-        keras_model.predict_on_batch(inputs[start : start + batch_size])[:, 0]
-        for start in range(0, len(inputs), batch_size)
-    ]
-    return np.concatenate([np.zeros(0, np.float32), *outputs])
+    length = batch_length(inputs.shape[1:])
+    outputs = []
+    for start in range(0, max(len(inputs), 1), length):
+        some = inputs[start : start + length]
+        missing = [(0, length - len(some)), *[(0, 0)] * (inputs.ndim - 1)]
+        found = keras_model.predict_on_batch(np.pad(some, missing))
+        outputs.append(np.asarray(found)[: len(some)])
+    return np.concatenate(outputs)
 
 
 def logit_of(raw: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from helpers.classifier.article_network import ArticleNetwork
 from helpers.classifier.backend import import_keras
@@ -42,7 +41,6 @@ from helpers.classifier.trained_model import (
 from helpers.errors import LabelsError
 from helpers.patterns import Patterns
 
-BATCH = 64
 N_OTHERS = 1000  # patterns without a label that help to calibrate
 
 
@@ -250,13 +248,10 @@ def read_inputs(
     patterns: Patterns, index: NDArray[np.int64], network: Network
 ) -> NDArray[np.float32]:
     """Make a network's inputs of some patterns, a few at a time."""
-    starts = range(0, index.size, BATCH)
-    blocks = [
-        network.make_inputs(patterns[index[start : start + BATCH]])
-        for start in tqdm(starts, desc="Read", unit="block", delay=2)
-    ]
-    none = np.zeros((0, *network.input_shape), np.float32)
-    return np.concatenate([none, *blocks])
+    inputs = np.empty((index.size, *network.input_shape), np.float32)
+    for here, some in patterns.map(network.make_inputs, index, progress="Read"):
+        inputs[here] = some
+    return inputs
 
 
 def _draw(index: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:

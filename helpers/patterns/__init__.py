@@ -25,7 +25,7 @@ from helpers.patterns.masks import (
 )
 from helpers.patterns.opening import open_patterns
 from helpers.patterns.pattern_file import Recording, open_recording
-from helpers.patterns.reading import read_ahead
+from helpers.patterns.scan import batches
 from helpers.patterns.shot_sources import (
     FramesSource,
     ModulesSource,
@@ -55,6 +55,7 @@ __all__ = [
     "Source",
     "SparseSource",
     "Unit",
+    "batches",
     "find_datasets",
     "find_first_frame",
     "find_frames",
@@ -68,7 +69,6 @@ __all__ = [
     "open_hdf5",
     "open_patterns",
     "open_recording",
-    "read_ahead",
     "read_bad_pixels",
     "read_emc_head",
     "say_missing",

@@ -139,7 +139,7 @@ def judge(
     inputs, single = stack
     keras_model = make_head(inputs.shape[1])
     unseen = fit_exactly(keras_model, inputs[labelled], single[labelled])
-    raw = predict_inputs(keras_model, inputs, 4096)
+    raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
     calibration = fit_calibration_in_stack(unseen, single[labelled], raw[others])
     threshold = choose_threshold(calibration.apply(unseen), single[labelled])
