@@ -215,11 +215,13 @@ def test_missing_broken_and_foreign_predictions_are_refused(
     patterns, tmp_path, monkeypatch
 ):
     path = tmp_path / "predictions.h5"
-    with pytest.raises(WorkFolderError, match=r"predictions.h5 cannot be read"):
+    with pytest.raises(WorkFolderError, match=r"predictions.h5 is not there"):
         read_predictions(path)
     with h5py.File(path, "w") as file:
         file["predictions"] = np.zeros(50, np.float32)
-    with pytest.raises(WorkFolderError, match=r"predictions.h5 cannot be read"):
+    with pytest.raises(
+        WorkFolderError, match=r"predictions.h5 is not what 05-review writes"
+    ):
         read_predictions(path)
     monkeypatch.setattr(prediction, "load_model", load_thirds)
     predict_patterns(patterns, tmp_path)

@@ -35,17 +35,12 @@ from helpers.classifier.out_of_fold import (
 )
 from helpers.classifier.partition import (
     IMAGES_NAME,
-    PARTITION_NAME,
     read_partition,
     write_images,
     write_partition,
 )
 from helpers.classifier.patterson import PattersonScore
-from helpers.classifier.prediction import (
-    PREDICTIONS_NAME,
-    predict_patterns,
-    read_predictions,
-)
+from helpers.classifier.prediction import predict_patterns, read_predictions
 from helpers.classifier.purity import (
     Audit,
     PurityCurve,
@@ -90,9 +85,7 @@ __all__ = [
     "IMAGES_NAME",
     "METRICS",
     "NETWORKS",
-    "PARTITION_NAME",
     "PARTS",
-    "PREDICTIONS_NAME",
     "ArticleNetwork",
     "Audit",
     "Calibration",

@@ -12,12 +12,11 @@ from tqdm.auto import tqdm
 
 from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import CLASSES
-from helpers.errors import WorkFolderError
 from helpers.outputs import whole_folder, whole_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
+from helpers.work_folder import PARTITION
 
-PARTITION_NAME = "partition.h5"
 IMAGES_NAME = "images"
 
 
@@ -76,15 +75,18 @@ def read_partition(path: str | Path) -> tuple[Split, NDArray[np.str_]]:
     WorkFolderError
         If the file is missing, broken or not a partition.
     """
-    try:
-        with h5py.File(path) as file:
-            return _read_split(file), _read_labels(file)
-    except (OSError, KeyError) as error:
-        message = (
-            f"{path} cannot be read as a partition ({error}); expected what 04-train "
-            "writes. Run 04-train again."
-        )
-        raise WorkFolderError(message) from error
+    arrays, facts = PARTITION.read_hdf5(path)
+    parts = (*PARTS, "to_predict")
+    indices = {part: arrays[f"{part}/index"] for part in parts}
+    labels = np.concatenate([arrays[f"{part}/label"] for part in parts])
+    index = np.concatenate([*indices.values()])
+    if not np.array_equal(np.sort(index), np.arange(index.size)):
+        message = "does not hold each pattern of a stack once"
+        raise PARTITION.make_error(path, message)
+    values: dict[str, Any] = indices | {
+        name: facts[name] for name in ("grouped", "why", "seed")
+    }
+    return Split(**values), labels[np.argsort(index)]
 
 
 def write_images(
@@ -186,23 +188,6 @@ def _bounds(groups: NDArray[np.int64], index: NDArray[np.int64]) -> list[int]:
     """Return where stretches that are consecutive in one file begin, and the end."""
     apart = (np.diff(index) != 1) | (np.diff(groups) != 0)
     return [0, *(np.flatnonzero(apart) + 1).tolist(), index.size]
-
-
-def _read_split(file: h5py.File) -> Split:
-    indices = {name: file[name]["index"][()] for name in (*PARTS, "to_predict")}
-    attributes: dict[str, Any] = {
-        "grouped": bool(file.attrs["grouped"]),
-        "why": str(file.attrs["why"]),
-        "seed": int(file.attrs["seed"]),
-    }
-    return Split(**indices, **attributes)
-
-
-def _read_labels(file: h5py.File) -> NDArray[np.str_]:
-    groups = [file[name] for name in (*PARTS, "to_predict")]
-    index = np.concatenate([group["index"][()] for group in groups])
-    words = np.concatenate([group["label"].asstr()[()] for group in groups])
-    return words[np.argsort(index)].astype(str)
 
 
 def _write_image_set(

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.network import Network
 from helpers.classifier.trained_model import (
     CLASSES,
-    MODEL_NAME,
     TrainedModel,
     batch_length,
     check_model_fits,
@@ -22,11 +20,10 @@ from helpers.classifier.trained_model import (
     load_model,
     predict_inputs,
 )
-from helpers.errors import OtherPatternsError, WorkFolderError
+from helpers.errors import OtherPatternsError
 from helpers.outputs import saying_why_not, whole_hdf5, write_provenance
 from helpers.patterns import Patterns, batches
-
-PREDICTIONS_NAME = "predictions.h5"
+from helpers.work_folder import MODEL, PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -88,8 +85,8 @@ def predict_patterns(
     part = _work_file(work_dir, model, patterns)
     _predict_rest(part, model, patterns)
     raw = np.fromfile(part, np.float32)
-    path = work_dir / PREDICTIONS_NAME
-    _write_predictions(path, raw, model, model_dir / MODEL_NAME, patterns)
+    path = work_dir / PREDICTIONS.name
+    _write_predictions(path, raw, model, model_dir / MODEL.name, patterns)
     for finished in work_dir.glob(".predictions-*"):  # also of runs that were killed
         finished.unlink()
     return read_predictions(path)
@@ -112,18 +109,10 @@ def read_predictions(path: str | Path, patterns: Patterns | None = None) -> Pred
     OtherPatternsError
         If the predictions are of other patterns.
     """
-    try:
-        with h5py.File(path) as file:
-            attributes = dict(file.attrs)
-            predictions = Predictions(
-                file["predictions"][()],
-                file["raw"][()],
-                float(attributes["threshold"]),
-                attributes,
-            )
-    except (OSError, KeyError) as error:
-        message = f"{path} cannot be read ({error}). Run 05-review again."
-        raise WorkFolderError(message) from error
+    arrays, attributes = PREDICTIONS.read_hdf5(path)
+    predictions = Predictions(
+        arrays["predictions"], arrays["raw"], attributes["threshold"], attributes
+    )
     if patterns is not None and attributes["fingerprint"] != patterns.fingerprint:
         message = (
             f"{path} was made from {attributes['patterns_files']}; found other "

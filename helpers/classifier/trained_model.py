@@ -6,7 +6,6 @@ it was trained on and how well it did.
 """
 
 import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,11 +22,9 @@ from helpers.classifier.network import Network, make_network
 from helpers.errors import ModelError, ParameterError
 from helpers.outputs import provenance, sha256_of, whole_file, write_json
 from helpers.patterns import Patterns
+from helpers.work_folder import MODEL, MODEL_FACTS, WEIGHTS
 
 CLASSES = ("not_single", "single")
-MODEL_NAME = "model.keras"
-WEIGHTS_NAME = "model.weights.h5"
-FACTS_NAME = "model.json"
 FEWEST_INPUTS = 64
 BATCH_BYTES = 2**19
 RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
@@ -174,11 +171,11 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
         The work folder; made when it does not exist.
     """
     work_dir = Path(work_dir)
-    with whole_file(work_dir / MODEL_NAME) as path:
+    with whole_file(work_dir / MODEL.name) as path:
         model.keras_model.save(path)
-    with whole_file(work_dir / WEIGHTS_NAME) as path, TemporaryDirectory() as elsewhere:
+    with whole_file(work_dir / WEIGHTS.name) as path, TemporaryDirectory() as elsewhere:
         # HDF5, which Keras calls, would crash on a disk that becomes full
-        written = Path(elsewhere, WEIGHTS_NAME)
+        written = Path(elsewhere, WEIGHTS.name)
         model.keras_model.save_weights(written)
         copyfile(written, path)
     facts = {
@@ -187,9 +184,9 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
         "classes": list(CLASSES),
         "calibration": asdict(model.calibration),
         "threshold": model.threshold,
-        "model_sha256": sha256_of(work_dir / MODEL_NAME),
+        "model_sha256": sha256_of(work_dir / MODEL.name),
     }
-    write_json(work_dir / FACTS_NAME, facts | model.facts | provenance())
+    write_json(work_dir / MODEL_FACTS.name, facts | model.facts | provenance())
 
 
 def load_model(work_dir: str | Path) -> TrainedModel:
@@ -207,12 +204,12 @@ def load_model(work_dir: str | Path) -> TrainedModel:
         was trained for other classes.
     """
     work_dir = Path(work_dir)
-    facts = _read_facts(work_dir / FACTS_NAME)
+    facts = MODEL_FACTS.read_json(work_dir / MODEL_FACTS.name)
     _check_facts(work_dir, facts)
-    network = _restore_network(work_dir / FACTS_NAME, facts)
+    network = _restore_network(work_dir / MODEL_FACTS.name, facts)
     return TrainedModel(
         network=network,
-        keras_model=_read_keras_model(work_dir / MODEL_NAME, network.input_shape),
+        keras_model=_read_keras_model(work_dir / MODEL.name, network.input_shape),
         calibration=Calibration(**facts["calibration"]),
         threshold=float(facts["threshold"]),
         facts=facts,
@@ -256,55 +253,28 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
         raise ModelError(message)
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        message = f"{path} is not there; run 04-train with this work_dir first."
-        raise ModelError(message) from None
-    except (OSError, ValueError) as error:
-        message = f"{path} cannot be read ({error}). Run 04-train again."
-        raise ModelError(message) from error
-    needed = {
-        "model",
-        "settings",
-        "classes",
-        "calibration",
-        "threshold",
-        "model_sha256",
-    }
-    missing = sorted(needed - facts.keys())
-    if missing:
-        message = f"{path} lacks {', '.join(missing)}. Run 04-train again."
-        raise ModelError(message)
-    return facts
-
-
 def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
     if tuple(facts["classes"]) != CLASSES:
-        message = (
-            f"{work_dir / FACTS_NAME}: classes are {', '.join(facts['classes'])}; "
-            f"expected {', '.join(CLASSES)}. Run 04-train again."
-        )
-        raise ModelError(message)
-    path = work_dir / MODEL_NAME
+        found = f"has the classes {', '.join(facts['classes'])}; expected "
+        path = work_dir / MODEL_FACTS.name
+        raise MODEL_FACTS.make_error(path, found + ", ".join(CLASSES))
+    path = work_dir / MODEL.name
     if not path.exists():
-        message = f"{path} is not there, but {FACTS_NAME} is. Run 04-train again."
-        raise ModelError(message)
+        raise MODEL.make_error(path, f"is not there, but {MODEL_FACTS.name} is")
     if sha256_of(path) != facts["model_sha256"]:
-        message = (
-            f"{path} is not the file that {FACTS_NAME} describes (SHA-256 differs): it "
-            "is damaged or from another training. Run 04-train again."
+        found = (
+            f"is not the file that {MODEL_FACTS.name} describes (SHA-256 differs): it "
+            "is damaged or from another training"
         )
-        raise ModelError(message)
+        raise MODEL.make_error(path, found)
 
 
 def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
     try:
         return make_network(facts["model"], **facts["settings"])
     except ParameterError as error:
-        message = f"{path}: {error} Run 04-train again."
-        raise ModelError(message) from error
+        found = f"cannot be used: {error}".rstrip(".")
+        raise MODEL_FACTS.make_error(path, found) from error
 
 
 def _read_keras_model(path: Path, input_shape: tuple[int, ...]) -> Any:
@@ -313,12 +283,11 @@ def _read_keras_model(path: Path, input_shape: tuple[int, ...]) -> Any:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         found = model.input_shape[1:]
     except Exception as error:  # whatever a broken file makes keras raise
-        message = f"{path} cannot be read ({error}). Run 04-train again."
-        raise ModelError(message) from error
+        raise MODEL.make_error(path, f"cannot be read ({error})") from error
     if found != input_shape:
-        message = (
-            f"{path} takes inputs of shape {found}; the network now makes "
-            f"{input_shape}. It is from another version: run 04-train again."
+        problem = (
+            f"takes inputs of shape {found}; the network now makes {input_shape}: it "
+            "is from another version"
         )
-        raise ModelError(message)
+        raise MODEL.make_error(path, problem)
     return model

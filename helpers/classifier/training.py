@@ -26,7 +26,7 @@ from helpers.classifier.fitting import (
     fit_exactly,
 )
 from helpers.classifier.network import Network, find_network
-from helpers.classifier.partition import PARTITION_NAME, read_partition, write_partition
+from helpers.classifier.partition import read_partition, write_partition
 from helpers.classifier.scores import evaluate
 from helpers.classifier.split import PARTS, Split, extend_split, is_single
 from helpers.classifier.trained_model import (
@@ -40,6 +40,7 @@ from helpers.classifier.trained_model import (
 )
 from helpers.errors import LabelsError
 from helpers.patterns import Patterns
+from helpers.work_folder import PARTITION
 
 N_OTHERS = 1000  # patterns without a label that help to calibrate
 
@@ -367,7 +368,7 @@ def retrain(
     work_dir
         The work folder, with the files of an earlier training.
     """
-    path = Path(work_dir) / PARTITION_NAME
+    path = Path(work_dir) / PARTITION.name
     before = load_model(work_dir)
     split = extend_split(read_partition(path)[0], words, patterns.groups)
     write_partition(path, patterns, split, words)

@@ -15,17 +15,9 @@ from helpers.experiment.measurements import (
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
-from helpers.experiment.record import (
-    ARRAYS_NAME,
-    JSON_NAME,
-    Experiment,
-    open_experiment,
-    write_experiment,
-)
+from helpers.experiment.record import Experiment, open_experiment, write_experiment
 
 __all__ = [
-    "ARRAYS_NAME",
-    "JSON_NAME",
     "Experiment",
     "Measurements",
     "make_powder",

@@ -1,20 +1,15 @@
 """`experiment.json` for the facts that a person reads, `experiment.h5` for arrays."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-
-from helpers.errors import OtherPatternsError, WorkFolderError
+from helpers.errors import OtherPatternsError
 from helpers.experiment.measurements import Measurements
 from helpers.outputs import provenance, whole_hdf5, write_json, write_provenance
 from helpers.patterns import Patterns, open_patterns
-
-JSON_NAME = "experiment.json"
-ARRAYS_NAME = "experiment.h5"
+from helpers.work_folder import EXPERIMENT, MEASUREMENTS
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def write_experiment(
     """
     work_dir = Path(work_dir)
     arrays = vars(measurements) | {"bad_pixels": patterns.bad_pixels}
-    with whole_hdf5(work_dir / ARRAYS_NAME) as file:
+    with whole_hdf5(work_dir / MEASUREMENTS.name) as file:
         for name, values in arrays.items():
             file[name] = values
         write_provenance(file, fingerprint=patterns.fingerprint)
@@ -82,8 +77,8 @@ def write_experiment(
         **facts,
     }
     origin = provenance(fingerprint=patterns.fingerprint)
-    write_json(work_dir / JSON_NAME, content | origin)
-    return work_dir / JSON_NAME
+    write_json(work_dir / EXPERIMENT.name, content | origin)
+    return work_dir / EXPERIMENT.name
 
 
 def open_experiment(
@@ -106,8 +101,8 @@ def open_experiment(
         If the patterns are not those that were inspected.
     """
     work_dir = Path(work_dir)
-    facts = _read_facts(work_dir / JSON_NAME)
-    arrays = _read_arrays(work_dir / ARRAYS_NAME)
+    facts = EXPERIMENT.read_json(work_dir / EXPERIMENT.name)
+    arrays, _ = MEASUREMENTS.read_hdf5(work_dir / MEASUREMENTS.name)
     patterns = open_patterns(
         patterns_file or facts["patterns_files"],
         dataset=facts["dataset"],
@@ -124,59 +119,3 @@ def open_experiment(
     row, column = facts["centre"]
     measured = Measurements(**arrays)
     return Experiment(patterns, (row, column), measured, facts, work_dir)
-
-
-def _read_facts(path: Path) -> dict[str, Any]:
-    try:
-        facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        message = (
-            f"{path} is not there; expected what 01-inspect writes. "
-            "Run 01-inspect with this work_dir first."
-        )
-        raise WorkFolderError(message) from None
-    except (OSError, ValueError) as error:
-        message = f"{path} cannot be read ({error}). Run 01-inspect again."
-        raise WorkFolderError(message) from error
-    problems = _find_fact_problems(facts)
-    if problems:
-        message = f"{path}: {'; '.join(problems)}. Run 01-inspect again."
-        raise WorkFolderError(message)
-    return facts
-
-
-def _find_fact_problems(facts: Any) -> list[str]:
-    """Say what is not as `write_experiment` writes it, in what is read back here."""
-    if not isinstance(facts, dict):
-        return [f"found a {type(facts).__name__}; expected names and values"]
-    expected = {
-        "patterns_files": ("file names", _is_list_of(str)),
-        "dataset": ("a path", lambda found: isinstance(found, str)),
-        "centre": ("row and column", _is_list_of(int, float, length=2)),
-        "fingerprint": ("a text", lambda found: isinstance(found, str)),
-    }
-    return [
-        f"{name} is {facts[name]!r:.80}; expected {what}"
-        if name in facts
-        else f"it lacks {name}"
-        for name, (what, is_right) in expected.items()
-        if name not in facts or not is_right(facts[name])
-    ]
-
-
-def _is_list_of(*kinds: type, length: int | None = None) -> Callable[[Any], bool]:
-    """Return a test for lists of such values: at least one, or so many."""
-    return lambda found: (
-        isinstance(found, list)
-        and all(type(each) in kinds for each in found)
-        and (len(found) == length if length else bool(found))
-    )
-
-
-def _read_arrays(path: Path) -> dict[str, Any]:
-    try:
-        with h5py.File(path) as file:
-            return {name: dataset[()] for name, dataset in file.items()}
-    except OSError as error:
-        message = f"{path} cannot be read ({error}). Run 01-inspect again."
-        raise WorkFolderError(message) from error

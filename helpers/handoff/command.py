@@ -18,6 +18,7 @@ from helpers.handoff.selection import (
     select_patterns,
 )
 from helpers.physics import POLARISATIONS, Geometry, make_geometry
+from helpers.work_folder import PREDICTIONS
 
 INDENT = 16
 
@@ -165,10 +166,10 @@ def _choose(
     geometry: Geometry | None,
     options: argparse.Namespace,
 ) -> Selection:
-    from helpers.classifier import PREDICTIONS_NAME, read_predictions
+    from helpers.classifier import read_predictions
 
     patterns = experiment.patterns
-    path = experiment.work_dir / PREDICTIONS_NAME
+    path = experiment.work_dir / PREDICTIONS.name
     predictions = read_predictions(path, patterns)
     given = options.threshold
     threshold = predictions.threshold if given is None else given

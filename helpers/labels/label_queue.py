@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from helpers.errors import LabelsError, ParameterError
 from helpers.labels.label_csv import parse_pattern, read_text
 from helpers.outputs import whole_file
+from helpers.work_folder import QUEUE
 
-QUEUE_NAME = "to_label.csv"
 COLUMNS = ["pattern", "reason"]
 _MOST_PROBLEMS = 20
 
@@ -43,11 +43,11 @@ class Queue:
         if len(self) == 0:
             return (
                 "No pattern is asked for: the queue is empty. Later notebooks write "
-                f"into {QUEUE_NAME} which patterns to label next."
+                f"into {QUEUE.name} which patterns to label next."
             )
         counts = Counter(self.reason.tolist()).most_common()
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts)
-        return f"Patterns asked for in {QUEUE_NAME}: {len(self):,} ({reasons})."
+        return f"Patterns asked for in {QUEUE.name}: {len(self):,} ({reasons})."
 
 
 def write_queue(
@@ -79,10 +79,10 @@ def write_queue(
     if len(words) != len(index):
         message = (
             f"reasons: found {len(words)} for {len(index)} patterns; expected one for "
-            f"each. {QUEUE_NAME} was not written."
+            f"each. {QUEUE.name} was not written."
         )
         raise ParameterError(message)
-    path = Path(work_dir) / QUEUE_NAME
+    path = Path(work_dir) / QUEUE.name
     with whole_file(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([COLUMNS, *zip(index, words, strict=True)])
@@ -104,7 +104,7 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
     LabelsError
         If the file cannot be read; every bad line is listed.
     """
-    path = Path(work_dir) / QUEUE_NAME
+    path = Path(work_dir) / QUEUE.name
     text = read_text(path) if path.exists() else ",".join(COLUMNS)
     header, *lines = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     problems = list(_find_problems(header, lines, n_patterns))
@@ -123,7 +123,7 @@ def _check_patterns(patterns: ArrayLike) -> list[int]:
     elif np.unique(index).size < index.size:
         problem = "a pattern twice; expected each once"
     if problem:
-        message = f"patterns: found {problem}. {QUEUE_NAME} was not written."
+        message = f"patterns: found {problem}. {QUEUE.name} was not written."
         raise ParameterError(message)
     return [int(pattern) for pattern in index]
 
@@ -133,7 +133,7 @@ def _check_reason(reason: str) -> str:
     if not word:
         message = (
             "reasons: found an empty one; expected a short word such as 'uncertain'. "
-            f"{QUEUE_NAME} was not written."
+            f"{QUEUE.name} was not written."
         )
         raise ParameterError(message)
     return word

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.errors import ParameterError, WorkFolderError
+from helpers.errors import ParameterError
 from helpers.outputs import whole_hdf5, write_provenance
+from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
@@ -54,15 +54,6 @@ class Ranking:
     def __len__(self) -> int:
         """Count the ranked patterns."""
         return len(self.index)
-
-
-_ARRAYS = {
-    "index": np.int64,
-    "distance": np.float32,
-    "template": np.int64,
-    "angle_deg": np.float32,
-}
-_FACTS = {"metric": str, "n_rotations": int, "n_templates": int, "fingerprint": str}
 
 
 def write_clean_single_hits(
@@ -113,17 +104,16 @@ def read_clean_single_hits(
     WorkFolderError
         If the file is missing or is not one of ours.
     """
-    names = {"clean_single_hits": np.float32, "index": np.int64}
-    arrays, _ = _read(path, names, {}, "write_clean_single_hits")
+    arrays, _ = CLEAN_SINGLE_HITS.read_hdf5(path)
     return arrays["clean_single_hits"], arrays["index"]
 
 
 def write_ranking(path: str | Path, ranking: Ranking) -> None:
     """Write a ranking as HDF5: its arrays as datasets, its facts as attributes."""
     with whole_hdf5(path) as file:
-        for name, dtype in _ARRAYS.items():
-            file[name] = np.asarray(getattr(ranking, name), dtype=dtype)
-        facts = {name: getattr(ranking, name) for name in _FACTS}
+        for name, values in RANKING.datasets.items():
+            file[name] = np.asarray(getattr(ranking, name), dtype=values.dtype)
+        facts = {name: getattr(ranking, name) for name in RANKING.facts}
         write_provenance(file, **facts)
 
 
@@ -135,26 +125,9 @@ def read_ranking(path: str | Path) -> Ranking:
     WorkFolderError
         If the file is missing or is not a ranking.
     """
-    arrays, facts = _read(path, _ARRAYS, _FACTS, "write_ranking")
-    everything: dict[str, Any] = {**arrays, **facts}
-    return Ranking(**everything)
-
-
-def _read(
-    path: str | Path, names: dict[str, Any], facts: dict[str, Any], writer: str
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    expected = f"Expected the HDF5 file that {writer} makes. Run the ranking again."
-    if not Path(path).exists():
-        message = f"{path}: no such file. {expected}"
-        raise WorkFolderError(message)
-    try:
-        with h5py.File(path) as file:
-            arrays = {name: file[name][()].astype(names[name]) for name in names}
-            known = {name: kind(file.attrs[name]) for name, kind in facts.items()}
-    except (OSError, KeyError) as error:
-        message = f"{path}: cannot be read ({error}). {expected}"
-        raise WorkFolderError(message) from error
-    return arrays, known
+    arrays, facts = RANKING.read_hdf5(path)
+    values: dict[str, Any] = arrays | {name: facts[name] for name in RANKING.facts}
+    return Ranking(**values)
 
 
 _LEVEL = 0.95

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from helpers.errors import HelpersError, OtherPatternsError, ParameterError
 from helpers.labels import LABELS, Queue
 from helpers.patterns import Patterns
+from helpers.work_folder import PREDICTIONS, RANKING
 
 ALL = "all"
 UNLABELLED = "unlabelled"
@@ -237,9 +238,6 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-RANKING_NAME = "ranking.h5"
-
-
 def read_known(
     work_dir: str | Path, patterns: Patterns
 ) -> dict[str, NDArray[np.floating]]:
@@ -259,11 +257,9 @@ def read_known(
         For `label_patterns` and `show_gallery`: `distance` (n,) to the nearest
         template, NaN = not ranked; `prediction` (n,), probability of a single hit.
     """
-    from helpers.classifier import PREDICTIONS_NAME
-
     readers = {
-        "distance": (_read_distance, RANKING_NAME),
-        "prediction": (_read_prediction, PREDICTIONS_NAME),
+        "distance": (_read_distance, RANKING.name),
+        "prediction": (_read_prediction, PREDICTIONS.name),
     }
     known = {}
     for name, (read, file) in readers.items():

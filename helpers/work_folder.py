@@ -1,0 +1,340 @@
+"""The files of a work folder: what each holds, and which notebook writes it.
+
+Readers take their checks and their messages from this table. So a file that is missing,
+damaged or not ours is told in the same words everywhere, with the notebook to run.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import HelpersError, ModelError, WorkFolderError
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a dataset of a file may hold.
+
+    Attributes
+    ----------
+    dtype
+        As it is given to the reader; `str` for texts.
+    shape
+        A letter for each dimension: the same letter is the same length in a file.
+    low, high
+        Limits of the values, which they may reach.
+    may_be_nan
+        Whether NaN is a value here.
+    are_patterns
+        Whether they are indices of patterns, below the number of patterns.
+    """
+
+    dtype: type
+    shape: str
+    low: float = -math.inf
+    high: float = math.inf
+    may_be_nan: bool = False
+    are_patterns: bool = False
+
+    def find_problems(
+        self, name: str, found: Any, lengths: dict[str, int]
+    ) -> Iterator[str]:
+        """Say what is wrong with a dataset, before any memory is taken for it."""
+        if not isinstance(found, h5py.Dataset):
+            yield f"there is no dataset {name}"
+            return
+        kind = "text" if h5py.check_string_dtype(found.dtype) else found.dtype.kind
+        if kind not in _KINDS[self.dtype]:
+            yield f"{name} has dtype {found.dtype}; expected {self.dtype.__name__}"
+        expected = [
+            lengths.setdefault(*pair)
+            for pair in zip(self.shape, found.shape, strict=False)
+        ]
+        if len(found.shape) != len(self.shape) or [*found.shape] != expected:
+            yield f"{name} has shape {found.shape}; expected ({', '.join(self.shape)})"
+        is_whole = found.chunks is not None or found.dtype.kind == "O"
+        if not is_whole and found.id.get_storage_size() < found.nbytes:
+            yield f"{name} is not there as a whole"
+
+    def find_value_problems(
+        self, name: str, values: NDArray[Any], n_patterns: float
+    ) -> Iterator[str]:
+        """Say which values cannot be right."""
+        if values.dtype.kind not in "iuf" or not values.size:
+            return
+        is_nan = np.isnan(values)
+        if is_nan.any() and not self.may_be_nan:
+            yield f"{name} holds NaN"
+        if is_nan.all():
+            return
+        high = min(self.high, n_patterns - 1) if self.are_patterns else self.high
+        low = 0 if self.are_patterns else self.low
+        smallest, largest = np.nanmin(values), np.nanmax(values)
+        if smallest < low or largest > high:
+            yield (
+                f"{name} holds values from {smallest:g} to {largest:g}; expected "
+                f"{low:g} to {high:g}"
+            )
+
+
+_KINDS: Mapping[type, str | tuple[str, ...]] = {
+    str: ("text",),
+    np.bool_: "b",
+    np.int64: "iu",
+    np.float32: "fiu",
+    np.float64: "fiu",
+}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What an attribute of an HDF5 file, or a name in a JSON file, may be."""
+
+    what: str
+    is_right: Callable[[Any], bool]
+
+
+def _is_number(found: Any) -> bool:
+    is_plain = isinstance(found, int | float | np.integer | np.floating)
+    return is_plain and not isinstance(found, bool) and math.isfinite(found)
+
+
+def _is_list(is_right: Callable[[Any], bool], length: int = 0) -> Callable[..., bool]:
+    return lambda found: (
+        isinstance(found, list | tuple | np.ndarray)
+        and len(found) > 0
+        and length in (0, len(found))
+        and all(map(is_right, found))
+    )
+
+
+PATH = Fact("a path", lambda found: isinstance(found, str))
+TEXT = Fact("a text", lambda found: isinstance(found, str))
+FILES = Fact("file names", _is_list(TEXT.is_right))
+WORDS = Fact("words", _is_list(TEXT.is_right))
+NUMBER = Fact("a number", _is_number)
+SHARE = Fact(
+    "a number from 0 to 1", lambda found: _is_number(found) and 0 <= found <= 1
+)
+COUNT = Fact("a whole number", lambda found: _is_number(found) and found == int(found))
+FLAG = Fact("true or false", lambda found: isinstance(found, bool | np.bool_))
+POINT = Fact("row and column", _is_list(_is_number, length=2))
+NAMES = Fact("names and values", lambda found: isinstance(found, dict))
+
+
+@dataclass(frozen=True)
+class WorkFile:
+    """A file of the work folder.
+
+    Attributes
+    ----------
+    name
+        In the work folder.
+    writer
+        The notebook that writes it.
+    holds
+        In a few words.
+    datasets
+        Of an HDF5 file, by their paths: those that are read back.
+    facts
+        Attributes of an HDF5 file, or names in a JSON file: those that are read back.
+    error
+        Raised when it cannot be read.
+    """
+
+    name: str
+    writer: str
+    holds: str
+    datasets: Mapping[str, Values] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    error: type[HelpersError] = WorkFolderError
+
+    def read_hdf5(
+        self, path: str | Path, n_patterns: float = math.inf
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Read the datasets of the table, and all attributes.
+
+        Parameters
+        ----------
+        path
+            The file, of whatever name.
+        n_patterns
+            How many patterns the stack has, where indices must be below it.
+
+        Raises
+        ------
+        WorkFolderError
+            Or `error`: the file is missing, damaged, or holds what cannot be right.
+        """
+        self.check_exists(path)
+        try:
+            with h5py.File(path, locking=False) as file:
+                self._refuse(path, self._find_dataset_problems(file))
+                arrays = {
+                    name: file[name].asstr()[()].astype(str)
+                    if values.dtype is str
+                    else file[name][()].astype(values.dtype, copy=False)
+                    for name, values in self.datasets.items()
+                }
+                facts = {
+                    name: value.item() if isinstance(value, np.generic) else value
+                    for name, value in file.attrs.items()
+                }
+        except (OSError, KeyError, ValueError, RuntimeError) as error:
+            raise self.make_error(path, f"cannot be read ({error})") from error
+        self._refuse(path, self._find_fact_problems(facts))
+        self._refuse(path, self._find_value_problems(arrays, n_patterns))
+        return arrays, facts
+
+    def read_json(self, path: str | Path) -> dict[str, Any]:
+        """Read the names and values of a JSON file.
+
+        Raises
+        ------
+        WorkFolderError
+            Or `error`: the file is missing, damaged, or lacks a name of the table.
+        """
+        self.check_exists(path)
+        try:
+            facts: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise self.make_error(path, f"cannot be read ({error})") from error
+        if not isinstance(facts, dict):
+            found = f"holds a {type(facts).__name__}; expected names and values"
+            raise self.make_error(path, found)
+        self._refuse(path, self._find_fact_problems(facts))
+        return facts
+
+    def check_exists(self, path: str | Path) -> None:
+        """Raise the error of a file that is not there."""
+        if not Path(path).exists():
+            message = (
+                f"{path} is not there; expected what {self.writer} writes: "
+                f"{self.holds}. Run {self.writer} with this work_dir first."
+            )
+            raise self.error(message)
+
+    def make_error(self, path: str | Path, problem: str) -> HelpersError:
+        """Return the error of a file that is there but wrong."""
+        return self.error(f"{path} {problem}. Run {self.writer} again.")
+
+    def _find_dataset_problems(self, file: h5py.File) -> Iterator[str]:
+        lengths: dict[str, int] = {}
+        for name, values in self.datasets.items():
+            yield from values.find_problems(name, file.get(name), lengths)
+
+    def _find_value_problems(
+        self, arrays: Mapping[str, NDArray[Any]], n_patterns: float
+    ) -> Iterator[str]:
+        for name, values in self.datasets.items():
+            yield from values.find_value_problems(name, arrays[name], n_patterns)
+
+    def _find_fact_problems(self, facts: Mapping[str, Any]) -> Iterator[str]:
+        missing = [name for name in self.facts if name not in facts]
+        if missing:
+            yield f"it lacks {', '.join(missing)}"
+        for name, fact in self.facts.items():
+            if name in facts and not fact.is_right(facts[name]):
+                yield f"{name} is {facts[name]!r:.80}; expected {fact.what}"
+
+    def _refuse(self, path: str | Path, problems: Iterator[str]) -> None:
+        found = "; ".join(problems)
+        if found:
+            message = f"is not what {self.writer} writes ({self.holds}): {found}"
+            raise self.make_error(path, message)
+
+
+_INDEX = Values(np.int64, "n", are_patterns=True)
+
+EXPERIMENT = WorkFile(
+    "experiment.json",
+    "01-inspect",
+    "what was found in the patterns' files",
+    facts={
+        "patterns_files": FILES,
+        "dataset": PATH,
+        "centre": POINT,
+        "fingerprint": TEXT,
+    },
+)
+MEASUREMENTS = WorkFile(
+    "experiment.h5",
+    "01-inspect",
+    "bad pixels, photons, lit pixels and powder",
+    {
+        "bad_pixels": Values(np.bool_, "rc"),
+        "photons": Values(np.float64, "n"),
+        "lit_pixels": Values(np.int64, "n", low=0),
+        "powder": Values(np.float64, "rc"),
+        "spread": Values(np.float64, "rc", low=0),
+        "not_finite": Values(np.float64, "rc", low=0, high=1),
+    },
+)
+PARTITION = WorkFile(
+    "partition.h5",
+    "03-rank",
+    "the training, validation and test sets",
+    {
+        f"{part}/{name}": values
+        for part, letter in zip(
+            ("training", "validation", "test", "to_predict"), "tvep", strict=True
+        )
+        for name, values in (
+            ("index", Values(np.int64, letter, are_patterns=True)),
+            ("label", Values(str, letter)),
+        )
+    },
+    {"grouped": FLAG, "why": TEXT, "seed": COUNT, "fingerprint": TEXT},
+)
+CLEAN_SINGLE_HITS = WorkFile(
+    "clean_single_hits.h5",
+    "03-rank",
+    "the clean single hits that are templates",
+    {"clean_single_hits": Values(np.float32, "nrc"), "index": _INDEX},
+)
+RANKING = WorkFile(
+    "ranking.h5",
+    "03-rank",
+    "all other patterns, nearest to a clean single hit first",
+    {
+        "index": _INDEX,
+        "distance": Values(np.float32, "n"),
+        "template": _INDEX,
+        "angle_deg": Values(np.float32, "n"),
+    },
+    {"metric": TEXT, "n_rotations": COUNT, "n_templates": COUNT, "fingerprint": TEXT},
+)
+MODEL = WorkFile("model.keras", "04-train", "the network", error=ModelError)
+WEIGHTS = WorkFile("model.weights.h5", "04-train", "its weights", error=ModelError)
+MODEL_FACTS = WorkFile(
+    "model.json",
+    "04-train",
+    "how the network was made and how good it is",
+    facts={
+        "model": TEXT,
+        "settings": NAMES,
+        "classes": WORDS,
+        "calibration": NAMES,
+        "threshold": SHARE,
+        "model_sha256": TEXT,
+    },
+    error=ModelError,
+)
+PREDICTIONS = WorkFile(
+    "predictions.h5",
+    "05-review",
+    "the probability of a single hit for every pattern",
+    {
+        "predictions": Values(np.float32, "n", low=0, high=1),
+        "raw": Values(np.float32, "n"),
+    },
+    {"threshold": SHARE, "fingerprint": TEXT, "patterns_files": TEXT},
+)
+QUEUE = WorkFile("to_label.csv", "06-improve", "the most useful patterns to label next")
