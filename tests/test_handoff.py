@@ -21,13 +21,11 @@ from helpers.handoff import (
     write_handoff,
     write_selection,
 )
-from helpers.handoff import selection as selection_room
 from helpers.handoff.dragonfly_format import find_photons
-from helpers.handoff.selection import count_photons
 from helpers.labels import open_label_store
 from helpers.labels.foreign import read_pr772, read_specklenn
 from helpers.outputs import write_provenance
-from helpers.patterns import open_patterns
+from helpers.patterns import open_patterns, scan
 from helpers.physics import Geometry, make_geometry
 from helpers.simulate import pnccd_bad_pixels, simulate_patterns, write_simulated
 from helpers.simulate.detector import Detector
@@ -293,21 +291,11 @@ def test_adu_become_the_nearest_photons(name, adu_run, two_runs, tmp_path):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_the_size_of_blocks_changes_nothing(name, two_runs, tmp_path, monkeypatch):
-    one_pattern = 4 * SHAPE[0] * SHAPE[1]
-    monkeypatch.setattr(selection_room, "BLOCK_BYTES", 2 * one_pattern)
-    seen = []
-
-    def count_and_note(values, scale):
-        seen.append(len(values))
-        return count_photons(values, scale)
-
-    monkeypatch.setattr(selection_room, "count_photons", count_and_note)
+def test_a_selection_that_is_handed_on_in_parts(name, two_runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "PART_BYTES", 2 * 4 * SHAPE[0] * SHAPE[1])
     chosen = [0, 1, 2, 5, 6]
-    selection = choose(two_runs, chosen)
-    photons = hand_on_photons(name, tmp_path, two_runs, selection)
+    photons = hand_on_photons(name, tmp_path, two_runs, choose(two_runs, chosen))
     np.testing.assert_array_equal(photons, two_runs[chosen])
-    assert seen == [2, 2, 1]
 
 
 @pytest.mark.parametrize("name", READERS)

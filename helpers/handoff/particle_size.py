@@ -1,15 +1,15 @@
 """How large the particle of each pattern is."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.handoff.selection import Selection, cut_into_spans
+from helpers.handoff.selection import Selection
 from helpers.patterns import Patterns
 from helpers.physics import Geometry
 
-BATCH = 64
 STEP = 0.005  # between neighbouring diameters, as a share of the diameter
 BACKGROUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 FIRST_ZERO = 4.4934  # of sin x - x cos x, where the first dark ring is
@@ -72,8 +72,8 @@ def estimate_diameters(
     diameters = _make_candidates(q)
     log_shares = _make_log_shares(q, diameters, n_pixels)
     found = np.full(len(index), np.nan)
-    for here in cut_into_spans(len(index), BATCH, "Estimate sizes"):
-        photons = _sum_rings(patterns[index[here]], rings, n_pixels.size)
+    add_up = partial(_sum_rings, rings=rings, n_rings=n_pixels.size)
+    for here, photons in patterns.map(add_up, index, progress="Estimate sizes"):
         best = (photons @ log_shares.T).argmax(axis=1) % diameters.size
         found[here] = np.where(photons.any(axis=1), diameters[best], np.nan)
     return found

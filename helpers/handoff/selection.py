@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +216,6 @@ def describe_selection(patterns: Patterns, selection: Selection) -> dict[str, An
     }
 
 
-BLOCK_BYTES = 64 * 2**20
-
-
 @dataclass(frozen=True)
 class Request:
     """A selection on its way out, with all that any format has to know.
@@ -285,12 +282,6 @@ class Request:
         known = {name: value for name, value in optional.items() if value is not None}
         return describe_selection(self.patterns, self.selection) | known
 
-    def spans(self) -> Iterator[slice]:
-        """Cut the selection into pieces whose patterns fit in memory."""
-        n_rows, n_columns = self.patterns.shape[1:]
-        step = max(1, BLOCK_BYTES // (4 * n_rows * n_columns))
-        return cut_into_spans(len(self.selection), step, "Hand on")
-
     def photon_blocks(self) -> Iterator[NDArray[np.int32]]:
         """Go through the selected patterns as photon counts, int32 (m, pixels).
 
@@ -303,10 +294,10 @@ class Request:
             If the patterns are not photon counts and nobody has said what one photon
             adds to a pixel.
         """
-        scale = self._find_scale()
-        for span in self.spans():
-            block = self.patterns[self.selection.index[span]]
-            yield count_photons(block, scale).reshape(len(block), -1)
+        count = partial(count_photons, adu_per_photon=self._find_scale())
+        parts = self.patterns.map(count, self.selection.index, progress="Hand on")
+        for _, counts in parts:
+            yield counts.reshape(len(counts), -1)
 
     def _find_scale(self) -> float:
         scale = self.adu_per_photon
@@ -333,27 +324,6 @@ def find_scale(experiment: Experiment, given: float | None = None) -> float | No
     """
     told = float(experiment.facts.get("adu_per_photon", 1))
     return given if given is not None or told == 1 else told
-
-
-def cut_into_spans(total: int, step: int, work: str) -> Iterator[slice]:
-    """Give pieces of a range one after the other, with a bar if that takes long.
-
-    Parameters
-    ----------
-    total
-        Length of the range.
-    step
-        Length of a piece; the last one may be shorter.
-    work
-        Name of what the caller does with them.
-    """
-    from tqdm.auto import tqdm  # slow to import, so only when it is needed
-
-    with tqdm(total=total, desc=work, unit="pattern", delay=2) as bar:
-        for start in range(0, total, step):
-            stop = min(start + step, total)
-            yield slice(start, stop)
-            bar.update(stop - start)
 
 
 def count_photons(

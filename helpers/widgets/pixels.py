@@ -11,10 +11,10 @@ import json
 import sqlite3
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +99,7 @@ def shrink_pattern(
     Parameters
     ----------
     pattern
-        (rows, columns).
+        (…, rows, columns): one, or many at once.
     bad_pixels
         (rows, columns), True = leave out of the averages.
     longest
@@ -108,10 +108,10 @@ def shrink_pattern(
     Returns
     -------
     pattern, bad_pixels
-        (ceil(rows / k), ceil(columns / k)) for whole k; a block without a single
+        (…, ceil(rows / k), ceil(columns / k)) for whole k; a block without a single
         good pixel is bad.
     """
-    k = -(-max(pattern.shape) // longest)
+    k = -(-max(pattern.shape[-2:]) // longest)
     if k == 1:
         return pattern, bad_pixels
     good = _block_sums((~bad_pixels).astype(np.float32), k)
@@ -152,18 +152,19 @@ def _median_knee(values: NDArray[np.float32], top: float) -> float:
 
 
 def _block_sums(image: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    rows, columns = image.shape
-    padded = np.pad(image, ((0, -rows % k), (0, -columns % k)))
+    *others, rows, columns = image.shape
+    missing = [(0, 0)] * len(others) + [(0, -rows % k), (0, -columns % k)]
+    padded = np.pad(image, missing)
     # Rows first: one sum over both axes at once takes three times as long.
-    bands = padded.reshape(-1, k, padded.shape[1]).sum(axis=1)
-    sums: NDArray[np.float32] = bands.reshape(len(bands), -1, k).sum(axis=2)
+    bands = padded.reshape(*others, -1, k, padded.shape[-1]).sum(axis=-2)
+    sums: NDArray[np.float32] = bands.reshape(*bands.shape[:-1], -1, k).sum(axis=-1)
     return sums
 
 
 SIDE = 96
 # To be raised when thumbnails of the same patterns come out differently.
 VERSION = 1
-BATCH = 256
+WRITTEN_AT_ONCE = 256  # patterns, in one transaction
 NEWEST_KEPT = 4096  # in memory, 9 kB each
 
 _TABLES = (
@@ -179,12 +180,24 @@ _INSERT = "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?, ?, ?, ?)"
 
 def make_pixels(patterns: Patterns, index: Sequence[int], longest: int) -> list[Pixels]:
     """Return patterns as the browser draws them, no side longer than `longest`."""
+    return _encoder(patterns, longest)(patterns[np.asarray(index, dtype=np.int64)])
+
+
+def _encoder(
+    patterns: Patterns, longest: int
+) -> Callable[[NDArray[np.float32]], list[Pixels]]:
     knee = 1.0 if patterns.unit == "photons" else None
-    shrunk = (
-        shrink_pattern(image, patterns.bad_pixels, longest)
-        for image in patterns[np.asarray(index, dtype=np.int64)]
-    )
-    return [encode_pattern(image, bad, knee) for image, bad in shrunk]
+    return partial(_encode, bad_pixels=patterns.bad_pixels, longest=longest, knee=knee)
+
+
+def _encode(
+    block: NDArray[np.float32],
+    bad_pixels: NDArray[np.bool_],
+    longest: int,
+    knee: float | None,
+) -> list[Pixels]:
+    images, bad = shrink_pattern(block, bad_pixels, longest)
+    return [encode_pattern(image, bad, knee) for image in images]
 
 
 class Thumbnails:
@@ -227,18 +240,17 @@ class Thumbnails:
 
     def make_all(self) -> None:
         """Make those that are missing of the whole stack, with a progress bar."""
-        from tqdm.auto import tqdm
-
-        kept = self._kept()
-        missing = [i for i in range(len(self._patterns)) if i not in kept]
-        with tqdm(total=len(missing), unit="pattern", desc="Thumbnails") as bar:
-            for start in range(0, len(missing), BATCH):
-                batch = missing[start : start + BATCH]
-                made = make_pixels(self._patterns, batch, SIDE)
-                self._write(dict(zip(batch, made, strict=True)))
-                bar.update(len(batch))
-                if not self._is_kept:
-                    return
+        kept, patterns = self._kept(), self._patterns
+        missing = [i for i in range(len(patterns)) if i not in kept]
+        encode = _encoder(patterns, SIDE)
+        waiting: dict[int, Pixels] = {}
+        for here, made in patterns.map(encode, missing, progress="Thumbnails"):
+            waiting |= zip(missing[here], made, strict=True)
+            if len(waiting) >= WRITTEN_AT_ONCE or here.stop == len(missing):
+                self._write(waiting)
+                waiting = {}
+            if not self._is_kept:
+                return
 
     def _remember(self, found: dict[int, Pixels]) -> None:
         for pattern, pixels in found.items():

@@ -24,6 +24,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -253,8 +254,8 @@ def find_error_by_chance(probability: Floats) -> float:
 def make_polar_features(patterns: Patterns) -> Floats:
     """Return the baseline's features, standardised and as principal components."""
     adder = make_cells(patterns)
-    flat = (block.reshape(len(block), -1) for _, block in patterns.blocks(2**26))
-    sums = np.concatenate([(adder @ block.T).T for block in flat])
+    parts = patterns.map(lambda block: (adder @ block.reshape(len(block), -1).T).T)
+    sums = np.concatenate([part for _, part in parts])
     mean = np.maximum(sums, 0) / np.maximum(adder.sum(axis=1), 1)
     mean = mean.reshape(len(mean), -1, N_ANGLES)
     harmonics = np.abs(np.fft.rfft(np.sqrt(mean), axis=-1))
@@ -299,8 +300,7 @@ def fit_baseline(
 def make_fringe_features(patterns: Patterns) -> Floats:
     """Return the invariant network's inputs."""
     network = InvariantNetwork.for_patterns(patterns)
-    blocks = [network.make_inputs(block) for _, block in patterns.blocks(2**26)]
-    return np.concatenate(blocks)
+    return np.concatenate([part for _, part in patterns.map(network.make_inputs)])
 
 
 def fit_invariant(
@@ -318,8 +318,8 @@ def fit_invariant(
 
 def make_article_images(patterns: Patterns) -> Floats:
     """Return the article's images, at half the article's size."""
-    blocks = [make_images(block, IMAGE_SIZE) for _, block in patterns.blocks(2**26)]
-    return np.concatenate(blocks)
+    make = partial(make_images, image_size=IMAGE_SIZE)
+    return np.concatenate([part for _, part in patterns.map(make)])
 
 
 def fit_article(
@@ -405,7 +405,7 @@ def report_speed(folder: Path) -> None:
         "train from 200 labels": clock(
             lambda: train_model(patterns, split, labels, folder / "work")
         ),
-        "read all patterns": clock(lambda: [len(b) for _, b in patterns.blocks()]),
+        "read all patterns": clock(lambda: list(patterns.map(len))),
         "predict all patterns": clock(
             lambda: predict_patterns(patterns, folder / "work")
         ),
