@@ -269,6 +269,85 @@ def test_euxfel2013(path: Path) -> None:
     assert patterns.recorded_labels.tolist() == expected
 
 
+def write_sacla(
+    path: Path, runs: tuple[int, ...] = (78692,), detector: int = 1
+) -> Path:
+    content: dict[str, Any] = {}
+    for run in runs:
+        content[f"run_{run}/event_info/bl_3/lh_1"] = np.zeros(N)
+        folder = f"run_{run}/detector_2d_{detector}"
+        content[f"{folder}/detector_info/detector_name"] = "MPCCD-8-2-001"
+        for number, image in enumerate(COUNTS):
+            tag = 60013864 + 2 * number
+            content[f"{folder}/tag_{tag}/detector_data"] = image
+    return write(path, content)
+
+
+def test_sacla(path: Path) -> None:
+    patterns = open_patterns(write_sacla(path))
+    check(patterns, "SACLA DataConvert")
+    assert patterns.shots["tag"].tolist() == [60013864 + 2 * n for n in range(N)]
+
+
+def test_sacla_with_several_runs_and_tags_of_any_length(path: Path) -> None:
+    patterns = open_patterns(write_sacla(path, (901, 1202), detector=3))
+    check(patterns, "SACLA DataConvert")
+    assert (
+        "/run_901/detector_2d_3/tag_*/detector_data was chosen" in patterns.describe()
+    )
+    other = "/run_1202/detector_2d_3/tag_*/detector_data"
+    assert f"dataset='{other}'" in patterns.describe()
+    patterns.close()
+    with open_patterns(path, dataset=other) as patterns:
+        assert patterns.layout.patterns == other
+    with h5py.File(path, "a") as file:
+        file["run_901/detector_2d_3/tag_7/detector_data"] = COUNTS[0] + 1
+    patterns = open_patterns(path)
+    assert patterns.shots["tag"][0] == 7  # by number, not by name
+    np.testing.assert_array_equal(patterns.read_raw(0), COUNTS[0] + 1)
+
+
+def write_nexus(path: Path, way: str) -> Path:
+    """Write NeXus as it was said at different times: which dataset is the signal."""
+    with h5py.File(path, "w") as file:
+        entry, data = file.create_group("scan"), file.create_group("scan/result")
+        detector = file.create_group("scan/instrument/eiger")
+        entry.attrs["NX_class"], data.attrs["NX_class"] = "NXentry", "NXdata"
+        detector.attrs["NX_class"] = np.bytes_("NXdetector")
+        detector["counts"] = COUNTS
+        detector["pixel_mask"] = BAD.astype("u4") * 2
+        detector["flatfield"] = np.ones((2, *FRAME))
+        file["scan/other"] = np.zeros((3, 3, 3))
+        data["counts"] = h5py.SoftLink("/scan/instrument/eiger/counts")
+        data.attrs["axes"] = ["frame_number", "y", "x"]
+        if way == "default":
+            file.attrs["default"], entry.attrs["default"] = "scan", np.bytes_("result")
+        if way == "old":
+            detector["counts"].attrs["signal"] = 1
+        else:
+            data.attrs["signal"] = "counts"
+    return path
+
+
+@pytest.mark.parametrize("way", ["default", "signal alone", "old"])
+def test_nexus(way: str, path: Path) -> None:
+    patterns = open_patterns(write_nexus(path, way))
+    check(patterns, "NeXus", BAD)
+    assert patterns.layout.patterns == "/scan/result/counts"
+
+
+@pytest.mark.parametrize(
+    "axes", [["y", "x", "frame"], ["row", "time", "column"], "y:x:event"]
+)
+def test_axes_in_another_order_are_told(axes: list[str] | str, path: Path) -> None:
+    with h5py.File(write_nexus(path, "default"), "a") as file:
+        file["scan/result"].attrs["axes"] = axes
+    problem = problem_of(path)
+    assert "has the axes (" in problem
+    assert "expected that axis first" in problem
+    assert open_patterns(path, dataset="/scan/other").shape == (3, 3, 3)
+
+
 def test_frames_of_different_shapes(path: Path) -> None:
     with h5py.File(write_euxfel2013(path), "a") as file:
         del file["hit_3/image"]

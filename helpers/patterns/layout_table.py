@@ -1,7 +1,7 @@
 """The kinds of file that are known: one `Layout` each."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from helpers.patterns.hdf5 import find_stacks, follow, get_dataset, say_choices
 from helpers.patterns.mask_convention import (
     CXI_BITS,
     GOOD_PIXELS,
+    NEXUS_BITS,
     NOT_ZERO,
     ONE,
     BadWhen,
 )
+from helpers.patterns.nexus import find_pixel_masks, find_signal, is_nexus
 from helpers.patterns.shot_sources import (
     FramesSource,
     ModulesSource,
@@ -26,13 +28,15 @@ from helpers.patterns.sources import DatasetSource, Hdf5Source
 
 Recogniser = Callable[[h5py.File], bool]
 
+_PLACEHOLDER = re.compile(r"\{[kr]\}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """One kind of file: how it is recognised and where it keeps what.
 
-    In paths, `{k}` stands for the number of an image or a detector, the same in all
-    paths of a layout, and `*` for the number of a pattern.
+    In paths, `{k}` stands for the number of an image or a detector, `{r}` for that of a
+    run, each the same in all paths of a layout, and `*` for the number of a pattern.
 
     Parameters
     ----------
@@ -43,6 +47,8 @@ class Layout:
         broken file is still recognised, and what is wrong with it is said.
     patterns
         Where the patterns are.
+    find
+        Fills in what only the file itself says: where its patterns and masks are.
     source
         How they are read.
     unit
@@ -69,7 +75,8 @@ class Layout:
 
     name: str
     recognise: Recogniser
-    patterns: str
+    patterns: str = ""
+    find: Callable[["Layout", h5py.File], "Layout"] | None = None
     source: type[Hdf5Source] = DatasetSource
     unit: str = ""
     bad_pixels: tuple[str, ...] = ()
@@ -93,12 +100,13 @@ def either(*recognisers: Recogniser) -> Recogniser:
 
 
 def _is_there(file: h5py.File, path: str) -> bool:
-    """Tell whether a path leads somewhere, with any number for `{k}` or `*`."""
-    if "{k}" in path:
-        return bool(_find_numbers(file, path))
-    if "*" in path:
-        return find_first_frame(file, path) is not None
-    return follow(file, path) is not None
+    """Tell whether a path leads somewhere, with any number for `{k}`, `{r}` or `*`."""
+    return bool(_find_paths(file, path))
+
+
+def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
+    masks = find_pixel_masks(file)
+    return replace(layout, patterns=find_signal(file), bad_pixels=masks)
 
 
 ENTRY = "/entry_1"
@@ -113,6 +121,7 @@ CXI_SHOTS = (
     ("cell", f"{ENTRY}/memoryCell"),
     ("event", f"{ENTRY}/eventNumber"),
 )
+SACLA = "/run_{r}/detector_2d_{k}"
 LCLS_EVENTS = (("event", "/LCLS/eventNumber"),)
 CHEETAH_MASKS = (f"{DETECTOR_K}/mask", f"{DETECTOR_K}/mask_shared")
 
@@ -306,7 +315,16 @@ LAYOUTS = (
         source=FramesSource,
         labels="/hit_*/lbl",
     ),
+    Layout(
+        name="SACLA DataConvert",
+        recognise=has(f"{SACLA}/tag_*/detector_data"),
+        patterns=f"{SACLA}/tag_*/detector_data",
+        source=FramesSource,
+        unclear_masks=(f"{SACLA}/detector_info/pixel_mask",),
+        shots=(("tag", f"{SACLA}/tag_*"),),
+    ),
     Layout(name="plain", recognise=has("/patterns"), patterns="/patterns"),
+    Layout(name="NeXus", recognise=is_nexus, find=_find_nexus, bad_when=NEXUS_BITS),
 )
 
 EMC = Layout(
@@ -370,28 +388,32 @@ def _find_known(file: h5py.File) -> Iterator[Layout]:
 
 
 def _fill_in(file: h5py.File, layout: Layout) -> Iterator[Layout]:
-    """Give a layout once for each number that `{k}` may stand for in a file."""
-    if "{k}" not in layout.patterns:
-        yield layout
-        return
-    numbers = _find_numbers(file, layout.patterns)
-    stacks = [number for number in numbers if _is_stack(file, layout, number)]
-    for number in stacks or numbers:
-        patterns, *others = [
-            layout.patterns.replace("{k}", str(each))
-            for each in (number, *(n for n in stacks if n != number))
-        ]
+    """Give a layout once for each path that its patterns may have in a file."""
+    if layout.find:
+        layout = layout.find(layout, file)
+    numbers = _find_paths(file, layout.patterns)
+    stacks = {p: n for p, n in numbers.items() if _is_stack(file, p)} or numbers
+    for path, chosen in stacks.items():
+        others = [other for other in stacks if other != path]
+        masks, unclear = (
+            tuple(_put_in(each, chosen) for each in paths)
+            for paths in (layout.bad_pixels, layout.unclear_masks)
+        )
+        shots = tuple((name, _put_in(where, chosen)) for name, where in layout.shots)
         yield replace(
             layout,
-            patterns=patterns,
-            bad_pixels=_put_in(layout.bad_pixels, number),
-            unclear_masks=_put_in(layout.unclear_masks, number),
-            note=_say_choice(patterns, others),
+            patterns=path,
+            bad_pixels=masks,
+            unclear_masks=unclear,
+            shots=shots,
+            note=_say_choice(path, others),
         )
 
 
-def _put_in(paths: tuple[str, ...], number: int) -> tuple[str, ...]:
-    return tuple(path.replace("{k}", str(number)) for path in paths)
+def _put_in(path: str, numbers: Mapping[str, int]) -> str:
+    for placeholder, number in numbers.items():
+        path = path.replace(placeholder, str(number))
+    return path
 
 
 def _say_choice(chosen: str, others: list[str]) -> str:
@@ -403,21 +425,29 @@ def _say_choice(chosen: str, others: list[str]) -> str:
     )
 
 
-def _find_numbers(file: h5py.File, path: str) -> list[int]:
-    """Return the numbers for which a path with `{k}` leads somewhere."""
-    before, after = path.split("{k}")
-    folder, prefix = before.rsplit("/", 1)
+def _find_paths(file: h5py.File, path: str) -> dict[str, dict[str, int]]:
+    """Return the paths that a path with placeholders stands for, and their numbers."""
+    found = _PLACEHOLDER.search(path)
+    if not found:
+        leads = find_first_frame(file, path) if "*" in path else follow(file, path)
+        return {} if leads is None else {path: {}}
+    folder, prefix = path[: found.start()].rsplit("/", 1)
     group = follow(file, folder or "/")
     if not isinstance(group, h5py.Group):
-        return []
+        return {}
     form = re.compile(rf"{re.escape(prefix)}(\d+)", re.ASCII)
     numbers = sorted(int(m[1]) for name in group if (m := form.fullmatch(name)))
-    return [n for n in numbers if follow(file, f"{before}{n}{after}") is not None]
+    filled = {number: path.replace(found[0], str(number)) for number in numbers}
+    return {
+        whole: {found[0]: number, **others}
+        for number, one in filled.items()
+        for whole, others in _find_paths(file, one).items()
+    }
 
 
-def _is_stack(file: h5py.File, layout: Layout, number: int) -> bool:
-    dataset = get_dataset(file, layout.patterns.replace("{k}", str(number)))
-    return dataset is not None and dataset.ndim >= 3
+def _is_stack(file: h5py.File, path: str) -> bool:
+    dataset = get_dataset(file, path)
+    return "*" in path or (dataset is not None and dataset.ndim >= 3)
 
 
 def _plain(where: str) -> Layout:

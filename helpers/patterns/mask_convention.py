@@ -42,6 +42,7 @@ NOT_ZERO = BadWhen("!=", 0)
 TRUE = BadWhen("==", 1)
 ONE = BadWhen("!=", 0, "1 = bad")
 CXI_BITS = BadWhen("!=", 0, "CXI bits, 0 = good")
+NEXUS_BITS = BadWhen("!=", 0, "NeXus bits, 0 = good")
 GOOD_PIXELS = BadWhen("==", 0, "1 = good")
 DRAGONFLY = BadWhen(
     "==", 2, "Dragonfly: 0 = good, 1 = good but not for orientation, 2 = bad"

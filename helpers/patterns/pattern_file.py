@@ -35,11 +35,13 @@ from helpers.patterns.masks import (
     find_shape_problems,
     say_origin,
 )
+from helpers.patterns.nexus import find_axis_problems
 from helpers.patterns.shot_sources import (
     ModulesSource,
     SparseSource,
     find_first_frame,
     find_frames,
+    read_numbers,
 )
 from helpers.patterns.sources import Hdf5Source, Source
 
@@ -255,6 +257,7 @@ class _Reader:
         layout, file = self.layout, self.file
         where, kind = layout.patterns, layout.source
         self.problems.extend(kind.find_problems(self.path, file, where))
+        self.problems.extend(find_axis_problems(file, where))
         shape = kind.find_shape(file, where)
         bad_pixels = labels = truth = None
         if shape is not None:
@@ -398,6 +401,9 @@ class _Reader:
     ) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Give what the facility calls each shot, where there is one for each."""
         for name, where in self.layout.shots:
+            if "*" in where:
+                yield name, read_numbers(self.file, self.layout.patterns)
+                continue
             found = get_whole_dataset(self.file, where)
             if found is not None and found.shape == (shape or ())[:1]:
                 yield name, np.asarray(found[()]).astype(np.int64)

@@ -100,6 +100,14 @@ def find_first_frame(file: h5py.File, where: str) -> h5py.Dataset | None:
     return get_whole_dataset(file, paths[0]) if paths else None
 
 
+def read_numbers(file: h5py.File, where: str) -> NDArray[np.int64]:
+    """Return the numbers that `*` stands for, (n,) int64, in the order of patterns."""
+    before, after = where.split("*")
+    paths = find_frames(file, where)
+    numbers = [int(path[len(before) : len(path) - len(after)]) for path in paths]
+    return np.array(numbers, np.int64)
+
+
 def _find_paths(file: h5py.File, where: str) -> list[str]:
     if "*" not in where:
         return [where]

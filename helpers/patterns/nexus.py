@@ -1,0 +1,100 @@
+"""Where a NeXus file says that its patterns are: `default`, `signal` and `axes`.
+
+References
+----------
+The NeXus data format, "Rules for Storing Data Items in NeXus Files" (associating plots
+with data) and the base class NXdetector (pixel_mask), https://manual.nexusformat.org.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import numpy as np
+
+from helpers.patterns.hdf5 import follow, get_dataset
+
+_PATTERN_AXIS = re.compile(
+    r"(?i).*(frame|pattern|image|event|shot|pulse|train|scan|time|tag|index)"
+    r"|n(um(ber)?)?|i"
+)
+
+
+def is_nexus(file: h5py.File) -> bool:
+    """Tell whether a file names a signal of three dimensions, as NeXus files do."""
+    return bool(find_signal(file))
+
+
+def find_signal(file: h5py.File) -> str:
+    """Return the path of the patterns of a NeXus file, "" where it names none."""
+    for group in _find_data_groups(file):
+        where = f"{group.name.rstrip('/')}/{_signal_of(group)}"
+        dataset = get_dataset(file, where)
+        if dataset is not None and dataset.ndim == 3:
+            return where
+    return ""
+
+
+def find_pixel_masks(file: h5py.File) -> tuple[str, ...]:
+    """Return where masks of the detector may be: beside the data, and in NXdetector."""
+    entry = "/" + find_signal(file).strip("/").split("/")[0]
+    groups = _find_groups(file, "NXdetector")
+    found = [f"{g.name}/pixel_mask" for g in groups if g.name.startswith(f"{entry}/")]
+    return (f"{find_signal(file).rsplit('/', 1)[0]}/pixel_mask", *found)
+
+
+def find_axis_problems(file: h5py.File, where: str) -> Iterator[str]:
+    """Say if a file says that not the first axis of its patterns counts them."""
+    dataset = get_dataset(file, where)
+    if dataset is None:
+        return
+    said = dataset.attrs.get("axes", dataset.parent.attrs.get("axes", ()))
+    names = [_text(each) for each in np.atleast_1d(said)]
+    axes = names[0].split(":") if len(names) == 1 else names
+    counts = [bool(_PATTERN_AXIS.fullmatch(axis)) for axis in axes]
+    if len(axes) == dataset.ndim and any(counts) and not counts[0]:
+        counted_by = axes[counts.index(True)]
+        yield (
+            f"{where} {dataset.shape} has the axes ({', '.join(axes)}), so that its "
+            f"patterns are counted by {counted_by}; expected that axis first: "
+            "(patterns, rows, columns). Write it again with numpy.moveaxis."
+        )
+
+
+def _find_data_groups(file: h5py.File) -> Iterator[h5py.Group]:
+    """Give groups of class NXdata that name a signal: the default one first."""
+    group: Any = file
+    while isinstance(group, h5py.Group) and "default" in group.attrs:
+        group = follow(group, _text(group.attrs["default"]))
+    groups = [group, *_find_groups(file, "NXdata")]
+    yield from (
+        each for each in groups if isinstance(each, h5py.Group) if _signal_of(each)
+    )
+
+
+def _find_groups(file: h5py.File, nx_class: str) -> Iterator[h5py.Group]:
+    """Give all groups of a class, down to four levels, which is as deep as they lie."""
+    level: list[h5py.Group] = [file]
+    for _ in range(4):
+        level = [
+            child
+            for group in level
+            for name in group
+            if isinstance(child := follow(group, name), h5py.Group)
+        ]
+        yield from (g for g in level if _text(g.attrs.get("NX_class")) == nx_class)
+
+
+def _signal_of(group: h5py.Group) -> str:
+    """Return the name of a group's signal: its attribute, or that of a dataset."""
+    if "signal" in group.attrs:
+        return _text(group.attrs["signal"])
+    if _text(group.attrs.get("NX_class")) != "NXdata":
+        return ""
+    marked = (n for n in group if "signal" in getattr(follow(group, n), "attrs", ()))
+    return next(marked, "")
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
