@@ -16,16 +16,18 @@ from scipy.special import expit
 
 from helpers.classifier import (
     NETWORKS,
+    ArticleNetwork,
     Calibration,
     TrainedModel,
     check_model_fits,
     load_model,
     make_images,
-    make_model,
     make_network,
+    restore_network,
     save_model,
 )
-from helpers.classifier.trained_model import describe_patterns, logit_of
+from helpers.classifier.calibration import logit_of
+from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, ParameterError
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import scale_to_255
@@ -42,9 +44,9 @@ def patterns(tmp_path: Path) -> Patterns:
 @pytest.fixture(params=["article", "invariant"])
 def trained(request: pytest.FixtureRequest, patterns: Patterns) -> TrainedModel:
     """Either network with calibration and threshold; the weights are random."""
-    settings = {"article": {"image_size": 32}, "invariant": {"centre": (17.5, 16.5)}}
-    network = NETWORKS[request.param].for_patterns(patterns, **settings[request.param])
-    keras_model = network.make_model()
+    told = {"image_size": 32, "channels": 1, "centre": (17.5, 16.5)}
+    network = make_network(request.param, patterns, **told)
+    keras_model = network.build()
     rng = np.random.default_rng(0)
     for weights in keras_model.trainable_weights:
         weights.assign(rng.normal(0, 0.1, weights.shape))
@@ -92,7 +94,7 @@ def test_three_channels_are_copies():
 
 
 def test_the_articles_network_layer_by_layer():
-    model = make_model("article", image_size=256, channels=3)
+    model = ArticleNetwork(256, channels=3).build()
     convolutions = [
         (layer.filters, layer.kernel_size, layer.padding)
         for layer in model.layers
@@ -115,7 +117,7 @@ def test_the_articles_network_layer_by_layer():
 
 
 def test_images_change_at_random_in_training_only():
-    model = make_model("article", image_size=32)
+    model = ArticleNetwork(32).build()
     image = np.random.default_rng(0).random((1, 32, 32, 1), dtype=np.float32) * 255
     augmentation = [layer for layer in model.layers if "random" in layer.name]
     assert len(augmentation) == 5
@@ -126,9 +128,7 @@ def test_images_change_at_random_in_training_only():
 
 
 def test_same_seed_same_weights():
-    first, again, other = (
-        make_model("article", seed, image_size=32) for seed in (1, 1, 2)
-    )
+    first, again, other = (ArticleNetwork(32).build(seed) for seed in (1, 1, 2))
     equal = [
         np.array_equal(a, b)
         for a, b in zip(first.get_weights(), again.get_weights(), strict=True)
@@ -141,15 +141,21 @@ def test_same_seed_same_weights():
     ("name", "parameters", "message"),
     [
         ("yolo", {}, "model is 'yolo'; expected one of article, invariant"),
-        ("article", {"size": 64}, "no parameter size; it has image_size, channels"),
+        ("article", {"size": 64}, "no network has a parameter size; expected centre, "),
         ("article", {"image_size": 16}, "image_size=16"),
         ("article", {"channels": 2}, "channels=2"),
-        ("invariant", {"shape": (40, 40)}, "lacks centre; give"),
     ],
 )
-def test_impossible_networks_are_refused(name, parameters, message):
+def test_impossible_networks_are_refused(patterns, name, parameters, message):
     with pytest.raises(ParameterError, match=message):
-        make_model(name, **parameters)
+        make_network(name, patterns, **parameters)
+
+
+def test_settings_that_are_not_those_of_a_network_are_refused():
+    with pytest.raises(
+        ParameterError, match="are shape; expected bad_pixels, centre, "
+    ):
+        restore_network("invariant", {"shape": [40, 40]})
 
 
 def test_every_network_is_known_by_its_own_name():
@@ -204,7 +210,7 @@ def test_a_calibration_without_a_bend_is_a_straight_line(trained, tmp_path):
 
 def test_the_weights_alone_fit_a_new_network(trained, tmp_path):
     save_model(trained, tmp_path)
-    model = trained.network.make_model(9)
+    model = trained.network.build(9)
     model.load_weights(tmp_path / "model.weights.h5")
     assert np.array_equal(
         model.layers[-1].kernel, trained.keras_model.layers[-1].kernel
@@ -263,7 +269,7 @@ def test_code_in_a_model_file_is_not_run(tmp_path):
     code = keras.Sequential(
         [keras.Input((32, 32, 1)), keras.layers.Lambda(lambda x: x)]
     )
-    network = make_network("article", image_size=32)
+    network = ArticleNetwork(32)
     save_model(TrainedModel(network, code, Calibration(), 0.5, {}), tmp_path)
     with pytest.raises(ModelError, match=r"model.keras cannot be read"):
         load_model(tmp_path)

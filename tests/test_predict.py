@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from helpers.classifier import (
+    ArticleNetwork,
     Calibration,
     TrainedModel,
-    make_network,
     prediction,
     save_model,
-    trained_model,
 )
+from helpers.classifier import network as network_room
 from helpers.classifier.prediction import predict_patterns, read_predictions
 from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
@@ -36,8 +36,8 @@ def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_parts_small(put: Any = setattr) -> None:
     put(scan, "PART_BYTES", PART * 4 * 36 * 34)
-    put(trained_model, "BATCH_BYTES", BATCH * 4 * 32 * 32)
-    put(trained_model, "FEWEST_INPUTS", 1)
+    put(network_room, "BATCH_BYTES", BATCH * 4 * 32 * 32)
+    put(network_room, "FEWEST_INPUTS", 1)
 
 
 @pytest.fixture
@@ -47,13 +47,9 @@ def patterns(tmp_path: Path) -> Patterns:
 
 @pytest.fixture
 def model_dir(patterns: Patterns, tmp_path: Path) -> Path:
-    network = make_network("article", image_size=32)
+    network = ArticleNetwork(32)
     trained = TrainedModel(
-        network,
-        network.make_model(),
-        Calibration(2, 0.1),
-        0.3,
-        describe_patterns(patterns),
+        network, network.build(), Calibration(2, 0.1), 0.3, describe_patterns(patterns)
     )
     save_model(trained, tmp_path / "model")
     return tmp_path / "model"
@@ -101,7 +97,7 @@ class Thirds:
 
 
 def load_thirds(_: object) -> TrainedModel:
-    network = make_network("article", image_size=32)
+    network = ArticleNetwork(32)
     facts = {"model_sha256": "0", "settings": vars(network)}
     return TrainedModel(network, Thirds(), Calibration(), 0.5, facts)
 

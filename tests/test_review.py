@@ -16,10 +16,13 @@ from sklearn.metrics import roc_auc_score
 
 from helpers import classifier, plots
 from helpers.classifier import (
+    ArticleNetwork,
+    Schedule,
     Split,
     TrainedModel,
     extend_split,
     load_model,
+    make_network,
     read_partition,
     split_labels,
     train_model,
@@ -93,7 +96,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
     words[chosen] = patterns.truth[chosen]
     split = split_labels(words, patterns.groups)
     write_partition(folder / "partition.h5", patterns, split, words)
-    train_model(patterns, split, words, folder, centre=centre)
+    network = make_network("invariant", patterns, centre=centre)
+    train_model(patterns, split, words, folder, network)
     probability = predict_patterns(patterns, folder).probability
     return Work(open_experiment(folder), words, split, load_model(folder), probability)
 
@@ -152,9 +156,8 @@ def test_a_slow_network_leaves_its_training_out_and_lends_the_invariant_one(
         work.split,
         work.words,
         tmp_path,
-        model="article",
-        epochs=1,
-        image_size=32,
+        ArticleNetwork(32),
+        schedule=Schedule(epochs=1),
     )
     arguments = work.patterns, article, work.split, work.words, work.probability
     unseen = classifier.forget_learnt(*arguments)

@@ -2,7 +2,9 @@
 
 import re
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import keras
@@ -16,9 +18,14 @@ from scipy.stats import norm
 from sklearn import metrics as sklearn_metrics
 
 from helpers.classifier import (
+    NETWORKS,
     PARTS,
+    ArticleNetwork,
     Calibration,
+    Fitted,
     LearningCurve,
+    Network,
+    Schedule,
     Split,
     choose_threshold,
     choose_threshold_for_recall,
@@ -32,6 +39,7 @@ from helpers.classifier import (
     is_single,
     load_model,
     make_images,
+    make_network,
     read_images,
     read_partition,
     split_labels,
@@ -42,8 +50,8 @@ from helpers.classifier import (
 )
 from helpers.classifier.fitting import PENALTY, fit_exactly
 from helpers.classifier.invariant_network import make_head
+from helpers.classifier.network import predict_inputs
 from helpers.classifier.scores import average_precision
-from helpers.classifier.trained_model import predict_inputs
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import scale_to_255
@@ -558,13 +566,13 @@ def test_average_precision_without_singles_is_zero():
 
 # --- training -------------------------------------------------------------------------
 
-SMALL = {"image_size": 32, "batch_size": 8}
+SMALL = ArticleNetwork(32)
 
 
 def test_training_learns_saves_and_reports(trainable, tmp_path):
     patterns, split, labels = trainable
     trained = train_model(
-        patterns, split, labels, tmp_path, model="article", epochs=20, **SMALL
+        patterns, split, labels, tmp_path, SMALL, schedule=Schedule(20, 8)
     )
     assert {path.name for path in tmp_path.glob("model*")} == {
         "model.keras",
@@ -600,10 +608,11 @@ def test_both_thresholds_and_what_was_fitted_are_written_down(trainable, tmp_pat
 def test_patterns_without_a_label_are_drawn_by_the_seed(
     trainable, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("helpers.classifier.training.N_OTHERS", 4)
+    monkeypatch.setattr("helpers.classifier.training.N_UNLABELLED", 4)
     patterns, split, labels = trainable
     trained = [
-        train_model(patterns, split, labels, tmp_path, seed=seed) for seed in (0, 0, 1)
+        train_model(patterns, split, labels, tmp_path, schedule=Schedule(seed=seed))
+        for seed in (0, 0, 1)
     ]
     curves = [model.calibration for model in trained]
     assert curves[0] == curves[1]
@@ -643,7 +652,9 @@ def test_training_from_image_folders_equals_training_from_the_stack(tmp_path):
     expected = make_images(patterns[split.test[order]], 32)
     assert np.abs(images - expected).max() <= 0.5 + 1e-3  # 8 bits
     assert np.array_equal(single, is_single(labels[split.test[order]]))
-    trained = train_from_images(folder, tmp_path / "work", epochs=1, **SMALL)
+    trained = train_from_images(
+        folder, tmp_path / "work", schedule=Schedule(1, 8), image_size=32
+    )
     assert load_model(tmp_path / "work").threshold == trained.threshold
 
 
@@ -658,7 +669,50 @@ def test_labels_of_another_stack_and_no_epochs_are_refused(trainable, tmp_path):
     with pytest.raises(LabelsError, match="60 patterns, 59 labels"):
         train_model(patterns, split, labels[1:], tmp_path)
     with pytest.raises(ParameterError, match="epochs is 0"):
-        train_model(patterns, split, labels, tmp_path, epochs=0)
+        Schedule(epochs=0)
+
+
+@dataclass(frozen=True)
+class MeanNetwork(Network):
+    """A network of another kind, as somebody might add it: one number a pattern."""
+
+    name: ClassVar[str] = "mean"
+    parameters: ClassVar[tuple[str, ...]] = ("scale",)
+    scale: float = 1.0
+
+    @classmethod
+    def for_patterns(cls, patterns, **parameters):
+        return cls(**parameters)
+
+    @property
+    def input_shape(self):
+        return (1,)
+
+    def make_inputs(self, patterns):
+        return patterns.mean(axis=(1, 2))[:, None] * np.float32(self.scale)
+
+    def build(self, seed=0):
+        dense = keras.layers.Dense(1, "sigmoid")
+        return keras.Sequential([keras.Input((1,)), dense])
+
+    def fit(self, keras_model, parts, unlabelled, schedule):
+        assert len(unlabelled) == 0
+        inputs, single = parts["validation"]
+        raw = predict_inputs(keras_model, inputs)
+        return Fitted(raw, single, Calibration(), 0, {}, "not at all", {})
+
+
+def test_a_network_is_a_line_in_the_table(trainable, tmp_path, monkeypatch):
+    monkeypatch.setitem(NETWORKS, "mean", MeanNetwork)
+    patterns, split, labels = trainable
+    network = make_network("mean", patterns, scale=0.5, centre=(1, 2))
+    trained = train_model(patterns, split, labels, tmp_path, network)
+    restored = load_model(tmp_path)
+    assert restored.network == network == MeanNetwork(0.5)
+    assert restored.facts["training"]["fit"] == "not at all"
+    assert np.array_equal(
+        restored.predict_raw(patterns[:3]), trained.predict_raw(patterns[:3])
+    )
 
 
 # --- the exact solution ---------------------------------------------------------------

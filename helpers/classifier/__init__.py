@@ -12,8 +12,8 @@ from helpers.classifier.active_learning import (
     score_patterns,
 )
 from helpers.classifier.article_network import ArticleNetwork, make_images
-from helpers.classifier.backend import import_keras
 from helpers.classifier.calibration import (
+    Calibration,
     Reliability,
     choose_threshold,
     choose_threshold_for_recall,
@@ -22,10 +22,17 @@ from helpers.classifier.calibration import (
     fit_calibration,
     fit_calibration_in_stack,
 )
+from helpers.classifier.fitting import Fitted, Schedule
 from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.learning_curve import LearningCurve, find_learning_curve
-from helpers.classifier.network import NETWORKS, find_network, make_model, make_network
+from helpers.classifier.network import Network, import_keras
+from helpers.classifier.networks import (
+    NETWORKS,
+    find_network,
+    make_network,
+    restore_network,
+)
 from helpers.classifier.out_of_fold import (
     Doubts,
     compare_with_ranking,
@@ -67,7 +74,6 @@ from helpers.classifier.split import (
 )
 from helpers.classifier.trained_model import (
     CLASSES,
-    Calibration,
     TrainedModel,
     check_model_fits,
     load_model,
@@ -90,14 +96,17 @@ __all__ = [
     "Audit",
     "Calibration",
     "Doubts",
+    "Fitted",
     "FringeFeatures",
     "InvariantNetwork",
     "LearningCurve",
+    "Network",
     "PattersonScore",
     "Physics",
     "PurityCurve",
     "Reliability",
     "Saliency",
+    "Schedule",
     "Share",
     "Split",
     "TrainedModel",
@@ -129,7 +138,6 @@ __all__ = [
     "is_single",
     "load_model",
     "make_images",
-    "make_model",
     "make_network",
     "measure_change",
     "measure_diameters",
@@ -141,6 +149,7 @@ __all__ = [
     "read_images",
     "read_partition",
     "read_predictions",
+    "restore_network",
     "retrain",
     "save_model",
     "score_patterns",

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.backend import import_keras
 from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
 from helpers.classifier.fitting import fit_exactly
-from helpers.classifier.network import Network
+from helpers.classifier.network import (
+    Network,
+    import_keras,
+    predict_inputs,
+    run_in_batches,
+)
 from helpers.classifier.out_of_fold import (
     compare_with_ranking,
     exact_network,
@@ -16,11 +20,7 @@ from helpers.classifier.out_of_fold import (
 )
 from helpers.classifier.purity import Share
 from helpers.classifier.split import is_labelled, is_single
-from helpers.classifier.trained_model import (
-    TrainedModel,
-    predict_inputs,
-    run_in_batches,
-)
+from helpers.classifier.trained_model import TrainedModel
 from helpers.classifier.training import read_inputs
 from helpers.errors import ParameterError
 from helpers.labels import Queue
@@ -110,7 +110,7 @@ def _judge(
     looked_at: NDArray[np.float32],
 ) -> NDArray[np.bool_]:
     """Teach a network and let it say which of some patterns are single, (m,) bool."""
-    keras_model = network.make_model()
+    keras_model = network.build()
     unseen = fit_exactly(keras_model, inputs, single)
     raw = predict_inputs(keras_model, looked_at)
     calibration = fit_calibration_in_stack(unseen, single, raw)

@@ -8,12 +8,13 @@ there is one channel where the article copies the same image into three.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.backend import import_keras
+from helpers.classifier.fitting import Fitted, Part, Schedule, learn_in_epochs
+from helpers.classifier.network import Network, import_keras
 from helpers.errors import ParameterError
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
@@ -22,7 +23,7 @@ SMALLEST_IMAGE = 32  # below it nothing is left after the fourth pooling
 
 
 @dataclass(frozen=True)
-class ArticleNetwork:
+class ArticleNetwork(Network):
     """The article's convolutional network.
 
     Parameters
@@ -34,7 +35,7 @@ class ArticleNetwork:
     """
 
     name: ClassVar[str] = "article"
-    fit: ClassVar[Literal["descent", "exact"]] = "descent"
+    parameters: ClassVar[tuple[str, ...]] = ("image_size", "channels")
     image_size: int = 256
     channels: int = 1
 
@@ -49,9 +50,9 @@ class ArticleNetwork:
             raise ParameterError(message)
 
     @classmethod
-    def for_patterns(cls, patterns: Patterns, **settings: Any) -> Self:
+    def for_patterns(cls, patterns: Patterns, **parameters: Any) -> Self:
         """Make the network; it is the same for every stack."""
-        return cls(**settings)
+        return cls(**parameters)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -62,7 +63,7 @@ class ArticleNetwork:
         """Make the images of (n, rows, columns) patterns."""
         return make_images(patterns, self.image_size, self.channels)
 
-    def make_model(self, seed: int = 0) -> Any:
+    def build(self, seed: int = 0) -> Any:
         """Build and compile the Keras model; the same seed gives the same weights."""
         keras = import_keras()
         keras.utils.set_random_seed(seed)
@@ -77,6 +78,16 @@ class ArticleNetwork:
             jit_compile=False,  # XLA on the CPU is many times slower
         )
         return model
+
+    def fit(
+        self,
+        keras_model: Any,
+        parts: dict[str, Part],
+        unlabelled: NDArray[np.float32],
+        schedule: Schedule,
+    ) -> Fitted:
+        """Learn from the training part in epochs, as the article does."""
+        return learn_in_epochs(keras_model, parts, schedule)
 
 
 def make_images(

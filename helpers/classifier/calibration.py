@@ -7,11 +7,49 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from helpers.classifier.trained_model import Calibration, logit_of
 from helpers.errors import ParameterError
 
 N_BINS = 10
 LEVEL = 0.95
+RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From the network's own output to a probability.
+
+    The output's logit times `slope` plus `offset` is the logit of the probability;
+    what is below 0 then, a probability below 1/2, is multiplied by `below`.
+
+    Attributes
+    ----------
+    slope, offset
+        Above 0, so that the order of the patterns stays; and any number.
+    below
+        Above 0. Single hits are alike and other patterns are not, so that the
+        probability often rises more slowly on one side of 1/2 than on the other.
+    """
+
+    slope: float = 1.0
+    offset: float = 0.0
+    below: float = 1.0
+
+    def apply(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the calibrated probability of a single hit, float32 like `raw`."""
+        probability: NDArray[np.float64] = expit(self.bend(logit_of(raw)))
+        return np.minimum(probability, 1 - RAW_LIMIT).astype(np.float32)
+
+    def bend(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the logit of the probability for logits of the output."""
+        line = self.slope * logit + self.offset
+        return np.where(line < 0, self.below * line, line)
+
+
+def logit_of(raw: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return log(p / (1 - p)) as float64, finite also for 0 and 1."""
+    clipped = np.clip(raw.astype(np.float64), RAW_LIMIT, 1 - RAW_LIMIT)
+    logit: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
+    return logit
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,12 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from helpers.classifier.backend import import_keras
+from helpers.classifier.calibration import (
+    Calibration,
+    fit_calibration,
+    fit_calibration_in_stack,
+)
+from helpers.classifier.network import import_keras, predict_inputs
 from helpers.errors import ParameterError
 
 Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
@@ -46,6 +51,36 @@ class Schedule:
                 "1 or more. The article has 10 and 32."
             )
             raise ParameterError(message)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is known once the weights are set.
+
+    Attributes
+    ----------
+    unseen, single
+        (n,) float32 outputs for patterns that the weights did not know, and (n,) bool
+        their labels: what calibration and thresholds come from.
+    calibration
+        From such outputs to probabilities.
+    n_labels
+        How many labels set the weights.
+    history
+        Of each epoch; empty where there are none.
+    way
+        "descent" or "exact", for `model.json`.
+    how
+        More for `model.json`.
+    """
+
+    unseen: NDArray[np.float32]
+    single: NDArray[np.bool_]
+    calibration: Calibration
+    n_labels: int
+    history: History
+    way: str
+    how: dict[str, Any]
 
 
 def fit_by_descent(
@@ -181,3 +216,47 @@ def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:
     n_folds = min(FOLDS, int(single.sum()), int((~single).sum()))
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     return list(folds.split(single, single))
+
+
+def learn_in_epochs(
+    keras_model: Any, parts: dict[str, Part], schedule: Schedule
+) -> Fitted:
+    """Fit to the training part; what the weights do not know is the validation part."""
+    inputs, single = parts["validation"]
+    history = fit_by_descent(
+        keras_model, parts["training"], parts["validation"], schedule
+    )
+    unseen = predict_inputs(keras_model, inputs)
+    return Fitted(
+        unseen=unseen,
+        single=single,
+        calibration=fit_calibration(unseen, single),
+        n_labels=len(parts["training"][1]),
+        history=history,
+        way="descent",
+        how={"calibrated_by": "the validation part"},
+    )
+
+
+def learn_at_once(
+    keras_model: Any, parts: dict[str, Part], unlabelled: NDArray[np.float32]
+) -> Fitted:
+    """Fit to training and validation part, each pattern judged without itself."""
+    known = [parts["training"], parts["validation"]]
+    inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
+    unseen = fit_exactly(keras_model, inputs, single)
+    by = (
+        f"cross-validation within the fitted labels, {FOLDS} folds at most, "
+        f"and {len(unlabelled)} patterns without a label"
+    )
+    return Fitted(
+        unseen=unseen,
+        single=single,
+        calibration=fit_calibration_in_stack(
+            unseen, single, predict_inputs(keras_model, unlabelled)
+        ),
+        n_labels=len(single),
+        history={},
+        way="exact",
+        how={"penalty": PENALTY, "calibrated_by": by},
+    )

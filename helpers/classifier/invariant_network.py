@@ -21,13 +21,14 @@ import base64
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.backend import import_keras
+from helpers.classifier.fitting import Fitted, Part, Schedule, learn_at_once
 from helpers.classifier.fringe_features import FringeFeatures
+from helpers.classifier.network import Network, import_keras
 from helpers.patterns import Patterns
 from helpers.physics import find_centre
 
@@ -37,7 +38,7 @@ SQUARES = 0.5**0.5  # what makes their standard deviation 1, as that of the valu
 
 
 @dataclass(frozen=True)
-class InvariantNetwork:
+class InvariantNetwork(Network):
     """Features that know the symmetries, and one layer on them and their squares.
 
     The squares let "like all other singles" be learnt: neither too much nor too little
@@ -55,25 +56,26 @@ class InvariantNetwork:
     """
 
     name: ClassVar[str] = "invariant"
-    fit: ClassVar[Literal["descent", "exact"]] = "exact"
+    parameters: ClassVar[tuple[str, ...]] = ("centre",)
+    is_solved: ClassVar[bool] = True
     shape: tuple[int, int]
     centre: tuple[float, float]
     bad_pixels: str = ""
 
     @classmethod
-    def for_patterns(cls, patterns: Patterns, **settings: Any) -> Self:
+    def for_patterns(cls, patterns: Patterns, **parameters: Any) -> Self:
         """Make the network for a stack.
 
         Parameters
         ----------
         patterns
             The stack.
-        **settings
+        **parameters
             `centre`, (row, column) in pixels; without it, found in the stack.
         """
         return cls(
             shape=patterns.shape[1:],
-            centre=settings.get("centre") or _find_centre(patterns),
+            centre=parameters.get("centre") or _find_centre(patterns),
             bad_pixels=encode_pixels(patterns.bad_pixels),
         )
 
@@ -91,9 +93,19 @@ class InvariantNetwork:
         """Make the features of (n, rows, columns) clean patterns."""
         return self.features(patterns)
 
-    def make_model(self, seed: int = 0) -> Any:
+    def build(self, seed: int = 0) -> Any:
         """Build the Keras model; nothing in it is random, so the seed does nothing."""
         return make_head(len(self.features))
+
+    def fit(
+        self,
+        keras_model: Any,
+        parts: dict[str, Part],
+        unlabelled: NDArray[np.float32],
+        schedule: Schedule,
+    ) -> Fitted:
+        """Solve for the one layer, from the training and validation parts."""
+        return learn_at_once(keras_model, parts, unlabelled)
 
 
 def make_head(n_features: int) -> Any:

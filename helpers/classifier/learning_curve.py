@@ -86,7 +86,7 @@ def find_learning_curve(
     single = is_single(labels[known])
     network = InvariantNetwork.for_patterns(patterns, **settings)
     inputs = read_inputs(patterns, known, network)
-    columns = prepare_columns(network.make_model(), inputs)
+    columns = prepare_columns(network.build(), inputs)
     sizes = _choose_sizes(single)
     rng = np.random.default_rng(seed)
     outputs = np.stack([_judge(columns, single, sizes, rng) for _ in range(N_REPEATS)])

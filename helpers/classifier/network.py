@@ -1,126 +1,134 @@
-"""The networks by name."""
+"""What a network is, and how Keras is asked: the one place that imports it.
 
-from dataclasses import MISSING, fields
-from typing import Any, ClassVar, Literal, Protocol, Self
+A new network is a module with a `Network`, and a line in `helpers.classifier.networks`.
+"""
+
+import logging
+import math
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.article_network import ArticleNetwork
-from helpers.classifier.invariant_network import InvariantNetwork
-from helpers.errors import ParameterError
 from helpers.patterns import Patterns
 
+if TYPE_CHECKING:
+    from helpers.classifier.fitting import Fitted, Part, Schedule
 
-class Network(Protocol):
+FEWEST_INPUTS = 64
+BATCH_BYTES = 2**19
+
+
+class Network(ABC):
     """What every network offers; its settings are its dataclass fields.
 
     Attributes
     ----------
     name
-        The key of `NETWORKS`.
-    fit
-        How it learns: by gradient "descent", epoch by epoch, or, where one layer on
-        fixed inputs makes the best weights computable, "exact".
+        What notebooks and `model.json` know it by.
+    parameters
+        What it takes from the experiment and the notebook, such as "centre".
+    is_solved
+        Whether its best weights are computed at once, not found in epochs. Then
+        cross-validation takes no time, and all labels but those of the test set teach.
     """
 
     name: ClassVar[str]
-    fit: ClassVar[Literal["descent", "exact"]]
+    parameters: ClassVar[tuple[str, ...]] = ()
+    is_solved: ClassVar[bool] = False
 
     @classmethod
-    def for_patterns(cls, patterns: Patterns, **settings: Any) -> Self:
-        """Make the network for a stack."""
+    @abstractmethod
+    def for_patterns(cls, patterns: Patterns, **parameters: Any) -> Self:
+        """Make the network for a stack, with some of its `parameters`."""
 
     @property
+    @abstractmethod
     def input_shape(self) -> tuple[int, ...]:
         """Shape of the input that one pattern makes."""
 
+    @abstractmethod
     def make_inputs(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Make the Keras model's inputs, one per pattern."""
+        """Make the Keras model's inputs, one per pattern (n, rows, columns)."""
 
-    def make_model(self, seed: int = 0) -> Any:
+    @abstractmethod
+    def build(self, seed: int = 0) -> Any:
         """Build and compile the Keras model."""
 
+    @abstractmethod
+    def fit(
+        self,
+        keras_model: Any,
+        parts: "dict[str, Part]",
+        unlabelled: NDArray[np.float32],
+        schedule: "Schedule",
+    ) -> "Fitted":
+        """Set the weights of the Keras model, and calibrate what it says.
 
-NETWORKS: dict[str, type[Network]] = {
-    "article": ArticleNetwork,
-    "invariant": InvariantNetwork,
-}
+        Parameters
+        ----------
+        keras_model
+            From `build`.
+        parts
+            Inputs and (n,) bool labels of "training", "validation" and "test".
+        unlabelled
+            Inputs of patterns without a label, none or up to 1,000.
+        schedule
+            Epochs, patterns per step and seed.
+        """
 
 
-def find_network(name: str, settings: dict[str, Any]) -> type[Network]:
-    """Return the class of a network, once name and settings are known to be right.
+def import_keras() -> Any:
+    """Import keras on TensorFlow, without TensorFlow's start-up messages.
+
+    Whoever set `TF_CPP_MIN_LOG_LEVEL` or `KERAS_BACKEND` keeps them.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    import keras
+
+    return keras
+
+
+def batch_length(input_shape: tuple[int, ...]) -> int:
+    """Return how many inputs are predicted at once: 64, or as many as fill 512 KiB.
+
+    Of small inputs a call costs more than the work in it.
+    """
+    return max(FEWEST_INPUTS, BATCH_BYTES // (4 * math.prod(input_shape)))
+
+
+def predict_inputs(
+    keras_model: Any, inputs: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the network's output, (n,) float32, for inputs (n, …)."""
+    return run_in_batches(keras_model, inputs)[:, 0]
+
+
+def run_in_batches(
+    keras_model: Any, inputs: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return what a Keras model makes of inputs, without a word on the screen.
+
+    Every call has the same number of inputs, the last filled up with zeros: libraries
+    add up in another order for another number, so that an output would depend on how
+    many others are asked for with it.
 
     Parameters
     ----------
-    name
-        A key of `NETWORKS`.
-    settings
-        For that network.
-
-    Raises
-    ------
-    ParameterError
-        If there is no network of that name, or it has no such setting.
+    keras_model
+        One row out per input.
+    inputs
+        (n, …) float32.
     """
-    if name not in NETWORKS:
-        message = f"model is {name!r}; expected one of {', '.join(NETWORKS)}."
-        raise ParameterError(message)
-    known = [field.name for field in fields(NETWORKS[name])]  # type: ignore[arg-type]
-    unknown = sorted(settings.keys() - set(known))
-    if unknown:
-        message = (
-            f"the network {name!r} has no parameter {', '.join(unknown)}; "
-            f"it has {', '.join(known)}."
-        )
-        raise ParameterError(message)
-    return NETWORKS[name]
-
-
-def make_network(name: str, **settings: Any) -> Network:
-    """Return a network of `NETWORKS` with all its settings given.
-
-    Parameters
-    ----------
-    name
-        A key of `NETWORKS`.
-    **settings
-        The fields of that network; lists, as JSON gives them, count as tuples.
-
-    Raises
-    ------
-    ParameterError
-        If there is no network of that name, it has no such setting, or needs more.
-    """
-    given = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in settings.items()
-    }
-    network = find_network(name, settings)
-    missing = [
-        field.name
-        for field in fields(network)  # type: ignore[arg-type]
-        if field.default is MISSING and field.name not in given
-    ]
-    if missing:
-        message = (
-            f"the network {name!r} lacks {', '.join(missing)}; give them, or use "
-            "find_network(name, {}).for_patterns(patterns)."
-        )
-        raise ParameterError(message)
-    return network(**given)
-
-
-def make_model(name: str, seed: int = 0, **settings: Any) -> Any:
-    """Return the compiled Keras model of a network, not trained yet.
-
-    Parameters
-    ----------
-    name
-        A key of `NETWORKS`.
-    seed
-        Of the weights, the dropout and the random changes of the images.
-    **settings
-        The fields of that network, for example `image_size` and `channels`.
-    """
-    return make_network(name, **settings).make_model(seed)
+    length = batch_length(inputs.shape[1:])
+    outputs = []
+    for start in range(0, max(len(inputs), 1), length):
+        some = inputs[start : start + length]
+        missing = [(0, length - len(some)), *[(0, 0)] * (inputs.ndim - 1)]
+        found = keras_model.predict_on_batch(np.pad(some, missing))
+        outputs.append(np.asarray(found)[: len(some)])
+    return np.concatenate(outputs)

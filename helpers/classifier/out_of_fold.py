@@ -77,7 +77,7 @@ def forget_learnt(
         (n,) float32, NaN = left out.
     """
     unseen = probability.copy()
-    if model.network.fit != "exact":
+    if not model.network.is_solved:
         unseen[split.training] = np.nan
         return unseen
     learnt = np.concatenate([split.training, split.validation])
@@ -88,7 +88,7 @@ def forget_learnt(
 
 def exact_network(patterns: Patterns, model: TrainedModel) -> Network:
     """Return the model's network, or the invariant one in place of a slow one."""
-    if model.network.fit == "exact":
+    if model.network.is_solved:
         return model.network
     return InvariantNetwork.for_patterns(patterns)
 
@@ -100,7 +100,7 @@ def _unseen_outputs(
     network: Network,
 ) -> NDArray[np.float32]:
     inputs = read_inputs(patterns, index, network)
-    return fit_exactly(network.make_model(), inputs, single)
+    return fit_exactly(network.build(), inputs, single)
 
 
 class Doubts(NamedTuple):

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.network import Network
+from helpers.classifier.network import Network, batch_length, predict_inputs
 from helpers.classifier.trained_model import (
     CLASSES,
     TrainedModel,
-    batch_length,
     check_model_fits,
     describe_patterns,
     load_model,
-    predict_inputs,
 )
 from helpers.errors import OtherPatternsError
 from helpers.outputs import saying_why_not, whole_hdf5, write_provenance

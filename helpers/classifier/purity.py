@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from scipy.special import betaincinv, expit
 from threadpoolctl import threadpool_limits
 
+from helpers.classifier.calibration import logit_of
 from helpers.classifier.split import is_labelled, is_single
-from helpers.classifier.trained_model import logit_of
 from helpers.errors import LabelsError, ParameterError
 from helpers.patterns import Patterns
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.special import expit
 
+from helpers.classifier.calibration import RAW_LIMIT
 from helpers.classifier.fringe_features import FringeFeatures
-from helpers.classifier.trained_model import RAW_LIMIT, TrainedModel
+from helpers.classifier.trained_model import TrainedModel
 from helpers.physics import angle_about, radius_from
 
 N_RINGS = 12

@@ -6,7 +6,6 @@ it was trained on and how well it did.
 """
 
 import hashlib
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copyfile
@@ -15,50 +14,16 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
-from helpers.classifier.backend import import_keras
-from helpers.classifier.network import Network, make_network
+from helpers.classifier.calibration import Calibration
+from helpers.classifier.network import Network, import_keras, predict_inputs
+from helpers.classifier.networks import restore_network
 from helpers.errors import ModelError, ParameterError
 from helpers.outputs import provenance, sha256_of, whole_file, write_json
 from helpers.patterns import Patterns
 from helpers.work_folder import MODEL, MODEL_FACTS, WEIGHTS
 
 CLASSES = ("not_single", "single")
-FEWEST_INPUTS = 64
-BATCH_BYTES = 2**19
-RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """From the network's own output to a probability.
-
-    The output's logit times `slope` plus `offset` is the logit of the probability;
-    what is below 0 then, a probability below 1/2, is multiplied by `below`.
-
-    Attributes
-    ----------
-    slope, offset
-        Above 0, so that the order of the patterns stays; and any number.
-    below
-        Above 0. Single hits are alike and other patterns are not, so that the
-        probability often rises more slowly on one side of 1/2 than on the other.
-    """
-
-    slope: float = 1.0
-    offset: float = 0.0
-    below: float = 1.0
-
-    def apply(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the calibrated probability of a single hit, float32 like `raw`."""
-        probability: NDArray[np.float64] = expit(self.bend(logit_of(raw)))
-        return np.minimum(probability, 1 - RAW_LIMIT).astype(np.float32)
-
-    def bend(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the logit of the probability for logits of the output."""
-        line = self.slope * logit + self.offset
-        return np.where(line < 0, self.below * line, line)
 
 
 @dataclass(frozen=True)
@@ -100,54 +65,6 @@ class TrainedModel:
     def predict_raw(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's own output for (n, rows, columns) clean patterns."""
         return predict_inputs(self.keras_model, self.network.make_inputs(patterns))
-
-
-def batch_length(input_shape: tuple[int, ...]) -> int:
-    """Return how many inputs are predicted at once: 64, or as many as fill 512 KiB.
-
-    Of small inputs a call costs more than the work in it.
-    """
-    return max(FEWEST_INPUTS, BATCH_BYTES // (4 * math.prod(input_shape)))
-
-
-def predict_inputs(
-    keras_model: Any, inputs: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return the network's output, (n,) float32, for inputs (n, …)."""
-    return run_in_batches(keras_model, inputs)[:, 0]
-
-
-def run_in_batches(
-    keras_model: Any, inputs: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return what a Keras model makes of inputs, without a word on the screen.
-
-    Every call has the same number of inputs, the last filled up with zeros: libraries
-    add up in another order for another number, so that an output would depend on how
-    many others are asked for with it.
-
-    Parameters
-    ----------
-    keras_model
-        One row out per input.
-    inputs
-        (n, …) float32.
-    """
-    length = batch_length(inputs.shape[1:])
-    outputs = []
-    for start in range(0, max(len(inputs), 1), length):
-        some = inputs[start : start + length]
-        missing = [(0, length - len(some)), *[(0, 0)] * (inputs.ndim - 1)]
-        found = keras_model.predict_on_batch(np.pad(some, missing))
-        outputs.append(np.asarray(found)[: len(some)])
-    return np.concatenate(outputs)
-
-
-def logit_of(raw: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return log(p / (1 - p)) as float64, finite also for 0 and 1."""
-    clipped = np.clip(raw.astype(np.float64), RAW_LIMIT, 1 - RAW_LIMIT)
-    logit: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
-    return logit
 
 
 def describe_patterns(patterns: Patterns) -> dict[str, Any]:
@@ -271,7 +188,7 @@ def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
 
 def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
     try:
-        return make_network(facts["model"], **facts["settings"])
+        return restore_network(facts["model"], facts["settings"])
     except ParameterError as error:
         found = f"cannot be used: {error}".rstrip(".")
         raise MODEL_FACTS.make_error(path, found) from error

@@ -1,6 +1,6 @@
 """Train a network on the labelled patterns and judge it."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,80 +8,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.article_network import ArticleNetwork
-from helpers.classifier.backend import import_keras
 from helpers.classifier.calibration import (
     check_recall,
     choose_threshold,
     choose_threshold_for_recall,
-    fit_calibration,
-    fit_calibration_in_stack,
 )
-from helpers.classifier.fitting import (
-    FOLDS,
-    PENALTY,
-    History,
-    Part,
-    Schedule,
-    fit_by_descent,
-    fit_exactly,
-)
-from helpers.classifier.network import Network, find_network
+from helpers.classifier.fitting import Part, Schedule
+from helpers.classifier.network import Network, import_keras, predict_inputs
+from helpers.classifier.networks import DEFAULT, make_network
 from helpers.classifier.partition import read_partition, write_partition
 from helpers.classifier.scores import evaluate
 from helpers.classifier.split import PARTS, Split, extend_split, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
-    Calibration,
     TrainedModel,
     describe_patterns,
     load_model,
-    predict_inputs,
     save_model,
 )
 from helpers.errors import LabelsError
 from helpers.patterns import Patterns
 from helpers.work_folder import PARTITION
 
-N_OTHERS = 1000  # patterns without a label that help to calibrate
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to train, and what the second threshold is for."""
-
-    schedule: Schedule
-    recall: float
-
-    def __post_init__(self) -> None:
-        """Refuse what `choose_threshold_for_recall` would refuse after the training."""
-        check_recall(self.recall)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What is known once the weights are set.
-
-    Attributes
-    ----------
-    unseen, single
-        (n,) float32 outputs for patterns that the weights did not know, and (n,) bool
-        their labels: what calibration and thresholds come from.
-    calibration
-        From such outputs to probabilities.
-    n_labels
-        How many labels set the weights.
-    history
-        Of each epoch; empty where there are none.
-    how
-        For `model.json`.
-    """
-
-    unseen: NDArray[np.float32]
-    single: NDArray[np.bool_]
-    calibration: Calibration
-    n_labels: int
-    history: History
-    how: dict[str, Any]
+N_UNLABELLED = 1000  # patterns without a label that help to calibrate
 
 
 def train_model(
@@ -89,21 +38,17 @@ def train_model(
     split: Split,
     labels: NDArray[np.str_],
     work_dir: str | Path,
+    network: Network | None = None,
     *,
-    model: str = "invariant",
-    epochs: int = 10,
-    batch_size: int = 32,
-    seed: int = 0,
+    schedule: Schedule | None = None,
     recall: float = 0.9,
-    **settings: Any,
 ) -> TrainedModel:
     """Train a network on the stack; calibrate, choose the thresholds, judge, save.
 
     The training part sets the weights, the validation part calibration and thresholds.
-    Where the best weights can be computed exactly both parts set them, and calibration
-    and thresholds come from ten-fold cross-validation, each pattern judged by weights
-    that do not know it; 1,000 random patterns without a label help to calibrate. The
-    test part is looked at once, at the end.
+    Where the best weights are solved for, both parts set them, and calibration and
+    thresholds come from ten-fold cross-validation; 1,000 random patterns without a
+    label help to calibrate. The test part is looked at once, at the end.
 
     Parameters
     ----------
@@ -115,29 +60,26 @@ def train_model(
         (n,) label words; "single" against the rest.
     work_dir
         Where `model.keras`, `model.weights.h5` and `model.json` go.
-    model
-        A key of `helpers.classifier.NETWORKS`.
-    epochs, batch_size
-        Passes over the training part, and patterns per step; of networks that learn by
-        gradient descent.
-    seed
-        The same labels and seed give the same model on the same machine.
+    network
+        From `make_network`; without it, the default one.
+    schedule
+        Epochs, patterns per step and seed; the same labels and seed give the same
+        model on the same machine.
     recall
         Share of the singles that the second threshold shall find; the first one gives
         the highest F1. Both are in `model.json`.
-    **settings
-        The parameters of the network, for example `image_size`.
 
     Raises
     ------
     LabelsError
         If labels, split and patterns are not of one stack.
     ParameterError
-        If the network has no such parameter or cannot have such a value.
+        If `recall` is not a share.
     """
+    network = network or make_network(DEFAULT, patterns)
+    schedule = schedule or Schedule()
+    check_recall(recall)
     _check_stack(patterns, split, labels)
-    plan = Plan(Schedule(epochs, batch_size, seed), recall)
-    network = find_network(model, settings).for_patterns(patterns, **settings)
     parts = {
         name: (
             read_inputs(patterns, getattr(split, name), network),
@@ -149,20 +91,25 @@ def train_model(
         "patterns_files": [str(path) for path in patterns.files],
         "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
     }
-    others = np.zeros(0, np.int64)
-    if network.fit == "exact":
-        others = _draw(split.to_predict, N_OTHERS, seed)
-    inputs = read_inputs(patterns, others, network)
-    return _train_parts(network, parts, facts, work_dir, plan, others=inputs)
+    n_unlabelled = N_UNLABELLED if network.is_solved else 0
+    index = _draw(split.to_predict, n_unlabelled, schedule.seed)
+    unlabelled = read_inputs(patterns, index, network)
+    return _train_parts(
+        network,
+        parts,
+        unlabelled,
+        facts=facts,
+        work_dir=work_dir,
+        schedule=schedule,
+        recall=recall,
+    )
 
 
 def train_from_images(
     folder: str | Path,
     work_dir: str | Path,
     *,
-    epochs: int = 10,
-    batch_size: int = 32,
-    seed: int = 0,
+    schedule: Schedule | None = None,
     recall: float = 0.9,
     image_size: int = 256,
     channels: int = 1,
@@ -174,7 +121,7 @@ def train_from_images(
     folder
         Holds `training_set`, `validation_set` and `test_set`, each with a folder
         `single` and one or more for the rest, whatever their names.
-    work_dir, epochs, batch_size, seed, recall
+    work_dir, schedule, recall
         As in `train_model`.
     image_size, channels
         Of the network's input.
@@ -184,15 +131,24 @@ def train_from_images(
     LabelsError
         If a set or the class "single" is missing.
     """
-    plan = Plan(Schedule(epochs, batch_size, seed), recall)
+    check_recall(recall)
     network = ArticleNetwork(image_size, channels)
     parts = {
         name: read_images(Path(folder) / f"{name}_set", image_size, channels)
         for name in PARTS
     }
-    others = np.zeros((0, *network.input_shape), np.float32)
+    unlabelled = np.zeros((0, *network.input_shape), np.float32)
     facts = {"image_folder": str(folder)}
-    return _train_parts(network, parts, facts, work_dir, plan, others=others)
+    schedule = schedule or Schedule()
+    return _train_parts(
+        network,
+        parts,
+        unlabelled,
+        facts=facts,
+        work_dir=work_dir,
+        schedule=schedule,
+        recall=recall,
+    )
 
 
 def read_images(folder: Path, image_size: int = 256, channels: int = 1) -> Part:
@@ -263,29 +219,27 @@ def _draw(index: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
 def _train_parts(
     network: Network,
     parts: dict[str, Part],
+    unlabelled: NDArray[np.float32],
+    *,
     facts: dict[str, Any],
     work_dir: str | Path,
-    plan: Plan,
-    *,
-    others: NDArray[np.float32],
+    schedule: Schedule,
+    recall: float,
 ) -> TrainedModel:
-    keras_model = network.make_model(plan.schedule.seed)
-    if network.fit == "descent":
-        fitted = _fit_by_descent(keras_model, parts, plan.schedule)
-    else:
-        fitted = _fit_exactly(keras_model, parts, others)
+    keras_model = network.build(schedule.seed)
+    fitted = network.fit(keras_model, parts, unlabelled, schedule)
     probability = fitted.calibration.apply(fitted.unseen)
     thresholds = {
         "highest_f1": choose_threshold(probability, fitted.single),
-        "recall": choose_threshold_for_recall(probability, fitted.single, plan.recall),
+        "recall": choose_threshold_for_recall(probability, fitted.single, recall),
     }
     trained = TrainedModel(
         network, keras_model, fitted.calibration, thresholds["highest_f1"], {}
     )
     facts |= {
         "thresholds": thresholds,
-        "recall": plan.recall,
-        "training": {"fit": network.fit, **asdict(plan.schedule), **fitted.how},
+        "recall": recall,
+        "training": {"fit": fitted.way, **asdict(schedule), **fitted.how},
         "n_labels": {name: _count(single) for name, (_, single) in parts.items()},
         "n_fitted": fitted.n_labels,
         "history": fitted.history,
@@ -296,47 +250,6 @@ def _train_parts(
     return trained
 
 
-def _fit_by_descent(
-    keras_model: Any, parts: dict[str, Part], schedule: Schedule
-) -> Fitted:
-    """Fit to the training part; what the weights do not know is the validation part."""
-    inputs, single = parts["validation"]
-    history = fit_by_descent(
-        keras_model, parts["training"], parts["validation"], schedule
-    )
-    unseen = predict_inputs(keras_model, inputs)
-    return Fitted(
-        unseen=unseen,
-        single=single,
-        calibration=fit_calibration(unseen, single),
-        n_labels=len(parts["training"][1]),
-        history=history,
-        how={"calibrated_by": "the validation part"},
-    )
-
-
-def _fit_exactly(
-    keras_model: Any, parts: dict[str, Part], others: NDArray[np.float32]
-) -> Fitted:
-    """Fit to training and validation part, each pattern judged without itself."""
-    known = [parts["training"], parts["validation"]]
-    inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
-    unseen = fit_exactly(keras_model, inputs, single)
-    unlabelled = predict_inputs(keras_model, others)
-    by = (
-        f"cross-validation within the fitted labels, {FOLDS} folds at most, "
-        f"and {len(others)} patterns without a label"
-    )
-    return Fitted(
-        unseen=unseen,
-        single=single,
-        calibration=fit_calibration_in_stack(unseen, single, unlabelled),
-        n_labels=len(single),
-        history={},
-        how={"penalty": PENALTY, "calibrated_by": by},
-    )
-
-
 def _judge(trained: TrainedModel, test: Part) -> dict[str, Any]:
     inputs, single = test
     raw = predict_inputs(trained.keras_model, inputs)
@@ -345,10 +258,6 @@ def _judge(trained: TrainedModel, test: Part) -> dict[str, Any]:
 
 def _count(single: NDArray[np.bool_]) -> dict[str, int]:
     return dict(zip(CLASSES, np.bincount(single, minlength=2).tolist(), strict=True))
-
-
-FROM_PATTERNS = ("shape", "bad_pixels")
-SCHEDULE = ("epochs", "batch_size", "seed")
 
 
 def retrain(
@@ -372,16 +281,17 @@ def retrain(
     before = load_model(work_dir)
     split = extend_split(read_partition(path)[0], words, patterns.groups)
     write_partition(path, patterns, split, words)
-    settings = asdict(cast(Any, before.network))
-    options = {k: v for k, v in settings.items() if k not in FROM_PATTERNS}
-    schedule = {name: before.facts["training"][name] for name in SCHEDULE}
-    schedule["recall"] = before.facts["recall"]
+    told = asdict(cast(Any, before.network))
+    parameters = {name: told[name] for name in before.network.parameters}
+    network = make_network(before.network.name, patterns, **parameters)
+    training = before.facts["training"]
+    schedule = Schedule(**{each.name: training[each.name] for each in fields(Schedule)})
     return train_model(
         patterns,
         split,
         words,
         work_dir,
-        model=before.network.name,
-        **options,
-        **schedule,
+        network,
+        schedule=schedule,
+        recall=before.facts["recall"],
     )

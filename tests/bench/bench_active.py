@@ -35,7 +35,7 @@ from helpers.classifier import (
 )
 from helpers.classifier.fitting import fit_exactly
 from helpers.classifier.invariant_network import encode_pixels, make_head
-from helpers.classifier.trained_model import predict_inputs
+from helpers.classifier.network import predict_inputs
 from helpers.simulate import SAMPLES, Simulator
 
 N_POOL, N_JUDGED = 1000, 2000

@@ -44,20 +44,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from helpers.classifier import (
+    ArticleNetwork,
     InvariantNetwork,
     choose_threshold,
     find_calibration_error,
     fit_calibration,
     fit_calibration_in_stack,
     make_images,
-    make_model,
     split_labels,
     train_model,
 )
 from helpers.classifier.fitting import Schedule, fit_by_descent, fit_exactly
 from helpers.classifier.invariant_network import make_head
+from helpers.classifier.network import predict_inputs
 from helpers.classifier.prediction import predict_patterns
-from helpers.classifier.trained_model import predict_inputs
 from helpers.patterns import Patterns, open_patterns
 from helpers.physics import angle_about, radius_from
 from helpers.simulate import Sample, write_simulated
@@ -326,7 +326,7 @@ def fit_article(
     inputs: Floats, labelled: NDArray[np.int64], single: Bools
 ) -> tuple[Floats, float]:
     """Train the article's network on three quarters of the labels of either class."""
-    keras_model = make_model("article", image_size=IMAGE_SIZE)
+    keras_model = ArticleNetwork(IMAGE_SIZE).build()
     last = choose_quarter(single)
     parts = [(inputs[labelled[some]], single[some]) for some in (~last, last)]
     fit_by_descent(keras_model, *parts, Schedule())
