@@ -180,7 +180,7 @@ def test_no_calibration_leaves_probabilities_alone():
 def test_the_curve_bends_where_the_probability_is_one_half():
     curve = Calibration(slope=2, offset=-1, below=0.25)
     logit = np.array([-3.5, -0.5, 0.5, 1.5])
-    assert curve.bend(logit) == pytest.approx([-2, -0.5, 0, 2])
+    assert curve.calibrated_logit(logit) == pytest.approx([-2, -0.5, 0, 2])
     raw = expit(logit).astype(np.float32)
     assert curve.apply(raw) == pytest.approx(expit([-2, -0.5, 0, 2]), abs=1e-6)
 
@@ -195,7 +195,8 @@ def test_a_saved_model_gives_the_same_numbers(trained, patterns, tmp_path):
     assert again.calibration == trained.calibration
     assert again.threshold == trained.threshold
     assert np.array_equal(
-        again.predict_raw(patterns[:]), trained.predict_raw(patterns[:])
+        again.predict_uncalibrated(patterns[:]),
+        trained.predict_uncalibrated(patterns[:]),
     )
 
 

@@ -69,7 +69,9 @@ def test_predictions_are_those_of_the_model_in_stack_order(
     model = prediction.load_model(model_dir)
     for some in (slice(None), slice(3, 11), slice(20, 21)):
         # the same bits, whatever stands beside them
-        assert np.array_equal(found.raw[some], model.predict_raw(patterns[some]))
+        assert np.array_equal(
+            found.raw[some], model.predict_uncalibrated(patterns[some])
+        )
     assert np.array_equal(found.probability, model.calibration.apply(found.raw))
     assert np.array_equal(found.is_single, found.probability >= 0.3)
 

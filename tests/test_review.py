@@ -73,10 +73,10 @@ class Work(NamedTuple):
         return self.experiment.work_dir
 
     @property
-    def unseen(self) -> NDArray[np.float32]:
+    def out_of_fold(self) -> NDArray[np.float32]:
         """Probabilities as if nothing had been taught."""
         arguments = self.patterns, self.model, self.split, self.words
-        return classifier.forget_learnt(*arguments, self.probability)
+        return classifier.substitute_out_of_fold(*arguments, self.probability)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +122,8 @@ def test_flipped_labels_are_among_the_first(work, seed):
     labelled = np.flatnonzero(words != "")
     flipped = np.random.default_rng(seed).choice(labelled, 10, replace=False)
     words[flipped] = np.where(words[flipped] == "single", "multiple", "single")
-    unseen = classifier.cross_validate(work.patterns, words, work.model)
-    doubts = classifier.rank_doubtful_labels(words, unseen)
+    out_of_fold = classifier.cross_validate(work.patterns, words, work.model)
+    doubts = classifier.rank_doubtful_labels(words, out_of_fold)
     assert len(doubts.pattern) == N_LABELS
     assert np.isin(flipped, doubts.pattern[:20]).sum() >= 7
     assert (np.diff(doubts.doubt) <= 0).all()
@@ -131,20 +131,20 @@ def test_flipped_labels_are_among_the_first(work, seed):
 
 def test_labels_without_a_judgement_are_left_out():
     words = np.array(["single", "other", "unsure", "", "single"])
-    unseen = np.array([0.9, 0.8, np.nan, np.nan, 0.3], np.float32)
-    doubts = classifier.rank_doubtful_labels(words, unseen)
+    out_of_fold = np.array([0.9, 0.8, np.nan, np.nan, 0.3], np.float32)
+    doubts = classifier.rank_doubtful_labels(words, out_of_fold)
     assert doubts.pattern.tolist() == [1, 4, 0]
     assert doubts.doubt == pytest.approx([0.8, 0.7, 0.1])
 
 
 def test_what_was_learnt_is_judged_by_networks_that_did_not_learn_it(work):
     learnt = np.union1d(work.split.training, work.split.validation)
-    unseen = work.unseen
+    out_of_fold = work.out_of_fold
     untouched = np.setdiff1d(np.arange(N), learnt)
-    assert np.array_equal(unseen[untouched], work.probability[untouched])
-    assert (unseen[learnt] != work.probability[learnt]).mean() > 0.9
+    assert np.array_equal(out_of_fold[untouched], work.probability[untouched])
+    assert (out_of_fold[learnt] != work.probability[learnt]).mean() > 0.9
     single = work.truth == "single"
-    loss = [np.abs(p - single)[learnt].mean() for p in (unseen, work.probability)]
+    loss = [np.abs(p - single)[learnt].mean() for p in (out_of_fold, work.probability)]
     assert loss[0] > loss[1]  # what was learnt by heart looks better than it is
 
 
@@ -160,8 +160,8 @@ def test_a_slow_network_leaves_its_training_out_and_lends_the_invariant_one(
         schedule=Schedule(epochs=1),
     )
     arguments = work.patterns, article, work.split, work.words, work.probability
-    unseen = classifier.forget_learnt(*arguments)
-    assert np.array_equal(np.flatnonzero(np.isnan(unseen)), work.split.training)
+    out_of_fold = classifier.substitute_out_of_fold(*arguments)
+    assert np.array_equal(np.flatnonzero(np.isnan(out_of_fold)), work.split.training)
     crossed = classifier.cross_validate(work.patterns, work.words, article)
     labelled = work.words != ""
     assert np.array_equal(np.isfinite(crossed), labelled)
@@ -233,18 +233,18 @@ def test_the_audit_of_a_stack_is_always_the_same_and_random(work):
 def test_audited_is_the_longest_labelled_beginning(work):
     order = work.patterns.shuffled()
     words = np.full(N, "", "U8")
-    assert len(classifier.find_audited(work.patterns, words)) == 0
+    assert len(classifier.audited_prefix(work.patterns, words)) == 0
     words[order[:5]] = "single"
     words[order[6:]] = "other"
-    assert np.array_equal(classifier.find_audited(work.patterns, words), order[:5])
+    assert np.array_equal(classifier.audited_prefix(work.patterns, words), order[:5])
     words[order[5]] = "unsure"
-    assert np.array_equal(classifier.find_audited(work.patterns, words), order)
+    assert np.array_equal(classifier.audited_prefix(work.patterns, words), order)
 
 
 def test_the_audit_counts_by_its_rules():
     words = np.array(["single", "unsure", "single", "other", "single", "blank"])
-    unseen = np.array([0.9, 0.8, 0.2, 0.1, np.nan, 0.7], np.float32)
-    audit = classifier.audit_selection(np.arange(6), words, unseen, 0.5)
+    out_of_fold = np.array([0.9, 0.8, 0.2, 0.1, np.nan, 0.7], np.float32)
+    audit = classifier.audit_selection(np.arange(6), words, out_of_fold, 0.5)
     assert audit.n_audited == 6
     assert (audit.purity.n_counted, audit.purity.n_sample) == (1, 3)
     assert (audit.completeness.n_counted, audit.completeness.n_sample) == (1, 2)
@@ -295,7 +295,7 @@ def test_a_share_of_nothing_is_not_known():
 
 
 def test_purity_falls_with_number_and_lies_in_its_interval(work):
-    curve = classifier.expect_purity(work.probability, work.unseen, work.words)
+    curve = classifier.expect_purity(work.probability, work.out_of_fold, work.words)
     assert (np.diff(curve.number) > 0).all()
     assert (np.diff(curve.threshold) <= 0).all()
     assert (np.diff(curve.purity) <= 1e-9).all()
@@ -339,7 +339,7 @@ def test_a_few_labels_that_are_all_right_are_not_certainty():
 
 
 def test_a_purity_that_cannot_be_had_is_refused(work):
-    curve = classifier.expect_purity(work.probability, work.unseen, work.words)
+    curve = classifier.expect_purity(work.probability, work.out_of_fold, work.words)
     with pytest.raises(ParameterError, match="the purest selection"):
         curve.find_purity(0.99999)
 
@@ -351,7 +351,7 @@ def test_labels_of_one_kind_say_nothing_about_purity():
 
 
 def test_the_slider_keeps_the_threshold_until_it_is_moved(work):
-    curve = classifier.expect_purity(work.probability, work.unseen, work.words)
+    curve = classifier.expect_purity(work.probability, work.out_of_fold, work.words)
     slider = slide_purity(curve, 0.512345)
     assert slider.threshold == 0.512345
     place = curve.find_purity(0.95)
@@ -532,12 +532,12 @@ def test_picked_patterns_are_uncertain_and_unlike_each_other():
 
 def test_labelling_the_whole_queue_extends_the_audit(work):
     words = work.words.copy()
-    before = len(classifier.find_audited(work.patterns, words))
+    before = len(classifier.audited_prefix(work.patterns, words))
     queue = classifier.choose_next_labels(
         work.patterns, work.model, work.probability, words, n_labels=40, audit_share=0.5
     )
     words[queue.pattern] = work.truth[queue.pattern]
-    assert len(classifier.find_audited(work.patterns, words)) >= before + 20
+    assert len(classifier.audited_prefix(work.patterns, words)) >= before + 20
 
 
 def test_a_queue_may_ask_for_all_that_is_left(work):

@@ -31,9 +31,8 @@ from helpers.classifier import (
     choose_threshold_for_recall,
     describe_scores,
     evaluate,
-    find_calibration_error,
+    expected_calibration_error,
     find_learning_curve,
-    find_reliability,
     fit_calibration,
     fit_calibration_in_stack,
     is_single,
@@ -42,13 +41,14 @@ from helpers.classifier import (
     make_network,
     read_images,
     read_partition,
+    reliability_curve,
     split_labels,
     train_from_images,
     train_model,
     write_images,
     write_partition,
 )
-from helpers.classifier.fitting import PENALTY, fit_exactly
+from helpers.classifier.fitting import PENALTY, fit_logistic_head
 from helpers.classifier.invariant_network import make_head
 from helpers.classifier.network import predict_inputs
 from helpers.classifier.scores import average_precision
@@ -398,9 +398,9 @@ def test_with_few_labels_the_stack_shows_where_the_singles_begin(share):
     apart = {"labels alone": 0.0, "with the stack": 0.0}
     for seed in range(20):
         known, single = draw_logits(40, share, np.random.default_rng(100 + seed))
-        unseen = expit(known).astype(np.float32)
-        alone = fit_calibration(unseen, single)
-        helped = fit_calibration_in_stack(unseen, single, stack)
+        out_of_fold = expit(known).astype(np.float32)
+        alone = fit_calibration(out_of_fold, single)
+        helped = fit_calibration_in_stack(out_of_fold, single, stack)
         apart["labels alone"] += np.abs(alone.apply(stack) - true).mean()
         apart["with the stack"] += np.abs(helped.apply(stack) - true).mean()
     assert apart["with the stack"] < 0.8 * apart["labels alone"]
@@ -461,13 +461,13 @@ def test_true_probabilities_are_reliable_and_others_are_not():
     rng = np.random.default_rng(0)
     probability = rng.random(20_000)
     single = rng.random(probability.size) < probability
-    found = find_reliability(probability, single)
+    found = reliability_curve(probability, single)
     assert found.count.sum() == probability.size
     assert ((found.low < found.share) & (found.share < found.high)).all()
     assert (found.low < found.probability).mean() > 0.8
-    assert find_calibration_error(probability, single) < 0.01  # 2,000 in each bin
+    assert expected_calibration_error(probability, single) < 0.01  # 2,000 in each bin
     # the mean of |p - p²| over 0 to 1 is 1/6
-    assert find_calibration_error(probability**2, single) == pytest.approx(
+    assert expected_calibration_error(probability**2, single) == pytest.approx(
         1 / 6, abs=0.01
     )
 
@@ -477,9 +477,9 @@ def test_true_probabilities_are_reliable_and_others_are_not():
 def test_the_calibration_error_is_that_of_the_bins(pairs):
     probability = np.array([value for value, _ in pairs])
     single = np.array([answer for _, answer in pairs])
-    bins = find_reliability(probability, single)
+    bins = reliability_curve(probability, single)
     expected = bins.count @ np.abs(bins.probability - bins.share) / single.size
-    assert find_calibration_error(probability, single) == pytest.approx(expected)
+    assert expected_calibration_error(probability, single) == pytest.approx(expected)
     assert ((bins.low <= bins.share) & (bins.share <= bins.high)).all()
 
 
@@ -583,7 +583,9 @@ def test_training_learns_saves_and_reports(trainable, tmp_path):
     assert trained.metrics["average_precision"]["value"] > 0.9
     again = load_model(tmp_path)
     test = patterns[split.test]
-    assert np.array_equal(again.predict_raw(test), trained.predict_raw(test))
+    assert np.array_equal(
+        again.predict_uncalibrated(test), trained.predict_uncalibrated(test)
+    )
     assert again.facts["n_labels"]["test"] == {"not_single": 7, "single": 3}
     assert again.threshold == trained.threshold
     assert again.facts["n_fitted"] == split.training.size
@@ -638,7 +640,8 @@ def test_labels_of_the_test_part_change_nothing_but_the_metrics(trainable, tmp_p
     assert other.threshold == trained.threshold
     assert other.metrics != trained.metrics
     assert np.array_equal(
-        other.predict_raw(patterns[:5]), trained.predict_raw(patterns[:5])
+        other.predict_uncalibrated(patterns[:5]),
+        trained.predict_uncalibrated(patterns[:5]),
     )
 
 
@@ -711,7 +714,8 @@ def test_a_network_is_a_line_in_the_table(trainable, tmp_path, monkeypatch):
     assert restored.network == network == MeanNetwork(0.5)
     assert restored.facts["training"]["fit"] == "not at all"
     assert np.array_equal(
-        restored.predict_raw(patterns[:3]), trained.predict_raw(patterns[:3])
+        restored.predict_uncalibrated(patterns[:3]),
+        trained.predict_uncalibrated(patterns[:3]),
     )
 
 
@@ -729,7 +733,7 @@ def make_two_clouds(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.
 def test_the_exact_solution_has_no_slope_left():
     inputs, single = make_two_clouds(90, 0)
     keras_model = make_head(6)
-    fit_exactly(keras_model, inputs, single)
+    fit_logistic_head(keras_model, inputs, single)
     z = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
     near = np.clip(z, -3, 3)
     columns = np.concatenate([near, near**2 / np.sqrt(2)], axis=1)
@@ -745,7 +749,7 @@ def test_the_exact_solution_has_no_slope_left():
 def test_squares_find_what_lies_in_the_middle_of_everything_else():
     inputs, single = make_two_clouds(150, 0)
     keras_model = make_head(6)
-    fit_exactly(keras_model, inputs, single)
+    fit_logistic_head(keras_model, inputs, single)
     unknown, truth = make_two_clouds(300, 1)
     chosen = predict_inputs(keras_model, unknown) > 0.5
     assert (chosen == truth).mean() > 0.95
@@ -755,18 +759,18 @@ def test_each_pattern_is_judged_by_weights_that_do_not_know_it():
     inputs, single = make_two_clouds(60, 0)
     single[0] = False  # a wrong label
     keras_model = make_head(6)
-    unseen = fit_exactly(keras_model, inputs, single)
-    assert unseen[0] > 0.5
-    assert unseen.size == 60
-    assert not np.array_equal(unseen, predict_inputs(keras_model, inputs))
+    out_of_fold = fit_logistic_head(keras_model, inputs, single)
+    assert out_of_fold[0] > 0.5
+    assert out_of_fold.size == 60
+    assert not np.array_equal(out_of_fold, predict_inputs(keras_model, inputs))
 
 
 def test_two_of_a_class_are_enough_for_the_exact_solution():
     inputs, single = make_two_clouds(12, 0)
     single[:] = False
     single[[3, 9]] = True
-    unseen = fit_exactly(make_head(6), inputs, single)
-    assert ((unseen > 0) & (unseen < 1)).all()
+    out_of_fold = fit_logistic_head(make_head(6), inputs, single)
+    assert ((out_of_fold > 0) & (out_of_fold < 1)).all()
 
 
 def test_the_invariant_network_learns_from_few_labels(tmp_path):
@@ -778,7 +782,7 @@ def test_the_invariant_network_learns_from_few_labels(tmp_path):
     labels = np.where(np.arange(300) < 100, patterns.truth, "")
     split = split_labels(labels, patterns.groups)
     trained = train_model(patterns, split, labels, tmp_path / "work")
-    raw = trained.predict_raw(patterns[split.to_predict])
+    raw = trained.predict_uncalibrated(patterns[split.to_predict])
     single = is_single(patterns.truth[split.to_predict])
     assert average_precision(raw, single) > 0.9
     assert load_model(tmp_path / "work").network == trained.network
@@ -793,7 +797,7 @@ def test_thirty_measured_patterns_are_enough_to_go_through(real_file, tmp_path):
     trained = train_model(patterns, split, labels, tmp_path)
     assert trained.facts["n_labels"]["test"] == {"not_single": 4, "single": 2}
     assert 0 < trained.threshold < 1
-    raw = trained.predict_raw(patterns[:])
+    raw = trained.predict_uncalibrated(patterns[:])
     known = np.concatenate([split.training, split.validation])
     assert average_precision(raw[known], is_single(labels[known])) > 0.9
 

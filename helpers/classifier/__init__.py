@@ -17,10 +17,10 @@ from helpers.classifier.calibration import (
     Reliability,
     choose_threshold,
     choose_threshold_for_recall,
-    find_calibration_error,
-    find_reliability,
+    expected_calibration_error,
     fit_calibration,
     fit_calibration_in_stack,
+    reliability_curve,
 )
 from helpers.classifier.fitting import Fitted, Schedule
 from helpers.classifier.fringe_features import FringeFeatures
@@ -37,8 +37,8 @@ from helpers.classifier.out_of_fold import (
     Doubts,
     compare_with_ranking,
     cross_validate,
-    forget_learnt,
     rank_doubtful_labels,
+    substitute_out_of_fold,
 )
 from helpers.classifier.partition import (
     IMAGES_NAME,
@@ -53,9 +53,9 @@ from helpers.classifier.purity import (
     PurityCurve,
     Share,
     audit_selection,
+    audited_prefix,
     estimate_share,
     expect_purity,
-    find_audited,
 )
 from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
 from helpers.classifier.scores import METRICS, describe_scores, evaluate
@@ -112,6 +112,7 @@ __all__ = [
     "TrainedModel",
     "advise",
     "audit_selection",
+    "audited_prefix",
     "check_model_fits",
     "choose_next_labels",
     "choose_threshold",
@@ -123,16 +124,13 @@ __all__ = [
     "estimate_share",
     "evaluate",
     "expect_purity",
+    "expected_calibration_error",
     "explain_pattern",
     "extend_split",
-    "find_audited",
-    "find_calibration_error",
     "find_learning_curve",
     "find_network",
-    "find_reliability",
     "fit_calibration",
     "fit_calibration_in_stack",
-    "forget_learnt",
     "import_keras",
     "is_labelled",
     "is_single",
@@ -149,11 +147,13 @@ __all__ = [
     "read_images",
     "read_partition",
     "read_predictions",
+    "reliability_curve",
     "restore_network",
     "retrain",
     "save_model",
     "score_patterns",
     "split_labels",
+    "substitute_out_of_fold",
     "train_from_images",
     "train_model",
     "write_images",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
-from helpers.classifier.fitting import fit_exactly
+from helpers.classifier.fitting import fit_logistic_head
 from helpers.classifier.network import (
     Network,
     import_keras,
@@ -111,10 +111,10 @@ def _judge(
 ) -> NDArray[np.bool_]:
     """Teach a network and let it say which of some patterns are single, (m,) bool."""
     keras_model = network.build()
-    unseen = fit_exactly(keras_model, inputs, single)
+    out_of_fold = fit_logistic_head(keras_model, inputs, single)
     raw = predict_inputs(keras_model, looked_at)
-    calibration = fit_calibration_in_stack(unseen, single, raw)
-    threshold = choose_threshold(calibration.apply(unseen), single)
+    calibration = fit_calibration_in_stack(out_of_fold, single, raw)
+    threshold = choose_threshold(calibration.apply(out_of_fold), single)
     return calibration.apply(raw) >= threshold
 
 
@@ -270,7 +270,7 @@ def score_patterns(
     threshold: float,
     ranking: Ranking,
     words: NDArray[np.str_],
-    unseen: NDArray[np.float32],
+    out_of_fold: NDArray[np.float32],
 ) -> dict[str, NDArray[np.float64]]:
     """Score patterns by what may make them worth a look, the highest first.
 
@@ -284,8 +284,8 @@ def score_patterns(
         Of the same stack.
     words
         (n,) label words.
-    unseen
-        (n,) float32: probability from `forget_learnt`, NaN = left out.
+    out_of_fold
+        (n,) float32: probability from `substitute_out_of_fold`, NaN = left out.
 
     Returns
     -------
@@ -295,7 +295,9 @@ def score_patterns(
         ranking place it, 0 to 1; "labels": how doubtful its label is, 0 to 1.
     """
     known = ~np.isin(words, ("", "unsure"))
-    doubts = rank_doubtful_labels(words, np.where(known, unseen, np.float32(np.nan)))
+    doubts = rank_doubtful_labels(
+        words, np.where(known, out_of_fold, np.float32(np.nan))
+    )
     doubt = np.full(len(words), np.nan)
     doubt[doubts.pattern] = doubts.doubt
     return {

@@ -36,10 +36,10 @@ class Calibration:
 
     def apply(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the calibrated probability of a single hit, float32 like `raw`."""
-        probability: NDArray[np.float64] = expit(self.bend(logit_of(raw)))
+        probability: NDArray[np.float64] = expit(self.calibrated_logit(logit_of(raw)))
         return np.minimum(probability, 1 - RAW_LIMIT).astype(np.float32)
 
-    def bend(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
+    def calibrated_logit(self, logit: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the logit of the probability for logits of the output."""
         line = self.slope * logit + self.offset
         return np.where(line < 0, self.below * line, line)
@@ -75,7 +75,7 @@ class Reliability:
     count: NDArray[np.int64]
 
 
-def find_reliability(
+def reliability_curve(
     probability: NDArray[np.floating], single: NDArray[np.bool_], n_bins: int = N_BINS
 ) -> Reliability:
     """Sort patterns into bins of probability, and count the singles in each.
@@ -109,12 +109,12 @@ def find_reliability(
     return Reliability(total[filled] / count, found / count, low, high, count)
 
 
-def find_calibration_error(
+def expected_calibration_error(
     probability: NDArray[np.floating], single: NDArray[np.bool_], n_bins: int = N_BINS
 ) -> float:
     """Return the expected calibration error: mean |probability - share| of the bins.
 
-    Bins are those of `find_reliability`, and weigh what they hold. It is above 0 even
+    Bins are those of `reliability_curve`, and weigh what they hold. It is above 0 even
     for perfect probabilities, the more so the fewer patterns there are.
     """
     which = _find_bins(probability, n_bins)
@@ -167,7 +167,9 @@ def fit_calibration(raw: NDArray[np.float32], single: NDArray[np.bool_]) -> Cali
 
 
 def fit_calibration_in_stack(
-    unseen: NDArray[np.float32], single: NDArray[np.bool_], others: NDArray[np.float32]
+    out_of_fold: NDArray[np.float32],
+    single: NDArray[np.bool_],
+    others: NDArray[np.float32],
 ) -> Calibration:
     """Fit a probability to outputs of an exact fit, with the help of the whole stack.
 
@@ -182,7 +184,7 @@ def fit_calibration_in_stack(
 
     Parameters
     ----------
-    unseen
+    out_of_fold
         (n,) float32, for each labelled pattern the output of weights that do not know
         it.
     single
@@ -211,7 +213,7 @@ def fit_calibration_in_stack(
     ----------
     Kull, Silva Filho and Flach, PMLR 54 (2017) 623: one slope on each side.
     """
-    known = logit_of(unseen)
+    known = logit_of(out_of_fold)
     stack = np.concatenate([known, logit_of(others)])
     sign = np.where(single, -1, 1)
 
@@ -219,7 +221,7 @@ def fit_calibration_in_stack(
         curve = _make_curve(*numbers)
         usual = (_find_usual_crossing(curve, stack), *USUAL_LOG_SLOPES)
         unusual = (numbers - usual) / SPREAD
-        misfit = np.logaddexp(0, sign * curve.bend(known)).sum()
+        misfit = np.logaddexp(0, sign * curve.calibrated_logit(known)).sum()
         return float(misfit + unusual @ unusual / 2)
 
     start = np.array([0, *USUAL_LOG_SLOPES])
@@ -228,7 +230,7 @@ def fit_calibration_in_stack(
 
 def _find_usual_crossing(curve: Calibration, stack: NDArray[np.float64]) -> float:
     """Return where curves usually cross that part a stack (logits) as this one does."""
-    single = np.clip(expit(curve.bend(stack)), SURE, 1 - SURE)
+    single = np.clip(expit(curve.calibrated_logit(stack)), SURE, 1 - SURE)
     mean_single = np.average(stack, weights=single)
     apart = mean_single - np.average(stack, weights=1 - single)
     return float(mean_single - (1.1 + 0.125 * apart + 0.4 * logit(single.mean())))

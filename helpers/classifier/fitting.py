@@ -59,7 +59,7 @@ class Fitted:
 
     Attributes
     ----------
-    unseen, single
+    out_of_fold, single
         (n,) float32 outputs for patterns that the weights did not know, and (n,) bool
         their labels: what calibration and thresholds come from.
     calibration
@@ -74,7 +74,7 @@ class Fitted:
         More for `model.json`.
     """
 
-    unseen: NDArray[np.float32]
+    out_of_fold: NDArray[np.float32]
     single: NDArray[np.bool_]
     calibration: Calibration
     n_labels: int
@@ -83,7 +83,7 @@ class Fitted:
     how: dict[str, Any]
 
 
-def fit_by_descent(
+def fit_gradient(
     keras_model: Any, training: Part, validation: Part, schedule: Schedule
 ) -> History:
     """Fit to the training part, with a progress bar; return Keras' history.
@@ -136,10 +136,10 @@ PENALTY = 0.05  # times the sum of squared weights, per pattern
 FOLDS = 10
 
 
-def fit_exactly(
+def fit_logistic_head(
     keras_model: Any, inputs: NDArray[np.float32], single: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Set the weights from labelled patterns; return outputs for each, as if unseen.
+    """Set the weights from labelled patterns; return outputs out of fold.
 
     Parameters
     ----------
@@ -158,13 +158,13 @@ def fit_exactly(
         tenths of the patterns, this one not among them (ten-fold cross-validation).
     """
     columns = prepare_columns(keras_model, inputs)
-    unseen = np.empty(len(inputs), np.float32)
+    out_of_fold = np.empty(len(inputs), np.float32)
     for rest, fold in _folds(single):
         weights, bias = solve(columns[rest], single[rest])
-        unseen[fold] = expit(columns[fold] @ weights + bias)
+        out_of_fold[fold] = expit(columns[fold] @ weights + bias)
     weights, bias = solve(columns, single)
     keras_model.layers[-1].set_weights([weights[:, np.newaxis], np.array([bias])])
-    return unseen
+    return out_of_fold
 
 
 def solve(
@@ -223,14 +223,14 @@ def learn_in_epochs(
 ) -> Fitted:
     """Fit to the training part; what the weights do not know is the validation part."""
     inputs, single = parts["validation"]
-    history = fit_by_descent(
+    history = fit_gradient(
         keras_model, parts["training"], parts["validation"], schedule
     )
-    unseen = predict_inputs(keras_model, inputs)
+    out_of_fold = predict_inputs(keras_model, inputs)
     return Fitted(
-        unseen=unseen,
+        out_of_fold=out_of_fold,
         single=single,
-        calibration=fit_calibration(unseen, single),
+        calibration=fit_calibration(out_of_fold, single),
         n_labels=len(parts["training"][1]),
         history=history,
         way="descent",
@@ -244,16 +244,16 @@ def learn_at_once(
     """Fit to training and validation part, each pattern judged without itself."""
     known = [parts["training"], parts["validation"]]
     inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
-    unseen = fit_exactly(keras_model, inputs, single)
+    out_of_fold = fit_logistic_head(keras_model, inputs, single)
     by = (
         f"cross-validation within the fitted labels, {FOLDS} folds at most, "
         f"and {len(unlabelled)} patterns without a label"
     )
     return Fitted(
-        unseen=unseen,
+        out_of_fold=out_of_fold,
         single=single,
         calibration=fit_calibration_in_stack(
-            unseen, single, predict_inputs(keras_model, unlabelled)
+            out_of_fold, single, predict_inputs(keras_model, unlabelled)
         ),
         n_labels=len(single),
         history={},

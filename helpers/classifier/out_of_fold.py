@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import fit_calibration
-from helpers.classifier.fitting import fit_exactly
+from helpers.classifier.fitting import fit_logistic_head
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.network import Network
 from helpers.classifier.split import Split, is_labelled, is_single
@@ -47,7 +47,7 @@ def cross_validate(
     return probability
 
 
-def forget_learnt(
+def substitute_out_of_fold(
     patterns: Patterns,
     model: TrainedModel,
     split: Split,
@@ -76,14 +76,14 @@ def forget_learnt(
     ndarray
         (n,) float32, NaN = left out.
     """
-    unseen = probability.copy()
+    out_of_fold = probability.copy()
     if not model.network.is_solved:
-        unseen[split.training] = np.nan
-        return unseen
+        out_of_fold[split.training] = np.nan
+        return out_of_fold
     learnt = np.concatenate([split.training, split.validation])
     raw = _unseen_outputs(patterns, learnt, is_single(words[learnt]), model.network)
-    unseen[learnt] = model.calibration.apply(raw)
-    return unseen
+    out_of_fold[learnt] = model.calibration.apply(raw)
+    return out_of_fold
 
 
 def exact_network(patterns: Patterns, model: TrainedModel) -> Network:
@@ -100,7 +100,7 @@ def _unseen_outputs(
     network: Network,
 ) -> NDArray[np.float32]:
     inputs = read_inputs(patterns, index, network)
-    return fit_exactly(network.build(), inputs, single)
+    return fit_logistic_head(network.build(), inputs, single)
 
 
 class Doubts(NamedTuple):
@@ -119,7 +119,7 @@ class Doubts(NamedTuple):
 
 
 def rank_doubtful_labels(
-    words: NDArray[np.str_], unseen: NDArray[np.float32]
+    words: NDArray[np.str_], out_of_fold: NDArray[np.float32]
 ) -> Doubts:
     """Sort the labels by how far networks that did not know them disagree.
 
@@ -129,7 +129,7 @@ def rank_doubtful_labels(
     ----------
     words
         (n,) label words.
-    unseen
+    out_of_fold
         (n,) float32: probability of a single hit from `cross_validate`, NaN = none.
 
     References
@@ -137,8 +137,8 @@ def rank_doubtful_labels(
     Northcutt, Jiang and Chuang, J. Artif. Intell. Res. 70, 1373 (2021),
     doi 10.1613/jair.1.12125, section 3 (ranking by the probability of the given label).
     """
-    pattern = np.flatnonzero(np.isfinite(unseen))
-    given = unseen[pattern].astype(np.float64)
+    pattern = np.flatnonzero(np.isfinite(out_of_fold))
+    given = out_of_fold[pattern].astype(np.float64)
     doubt = np.where(words[pattern] == "single", 1 - given, given)
     order = np.argsort(-doubt, kind="stable")
     return Doubts(pattern[order], doubt[order])

@@ -69,7 +69,7 @@ class Audit:
     singles: Share
 
 
-def find_audited(patterns: Patterns, words: NDArray[np.str_]) -> NDArray[np.int64]:
+def audited_prefix(patterns: Patterns, words: NDArray[np.str_]) -> NDArray[np.int64]:
     """Return what has been audited: the beginning of the order, as far as labelled.
 
     Parameters
@@ -87,7 +87,7 @@ def find_audited(patterns: Patterns, words: NDArray[np.str_]) -> NDArray[np.int6
 def audit_selection(
     audited: NDArray[np.int64],
     words: NDArray[np.str_],
-    unseen: NDArray[np.float32],
+    out_of_fold: NDArray[np.float32],
     threshold: float,
 ) -> Audit:
     """Estimate purity and completeness of what a threshold takes, without bias.
@@ -95,12 +95,12 @@ def audit_selection(
     Parameters
     ----------
     audited
-        Patterns drawn at random, from `find_audited`.
+        Patterns drawn at random, from `audited_prefix`.
     words
         (n,) label words; "unsure" counts as not single, which flatters nothing.
-    unseen
-        (n,) float32: probability from `forget_learnt`, so that no pattern is judged by
-        what it taught; NaN = left out.
+    out_of_fold
+        (n,) float32: probability from `substitute_out_of_fold`, so that no pattern is
+        judged by what it taught; NaN = left out.
     threshold
         Patterns at or above it are taken.
 
@@ -109,8 +109,8 @@ def audit_selection(
     Brown, Cai and DasGupta, Statist. Sci. 16, 101 (2001), doi 10.1214/ss/1009213286,
     section 3.1 (Jeffreys' interval).
     """
-    judged = audited[np.isfinite(unseen[audited])]
-    single, taken = words[judged] == "single", unseen[judged] >= threshold
+    judged = audited[np.isfinite(out_of_fold[audited])]
+    single, taken = words[judged] == "single", out_of_fold[judged] >= threshold
     right = int((single & taken).sum())
     return Audit(
         n_audited=len(audited),
@@ -207,7 +207,7 @@ class PurityCurve:
 
 def expect_purity(
     probability: NDArray[np.float32],
-    unseen: NDArray[np.float32],
+    out_of_fold: NDArray[np.float32],
     words: NDArray[np.str_],
     seed: int = 0,
 ) -> PurityCurve:
@@ -223,9 +223,9 @@ def expect_purity(
     ----------
     probability
         (n,) float32: calibrated, of every pattern.
-    unseen
+    out_of_fold
         (n,) float32: the same for patterns as if they had taught nothing, from
-        `forget_learnt`; NaN = left out.
+        `substitute_out_of_fold`; NaN = left out.
     words
         (n,) label words.
     seed
@@ -240,14 +240,14 @@ def expect_purity(
     ----------
     Rubin, Ann. Statist. 9, 130 (1981), doi 10.1214/aos/1176345338 (the bootstrap).
     """
-    known = is_labelled(words) & np.isfinite(unseen)
+    known = is_labelled(words) & np.isfinite(out_of_fold)
     if np.unique(is_single(words[known])).size < 2:
         message = (
             f"{known.sum()} labels tell how far the probabilities can be trusted; "
             "expected some single and some other ones. Label more in 02-label."
         )
         raise LabelsError(message)
-    corrections = _draw_corrections(unseen[known], is_single(words[known]), seed)
+    corrections = _draw_corrections(out_of_fold[known], is_single(words[known]), seed)
     order = np.argsort(-probability, kind="stable")
     odds = logit_of(probability[order])
     n_possible = max(int((probability > LOWEST).sum()), 1)
@@ -264,7 +264,7 @@ def expect_purity(
 
 
 def _draw_corrections(
-    unseen: NDArray[np.float32], single: NDArray[np.bool_], seed: int
+    out_of_fold: NDArray[np.float32], single: NDArray[np.bool_], seed: int
 ) -> NDArray[np.float64]:
     """Return possible slopes and offsets of the log odds, (draws, 2)."""
     from sklearn.linear_model import LogisticRegression
@@ -273,7 +273,7 @@ def _draw_corrections(
     wrong = 0.5 / np.where(single, single.sum(), (~single).sum())
     shape = np.concatenate([np.ones(single.size), wrong])
     weights = rng.gamma(shape, size=(N_DRAWS, shape.size))
-    odds = np.tile(logit_of(unseen), 2)[:, np.newaxis]
+    odds = np.tile(logit_of(out_of_fold), 2)[:, np.newaxis]
     answers = np.concatenate([single, ~single])
     solver = LogisticRegression(C=WEAK_PENALTY, solver="newton-cholesky")
     with threadpool_limits(1, user_api="blas"):  # too small to be shared out

@@ -160,9 +160,11 @@ def _period(features: FringeFeatures) -> int:
 def _log_odds(
     model: TrainedModel, patterns: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    raw = np.clip(model.predict_raw(patterns).astype(np.float64), TINY, 1 - RAW_LIMIT)
+    raw = np.clip(
+        model.predict_uncalibrated(patterns).astype(np.float64), TINY, 1 - RAW_LIMIT
+    )
     logit = np.log(raw) - np.log1p(-raw)
-    return model.calibration.bend(logit)
+    return model.calibration.calibrated_logit(logit)
 
 
 def _ring_means(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.calibration import find_calibration_error
+from helpers.classifier.calibration import expected_calibration_error
 
 METRICS = ("precision", "recall", "f1", "average_precision", "accuracy")
 N_CALIBRATION_DRAWS = 200
@@ -155,10 +155,12 @@ def _judge_calibration(
     rng: np.random.Generator,
 ) -> dict[str, float]:
     drawn = rng.integers(0, single.size, (N_CALIBRATION_DRAWS, single.size))
-    errors = [find_calibration_error(probability[some], single[some]) for some in drawn]
+    errors = [
+        expected_calibration_error(probability[some], single[some]) for some in drawn
+    ]
     true = rng.random(drawn.shape) < probability
-    by_chance = [find_calibration_error(probability, answers) for answers in true]
-    value = np.array([find_calibration_error(probability, single)])
+    by_chance = [expected_calibration_error(probability, answers) for answers in true]
+    value = np.array([expected_calibration_error(probability, single)])
     interval = _with_interval(value, np.array(errors))
     return interval | {"by_chance": float(np.mean(by_chance))}
 

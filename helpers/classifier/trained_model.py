@@ -60,9 +60,11 @@ class TrainedModel:
 
     def predict(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the calibrated probability of a single hit for clean patterns."""
-        return self.calibration.apply(self.predict_raw(patterns))
+        return self.calibration.apply(self.predict_uncalibrated(patterns))
 
-    def predict_raw(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict_uncalibrated(
+        self, patterns: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """Return the network's own output for (n, rows, columns) clean patterns."""
         return predict_inputs(self.keras_model, self.network.make_inputs(patterns))
 

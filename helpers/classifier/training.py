@@ -228,7 +228,7 @@ def _train_parts(
 ) -> TrainedModel:
     keras_model = network.build(schedule.seed)
     fitted = network.fit(keras_model, parts, unlabelled, schedule)
-    probability = fitted.calibration.apply(fitted.unseen)
+    probability = fitted.calibration.apply(fitted.out_of_fold)
     thresholds = {
         "highest_f1": choose_threshold(probability, fitted.single),
         "recall": choose_threshold_for_recall(probability, fitted.single, recall),

@@ -29,11 +29,11 @@ from sklearn.metrics import average_precision_score, f1_score
 from helpers.classifier import (
     InvariantNetwork,
     choose_threshold,
-    find_calibration_error,
+    expected_calibration_error,
     fit_calibration_in_stack,
     pick_uncertain_and_diverse,
 )
-from helpers.classifier.fitting import fit_exactly
+from helpers.classifier.fitting import fit_logistic_head
 from helpers.classifier.invariant_network import encode_pixels, make_head
 from helpers.classifier.network import predict_inputs
 from helpers.simulate import SAMPLES, Simulator
@@ -138,18 +138,18 @@ def judge(
 
     inputs, single = stack
     keras_model = make_head(inputs.shape[1])
-    unseen = fit_exactly(keras_model, inputs[labelled], single[labelled])
+    out_of_fold = fit_logistic_head(keras_model, inputs[labelled], single[labelled])
     raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
-    calibration = fit_calibration_in_stack(unseen, single[labelled], raw[others])
-    threshold = choose_threshold(calibration.apply(unseen), single[labelled])
+    calibration = fit_calibration_in_stack(out_of_fold, single[labelled], raw[others])
+    threshold = choose_threshold(calibration.apply(out_of_fold), single[labelled])
     probability = calibration.apply(raw)
     before = keras.Model(keras_model.input, keras_model.layers[-1].input)
     judged = slice(N_POOL, None)
     scores = (
         f1_score(single[judged], probability[judged] >= threshold),
         average_precision_score(single[judged], probability[judged]),
-        find_calibration_error(probability[judged], single[judged]),
+        expected_calibration_error(probability[judged], single[judged]),
     )
     return scores, probability, lambda index: np.asarray(before(inputs[index]))
 

@@ -47,14 +47,14 @@ from helpers.classifier import (
     ArticleNetwork,
     InvariantNetwork,
     choose_threshold,
-    find_calibration_error,
+    expected_calibration_error,
     fit_calibration,
     fit_calibration_in_stack,
     make_images,
     split_labels,
     train_model,
 )
-from helpers.classifier.fitting import Schedule, fit_by_descent, fit_exactly
+from helpers.classifier.fitting import Schedule, fit_gradient, fit_logistic_head
 from helpers.classifier.invariant_network import make_head
 from helpers.classifier.network import predict_inputs
 from helpers.classifier.prediction import predict_patterns
@@ -236,7 +236,7 @@ def judge(probability: Floats, single: Bools, threshold: float) -> Score:
         f1_score(single, probability >= threshold),
         f1.max(),
         average_precision_score(single, probability),
-        find_calibration_error(probability, single),
+        expected_calibration_error(probability, single),
         find_error_by_chance(probability),
     )
 
@@ -245,7 +245,7 @@ def find_error_by_chance(probability: Floats) -> float:
     """Return the mean calibration error of answers drawn with these probabilities."""
     rng = np.random.default_rng(0)
     answers = (rng.random(probability.size) < probability for _ in range(N_CHANCES))
-    return float(np.mean([find_calibration_error(probability, a) for a in answers]))
+    return float(np.mean([expected_calibration_error(probability, a) for a in answers]))
 
 
 # --- methods --------------------------------------------------------------------------
@@ -308,11 +308,11 @@ def fit_invariant(
 ) -> tuple[Floats, float]:
     """Train and calibrate as `helpers.classifier` does, the pool being the stack."""
     keras_model = make_head(inputs.shape[1])
-    unseen = fit_exactly(keras_model, inputs[labelled], single)
+    out_of_fold = fit_logistic_head(keras_model, inputs[labelled], single)
     raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
-    calibration = fit_calibration_in_stack(unseen, single, raw[others])
-    threshold = choose_threshold(calibration.apply(unseen), single)
+    calibration = fit_calibration_in_stack(out_of_fold, single, raw[others])
+    threshold = choose_threshold(calibration.apply(out_of_fold), single)
     return calibration.apply(raw), threshold
 
 
@@ -329,7 +329,7 @@ def fit_article(
     keras_model = ArticleNetwork(IMAGE_SIZE).build()
     last = choose_quarter(single)
     parts = [(inputs[labelled[some]], single[some]) for some in (~last, last)]
-    fit_by_descent(keras_model, *parts, Schedule())
+    fit_gradient(keras_model, *parts, Schedule())
     raw = predict_inputs(keras_model, parts[1][0])
     calibration = fit_calibration(raw, single[last])
     threshold = choose_threshold(calibration.apply(raw), single[last])
@@ -389,7 +389,7 @@ def cross_validate(inputs: Floats, single: Bools, seed: int) -> Floats:
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     for known, fold_index in folds.split(inputs, single):
         keras_model = make_head(inputs.shape[1])
-        fit_exactly(keras_model, inputs[known], single[known])
+        fit_logistic_head(keras_model, inputs[known], single[known])
         outputs[fold_index] = predict_inputs(keras_model, inputs[fold_index])
     return outputs
 
