@@ -34,7 +34,7 @@ _WHY_NOT = {
 
 
 @contextmanager
-def saying_why_not(path: str | Path) -> Iterator[None]:
+def explain_os_errors(path: str | Path) -> Iterator[None]:
     """Turn the trouble of writing a file or folder into an error that says what to do.
 
     Parameters
@@ -87,7 +87,7 @@ def _say_free(path: Path, error: OSError) -> str:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block succeeds.
 
     A crash, a full disk or Ctrl-C inside the block leaves whatever stood at `path`
@@ -98,28 +98,28 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     WorkFolderError
         If the disk is full or read-only, or the folder may not be written.
     """
-    with saying_why_not(path), _in_its_place(Path(path)) as temporary:
+    with explain_os_errors(path), _in_its_place(Path(path)) as temporary:
         yield temporary
 
 
 @contextmanager
-def whole_hdf5(path: str | Path) -> Iterator[h5py.File]:
+def atomic_hdf5(path: str | Path) -> Iterator[h5py.File]:
     """Give an open HDF5 file that stands at `path` when the block succeeds.
 
-    As `whole_file`.
+    As `atomic_write`.
 
     Raises
     ------
     WorkFolderError
         If the disk is full or read-only, or the folder may not be written.
     """
-    with whole_file(path) as temporary, new_hdf5(temporary) as file:
+    with atomic_write(path) as temporary, new_hdf5(temporary) as file:
         yield file
 
 
 @contextmanager
 def new_hdf5(path: str | Path) -> Iterator[h5py.File]:
-    """Give an open HDF5 file to fill, for the inside of a `whole_folder`.
+    """Give an open HDF5 file to fill, for the inside of a `atomic_folder`.
 
     A full disk ends in an error when the block has ended, where HDF5 itself may crash
     while it closes a file that it cannot finish.
@@ -216,7 +216,7 @@ def _in_its_place(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside `path`; put it in place when the block succeeds.
 
     A folder that stood at `path` before is replaced as a whole.
@@ -226,7 +226,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     WorkFolderError
         If the disk is full or read-only, or the folder may not be written.
     """
-    with saying_why_not(path), _folder_in_its_place(Path(path)) as temporary:
+    with explain_os_errors(path), _folder_in_its_place(Path(path)) as temporary:
         yield temporary
 
 
@@ -274,7 +274,7 @@ def write_provenance(file: h5py.File, **facts: Any) -> None:
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Write `content` as a JSON file, whole or not at all."""
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -23,7 +23,7 @@ from helpers.classifier import prediction
 from helpers.errors import WorkFolderError
 from helpers.experiment import measure_patterns, write_experiment
 from helpers.labels.label_queue import write_queue
-from helpers.outputs import whole_file, whole_folder, whole_hdf5, write_json
+from helpers.outputs import atomic_folder, atomic_hdf5, atomic_write, write_json
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import rank_patterns, write_clean_single_hits, write_ranking
 from helpers.run import report
@@ -72,26 +72,26 @@ def made(patterns: Patterns) -> Any:
 
 
 def write_long(path: Path) -> None:
-    with whole_hdf5(path) as file:
+    with atomic_hdf5(path) as file:
         for number in range(1000):
             file[f"{number}"] = np.random.default_rng(0).random(100)
 
 
 def write_many(folder: Path) -> None:
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         for number in range(100):
             (temporary / f"{number}.txt").write_text("x" * 9999)
 
 
 def write_text(path: Path) -> None:
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("x" * 999_999)
 
 
 def write_copy(path: Path) -> None:
     source = path.parents[1] / "source.txt"
     source.write_text("x" * 999_999)
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         shutil.copyfile(source, temporary)
 
 
@@ -206,7 +206,7 @@ def test_full_disk_while_predicting(
 
 def test_what_stood_there_before_still_does(small_disk: Path) -> None:
     path = small_disk / "a.h5"
-    with whole_hdf5(path) as file:
+    with atomic_hdf5(path) as file:
         file["x"] = 1
     with pytest.raises(WorkFolderError):
         write_long(path)
@@ -262,7 +262,7 @@ def refuse(*_: object, **__: object) -> int:
 
 def test_trouble_with_another_file_keeps_its_own_error(tmp_path: Path) -> None:
     elsewhere = PermissionError(13, "Permission denied", "/etc/elsewhere")
-    with pytest.raises(PermissionError), whole_file(tmp_path / "a.txt"):
+    with pytest.raises(PermissionError), atomic_write(tmp_path / "a.txt"):
         raise elsewhere
 
 

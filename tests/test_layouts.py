@@ -21,8 +21,8 @@ from helpers.patterns import (
     find_mask_shape,
     find_unit,
     layout_table,
+    open_pattern_file,
     open_patterns,
-    open_recording,
     read_bad_pixels,
 )
 
@@ -103,7 +103,7 @@ def path(tmp_path: Path) -> Path:
 def problems_of(path: Path, **options: Any) -> tuple[str, ...]:
     """Open a broken file; return its problems, each of which the message must name."""
     with pytest.raises(PatternsFileError) as caught:
-        open_recording(path, **options)
+        open_pattern_file(path, **options)
     error = caught.value
     assert error.path == path
     assert str(error) == "\n".join(f"{path}: {text}" for text in error.problems)
@@ -120,7 +120,7 @@ def read_all(source: Source) -> np.ndarray:
 class TestRecognition:
     @pytest.mark.parametrize("name", WRITERS)
     def test_each_layout_is_recognised_and_read(self, name: str, path: Path) -> None:
-        recording = open_recording(WRITERS[name](path))
+        recording = open_pattern_file(WRITERS[name](path))
         assert recording.layout.name == name
         assert recording.source.shape == COUNTS.shape
         np.testing.assert_array_equal(read_all(recording.source), COUNTS)
@@ -128,19 +128,19 @@ class TestRecognition:
 
     @pytest.mark.parametrize("name", WRITERS)
     def test_mask_becomes_true_where_bad(self, name: str, path: Path) -> None:
-        found = open_recording(WRITERS[name](path)).bad_pixels
+        found = open_pattern_file(WRITERS[name](path)).bad_pixels
         assert (found is not None) == (name in MASKED)
         if found:
             np.testing.assert_array_equal(found.pixels, BAD)
 
     def test_liu_lab_labels_become_words(self, path: Path) -> None:
-        labels = open_recording(write_liu_lab(path)).labels
+        labels = open_pattern_file(write_liu_lab(path)).labels
         assert labels is not None
         expected = ["single", "other", "other", "single", "other", "other"]
         assert labels.tolist() == expected
 
     def test_simulated_truth_is_not_a_label(self, path: Path) -> None:
-        recording = open_recording(write_simulated(path))
+        recording = open_pattern_file(write_simulated(path))
         assert recording.labels is None
         assert recording.truth is not None
         assert recording.truth.tolist()[:4] == ["single", "blank", "single", "multiple"]
@@ -149,19 +149,19 @@ class TestRecognition:
         replace(
             write_simulated(path), "truth", ["single"] * (N - 1) + ["Einzeltreffer"]
         )
-        truth = open_recording(path).truth
+        truth = open_pattern_file(path).truth
         assert truth is not None
         assert truth[-1] == "Einzeltreffer"
 
     def test_front_detector_of_cxidb_58(self, path: Path) -> None:
         write(path, **{"photonConverter/pnccdFront/photonCount": COUNTS})
-        recording = open_recording(path)
+        recording = open_pattern_file(path)
         assert recording.layout.name == "CXIDB 58, front detector"
         assert recording.unit == "photons"
 
     def test_cxi_without_data_group(self, path: Path) -> None:
         replace(write_cxi(path), "entry_1/data_1/data", None)
-        recording = open_recording(path)
+        recording = open_pattern_file(path)
         assert recording.layout.name == "CXI, detector"
         assert recording.bad_pixels is not None
 
@@ -169,7 +169,7 @@ class TestRecognition:
         write_cxi(path)
         with h5py.File(path, "a") as file:
             file["entry_1/data_1/mask"] = (~BAD).astype("u4")
-        found = open_recording(path).bad_pixels
+        found = open_pattern_file(path).bad_pixels
         assert found is not None
         np.testing.assert_array_equal(found.pixels, ~BAD)
         assert found.origin == (
@@ -181,21 +181,21 @@ class TestRecognition:
         masks[:4, 0, 0] = 1  # 4 of 6 patterns: bad
         masks[:3, 0, 1] = 1  # 3 of 6: not more than half
         replace(write_cxi(path), "entry_1/instrument_1/detector_1/mask", masks)
-        found = open_recording(path).bad_pixels
+        found = open_pattern_file(path).bad_pixels
         assert found is not None
         assert np.argwhere(found.pixels).tolist() == [[0, 0]]
 
     def test_the_only_stack_is_found_wherever_it_is(self, path: Path) -> None:
         write(path, **{"deep/down/frames": COUNTS, "angle": np.zeros(N)})
-        assert open_recording(path).layout.patterns == "/deep/down/frames"
+        assert open_pattern_file(path).layout.patterns == "/deep/down/frames"
 
     def test_one_stack_with_two_names_is_one_stack(self, path: Path) -> None:
         write(path, **{"a/frames": COUNTS, "b": h5py.SoftLink("/a/frames")})
-        assert open_recording(path).source.shape == COUNTS.shape
+        assert open_pattern_file(path).source.shape == COUNTS.shape
 
     def test_root_patterns_are_preferred(self, path: Path) -> None:
         write(path, patterns=COUNTS, other=COUNTS + 1)
-        np.testing.assert_array_equal(read_all(open_recording(path).source), COUNTS)
+        np.testing.assert_array_equal(read_all(open_pattern_file(path).source), COUNTS)
 
     def test_names_are_unique(self) -> None:
         names = [layout.name for layout in LAYOUTS]
@@ -206,7 +206,7 @@ class TestNamedDataset:
     @pytest.mark.parametrize("where", ["/b/frames", "b/frames", "b/frames/"])
     def test_dataset_is_taken_as_named(self, where: str, path: Path) -> None:
         write(path, **{"patterns": COUNTS, "b/frames": COUNTS + 1})
-        recording = open_recording(path, where)
+        recording = open_pattern_file(path, where)
         assert recording.layout.patterns == "/b/frames"
         np.testing.assert_array_equal(read_all(recording.source), COUNTS + 1)
 
@@ -214,7 +214,7 @@ class TestNamedDataset:
         "where", ["/entry_1/data_1/data", "/entry_1/instrument_1/detector_1/data"]
     )
     def test_known_place_keeps_its_layout(self, where: str, path: Path) -> None:
-        recording = open_recording(write_cxi(path), where)
+        recording = open_pattern_file(write_cxi(path), where)
         assert recording.layout.name == "CXI"
         assert recording.layout.patterns == where
         assert recording.bad_pixels is not None
@@ -223,7 +223,7 @@ class TestNamedDataset:
         write_liu_lab(path)
         with h5py.File(path, "a") as file:
             file["raw/frames"] = COUNTS
-        recording = open_recording(path, "/raw/frames")
+        recording = open_pattern_file(path, "/raw/frames")
         assert recording.layout.name == "plain"
         assert recording.labels is None
 
@@ -243,24 +243,24 @@ class TestStorage:
     def test_compressed_and_chunked(self, options: dict[str, Any], path: Path) -> None:
         with h5py.File(path, "w") as file:
             file.create_dataset("patterns", data=COUNTS, **options)
-        source = open_recording(path).source
+        source = open_pattern_file(path).source
         assert source.chunk == options["chunks"][0]
         np.testing.assert_array_equal(read_all(source), COUNTS)
 
     @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i8", "f2", ">f4", "f8"])
     def test_any_real_number(self, dtype: str, path: Path) -> None:
-        source = open_recording(write(path, patterns=COUNTS.astype(dtype))).source
+        source = open_pattern_file(write(path, patterns=COUNTS.astype(dtype))).source
         assert source.dtype == dtype
         np.testing.assert_array_equal(read_all(source), COUNTS)
 
     def test_external_link(self, path: Path, tmp_path: Path) -> None:
         write(tmp_path / "other.h5", frames=COUNTS)
         write(path, patterns=h5py.ExternalLink("other.h5", "/frames"))
-        np.testing.assert_array_equal(read_all(open_recording(path).source), COUNTS)
+        np.testing.assert_array_equal(read_all(open_pattern_file(path).source), COUNTS)
 
     def test_virtual_dataset(self, path: Path, tmp_path: Path) -> None:
         write_virtual(path, write(tmp_path / "part.h5", frames=COUNTS))
-        np.testing.assert_array_equal(read_all(open_recording(path).source), COUNTS)
+        np.testing.assert_array_equal(read_all(open_pattern_file(path).source), COUNTS)
 
     def test_links_in_a_circle_end(self, path: Path) -> None:
         write(path, **{"a/frames": COUNTS, "a/up": h5py.SoftLink("/")})
@@ -441,10 +441,10 @@ class TestBrokenFiles:
 
     def test_own_mask_does_not_matter_when_it_is_not_used(self, path: Path) -> None:
         replace(write_liu_lab(path), "mask", BAD[:2].astype("f8"))
-        assert open_recording(path, use_mask=False).bad_pixels is None
+        assert open_pattern_file(path, use_mask=False).bad_pixels is None
 
     def test_file_that_goes_away_later(self, path: Path) -> None:
-        source = open_recording(write_plain(path)).source
+        source = open_pattern_file(write_plain(path)).source
         path.unlink()
         with pytest.raises(PatternsFileError, match="no such file"):
             read_all(source)
@@ -457,7 +457,7 @@ class TestBrokenFiles:
         content = bytearray(path.read_bytes())
         content[damaged : damaged + 8] = bytes(8)
         path.write_bytes(content)
-        source = open_recording(path).source
+        source = open_pattern_file(path).source
         with pytest.raises(PatternsFileError) as caught:
             read_all(source)
         assert caught.value.path == path
@@ -466,7 +466,9 @@ class TestBrokenFiles:
 
 class TestRemarks:
     def test_mask_of_unknown_polarity_is_not_used(self, path: Path) -> None:
-        recording = open_recording(write(path, patterns=COUNTS, mask=BAD.astype("u1")))
+        recording = open_pattern_file(
+            write(path, patterns=COUNTS, mask=BAD.astype("u1"))
+        )
         assert recording.bad_pixels is None
         (remark,) = recording.remarks
         assert remark.startswith(f"{path}: /mask is not used, because it is not known")
@@ -474,7 +476,7 @@ class TestRemarks:
 
     def test_strange_labels_count_as_unlabelled(self, path: Path) -> None:
         replace(write_liu_lab(path), "labels", np.array([1.0, 0, 7, 2, np.nan, 0]))
-        recording = open_recording(path)
+        recording = open_pattern_file(path)
         assert recording.labels is not None
         assert recording.labels.tolist() == ["single", "other", "", "", "", "other"]
         (remark,) = recording.remarks
@@ -482,7 +484,7 @@ class TestRemarks:
 
     def test_nan_is_a_label_not_given(self, path: Path) -> None:
         replace(write_liu_lab(path), "labels", np.array([1.0, 0, np.nan, 0, 0, 0]))
-        recording = open_recording(path)
+        recording = open_pattern_file(path)
         assert recording.labels is not None
         assert recording.labels[2] == ""
         assert recording.remarks == ()
@@ -604,13 +606,15 @@ class TestUnits:
     def test_shown_by_the_values(
         self, values: np.ndarray, unit: str, why: str, path: Path
     ) -> None:
-        found = find_unit(open_recording(write(path, patterns=values)), NO_BAD_PIXELS)
+        found = find_unit(
+            open_pattern_file(write(path, patterns=values)), NO_BAD_PIXELS
+        )
         assert found.name == unit
         assert why in found.why
 
     def test_bad_pixels_do_not_count(self, path: Path) -> None:
         values = np.where(BAD, -1.0, COUNTS)
-        assert find_unit(open_recording(write(path, patterns=values)), BAD).name == (
+        assert find_unit(open_pattern_file(write(path, patterns=values)), BAD).name == (
             "photons"
         )
 
@@ -622,15 +626,15 @@ class TestUnits:
         write(path, patterns=COUNTS * 0.5)
         with h5py.File(path, "a") as file:
             file["patterns"].attrs["units"] = said
-        found = find_unit(open_recording(path), NO_BAD_PIXELS)
+        found = find_unit(open_pattern_file(path), NO_BAD_PIXELS)
         assert found == (unit, "as the file or its layout says")
 
     def test_said_by_the_layout(self, path: Path) -> None:
         replace(write_simulated(path), "patterns", COUNTS * 0.5)
-        assert find_unit(open_recording(path), NO_BAD_PIXELS).name == "photons"
+        assert find_unit(open_pattern_file(path), NO_BAD_PIXELS).name == "photons"
 
     def test_no_file_stays_open(self, path: Path) -> None:
-        recording = open_recording(write_plain(path))
+        recording = open_pattern_file(write_plain(path))
         find_unit(recording, NO_BAD_PIXELS)
         h5py.File(path, "r+").close()  # HDF5 refuses this while it is open to read
 
@@ -670,7 +674,7 @@ def test_a_new_kind_of_file_needs_a_layout_and_a_source(
     monkeypatch.setattr(layout_table, "LAYOUTS", (new, *LAYOUTS))
     write(path, **{f"shot_{number}/image": COUNTS[number] for number in range(N)})
     for dataset in (None, new.patterns):
-        recording = open_recording(path, dataset)
+        recording = open_pattern_file(path, dataset)
         assert recording.layout == new
         np.testing.assert_array_equal(read_all(recording.source), COUNTS)
     assert find_unit(recording, NO_BAD_PIXELS).name == "photons"
@@ -678,7 +682,7 @@ def test_a_new_kind_of_file_needs_a_layout_and_a_source(
 
 class TestMeasuredFiles:
     def test_liu_lab(self, real_file: Callable[[str], Path]) -> None:
-        recording = open_recording(real_file("pr772_30.h5"))
+        recording = open_pattern_file(real_file("pr772_30.h5"))
         assert recording.layout.name == "Liu Lab"
         assert isinstance(recording.source, DatasetSource)
         assert recording.source.shape == (30, 128, 128)
@@ -688,7 +692,7 @@ class TestMeasuredFiles:
         assert np.count_nonzero(recording.bad_pixels.pixels) == 304
 
     def test_raw_frames(self, real_file: Callable[[str], Path]) -> None:
-        recording = open_recording(real_file("pnccd_adu_10.h5"))
+        recording = open_pattern_file(real_file("pnccd_adu_10.h5"))
         assert recording.layout.name == "plain"
         frame = recording.source.shape[1:]
         assert frame == (260, 257)

@@ -4,10 +4,10 @@ import h5py
 import pytest
 
 from helpers.outputs import (
+    atomic_folder,
+    atomic_write,
     provenance,
     sha256_of,
-    whole_file,
-    whole_folder,
     write_json,
     write_provenance,
 )
@@ -28,7 +28,7 @@ def break_off(output):
 def test_a_whole_file_replaces_the_old_one(tmp_path):
     path = tmp_path / "new folder" / "a.txt"
     for text in ("old", "new"):
-        with whole_file(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text)
     assert path.read_text() == "new"
     assert list(path.parent.iterdir()) == [path]
@@ -38,14 +38,14 @@ def test_a_broken_off_file_leaves_the_old_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with pytest.raises(BrokenOff):
-        break_off(whole_file(path))
+        break_off(atomic_write(path))
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_whole_file_has_the_permissions_of_any_new_file(tmp_path):
     ours, plain = tmp_path / "ours", tmp_path / "plain"
-    with whole_file(ours) as temporary:
+    with atomic_write(ours) as temporary:
         temporary.write_text("")
     plain.touch()
     assert ours.stat().st_mode == plain.stat().st_mode
@@ -54,7 +54,7 @@ def test_a_whole_file_has_the_permissions_of_any_new_file(tmp_path):
 def test_a_whole_folder_replaces_the_old_one(tmp_path):
     path = tmp_path / "folder"
     for name in ("old", "new"):
-        with whole_folder(path) as temporary:
+        with atomic_folder(path) as temporary:
             (temporary / name).touch()
     assert [entry.name for entry in path.iterdir()] == ["new"]
     assert list(tmp_path.iterdir()) == [path]
@@ -65,7 +65,7 @@ def test_a_broken_off_folder_leaves_the_old_one(tmp_path):
     path.mkdir()
     (path / "old").touch()
     with pytest.raises(BrokenOff):
-        break_off(whole_folder(path))
+        break_off(atomic_folder(path))
     assert [entry.name for entry in path.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [path]
 

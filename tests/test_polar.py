@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.physics import (
-    HalfTurn,
+    FriedelAverage,
     PolarGrid,
     angle_about,
     find_centre,
@@ -158,8 +158,8 @@ def test_what_is_bad_is_taken_from_the_opposite_side():
     centre, bad = (31.5, 30.0), np.zeros(SHAPE, dtype=bool)
     bad[:30] = True  # nearly half of the pattern
     pattern = rings(centre).astype(np.float32)[None]
-    whole = HalfTurn(PolarGrid(SHAPE, centre, np.zeros(SHAPE, dtype=bool)))
-    halved = HalfTurn(PolarGrid(SHAPE, centre, bad))
+    whole = FriedelAverage(PolarGrid(SHAPE, centre, np.zeros(SHAPE, dtype=bool)))
+    halved = FriedelAverage(PolarGrid(SHAPE, centre, bad))
     expected, _ = whole.average(pattern)
     found, _ = halved.average(np.where(bad, 0, pattern))
     # half of a cell at the edge of what is good has another mean
@@ -171,7 +171,7 @@ def test_the_noise_is_measured_in_the_unit_of_the_pattern(grid, crossed_by_gaps,
     rate = 900 * np.exp(-radius_from((31.3, 29.6), SHAPE) / 12)
     rate[crossed_by_gaps] = 0
     counts = np.random.default_rng(10).poisson(rate, size=(200, *SHAPE))
-    mean, variance = HalfTurn(grid).average(gain * counts.astype(np.float32))
+    mean, variance = FriedelAverage(grid).average(gain * counts.astype(np.float32))
     lit = (grid.weight > 0).mean(axis=1) > 0.8
     found, measured = variance.mean(axis=0)[lit], mean.var(axis=0).sum(axis=-1)[lit]
     # 48 variances a ring, each known to 10 % from 200 patterns; brightness differs
@@ -188,14 +188,16 @@ def test_charge_that_ran_over_is_taken_for_what_it_is(grid):
         return np.abs(average(streaky) - average(clean)).max()
 
     assert change(grid.average) > 100
-    assert change(lambda pattern: HalfTurn(grid).average(pattern).mean) < 50
+    assert change(lambda pattern: FriedelAverage(grid).average(pattern).mean) < 50
 
 
 def test_nothing_is_known_of_the_noise_where_one_half_is_bad():
     bad = np.zeros(SHAPE, dtype=bool)
     bad[:34] = True
     pattern = np.where(bad, 0, rings((31.3, 29.6))).astype(np.float32)[None]
-    mean, variance = HalfTurn(PolarGrid(SHAPE, (31.3, 29.6), bad)).average(pattern)
+    mean, variance = FriedelAverage(PolarGrid(SHAPE, (31.3, 29.6), bad)).average(
+        pattern
+    )
     assert np.isfinite(mean).all()
     assert not variance.any()
 

@@ -32,7 +32,12 @@ from helpers.widgets import (
     show_gallery,
 )
 from helpers.widgets.keys import GALLERY_KEYS, LABELLER_KEYS, TABLES, choose_keys
-from helpers.widgets.label_service import APART, LabelDesk, choose_repeats, plan_repeats
+from helpers.widgets.label_service import (
+    APART,
+    LabelService,
+    choose_repeats,
+    plan_repeats,
+)
 from helpers.widgets.pattern_table import (
     Listing,
     check_facts,
@@ -75,7 +80,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def desk(store):
-    return LabelDesk(store, "anna", "morning")
+    return LabelService(store, "anna", "morning")
 
 
 def label(seq, pattern, word="single"):
@@ -324,7 +329,7 @@ class TestRepeats:
     def test_only_own_labels_come_back_and_only_once(self, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
         store.record(5, "single", labeller="anna", session="before", seq=1)
-        desk = LabelDesk(store, "anna", "morning")
+        desk = LabelService(store, "anna", "morning")
         plan = desk.plan_repeats(np.arange(N), 1.0)
         assert 5 in plan.index[plan.is_repeat]
         assert 3 not in plan.index[plan.is_repeat]
@@ -336,12 +341,12 @@ class TestRepeats:
 
     def test_an_undone_repeat_is_due_again(self, store):
         store.record(5, "single", labeller="anna", session="before", seq=1)
-        desk = LabelDesk(store, "anna", "morning")
+        desk = LabelService(store, "anna", "morning")
         list(desk.take("page", [label(1, 5, "blank") | {"repeat": True}]))
         (ack,) = desk.take("page", [undo(2)])
         (change,) = ack["changes"]
         assert (change["label"], change["repeated"]) == ("single", False)
-        later = LabelDesk(store, "anna", "evening")
+        later = LabelService(store, "anna", "evening")
         plan = later.plan_repeats(np.arange(N), 1.0)
         assert 5 in plan.index[plan.is_repeat]
 
@@ -647,7 +652,7 @@ class TestDesk:
 
     def test_a_blind_labeller_sees_nothing_of_others(self, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
-        desk = LabelDesk(store, "anna", "morning", blind=True)
+        desk = LabelService(store, "anna", "morning", blind=True)
         said = desk.labels_of(3)
         assert (said["label"], said["by"]) == ("", {})
         assert not desk.codes().any()
@@ -658,7 +663,7 @@ class TestDesk:
 
     def test_a_labeller_without_a_name_is_refused(self, store):
         with pytest.raises(LabelsError, match="labeller: found an empty name"):
-            LabelDesk(store, "  ")
+            LabelService(store, "  ")
 
     @settings(deadline=None, max_examples=40)
     @given(st.lists(st.sampled_from(["ok", "lost", "twice", "late"]), max_size=30))
@@ -667,7 +672,7 @@ class TestDesk:
     ):
         path = tmp_path_factory.mktemp("network") / "labels.sqlite"
         with open_label_store(path, "these patterns", N) as store:
-            page = _Page(LabelDesk(store, "anna"))
+            page = _Page(LabelService(store, "anna"))
             for i, fate in enumerate(fates):
                 page.label(i % N, LABELS[i % 5], fate)
             page.deliver_all()

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import CLASSES
-from helpers.outputs import whole_folder, whole_hdf5, write_provenance
+from helpers.outputs import atomic_folder, atomic_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
 from helpers.work_folder import PARTITION
@@ -44,7 +44,7 @@ def write_partition(
         (n,) label words.
     """
     path = Path(path)
-    with whole_hdf5(path) as file:
+    with atomic_hdf5(path) as file:
         for name in PARTS:
             index = getattr(split, name)
             group = _write_part(file, name, index, labels)
@@ -112,7 +112,7 @@ def write_images(
     folder = Path(folder)
     total = sum(len(getattr(split, name)) for name in PARTS)
     with (
-        whole_folder(folder) as temporary,
+        atomic_folder(folder) as temporary,
         tqdm(total=total, unit="image", desc="Write images", delay=2) as bar,
     ):
         for name in PARTS:

@@ -19,7 +19,7 @@ from helpers.classifier.trained_model import (
     load_model,
 )
 from helpers.errors import OtherPatternsError
-from helpers.outputs import saying_why_not, whole_hdf5, write_provenance
+from helpers.outputs import atomic_hdf5, explain_os_errors, write_provenance
 from helpers.patterns import Patterns, batches
 from helpers.work_folder import MODEL, PREDICTIONS
 
@@ -139,7 +139,7 @@ def _predict_rest(part: Path, model: TrainedModel, patterns: Patterns) -> None:
     length = batch_length(model.network.input_shape)
     n_values = part.stat().st_size // 4 if part.exists() else 0
     done = min(n_values - n_values % length, len(patterns))
-    with saying_why_not(part), part.open("ab") as file:
+    with explain_os_errors(part), part.open("ab") as file:
         file.truncate(4 * done)
         for inputs in batches(_make_inputs(model.network, patterns, done), length):
             file.write(predict_inputs(model.keras_model, inputs).tobytes())
@@ -162,7 +162,7 @@ def _write_predictions(
     model_file: Path,
     patterns: Patterns,
 ) -> None:
-    with whole_hdf5(path) as file:
+    with atomic_hdf5(path) as file:
         file["predictions"] = model.calibration.apply(raw)
         file["raw"] = raw
         file.attrs["classes"] = CLASSES

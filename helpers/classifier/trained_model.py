@@ -19,7 +19,7 @@ from helpers.classifier.calibration import Calibration
 from helpers.classifier.network import Network, import_keras, predict_inputs
 from helpers.classifier.networks import restore_network
 from helpers.errors import ModelError, ParameterError
-from helpers.outputs import provenance, sha256_of, whole_file, write_json
+from helpers.outputs import atomic_write, provenance, sha256_of, write_json
 from helpers.patterns import Patterns
 from helpers.work_folder import MODEL, MODEL_FACTS, WEIGHTS
 
@@ -90,9 +90,12 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
         The work folder; made when it does not exist.
     """
     work_dir = Path(work_dir)
-    with whole_file(work_dir / MODEL.name) as path:
+    with atomic_write(work_dir / MODEL.name) as path:
         model.keras_model.save(path)
-    with whole_file(work_dir / WEIGHTS.name) as path, TemporaryDirectory() as elsewhere:
+    with (
+        atomic_write(work_dir / WEIGHTS.name) as path,
+        TemporaryDirectory() as elsewhere,
+    ):
         # HDF5, which Keras calls, would crash on a disk that becomes full
         written = Path(elsewhere, WEIGHTS.name)
         model.keras_model.save_weights(written)

@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers.errors import OtherPatternsError
 from helpers.experiment.measurements import Measurements
-from helpers.outputs import provenance, whole_hdf5, write_json, write_provenance
+from helpers.outputs import atomic_hdf5, provenance, write_json, write_provenance
 from helpers.patterns import Patterns, open_patterns
 from helpers.work_folder import EXPERIMENT, MEASUREMENTS
 
@@ -61,7 +61,7 @@ def write_experiment(
     """
     work_dir = Path(work_dir)
     arrays = vars(measurements) | {"bad_pixels": patterns.bad_pixels}
-    with whole_hdf5(work_dir / MEASUREMENTS.name) as file:
+    with atomic_hdf5(work_dir / MEASUREMENTS.name) as file:
         for name, values in arrays.items():
             file[name] = values
         write_provenance(file, fingerprint=patterns.fingerprint)

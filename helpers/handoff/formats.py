@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from helpers.errors import ParameterError
 from helpers.handoff import cxi_format, dragonfly_format, text_formats
 from helpers.handoff.selection import Request, Selection
-from helpers.outputs import provenance, whole_folder, write_json
+from helpers.outputs import atomic_folder, provenance, write_json
 from helpers.patterns import Patterns
 from helpers.physics import Geometry
 
@@ -142,7 +142,7 @@ def write_handoff(
         patterns, selection, words, adu_per_photon, geometry, experiment, run
     )
     folder = Path(work_dir) / "selection" / format_name
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         FORMATS[format_name].write(temporary, request)
         names = sorted(path.name for path in temporary.iterdir())
         _write_readme(temporary / README_NAME, format_name, names, request)

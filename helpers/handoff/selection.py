@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment
-from helpers.outputs import new_hdf5, whole_folder, write_provenance
+from helpers.outputs import atomic_folder, new_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.physics import Geometry
 
@@ -190,7 +190,7 @@ def write_selection(
         More for the provenance, e.g. the model.
     """
     folder = Path(work_dir) / "selection"
-    with whole_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary:
         lines = "".join(f"{index}\n" for index in selection.index)
         (temporary / "selection.txt").write_text(lines, encoding="ascii")
         with new_hdf5(temporary / "selection.h5") as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from helpers.errors import LabelsError
 from helpers.labels.schema import LABELS, NAME_LENGTH
-from helpers.outputs import whole_file
+from helpers.outputs import atomic_write
 
 Locate = Callable[[int], tuple[Path, int]]
 """Gives the file of a pattern, and its row there: `Patterns.locate`."""
@@ -93,7 +93,7 @@ def write_labels_csv(
         Gives the file of a pattern, for the column `file`; without it there is none.
     """
     columns = [name for name in COLUMNS if name != "file" or locate]
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_as_fields(each, locate) for each in labels)

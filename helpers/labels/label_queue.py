@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import LabelsError, ParameterError
 from helpers.labels.label_csv import parse_pattern, read_text
-from helpers.outputs import whole_file
+from helpers.outputs import atomic_write
 from helpers.work_folder import QUEUE
 
 COLUMNS = ["pattern", "reason"]
@@ -83,7 +83,7 @@ def write_queue(
         )
         raise ParameterError(message)
     path = Path(work_dir) / QUEUE.name
-    with whole_file(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([COLUMNS, *zip(index, words, strict=True)])
     return path

@@ -37,7 +37,7 @@ _RUN_IN_NAME = re.compile(r"(?:^|[^a-z])(?:r|run)[-_]?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Said:
+class ImportOptions:
     """What a person says of labels whose file does not say it.
 
     Parameters
@@ -88,7 +88,7 @@ def import_labels(
         fit the patterns.
     """
     path = Path(path)
-    said = Said(_read_first_index(first_index), _read_words(label_words))
+    said = ImportOptions(_read_first_index(first_index), _read_words(label_words))
     read = _recognise(path)
     if read is None:
         return store.import_csv(path, locate=patterns.locate)
@@ -96,7 +96,7 @@ def import_labels(
     return store.import_words(words, source=path.name)
 
 
-Reader = Callable[[Path, Patterns, Said], NDArray[np.str_]]
+Reader = Callable[[Path, Patterns, ImportOptions], NDArray[np.str_]]
 
 
 def _recognise(path: Path) -> Reader | None:
@@ -134,7 +134,9 @@ def _say_unknown(path: Path, text: str) -> str:
     )
 
 
-def _read_folder(path: Path, patterns: Patterns, said: Said) -> NDArray[np.str_]:
+def _read_folder(
+    path: Path, patterns: Patterns, said: ImportOptions
+) -> NDArray[np.str_]:
     index, labels = (path / name for name in PR772_FILES)
     missing = [each.name for each in (index, labels) if not each.is_file()]
     if missing:
@@ -153,7 +155,9 @@ def _read_folder(path: Path, patterns: Patterns, said: Said) -> NDArray[np.str_]
     )
 
 
-def _read_specklenn(path: Path, patterns: Patterns, said: Said) -> NDArray[np.str_]:
+def _read_specklenn(
+    path: Path, patterns: Patterns, said: ImportOptions
+) -> NDArray[np.str_]:
     runs = {int(n) for f in patterns.files for n in _RUN_IN_NAME.findall(f.stem)}
     return read_specklenn(
         path,
@@ -164,15 +168,19 @@ def _read_specklenn(path: Path, patterns: Patterns, said: Said) -> NDArray[np.st
     )
 
 
-def _read_euxfel2013(path: Path, patterns: Patterns, said: Said) -> NDArray[np.str_]:
+def _read_euxfel2013(
+    path: Path, patterns: Patterns, said: ImportOptions
+) -> NDArray[np.str_]:
     return read_euxfel2013(path, patterns, said.words)
 
 
-def _read_single_list(path: Path, patterns: Patterns, said: Said) -> NDArray[np.str_]:
+def _read_single_list(
+    path: Path, patterns: Patterns, said: ImportOptions
+) -> NDArray[np.str_]:
     return read_single_list(path, patterns, first_index=said.first_index)
 
 
-def _read_hdf5(path: Path, patterns: Patterns, said: Said) -> NDArray[np.str_]:
+def _read_hdf5(path: Path, patterns: Patterns, said: ImportOptions) -> NDArray[np.str_]:
     """Read `/labels` of a file, by its layout or by what a person says."""
     values = _read_codes(path, len(patterns))
     known = _find_words(path)

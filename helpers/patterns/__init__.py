@@ -15,7 +15,7 @@ from helpers.patterns.hdf5 import (
     say_missing,
 )
 from helpers.patterns.layout_table import CXI_SHOTS, EMC, LAYOUTS, Layout, find_layout
-from helpers.patterns.mask_convention import BadWhen
+from helpers.patterns.mask_convention import MaskConvention
 from helpers.patterns.masks import (
     BadPixels,
     find_mask_shape,
@@ -24,7 +24,7 @@ from helpers.patterns.masks import (
     read_bad_pixels,
 )
 from helpers.patterns.opening import open_patterns
-from helpers.patterns.pattern_file import Recording, open_recording
+from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import batches
 from helpers.patterns.shot_sources import (
     FramesSource,
@@ -42,15 +42,15 @@ __all__ = [
     "EMC",
     "LAYOUTS",
     "BadPixels",
-    "BadWhen",
     "DatasetSource",
     "EmcSource",
     "FramesSource",
     "Hdf5Source",
     "Layout",
+    "MaskConvention",
     "ModulesSource",
+    "PatternFile",
     "Patterns",
-    "Recording",
     "RunSource",
     "Source",
     "SparseSource",
@@ -67,8 +67,8 @@ __all__ = [
     "get_whole_dataset",
     "is_emc",
     "open_hdf5",
+    "open_pattern_file",
     "open_patterns",
-    "open_recording",
     "read_bad_pixels",
     "read_emc_head",
     "say_missing",

@@ -17,7 +17,7 @@ SHAPE = re.compile(r"/?\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*")
 _PARTS = ("qx", "qy", "qz", "mask", "ewald_rad")
 
 
-class Frame(NamedTuple):
+class DetectorShape(NamedTuple):
     """The shape of sparse patterns.
 
     Attributes
@@ -40,7 +40,7 @@ def names_frame(dataset: str) -> bool:
     return bool(SHAPE.fullmatch(dataset)) or Path(dataset).expanduser().is_file()
 
 
-def find_frame(path: Path, n_pixels: int, given: str | None) -> Frame:
+def find_frame(path: Path, n_pixels: int, given: str | None) -> DetectorShape:
     """Find rows and columns of patterns that know only how many pixels they have.
 
     Parameters
@@ -63,7 +63,9 @@ def find_frame(path: Path, n_pixels: int, given: str | None) -> Frame:
         shape = int(said[1]), int(said[2])
         if shape[0] * shape[1] != n_pixels:
             raise PatternsFileError(path, [_ask(n_pixels, f"not {given.strip('/')}")])
-        return Frame(shape, None, f"{shape[0]} rows × {shape[1]} columns, as given.")
+        return DetectorShape(
+            shape, None, f"{shape[0]} rows × {shape[1]} columns, as given."
+        )
     if given:
         detector = Path(given).expanduser()
         frame = _read_detector(detector, n_pixels)
@@ -95,7 +97,7 @@ def _ask(n_pixels: int, found: str = "") -> str:
     )
 
 
-def _try_detector(path: Path, n_pixels: int) -> Frame | None:
+def _try_detector(path: Path, n_pixels: int) -> DetectorShape | None:
     """Read a detector file that nobody named; None if it is none."""
     try:
         return _read_detector(path, n_pixels)
@@ -103,7 +105,7 @@ def _try_detector(path: Path, n_pixels: int) -> Frame | None:
         return None
 
 
-def _read_detector(path: Path, n_pixels: int) -> Frame | None:
+def _read_detector(path: Path, n_pixels: int) -> DetectorShape | None:
     """Read a detector file; None if it is none, or one of other pixels."""
     with open_hdf5(path) as file:
         try:
@@ -119,7 +121,9 @@ def _read_detector(path: Path, n_pixels: int) -> Frame | None:
         return None
     origin = say_origin(f"{path.name}:/mask", DRAGONFLY)
     bad = BadPixels(DRAGONFLY(mask).reshape(shape), origin)
-    return Frame(shape, bad, f"{shape[0]} rows × {shape[1]} columns by {path.name}.")
+    return DetectorShape(
+        shape, bad, f"{shape[0]} rows × {shape[1]} columns by {path.name}."
+    )
 
 
 def _read_parts(file: h5py.File) -> list[NDArray[Any]]:

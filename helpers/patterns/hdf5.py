@@ -93,7 +93,7 @@ def _say_unfinished(file: h5py.File) -> str:
 
 
 @contextmanager
-def saying_damage(path: Path, doing: str) -> Iterator[None]:
+def wrap_hdf5_errors(path: Path, doing: str) -> Iterator[None]:
     """Turn what h5py raises on a damaged file, which may be anything, into our error.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.patterns.pattern_file import Recording
+from helpers.patterns.pattern_file import PatternFile
 
 NOTES_SHOWN = 8
 
@@ -40,11 +40,11 @@ def join_shots(
     }
 
 
-def gather_notes(recordings: Sequence[Recording]) -> list[str]:
+def gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
     """Return what was found and assumed in the files, each once, a few at most."""
     kinds = ("notes", "remarks")
     found = [
-        note for kind in kinds for one in recordings for note in getattr(one, kind)
+        note for kind in kinds for one in pattern_files for note in getattr(one, kind)
     ]
     notes = list(dict.fromkeys(found))
     more = [f"There are {len(notes) - NOTES_SHOWN} more such remarks."]

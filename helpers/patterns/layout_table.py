@@ -15,7 +15,7 @@ from helpers.patterns.mask_convention import (
     NEXUS_BITS,
     NOT_ZERO,
     ONE,
-    BadWhen,
+    MaskConvention,
 )
 from helpers.patterns.nexus import find_pixel_masks, find_signal, is_nexus
 from helpers.patterns.shot_sources import (
@@ -80,7 +80,7 @@ class Layout:
     source: type[Hdf5Source] = DatasetSource
     unit: str = ""
     bad_pixels: tuple[str, ...] = ()
-    bad_when: BadWhen = NOT_ZERO
+    bad_when: MaskConvention = NOT_ZERO
     unclear_masks: tuple[str, ...] = ()
     labels: str = ""
     label_words: tuple[tuple[float, str], ...] = ()
@@ -370,7 +370,7 @@ def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layo
     return _plain(stacks[0])
 
 
-def find_mask_rule(file: h5py.File, where: str) -> BadWhen | None:
+def find_mask_rule(file: h5py.File, where: str) -> MaskConvention | None:
     """Return which values of a mask mean bad, if a known layout keeps it there."""
     for layout in _find_known(file):
         if where in layout.unclear_masks:

@@ -11,7 +11,7 @@ _CONDITION = re.compile(r"(?P<name>.*?)\s*(?P<relation>==|!=)\s*(?P<value>-?\d+)
 
 
 @dataclass(frozen=True)
-class BadWhen:
+class MaskConvention:
     """The polarity of a mask: which of its values mean that a pixel is bad.
 
     Parameters
@@ -38,21 +38,21 @@ class BadWhen:
         return f"{self.relation} {self.value}"
 
 
-NOT_ZERO = BadWhen("!=", 0)
-TRUE = BadWhen("==", 1)
-ONE = BadWhen("!=", 0, "1 = bad")
-CXI_BITS = BadWhen("!=", 0, "CXI bits, 0 = good")
-NEXUS_BITS = BadWhen("!=", 0, "NeXus bits, 0 = good")
-GOOD_PIXELS = BadWhen("==", 0, "1 = good")
-DRAGONFLY = BadWhen(
+NOT_ZERO = MaskConvention("!=", 0)
+TRUE = MaskConvention("==", 1)
+ONE = MaskConvention("!=", 0, "1 = bad")
+CXI_BITS = MaskConvention("!=", 0, "CXI bits, 0 = good")
+NEXUS_BITS = MaskConvention("!=", 0, "NeXus bits, 0 = good")
+GOOD_PIXELS = MaskConvention("==", 0, "1 = good")
+DRAGONFLY = MaskConvention(
     "==", 2, "Dragonfly: 0 = good, 1 = good but not for orientation, 2 = bad"
 )
 
 
-def split_condition(text: str) -> tuple[str, BadWhen | None]:
+def split_condition(text: str) -> tuple[str, MaskConvention | None]:
     """Take `mask.npy == 0` apart into the name and the polarity, None if not said."""
     found = _CONDITION.fullmatch(text)
     if not found:
         return text, None
     relation: Literal["==", "!="] = "==" if found["relation"] == "==" else "!="
-    return found["name"], BadWhen(relation, int(found["value"]))
+    return found["name"], MaskConvention(relation, int(found["value"]))

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import find_datasets, get_dataset, open_hdf5, say_missing
 from helpers.patterns.layout_table import find_mask_rule
-from helpers.patterns.mask_convention import DRAGONFLY, TRUE, BadWhen, split_condition
+from helpers.patterns.mask_convention import (
+    DRAGONFLY,
+    TRUE,
+    MaskConvention,
+    split_condition,
+)
 
 MASKS_SAMPLED = 64
 
@@ -102,13 +107,15 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
     return int(rows), int(columns)
 
 
-def say_origin(name: str, bad_when: BadWhen) -> str:
+def say_origin(name: str, bad_when: MaskConvention) -> str:
     """Say where bad pixels come from and what was taken to mean bad."""
     meaning = f": {bad_when.meaning}" if bad_when.meaning else ""
     return f"{name}, whose values {bad_when} mean bad{meaning}"
 
 
-def convert_mask(mask: Any, bad_when: BadWhen, ndim: int = 2) -> NDArray[np.bool_]:
+def convert_mask(
+    mask: Any, bad_when: MaskConvention, ndim: int = 2
+) -> NDArray[np.bool_]:
     """Return the bad pixels of a mask, or of one for each pattern.
 
     With a mask for each pattern, a pixel is bad if it is so in more than half of an
@@ -193,7 +200,11 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _convert(
-    path: Path, name: str, mask: Any, bad_when: BadWhen | None, frame: tuple[int, int]
+    path: Path,
+    name: str,
+    mask: Any,
+    bad_when: MaskConvention | None,
+    frame: tuple[int, int],
 ) -> BadPixels:
     if bad_when is None and mask.dtype == bool:
         bad_when = TRUE

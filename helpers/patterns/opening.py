@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
 from helpers.patterns.masks import BadPixels, read_bad_pixels
-from helpers.patterns.pattern_file import Recording, open_recording
+from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.stack import Patterns, check_bad_pixels
 from helpers.patterns.units import Unit, find_unit
 
@@ -86,13 +86,15 @@ def open_patterns(
         "label_words": label_words,
         "geometry": _check_geometry(geometry),
     }
-    recordings = _open_all(paths, dataset, options)
-    _check_alike(recordings)
-    for remark in _gather_remarks(recordings):
+    pattern_files = _open_all(paths, dataset, options)
+    _check_alike(pattern_files)
+    for remark in _gather_remarks(pattern_files):
         warnings.warn(remark, stacklevel=2)
-    frame = recordings[0].source.shape[1:]
-    chosen = _choose_bad_pixels(bad_pixels, recordings, frame)
-    return Patterns(recordings, chosen, _find_common_unit(recordings, chosen.pixels))
+    frame = pattern_files[0].source.shape[1:]
+    chosen = _choose_bad_pixels(bad_pixels, pattern_files, frame)
+    return Patterns(
+        pattern_files, chosen, _find_common_unit(pattern_files, chosen.pixels)
+    )
 
 
 def _check_geometry(geometry: str | Path | None) -> Path | None:
@@ -141,32 +143,32 @@ def _natural_order(path: Path) -> list[str | int]:
 
 def _open_all(
     paths: Sequence[Path], dataset: str | None, options: dict[str, Any]
-) -> list[Recording]:
-    recordings = []
+) -> list[PatternFile]:
+    pattern_files = []
     errors = []
     for path in paths:
         try:
-            recordings.append(open_recording(path, dataset, **options))
+            pattern_files.append(open_pattern_file(path, dataset, **options))
         except PatternsFileError as error:
             errors.append(error)
     _raise_first(errors)
-    return recordings
+    return pattern_files
 
 
-def _gather_remarks(recordings: Sequence[Recording]) -> list[str]:
+def _gather_remarks(pattern_files: Sequence[PatternFile]) -> list[str]:
     """Return what to warn of, of a long run only the beginning."""
-    remarks = list(dict.fromkeys(each for one in recordings for each in one.remarks))
+    remarks = list(dict.fromkeys(each for one in pattern_files for each in one.remarks))
     if len(remarks) > REMARKS_SHOWN:
         more = f"there are {len(remarks) - REMARKS_SHOWN} more such remarks"
-        remarks[REMARKS_SHOWN:] = [f"{recordings[-1].source.path}: {more}."]
+        remarks[REMARKS_SHOWN:] = [f"{pattern_files[-1].source.path}: {more}."]
     return remarks
 
 
-def _check_alike(recordings: Sequence[Recording]) -> None:
+def _check_alike(pattern_files: Sequence[PatternFile]) -> None:
     """Check that all files can be read as one stack with the first."""
-    first = recordings[0]
+    first = pattern_files[0]
     errors = []
-    for other in recordings[1:]:
+    for other in pattern_files[1:]:
         problems = []
         frame, expected = other.source.shape[1:], first.source.shape[1:]
         if frame != expected:
@@ -198,14 +200,14 @@ def _raise_first(errors: Sequence[PatternsFileError]) -> None:
 
 def _choose_bad_pixels(
     bad_pixels: NDArray[np.bool_] | str | Path | None,
-    recordings: Sequence[Recording],
+    pattern_files: Sequence[PatternFile],
     frame: tuple[int, int],
 ) -> BadPixels:
     if isinstance(bad_pixels, str | Path):
         return read_bad_pixels(bad_pixels, frame)
     if bad_pixels is not None:
-        return check_bad_pixels(bad_pixels, frame, recordings[0].source.path)
-    return _unite([one.bad_pixels for one in recordings if one.bad_pixels], frame)
+        return check_bad_pixels(bad_pixels, frame, pattern_files[0].source.path)
+    return _unite([one.bad_pixels for one in pattern_files if one.bad_pixels], frame)
 
 
 def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
@@ -217,17 +219,17 @@ def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
 
 
 def _find_common_unit(
-    recordings: Sequence[Recording], bad_pixels: NDArray[np.bool_]
+    pattern_files: Sequence[PatternFile], bad_pixels: NDArray[np.bool_]
 ) -> Unit:
     """Return the unit of all files, of which some may not tell.
 
     Of a long run, a few files spread over it are looked at.
     """
-    n_files = min(FILES_SAMPLED, len(recordings))
-    chosen = np.linspace(0, len(recordings) - 1, n_files).astype(int)
+    n_files = min(FILES_SAMPLED, len(pattern_files))
+    chosen = np.linspace(0, len(pattern_files) - 1, n_files).astype(int)
     n_sampled = max(2, UNIT_SAMPLE // n_files)
     found: dict[str, tuple[Unit, Path]] = {}
-    for recording in (recordings[i] for i in chosen):
+    for recording in (pattern_files[i] for i in chosen):
         unit = find_unit(recording, bad_pixels, n_sampled)
         found.setdefault(unit.name, (unit, recording.source.path))
     known = [found[name] for name in found if name != "unknown"]

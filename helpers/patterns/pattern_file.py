@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.dragonfly_detector import (
-    Frame,
+    DetectorShape,
     count_pixels,
     find_frame,
     names_frame,
@@ -25,7 +25,7 @@ from helpers.patterns.hdf5 import (
     get_whole_dataset,
     is_numeric,
     open_hdf5,
-    saying_damage,
+    wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import EMC, Layout, find_layout
 from helpers.patterns.masks import (
@@ -50,7 +50,7 @@ UNIT_NAMES = ("unit", "units")
 
 
 @dataclass(frozen=True)
-class Recording:
+class PatternFile:
     """What one file holds.
 
     Attributes
@@ -86,14 +86,14 @@ class Recording:
     remarks: tuple[str, ...] = ()
 
 
-def open_recording(
+def open_pattern_file(
     path: Path,
     dataset: str | None = None,
     *,
     use_mask: bool = True,
     label_words: Mapping[float, str] | None = None,
     geometry: Path | None = None,
-) -> Recording:
+) -> PatternFile:
     """Recognise a file, check it and read everything but its patterns.
 
     Parameters
@@ -124,7 +124,7 @@ def open_recording(
     remarks: list[str] = []
     with (
         open_hdf5(path, remarks) as file,
-        saying_damage(path, "what it holds cannot be made out"),
+        wrap_hdf5_errors(path, "what it holds cannot be made out"),
     ):
         try:
             layout, frame = _recognise(path, file, dataset)
@@ -138,12 +138,12 @@ def open_recording(
             raise
 
 
-def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> Recording:
+def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     _, n_pixels = read_emc_head(path)
     frame = find_frame(path, n_pixels, dataset)
     where = _say_frame(frame)
     source = EmcSource(path, where)
-    return Recording(
+    return PatternFile(
         layout=replace(EMC, patterns=where),
         source=source,
         unit=EMC.unit,
@@ -155,11 +155,11 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> Recording:
 
 def _open_run(
     path: Path, dataset: str | None, geometry: Path | None, *, use_mask: bool
-) -> Recording:
+) -> PatternFile:
     run = gather_run(path, dataset)
     geometry = geometry or run.geometry
     try:
-        linked = open_recording(run.file, use_mask=use_mask, geometry=geometry)
+        linked = open_pattern_file(run.file, use_mask=use_mask, geometry=geometry)
     except PatternsFileError as error:
         own = error.path == run.file
         raise PatternsFileError(path if own else error.path, error.problems) from error
@@ -220,7 +220,7 @@ def _say_shortcomings(run: Run) -> tuple[str, ...]:
 
 def _recognise(
     path: Path, file: h5py.File, dataset: str | None
-) -> tuple[Layout, Frame | None]:
+) -> tuple[Layout, DetectorShape | None]:
     """Return the layout of a file, and the shape of its patterns if they are sparse."""
     is_frame = dataset is not None and names_frame(dataset)
     layout = find_layout(path, file, None if is_frame else dataset)
@@ -236,7 +236,7 @@ def _recognise(
     return replace(layout, patterns=_say_frame(frame)), frame
 
 
-def _say_frame(frame: Frame) -> str:
+def _say_frame(frame: DetectorShape) -> str:
     rows, columns = frame.shape
     return f"{rows}x{columns}"
 
@@ -248,12 +248,12 @@ class _Reader:
     path: Path
     file: h5py.File
     layout: Layout
-    frame: Frame | None
+    frame: DetectorShape | None
     remarks: list[str]
     geometry: Path | None = None
     problems: list[str] = field(default_factory=list)
 
-    def read(self, *, use_mask: bool) -> Recording:
+    def read(self, *, use_mask: bool) -> PatternFile:
         layout, file = self.layout, self.file
         where, kind = layout.patterns, layout.source
         self.problems.extend(kind.find_problems(self.path, file, where))
@@ -268,7 +268,7 @@ class _Reader:
             raise PatternsFileError(self.path, self.problems)
         source = self._open_source(kind)
         here = slice(source.shape[0])
-        return Recording(
+        return PatternFile(
             layout=layout,
             source=source,
             unit=_read_unit(file, where) or layout.unit,

@@ -19,14 +19,14 @@ from helpers.patterns.hdf5 import (
     is_numeric,
     open_hdf5,
     say_choices,
-    saying_damage,
+    wrap_hdf5_errors,
 )
 
 MOST_AT_ONCE = 256  # patterns; the system takes at most 1024 places in a call
 
 
 @dataclass(frozen=True)
-class PlainPatterns:
+class ContiguousPatterns:
     """Patterns that lie in a file as they lie in memory, one after another.
 
     The system can copy them from there in pieces of any size and for several threads at
@@ -175,7 +175,7 @@ class Source(ABC):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     chunk: int = 1
-    plain: PlainPatterns | None = None
+    plain: ContiguousPatterns | None = None
     gaps: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -248,7 +248,7 @@ class Hdf5Source(Source):
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         if self._file is None:
             self._file = open_hdf5(self.path)
-        with saying_damage(self.path, self._say_unreadable(start, len(out))):
+        with wrap_hdf5_errors(self.path, self._say_unreadable(start, len(out))):
             self._read_into(out, self._file, start)
 
     def close(self) -> None:  # noqa: D102
@@ -295,7 +295,7 @@ class DatasetSource(Hdf5Source):
         self.shape = (count_whole(file, dataset), *dataset.shape[1:])
         self.dtype = dataset.dtype
         self.chunk = dataset.chunks[0] if dataset.chunks else 1
-        self.plain = PlainPatterns.of_dataset(dataset)
+        self.plain = ContiguousPatterns.of_dataset(dataset)
         if self.shape[0] < len(dataset):
             self.remarks = (
                 f"{self.shape[0]} of {len(dataset)} patterns are there; the "

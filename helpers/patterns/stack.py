@@ -27,7 +27,7 @@ from helpers.patterns.joined import (
 )
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.masks import BadPixels, find_pixel_problems, find_shape_problems
-from helpers.patterns.pattern_file import Recording
+from helpers.patterns.pattern_file import PatternFile
 from helpers.patterns.reading import Stack, keep, read_ahead
 from helpers.patterns.units import Unit
 
@@ -49,7 +49,7 @@ class Patterns:
 
     Parameters
     ----------
-    recordings
+    pattern_files
         The files, with patterns of one shape and unit.
     bad_pixels
         To leave out in all of them.
@@ -84,12 +84,12 @@ class Patterns:
     """
 
     def __init__(
-        self, recordings: Sequence[Recording], bad_pixels: BadPixels, unit: Unit
+        self, pattern_files: Sequence[PatternFile], bad_pixels: BadPixels, unit: Unit
     ) -> None:
-        sources = [recording.source for recording in recordings]
+        sources = [recording.source for recording in pattern_files]
         self._stack = Stack(sources)
-        self._layouts = [recording.layout for recording in recordings]
-        self._notes = gather_notes(recordings)
+        self._layouts = [recording.layout for recording in pattern_files]
+        self._notes = gather_notes(pattern_files)
         self._bad_pixels = bad_pixels
         self._bad_pixels.pixels.setflags(write=False)
         self._unit = unit
@@ -101,9 +101,11 @@ class Patterns:
         self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]
         self.groups = np.repeat(np.arange(len(sources)), lengths)
-        self.recorded_labels = join_words([one.labels for one in recordings], lengths)
-        self.truth = join_words([one.truth for one in recordings], lengths)
-        self.shots = join_shots([one.shots for one in recordings], lengths)
+        self.recorded_labels = join_words(
+            [one.labels for one in pattern_files], lengths
+        )
+        self.truth = join_words([one.truth for one in pattern_files], lengths)
+        self.shots = join_shots([one.shots for one in pattern_files], lengths)
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:

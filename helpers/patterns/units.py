@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.patterns.pattern_file import Recording
+from helpers.patterns.pattern_file import PatternFile
 
 
 class Unit(NamedTuple):
@@ -25,7 +25,7 @@ class Unit(NamedTuple):
 
 
 def find_unit(
-    recording: Recording, bad_pixels: NDArray[np.bool_], n_sampled: int = 8
+    recording: PatternFile, bad_pixels: NDArray[np.bool_], n_sampled: int = 8
 ) -> Unit:
     """Tell the unit of a file's patterns.
 

@@ -2,14 +2,20 @@
 
 from helpers.physics.centre import angle_about, find_centre, radial_average, radius_from
 from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
-from helpers.physics.polar_grid import REACH, HalfTurn, HalfTurnMaps, PolarGrid, inverse
+from helpers.physics.polar_grid import (
+    REACH,
+    FriedelAverage,
+    FriedelMaps,
+    PolarGrid,
+    inverse,
+)
 
 __all__ = [
     "POLARISATIONS",
     "REACH",
+    "FriedelAverage",
+    "FriedelMaps",
     "Geometry",
-    "HalfTurn",
-    "HalfTurnMaps",
     "PolarGrid",
     "angle_about",
     "find_centre",

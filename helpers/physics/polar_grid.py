@@ -226,7 +226,7 @@ _STREAK_SIGMAS = 5.0
 _STREAK_SHARE = 0.2
 
 
-class HalfTurnMaps(NamedTuple):
+class FriedelMaps(NamedTuple):
     """Patterns averaged with themselves after half a turn, on rings and sectors.
 
     Attributes
@@ -250,7 +250,7 @@ class HalfTurnMaps(NamedTuple):
         return cls(np.concatenate(means), np.concatenate(variances))
 
 
-class HalfTurn:
+class FriedelAverage:
     """Average patterns with themselves after half a turn: Friedel's law.
 
     The halves say the same twice. Where only one is good, it stands for both. What they
@@ -290,7 +290,7 @@ class HalfTurn:
         self._quantum = np.sqrt(variances[0] * variances[1])
         self._per_cell = inverse(self._good.sum(axis=1))
 
-    def average(self, patterns: NDArray[Any]) -> HalfTurnMaps:
+    def average(self, patterns: NDArray[Any]) -> FriedelMaps:
         """Resample patterns and average what lies opposite.
 
         Parameters
@@ -301,12 +301,12 @@ class HalfTurn:
 
         Returns
         -------
-        HalfTurnMaps
+        FriedelMaps
             Means and the noise in them.
         """
-        return self.fold(self.grid.average(patterns))
+        return self.average_cells(self.grid.average(patterns))
 
-    def fold(self, cells: NDArray[np.float32]) -> HalfTurnMaps:
+    def average_cells(self, cells: NDArray[np.float32]) -> FriedelMaps:
         """Average what lies opposite, in patterns that are resampled already.
 
         Parameters
@@ -323,7 +323,7 @@ class HalfTurn:
         self._replace_streaks(mean, np.minimum(one, other), difference, gain)
         variance = np.einsum("nra,ra->nr", np.maximum(mean, 0), self._variance)
         np.copyto(mean, self._ring_mean(mean)[..., None], where=~self._good)
-        return HalfTurnMaps(mean, variance * gain[:, None])
+        return FriedelMaps(mean, variance * gain[:, None])
 
     def _ring_mean(self, mean: NDArray[np.float32]) -> NDArray[np.float32]:
         average: NDArray[np.float32] = mean.sum(axis=-1) * self._per_cell

@@ -155,9 +155,9 @@ def turn(
     known = np.isfinite(image).astype(np.float32)
     values = np.where(known > 0, image, 0)
     total, weight = np.zeros(image.shape), np.zeros(image.shape)
-    for half_turn in (0, 180):
+    for friedel in (0, 180):
         missing = weight < _LEAST_WEIGHT
-        angle = angle_deg + half_turn
+        angle = angle_deg + friedel
         total[missing] = _rotate(values, angle, centre)[missing]
         weight[missing] = _rotate(known, angle, centre)[missing]
     turned = np.full(image.shape, np.nan, dtype=np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.outputs import whole_hdf5, write_provenance
+from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def write_clean_single_hits(
         Pattern indices of the clean single hits.
     """
     index = np.asarray(hits_index, dtype=np.int64)
-    with whole_hdf5(path) as file:
+    with atomic_hdf5(path) as file:
         file["clean_single_hits"] = np.asarray(patterns[index], dtype=np.float32)
         file["index"] = index
         write_provenance(
@@ -110,7 +110,7 @@ def read_clean_single_hits(
 
 def write_ranking(path: str | Path, ranking: Ranking) -> None:
     """Write a ranking as HDF5: its arrays as datasets, its facts as attributes."""
-    with whole_hdf5(path) as file:
+    with atomic_hdf5(path) as file:
         for name, values in RANKING.datasets.items():
             file[name] = np.asarray(getattr(ranking, name), dtype=values.dtype)
         facts = {name: getattr(ranking, name) for name in RANKING.facts}

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from helpers.errors import ParameterError
-from helpers.physics import HalfTurn, HalfTurnMaps, PolarGrid, find_centre, inverse
+from helpers.physics import FriedelAverage, FriedelMaps, PolarGrid, find_centre, inverse
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
 from helpers.ranking.spans import Scratch, map_spans
 
@@ -45,14 +45,14 @@ def nearest_by_rotation(
     """
     centre = options.centre or _find_centre(patterns, hits)
     grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
-    half_turn = HalfTurn(grid)
+    friedel = FriedelAverage(grid)
     raw = (patterns.read_raw(part) for part in _cut(hits, _AT_ONCE))
-    templates = RotatedTemplates(HalfTurnMaps.join(list(map(half_turn.average, raw))))
+    templates = RotatedTemplates(FriedelMaps.join(list(map(friedel.average, raw))))
     at_once = max(1, min(_AT_ONCE, _MOST_PAIRS // len(hits)))
 
     def compare(_: slice, pieces: Iterator[NDArray[Any]]) -> Nearest:
         cells = np.concatenate([grid.average_rows(piece) for piece in pieces])
-        maps = (half_turn.fold(part) for part in _cut(cells, at_once))
+        maps = (friedel.average_cells(part) for part in _cut(cells, at_once))
         return Nearest.join([templates.compare(part) for part in maps])
 
     found = map_spans(compare, patterns, "Ranking", _AT_ONCE, grid.rows)
@@ -144,7 +144,7 @@ class RotatedTemplates:
        1266 (1996). doi:10.1109/83.506761
     """
 
-    def __init__(self, maps: HalfTurnMaps) -> None:
+    def __init__(self, maps: FriedelMaps) -> None:
         n_rings, self._n_steps = maps.mean.shape[1:]
         self._area = ((np.arange(n_rings) + 0.5) / n_rings**2).astype(np.float32)
         harmonic = np.arange(min(_MOST_HARMONICS, self._n_steps // 2))
@@ -163,7 +163,7 @@ class RotatedTemplates:
         )
         self._scratch = Scratch()
 
-    def compare(self, maps: HalfTurnMaps) -> Nearest:
+    def compare(self, maps: FriedelMaps) -> Nearest:
         """Compare patterns with all templates in all rotations.
 
         Parameters
@@ -199,7 +199,7 @@ class RotatedTemplates:
         return np.ascontiguousarray(spectra.transpose(2, 0, 1))
 
     def _signal(
-        self, spectra: NDArray[np.complex64], maps: HalfTurnMaps
+        self, spectra: NDArray[np.complex64], maps: FriedelMaps
     ) -> NDArray[np.float32]:
         """Return the power without most of the noise, shape (n,)."""
         pairs = _as_pairs(spectra)

@@ -13,7 +13,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from helpers import errors
 from helpers.errors import HelpersError, NotebookError
-from helpers.outputs import whole_file
+from helpers.outputs import atomic_write
 from helpers.run.report import leave_pictures
 
 START_KERNEL = [
@@ -109,7 +109,7 @@ def execute_notebook(
     NotebookError
         If a cell raises, or the kernel dies or does not start.
     """
-    with whole_file(executed) as temporary:
+    with atomic_write(executed) as temporary:
         reason = _run(notebook, temporary, parameters)
         cells = _finish(temporary, executed)
     if reason:

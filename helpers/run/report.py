@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helpers.outputs import whole_file
+from helpers.outputs import atomic_write
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -60,7 +60,7 @@ def write_report(
     for name, notebook in notebooks.items():
         _prepare(name, notebook)
     html = _render(_merge(notebooks, title), _contents(notebooks))
-    with whole_file(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
 

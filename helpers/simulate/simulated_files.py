@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from helpers.errors import PatternsFileError
-from helpers.outputs import whole_file, whole_hdf5, write_provenance
+from helpers.outputs import atomic_hdf5, atomic_write, write_provenance
 from helpers.patterns import open_patterns
 from helpers.simulate.detector import Detector
 from helpers.simulate.exposures import (
@@ -61,7 +61,7 @@ def write_simulated(
     n = check_whole_number("n", n, lowest=1)
     simulator = Simulator(seed, sample=sample, detector=detector, bad_pixels=bad_pixels)
     with (
-        whole_hdf5(path) as file,
+        atomic_hdf5(path) as file,
         tqdm(total=n, desc="Simulating", unit="pattern") as progress,
     ):
         _write_frame(file, simulator, n)
@@ -101,7 +101,7 @@ def write_example_labels(
     with open_patterns(patterns_path) as patterns:
         chosen = patterns.shuffled()[:n_labels]
     with (
-        whole_file(csv_path) as temporary,
+        atomic_write(csv_path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         rows = csv.writer(file, lineterminator="\n")

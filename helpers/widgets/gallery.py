@@ -11,7 +11,7 @@ from helpers.errors import ParameterError
 from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.keys import GALLERY_KEYS, choose_keys
-from helpers.widgets.label_service import LabelDesk, name_sitting
+from helpers.widgets.label_service import LabelService, name_session
 from helpers.widgets.pattern_table import (
     ALL,
     AS_GIVEN,
@@ -80,7 +80,7 @@ class Gallery(PatternWidget):
         score_name: str,
         threshold: float | None,
         per_page: int,
-        desk: LabelDesk | None,
+        desk: LabelService | None,
         thumbnails: Thumbnails,
         blind: bool = False,
     ) -> None:
@@ -264,7 +264,7 @@ def show_gallery(
     )
     desk = None
     if store is not None:
-        desk = LabelDesk(store, labeller, session or name_sitting(), blind)
+        desk = LabelService(store, labeller, session or name_session(), blind)
     listing = Listing(
         facts,
         patterns.shuffled(),

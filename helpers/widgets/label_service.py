@@ -132,7 +132,7 @@ EVENTS_PER_ACK = 8
 
 
 @dataclass
-class _Sitting:
+class _Session:
     """What came in one session."""
 
     last: int = 0
@@ -140,7 +140,7 @@ class _Sitting:
     changes: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
-class LabelDesk:
+class LabelService:
     """Store the events of any number of pages, and tell them what became of it.
 
     Parameters
@@ -168,7 +168,7 @@ class LabelDesk:
         self.labeller = labeller.strip()
         self._session = session
         self._blind = blind
-        self._sittings: dict[str, _Sitting] = {}
+        self._sittings: dict[str, _Session] = {}
         self._just_now: deque[int] = deque(maxlen=APART)
         self.look_again()
 
@@ -187,7 +187,7 @@ class LabelDesk:
         self, session: str, events: list[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
         """Store events in order; yield the answers to be sent to the page."""
-        sitting = self._sittings.setdefault(session, _Sitting())
+        sitting = self._sittings.setdefault(session, _Session())
         unanswered: list[int] = []
         for event in events:
             seq = int(event["seq"])
@@ -262,7 +262,7 @@ class LabelDesk:
             "repeated": pattern in self._repeated,
         }
 
-    def _write(self, session: str, sitting: _Sitting, event: dict[str, Any]) -> bool:
+    def _write(self, session: str, sitting: _Session, event: dict[str, Any]) -> bool:
         if sitting.failure:
             return False
         seq = int(event["seq"])
@@ -314,7 +314,7 @@ class LabelDesk:
         return f"{self._session}/{session}"
 
     @staticmethod
-    def _ack(session: str, sitting: _Sitting, answered: list[int]) -> dict[str, Any]:
+    def _ack(session: str, sitting: _Session, answered: list[int]) -> dict[str, Any]:
         return {
             "kind": "ack",
             "session": session,
@@ -323,6 +323,6 @@ class LabelDesk:
         }
 
 
-def name_sitting() -> str:
+def name_session() -> str:
     """Return the name of a sitting that begins now, in local time."""
     return f"{datetime.now():%Y-%m-%d %H:%M:%S}"

@@ -10,7 +10,7 @@ from helpers.errors import ParameterError
 from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.keys import LABELLER_KEYS, choose_keys
-from helpers.widgets.label_service import LabelDesk, RepeatPlan, name_sitting
+from helpers.widgets.label_service import LabelService, RepeatPlan, name_session
 from helpers.widgets.pattern_table import (
     ALL,
     AS_GIVEN,
@@ -59,7 +59,7 @@ class Labeller(PatternWidget):
         self,
         patterns: Patterns,
         listing: Listing,
-        desk: LabelDesk,
+        desk: LabelService,
         keys: dict[str, list[str]],
         *,
         order: str,
@@ -221,7 +221,7 @@ def label_patterns(
     return Labeller(
         patterns,
         listing,
-        LabelDesk(store, labeller, session or name_sitting(), blind),
+        LabelService(store, labeller, session or name_session(), blind),
         choose_keys(LABELLER_KEYS, keys),
         order=first if given is None else AS_GIVEN,
         only=only,
