@@ -65,7 +65,7 @@ def made(patterns: Patterns) -> Any:
         patterns=patterns,
         measured=measure_patterns(patterns, 1),
         words=words,
-        split=classifier.split_labels(words, patterns.groups, seed=1),
+        split=classifier.split_labels(words, patterns.file_index, seed=1),
         ranking=rank_patterns(patterns, ALL[:4], centre=(31.5, 31.5)),
         selection=handoff.select_patterns(np.ones(N), 0.5, words, np.ones(N)),
     )

@@ -144,7 +144,7 @@ def test_diameters_are_those_of_the_particles(sample, tmp_path):
         distance_mm=detector.distance_mm,
         wavelength_nm=detector.wavelength_nm,
     )
-    singles = np.flatnonzero(simulation.truth == "single")
+    singles = np.flatnonzero(simulation.true_labels == "single")
     selection = add_diameters(choose(patterns, singles), patterns, geometry)
     sizes = simulation.details["size_nm"][singles]
     ratio = selection.diameter_nm / [equal_sphere_nm(size) for size in sizes]

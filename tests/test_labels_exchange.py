@@ -302,7 +302,7 @@ def stack(**n_patterns):
     """Stand in for a stack of these files."""
     groups = np.repeat(np.arange(len(n_patterns)), list(n_patterns.values()))
     files = tuple(Path("/data") / f"{name}.h5" for name in n_patterns)
-    return SimpleNamespace(files=files, groups=groups)
+    return SimpleNamespace(files=files, file_index=groups)
 
 
 def test_euxfel2013_runs_are_found_by_the_file_name(write):
@@ -378,7 +378,7 @@ def test_pr772_labels_that_cannot_be_placed(write, index, labels, message):
 
 def test_files_of_the_same_name_cannot_be_told_apart(write):
     patterns = SimpleNamespace(
-        files=(Path("/1/r0001.h5"), Path("/2/r0001.h5")), groups=np.array([0, 1])
+        files=(Path("/1/r0001.h5"), Path("/2/r0001.h5")), file_index=np.array([0, 1])
     )
     with pytest.raises(LabelsError, match=r"called r0001\.h5"):
         read_euxfel2013(write("1 0 1\n"), patterns, {"1": "single"})

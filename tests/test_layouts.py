@@ -142,14 +142,19 @@ class TestRecognition:
     def test_simulated_truth_is_not_a_label(self, path: Path) -> None:
         recording = open_pattern_file(write_simulated(path))
         assert recording.labels is None
-        assert recording.truth is not None
-        assert recording.truth.tolist()[:4] == ["single", "blank", "single", "multiple"]
+        assert recording.true_labels is not None
+        assert recording.true_labels.tolist()[:4] == [
+            "single",
+            "blank",
+            "single",
+            "multiple",
+        ]
 
     def test_truth_may_be_text_of_any_length(self, path: Path) -> None:
         replace(
             write_simulated(path), "truth", ["single"] * (N - 1) + ["Einzeltreffer"]
         )
-        truth = open_pattern_file(path).truth
+        truth = open_pattern_file(path).true_labels
         assert truth is not None
         assert truth[-1] == "Einzeltreffer"
 

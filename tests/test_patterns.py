@@ -89,14 +89,14 @@ class TestStack:
         assert run.shape == (N, *FRAME)
         assert run.dtype == np.float32
         assert [path.name for path in run.files] == ["run0.h5", "run1.h5", "run2.h5"]
-        np.testing.assert_array_equal(run.groups, np.repeat([0, 1, 2], LENGTHS))
+        np.testing.assert_array_equal(run.file_index, np.repeat([0, 1, 2], LENGTHS))
         assert repr(run) == "<Patterns: 20 of 5 × 4, unit photons>"
 
     def test_locate_names_file_and_row(self, run: Patterns) -> None:
         located = [run.locate(index) for index in range(-N, N)]
         rows = np.concatenate([np.arange(length) for length in LENGTHS])
         expected = [
-            (run.files[g], int(r)) for g, r in zip(run.groups, rows, strict=True)
+            (run.files[g], int(r)) for g, r in zip(run.file_index, rows, strict=True)
         ]
         assert located == expected * 2
 
@@ -636,7 +636,7 @@ class TestWhatFilesSay:
             *("", ""),
             *("single", "other", "single"),
         ]
-        assert patterns.truth is None
+        assert patterns.true_labels is None
 
     def test_bad_pixels_of_a_file_cannot_be_changed(self, path: Path) -> None:
         patterns = open_patterns(self.write_labelled(path, BAD))

@@ -61,9 +61,9 @@ class Work(NamedTuple):
         return self.experiment.patterns
 
     @property
-    def truth(self) -> NDArray[np.str_]:
+    def true_labels(self) -> NDArray[np.str_]:
         """What the patterns are."""
-        truth = self.patterns.truth
+        truth = self.patterns.true_labels
         assert truth is not None
         return truth
 
@@ -92,9 +92,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Work:
         centre = tuple(read_centre(file))
     write_experiment(folder, patterns, measured, centre)
     chosen = np.random.default_rng(0).permutation(N)[:N_LABELS]
-    words = np.full(N, "", patterns.truth.dtype)
-    words[chosen] = patterns.truth[chosen]
-    split = split_labels(words, patterns.groups)
+    words = np.full(N, "", patterns.true_labels.dtype)
+    words[chosen] = patterns.true_labels[chosen]
+    split = split_labels(words, patterns.file_index)
     write_partition(folder / "partition.h5", patterns, split, words)
     network = make_network("invariant", patterns, centre=centre)
     train_model(patterns, split, words, folder, network)
@@ -143,7 +143,7 @@ def test_what_was_learnt_is_judged_by_networks_that_did_not_learn_it(work):
     untouched = np.setdiff1d(np.arange(N), learnt)
     assert np.array_equal(out_of_fold[untouched], work.probability[untouched])
     assert (out_of_fold[learnt] != work.probability[learnt]).mean() > 0.9
-    single = work.truth == "single"
+    single = work.true_labels == "single"
     loss = [np.abs(p - single)[learnt].mean() for p in (out_of_fold, work.probability)]
     assert loss[0] > loss[1]  # what was learnt by heart looks better than it is
 
@@ -165,7 +165,9 @@ def test_a_slow_network_leaves_its_training_out_and_lends_the_invariant_one(
     crossed = classifier.cross_validate(work.patterns, work.words, article)
     labelled = work.words != ""
     assert np.array_equal(np.isfinite(crossed), labelled)
-    assert roc_auc_score(work.truth[labelled] == "single", crossed[labelled]) > 0.9
+    assert (
+        roc_auc_score(work.true_labels[labelled] == "single", crossed[labelled]) > 0.9
+    )
     queue = classifier.choose_next_labels(
         work.patterns, article, work.probability, work.words, n_labels=8
     )
@@ -301,7 +303,7 @@ def test_purity_falls_with_number_and_lies_in_its_interval(work):
     assert (np.diff(curve.purity) <= 1e-9).all()
     assert (curve.low <= curve.purity).all()
     assert (curve.purity <= curve.high).all()
-    single = work.truth == "single"
+    single = work.true_labels == "single"
     for at in (curve.find_threshold(0.5), curve.find_purity(0.9)):
         taken = work.probability >= curve.threshold[at]
         assert taken.sum() == pytest.approx(curve.number[at], abs=2)
@@ -378,10 +380,13 @@ def test_the_patterson_score_is_that_of_the_obvious_transform(work):
 
 def test_second_particles_stand_out_and_single_ones_do_not(work):
     physics = classifier.measure_physics(
-        work.experiment, work.truth == "single", n_most=N
+        work.experiment, work.true_labels == "single", n_most=N
     )
     words = np.concatenate(
-        [work.truth[work.truth == "single"], work.truth[work.truth != "single"]]
+        [
+            work.true_labels[work.true_labels == "single"],
+            work.true_labels[work.true_labels != "single"],
+        ]
     )
     single, multiple = words == "single", words == "multiple"
     both = single | multiple
@@ -536,7 +541,7 @@ def test_labelling_the_whole_queue_extends_the_audit(work):
     queue = classifier.choose_next_labels(
         work.patterns, work.model, work.probability, words, n_labels=40, audit_share=0.5
     )
-    words[queue.pattern] = work.truth[queue.pattern]
+    words[queue.pattern] = work.true_labels[queue.pattern]
     assert len(classifier.audited_prefix(work.patterns, words)) >= before + 20
 
 
@@ -578,7 +583,9 @@ def test_more_labels_change_less(work):
 
 
 def test_where_every_pattern_has_a_label_nothing_can_change(work):
-    assert np.isnan(classifier.measure_change(work.patterns, work.truth, work.model))
+    assert np.isnan(
+        classifier.measure_change(work.patterns, work.true_labels, work.model)
+    )
 
 
 def test_the_advice_follows_the_rule():
@@ -598,10 +605,10 @@ def test_the_advice_follows_the_rule():
 def test_new_labels_teach_and_old_ones_keep_their_set(work):
     words = work.words.copy()
     new = np.flatnonzero(words == "")[:30]
-    words[new] = work.truth[new]
+    words[new] = work.true_labels[new]
     withdrawn, unsure = work.split.test[0], work.split.training[0]
     words[withdrawn], words[unsure] = "", "unsure"
-    split = extend_split(work.split, words, work.patterns.groups)
+    split = extend_split(work.split, words, work.patterns.file_index)
     assert np.array_equal(split.test, work.split.test[1:])
     assert np.array_equal(split.validation, work.split.validation)
     assert np.array_equal(split.training, np.union1d(work.split.training[1:], new))
@@ -629,7 +636,7 @@ def test_training_again_uses_the_new_labels_and_the_same_test_set(work, tmp_path
         (tmp_path / name).write_bytes((work.folder / name).read_bytes())
     words = work.words.copy()
     new = np.flatnonzero(words == "")[:100]
-    words[new] = work.truth[new]
+    words[new] = work.true_labels[new]
     model = classifier.retrain(work.patterns, words, tmp_path)
     split, stored = read_partition(tmp_path / "partition.h5")
     assert np.array_equal(split.test, work.split.test)

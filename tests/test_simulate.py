@@ -293,14 +293,14 @@ def test_pattern_depends_on_neither_number_nor_block(small):
 
 def _assert_same(one, two):
     np.testing.assert_array_equal(one.patterns, two.patterns)
-    np.testing.assert_array_equal(one.truth, two.truth)
+    np.testing.assert_array_equal(one.true_labels, two.true_labels)
     for name in one.details.dtype.names:
         np.testing.assert_array_equal(one.details[name], two.details[name])
 
 
 def test_classes_come_in_their_shares(rng):
     for name, sample in SAMPLES.items():
-        shots = [draw_shot(rng, sample).truth for _ in range(1500)]
+        shots = [draw_shot(rng, sample).true_labels for _ in range(1500)]
         shares = np.array([shots.count(word) for word in CLASSES]) / 1500
         # Five standard deviations of a share at its widest, 0.5.
         assert np.abs(shares - sample.class_shares).max() < 0.065, name
@@ -499,7 +499,7 @@ def test_file_holds_what_memory_would(simulated_file, small):
         assert file["patterns"].dtype == np.dtype("<f4")
         assert file["patterns"].attrs["unit"] == "photons"
         np.testing.assert_array_equal(file["patterns"][:], expected.patterns)
-        np.testing.assert_array_equal(file["truth"].asstr()[:], expected.truth)
+        np.testing.assert_array_equal(file["truth"].asstr()[:], expected.true_labels)
         np.testing.assert_array_equal(file["mask"][:], pnccd_bad_pixels(SMALL))
         assert file["mask"].dtype == np.uint8
         for name in expected.details.dtype.names:

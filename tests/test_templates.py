@@ -139,7 +139,7 @@ def test_a_rotated_template_is_found_at_its_angle(stack_of, noisy, angle):
 def test_bad_pixels_and_scale_change_no_rank(stack_of, simulated, metric):
     bad = pnccd_bad_pixels((130, 128))
     images = simulated.patterns[:90].copy()
-    hits = pick_singles(simulated.truth[:90], 5)
+    hits = pick_singles(simulated.true_labels[:90], 5)
     before = rank_patterns(stack_of(images, bad), hits, metric)
     images *= np.geomspace(0.1, 50, 90, dtype=np.float32)[:, None, None]
     images[:, bad] = np.random.default_rng(8).choice([-1e6, 1e6, np.nan], bad.sum())
@@ -197,7 +197,7 @@ def test_rotating_a_pattern_by_right_angles_changes_no_rank(stack_of):
 
 def test_a_streak_on_one_side_does_not_matter(stack_of, simulated):
     bad = pnccd_bad_pixels((130, 128))
-    hits = pick_singles(simulated.truth, 6)
+    hits = pick_singles(simulated.true_labels, 6)
     images = simulated.patterns[hits].copy()
     clean = rank_patterns(stack_of(images, bad), range(5), centre=(65.6, 62.7))
     images[5, :60, 55] += images[5].max()
@@ -206,9 +206,9 @@ def test_a_streak_on_one_side_does_not_matter(stack_of, simulated):
 
 
 def test_the_rotation_metric_ranks_singles_first(stack_of, simulated):
-    hits = pick_singles(simulated.truth, 15)
+    hits = pick_singles(simulated.true_labels, 15)
     stack = stack_of(simulated.patterns, pnccd_bad_pixels((130, 128)))
-    is_single = simulated.truth == "single"
+    is_single = simulated.true_labels == "single"
     n = np.count_nonzero(is_single) - len(hits)
     by_rotation, by_article = (
         precision_at(is_single[rank_patterns(stack, hits, metric).index], n).value
@@ -220,7 +220,7 @@ def test_the_rotation_metric_ranks_singles_first(stack_of, simulated):
 def test_patterns_without_photons_rank_last(stack_of, simulated):
     images = simulated.patterns[:40].copy()
     images[[7, 9]] = 0
-    hits = [7, *pick_singles(simulated.truth, 3)]
+    hits = [7, *pick_singles(simulated.true_labels, 3)]
     ranking = rank_patterns(stack_of(images), hits, centre=(65.6, 62.7))
     assert ranking.distance[list(ranking.index).index(9)] == 1
     assert np.isfinite(ranking.distance).all()

@@ -102,7 +102,7 @@ def trainable(
     stack: tuple[Patterns, NDArray[np.str_]],
 ) -> tuple[Patterns, Split, NDArray[np.str_]]:
     patterns, labels = stack
-    return patterns, split_labels(labels, patterns.groups), labels
+    return patterns, split_labels(labels, patterns.file_index), labels
 
 
 # --- split ----------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def test_impossible_fractions_are_refused(fractions):
 def test_the_thirty_measured_patterns_can_be_split(real_file):
     patterns = open_patterns(real_file("pr772_30.h5"))
     assert patterns.recorded_labels is not None
-    split = split_labels(patterns.recorded_labels, patterns.groups)
+    split = split_labels(patterns.recorded_labels, patterns.file_index)
     assert [part.size for part in parts_of(split)] == [18, 6, 6]
 
 
@@ -259,7 +259,7 @@ def test_partition_holds_clean_labelled_patterns_and_reads_back(trainable, tmp_p
 def test_patterns_to_predict_are_linked_not_copied(trainable, tmp_path):
     patterns, split, labels = trainable
     labels[20:40:3] = ""
-    split = split_labels(labels, patterns.groups)
+    split = split_labels(labels, patterns.file_index)
     path = write_partition(tmp_path / "work" / "partition.h5", patterns, split, labels)
     with h5py.File(path) as file:
         linked = file["to_predict"]["patterns"]
@@ -276,7 +276,7 @@ def test_partition_still_reads_after_the_whole_folder_moved(tmp_path):
     labels = write_rings(old / "run.h5", 30, 0)
     labels[::2] = ""
     patterns = open_patterns(old / "run.h5")
-    split = split_labels(labels, patterns.groups)
+    split = split_labels(labels, patterns.file_index)
     write_partition(old / "work" / "partition.h5", patterns, split, labels)
     expected = patterns.read_raw(split.to_predict)
     old.rename(new)
@@ -624,7 +624,7 @@ def test_patterns_without_a_label_are_drawn_by_the_seed(
 def test_the_network_can_be_trained_where_every_pattern_has_a_label(tmp_path):
     labels = write_rings(tmp_path / "run.h5", 40, 0)
     patterns = open_patterns(tmp_path / "run.h5")
-    split = split_labels(labels, patterns.groups)
+    split = split_labels(labels, patterns.file_index)
     assert split.to_predict.size == 0
     trained = train_model(patterns, split, labels, tmp_path)
     assert trained.metrics["average_precision"]["value"] > 0.9
@@ -648,7 +648,7 @@ def test_labels_of_the_test_part_change_nothing_but_the_metrics(trainable, tmp_p
 def test_training_from_image_folders_equals_training_from_the_stack(tmp_path):
     labels = write_rings(tmp_path / "run.h5", 40, 0, size=32)
     patterns = open_patterns(tmp_path / "run.h5")
-    split = split_labels(labels, patterns.groups)
+    split = split_labels(labels, patterns.file_index)
     folder = write_images(tmp_path / "images", patterns, split, labels)
     images, single = read_images(folder / "test_set", image_size=32)
     order = np.argsort(is_single(labels[split.test]), kind="stable")
@@ -778,12 +778,12 @@ def test_the_invariant_network_learns_from_few_labels(tmp_path):
     path = tmp_path / "run.h5"
     write_simulated(path, 300, 3, bad_pixels=bad_pixels)
     patterns = open_patterns(path)
-    assert patterns.truth is not None
-    labels = np.where(np.arange(300) < 100, patterns.truth, "")
-    split = split_labels(labels, patterns.groups)
+    assert patterns.true_labels is not None
+    labels = np.where(np.arange(300) < 100, patterns.true_labels, "")
+    split = split_labels(labels, patterns.file_index)
     trained = train_model(patterns, split, labels, tmp_path / "work")
     raw = trained.predict_uncalibrated(patterns[split.to_predict])
-    single = is_single(patterns.truth[split.to_predict])
+    single = is_single(patterns.true_labels[split.to_predict])
     assert average_precision(raw, single) > 0.9
     assert load_model(tmp_path / "work").network == trained.network
     assert trained.history == {}
@@ -793,7 +793,7 @@ def test_thirty_measured_patterns_are_enough_to_go_through(real_file, tmp_path):
     patterns = open_patterns(real_file("pr772_30.h5"))
     assert patterns.recorded_labels is not None
     labels = patterns.recorded_labels
-    split = split_labels(labels, patterns.groups)
+    split = split_labels(labels, patterns.file_index)
     trained = train_model(patterns, split, labels, tmp_path)
     assert trained.facts["n_labels"]["test"] == {"not_single": 4, "single": 2}
     assert 0 < trained.threshold < 1
@@ -811,13 +811,13 @@ def learnable(tmp_path_factory) -> tuple[Patterns, NDArray[np.str_]]:
     path = tmp_path_factory.mktemp("learn") / "run.h5"
     write_simulated(path, 200, 3, bad_pixels=pnccd_bad_pixels((128, 128)))
     patterns = open_patterns(path)
-    assert patterns.truth is not None
-    return patterns, patterns.truth
+    assert patterns.true_labels is not None
+    return patterns, patterns.true_labels
 
 
 def test_the_learning_curve_rises_and_does_not_look_at_the_test_part(learnable):
     patterns, truth = learnable
-    split = split_labels(truth, patterns.groups)
+    split = split_labels(truth, patterns.file_index)
     curve = find_learning_curve(patterns, split, truth)
     assert curve.n_labels.tolist() == [8, 16, 32, 64, 128]
     assert curve.score[-1] > max(curve.score[0], 0.8)
@@ -831,7 +831,7 @@ def test_the_learning_curve_rises_and_does_not_look_at_the_test_part(learnable):
 def test_labels_drawn_by_lot_teach_nothing(learnable):
     patterns, truth = learnable
     drawn = np.random.default_rng(0).permutation(truth)
-    split = split_labels(drawn, patterns.groups)
+    split = split_labels(drawn, patterns.file_index)
     curve = find_learning_curve(patterns, split, drawn)
     share = is_single(truth).mean()
     assert curve.score[-1] < share + 0.2

@@ -152,7 +152,7 @@ def _write_patterns(
 def _link_patterns(
     group: h5py.Group, patterns: Patterns, index: NDArray[np.int64], path: Path
 ) -> None:
-    starts = np.searchsorted(patterns.groups, np.arange(len(patterns.files) + 1))
+    starts = np.searchsorted(patterns.file_index, np.arange(len(patterns.files) + 1))
     lengths = np.diff(starts)
     sources = [
         _virtual_source(file, (int(n), *patterns.shape[1:]), patterns, path)
@@ -162,8 +162,8 @@ def _link_patterns(
         group.attrs["no_patterns"] = "the source has no three-dimensional HDF5 dataset"
         return
     layout = h5py.VirtualLayout((index.size, *patterns.shape[1:]), patterns.dtype)
-    for start, stop in pairwise(_bounds(patterns.groups[index], index)):
-        number = patterns.groups[index[start]]
+    for start, stop in pairwise(_bounds(patterns.file_index[index], index)):
+        number = patterns.file_index[index[start]]
         row = index[start] - starts[number]
         layout[start:stop] = sources[number][row : row + stop - start]
     group.create_virtual_dataset("patterns", layout, fillvalue=0)

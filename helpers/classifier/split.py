@@ -68,7 +68,7 @@ def split_labels(
     ----------
     labels
         (n,) label words, "" = unlabelled; "" and "unsure" are left out.
-    groups
+    file_index
         (n,) the run (file) of each pattern.
     seed
         Of the shuffle.

@@ -279,7 +279,7 @@ def retrain(
     """
     path = Path(work_dir) / PARTITION.name
     before = load_model(work_dir)
-    split = extend_split(read_partition(path)[0], words, patterns.groups)
+    split = extend_split(read_partition(path)[0], words, patterns.file_index)
     write_partition(path, patterns, split, words)
     told = asdict(cast(Any, before.network))
     parameters = {name: told[name] for name in before.network.parameters}

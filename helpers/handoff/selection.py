@@ -163,7 +163,7 @@ def find_rows(patterns: Patterns, index: NDArray[np.int64]) -> NDArray[np.int64]
     index
         (m,) places in the stack.
     """
-    first = np.searchsorted(patterns.groups, patterns.groups[index])
+    first = np.searchsorted(patterns.file_index, patterns.file_index[index])
     return np.asarray(index - first, dtype=np.int64)
 
 
@@ -197,7 +197,7 @@ def write_selection(
             file["index"] = selection.index
             file["prediction"] = selection.predictions
             file["from_label"] = selection.from_label
-            file["file"] = patterns.groups[selection.index].astype(np.int64)
+            file["file"] = patterns.file_index[selection.index].astype(np.int64)
             file["row"] = find_rows(patterns, selection.index)
             write_provenance(file, **describe_selection(patterns, selection), **facts)
     return folder
@@ -270,7 +270,7 @@ class Request:
     @property
     def files(self) -> NDArray[np.int64]:
         """(n,) int64: number of the file of each pattern of the stack."""
-        return np.asarray(self.patterns.groups, dtype=np.int64)
+        return np.asarray(self.patterns.file_index, dtype=np.int64)
 
     @property
     def facts(self) -> dict[str, Any]:

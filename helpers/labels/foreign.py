@@ -40,14 +40,14 @@ PR772_WORDS: Mapping[str, str] = {"0": "other", "1": "single"}
 class Stack(Protocol):
     """What has to be known of a stack; `helpers.patterns.Patterns` knows it.
 
-    `files` are its files, `groups` int (n,) for each pattern the index of its file.
+    `files` are its files, `file_index` int (n,) for each pattern the index of its file.
     """
 
     @property
     def files(self) -> Sequence[Path]: ...  # noqa: D102
 
     @property
-    def groups(self) -> NDArray[np.integer]: ...  # noqa: D102
+    def file_index(self) -> NDArray[np.integer]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def read_euxfel2013(
         for number in re.findall(r"r(?:un)?[-_]?(\d+)", name)
     }
     found = [(line, spans.get(line.place.lstrip("0"))) for line in lines]
-    return _as_words(path, _in_spans(path, found, 0), words, len(patterns.groups))
+    return _as_words(path, _in_spans(path, found, 0), words, len(patterns.file_index))
 
 
 def read_pr772(
@@ -199,7 +199,7 @@ def read_pr772(
     if first_index is None:
         first_index = _guess_first_index(path, found)
     found_patterns = _in_spans(path, found, first_index)
-    return _as_words(path, found_patterns, words, len(patterns.groups))
+    return _as_words(path, found_patterns, words, len(patterns.file_index))
 
 
 def read_single_list(
@@ -243,7 +243,10 @@ def read_single_list(
     if first_index is None:
         first_index = _guess_first_index(path, found)
     return _as_words(
-        path, _in_spans(path, found, first_index), {"1": "single"}, len(patterns.groups)
+        path,
+        _in_spans(path, found, first_index),
+        {"1": "single"},
+        len(patterns.file_index),
     )
 
 
@@ -339,7 +342,7 @@ def _spans(patterns: Stack) -> dict[str, range]:
             "labels by file name cannot be told apart. Rename the files."
         )
         raise LabelsError(message)
-    first = np.searchsorted(patterns.groups, np.arange(len(names) + 1)).tolist()
+    first = np.searchsorted(patterns.file_index, np.arange(len(names) + 1)).tolist()
     return {name: range(*first[i : i + 2]) for i, name in enumerate(names)}
 
 

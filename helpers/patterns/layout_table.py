@@ -64,7 +64,7 @@ class Layout:
         Where people's labels are, one number for each pattern.
     label_words
         The word for each number; without any, a remark asks for them.
-    truth
+    true_labels
         Where class names are that are known rather than given by a person.
     shots
         What tells shots from each other at the facility, and where: "train", "pulse",
@@ -84,7 +84,7 @@ class Layout:
     unclear_masks: tuple[str, ...] = ()
     labels: str = ""
     label_words: tuple[tuple[float, str], ...] = ()
-    truth: str = ""
+    true_labels: str = ""
     shots: tuple[tuple[str, str], ...] = ()
     note: str = ""
 
@@ -134,7 +134,7 @@ LAYOUTS = (
         unit="photons",
         bad_pixels=("/mask",),
         bad_when=ONE,
-        truth="/truth",
+        true_labels="/truth",
     ),
     Layout(
         name="Liu Lab",

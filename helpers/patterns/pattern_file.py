@@ -65,7 +65,7 @@ class PatternFile:
         From the file's own mask and the gaps between detector modules; None without.
     labels
         (n,) label words, "" = none; None if the file holds no labels.
-    truth
+    true_labels
         (n,) class names; None if the file holds none.
     shots
         What the facility calls each shot, such as "train" and "pulse": (n,) int64 each.
@@ -80,7 +80,7 @@ class PatternFile:
     unit: str
     bad_pixels: BadPixels | None
     labels: NDArray[np.str_] | None = None
-    truth: NDArray[np.str_] | None = None
+    true_labels: NDArray[np.str_] | None = None
     shots: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -274,7 +274,7 @@ class _Reader:
             unit=_read_unit(file, where) or layout.unit,
             bad_pixels=_assemble(bad_pixels, source),
             labels=None if labels is None else labels[here],
-            truth=None if truth is None else truth[here],
+            true_labels=None if truth is None else truth[here],
             shots={name: ids[here] for name, ids in self._read_shots(shape)},
             notes=self._gather_notes(source),
             remarks=_name_file(self.path, (*self.remarks, *source.remarks)),
@@ -388,7 +388,7 @@ class _Reader:
         return values
 
     def _read_truth(self, n: int) -> NDArray[np.str_] | None:
-        dataset = get_whole_dataset(self.file, self.layout.truth)
+        dataset = get_whole_dataset(self.file, self.layout.true_labels)
         if dataset is None:
             return None
         is_text = h5py.check_string_dtype(dataset.dtype) is not None

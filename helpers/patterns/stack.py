@@ -72,9 +72,9 @@ class Patterns:
         (rows, columns) bool, True = leave out.
     recorded_labels
         (n,) label words from the files, "" = none; None if no file holds labels.
-    truth
+    true_labels
         (n,) class names of simulated patterns, "" = none; None if no file holds them.
-    groups
+    file_index
         (n,) int64: number of the file (run) that each pattern is from.
     shots
         What the facility calls each shot, by kind: "train", "pulse", "event". (n,)
@@ -100,11 +100,13 @@ class Patterns:
         self.unit = unit.name
         self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]
-        self.groups = np.repeat(np.arange(len(sources)), lengths)
+        self.file_index = np.repeat(np.arange(len(sources)), lengths)
         self.recorded_labels = join_words(
             [one.labels for one in pattern_files], lengths
         )
-        self.truth = join_words([one.truth for one in pattern_files], lengths)
+        self.true_labels = join_words(
+            [one.true_labels for one in pattern_files], lengths
+        )
         self.shots = join_shots([one.shots for one in pattern_files], lengths)
 
     @property
@@ -365,7 +367,10 @@ class Patterns:
         ]
         if self.shots:
             sentences.append(f"Shots: {name_shots(self.shots)}.")
-        for name, words in (("Labels", self.recorded_labels), ("Truth", self.truth)):
+        for name, words in (
+            ("Labels", self.recorded_labels),
+            ("Truth", self.true_labels),
+        ):
             if words is not None:
                 sentences.append(f"{name} in the file: {count_words(words)}.")
         return "\n".join([*sentences, *self._notes])

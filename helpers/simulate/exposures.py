@@ -37,7 +37,7 @@ class Simulation(NamedTuple):
     ----------
     patterns
         float32 (n, rows, columns), photon counts, bad pixels 0.
-    truth
+    true_labels
         str (n,), class names.
     details
         (n,) with named fields, all float64 unless said: `kind` bytes, what kind of its
@@ -48,7 +48,7 @@ class Simulation(NamedTuple):
     """
 
     patterns: NDArray[np.float32]
-    truth: NDArray[np.str_]
+    true_labels: NDArray[np.str_]
     details: NDArray[np.void]
 
 
@@ -158,7 +158,7 @@ class Simulator:
         expected += self._background * np.float32(shot.fluence)
         if shot.particles and rng.random() < self.sample.streak_share:
             expected += self._streaks(rng, expected)
-        return self._count(rng, expected), shot.truth, details
+        return self._count(rng, expected), shot.true_labels, details
 
     def _count(
         self, rng: np.random.Generator, expected: NDArray[np.float32]

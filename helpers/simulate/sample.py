@@ -195,7 +195,7 @@ class Shot:
 
     Parameters
     ----------
-    truth
+    true_labels
         Class name.
     kind
         What kind of it: "icosahedron", "weak second", "close pair", "sphere" …
@@ -208,7 +208,7 @@ class Shot:
         hit, whatever the particles' sizes. None = by their sizes and the fluence.
     """
 
-    truth: str
+    true_labels: str
     kind: str
     particles: tuple[Particle, ...]
     fluence: float

@@ -67,7 +67,7 @@ def write_simulated(
         _write_frame(file, simulator, n)
         for start, simulation in simulator.blocks(n):
             _write_block(file, start, simulation)
-            progress.update(len(simulation.truth))
+            progress.update(len(simulation.true_labels))
 
 
 def write_example_labels(
@@ -133,9 +133,9 @@ def _write_frame(file: h5py.File, simulator: Simulator, n: int) -> None:
 
 
 def _write_block(file: h5py.File, start: int, simulation: Simulation) -> None:
-    rows = slice(start, start + len(simulation.truth))
+    rows = slice(start, start + len(simulation.true_labels))
     file["patterns"][rows] = simulation.patterns
-    file["truth"][rows] = simulation.truth.astype("S8")
+    file["truth"][rows] = simulation.true_labels.astype("S8")
     for name, values in file["truth_details"].items():
         values[rows] = simulation.details[name]
 

@@ -90,7 +90,7 @@ def simulate(sample: str, seed: int) -> Stack:
         bad_pixels.shape, simulator.detector.centre, encode_pixels(bad_pixels)
     )
     blocks = [
-        (network.make_inputs(block.patterns), block.truth == "single")
+        (network.make_inputs(block.patterns), block.true_labels == "single")
         for _, block in simulator.blocks(N_POOL + N_JUDGED)
     ]
     return Stack(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))

@@ -188,7 +188,7 @@ def add_scores(
     scores: dict[int, list[Score]], method: Method, patterns: Patterns, n_draws: int
 ) -> None:
     """Train with each number of labels, and judge."""
-    single = patterns.truth == "single"
+    single = patterns.true_labels == "single"
     inputs = method.make_inputs(patterns)
     judged = slice(N_POOL, None)
     for budget in BUDGETS:
@@ -399,8 +399,8 @@ def report_speed(folder: Path) -> None:
     path = folder / "speed.h5"
     write_simulated(path, 4000, SEEDS[0])
     patterns = open_patterns(path)
-    labels = np.where(np.arange(len(patterns)) < 200, patterns.truth, "")
-    split = split_labels(labels, patterns.groups)
+    labels = np.where(np.arange(len(patterns)) < 200, patterns.true_labels, "")
+    split = split_labels(labels, patterns.file_index)
     seconds = {
         "train from 200 labels": clock(
             lambda: train_model(patterns, split, labels, folder / "work")

@@ -286,7 +286,7 @@ def score(name: str, seed: int, n_hits: int) -> list[float]:
     """Rank a simulated sample in all ways; return the average precisions."""
     n = 2_400 if name == "rare" else 800
     simulation = simulate_patterns(n, seed=seed, sample=name)
-    is_single = simulation.truth == "single"
+    is_single = simulation.true_labels == "single"
     singles = np.flatnonzero(is_single)
     hits = np.random.default_rng(seed).permutation(singles)[:n_hits]
     with tempfile.TemporaryDirectory() as folder:
