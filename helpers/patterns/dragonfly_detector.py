@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import DAMAGE, get_whole_dataset, open_hdf5
+from helpers.patterns.hdf5 import get_whole_dataset, open_hdf5
 from helpers.patterns.mask_convention import DRAGONFLY
 from helpers.patterns.masks import BadPixels, say_origin
+from helpers.patterns.partial_hdf5 import DAMAGE
 
 SHAPE = re.compile(r"/?\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*")
 _PARTS = ("qx", "qy", "qz", "mask", "ewald_rad")

@@ -10,15 +10,11 @@ import h5py
 import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.growing_file import PartialFile, is_swmr, is_whole
-from helpers.patterns.hdf5_trial import find_fatal_damage
+from helpers.patterns.hdf5_probe import find_fatal_damage
+from helpers.patterns.partial_hdf5 import DAMAGE, is_whole, open_unprobed
 
 NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have
 LISTED = 10  # a message names at most so many datasets or links
-DAMAGE = (
-    *(OSError, RuntimeError, LookupError, TypeError, ValueError),
-    *(ArithmeticError, MemoryError, SystemError),
-)
 
 
 def open_hdf5(path: Path, remarks: list[str] | None = None) -> h5py.File:
@@ -39,7 +35,7 @@ def open_hdf5(path: Path, remarks: list[str] | None = None) -> h5py.File:
     """
     if problem := _find_hdf5_problem(path):
         raise PatternsFileError(path, [problem])
-    return open_untried(path, remarks)
+    return open_unprobed(path, remarks)
 
 
 def _find_hdf5_problem(path: Path) -> str:
@@ -51,45 +47,6 @@ def _find_hdf5_problem(path: Path) -> str:
             "convert it first."
         )
     return find_fatal_damage(path)
-
-
-def open_untried(path: Path, remarks: list[str] | None = None) -> h5py.File:
-    """Open an HDF5 file as `open_hdf5` does, though the library may not survive it."""
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        file = _open_unfinished(path)
-        if file is None:
-            problem = (
-                "begins like an HDF5 file but cannot be opened. It may be cut short "
-                "(copied in part) or still being written. Compare its size with the "
-                f"original, or wait until it is whole. HDF5 says: {error}"
-            )
-            raise PatternsFileError(path, [problem]) from error
-    if remarks is not None:
-        remarks.append(_say_unfinished(file))
-    return file
-
-
-def _open_unfinished(path: Path) -> h5py.File | None:
-    """Open a file that HDF5 refuses because a writer has it or its end is missing."""
-    try:
-        # On any other file HDF5 would look again and again for what is not there.
-        return h5py.File(path, "r", swmr=True) if is_swmr(path) else PartialFile(path)
-    except DAMAGE:
-        return None
-
-
-def _say_unfinished(file: h5py.File) -> str:
-    if isinstance(file, PartialFile) and file.is_cut_short:
-        return (
-            f"is cut short: it has {file.size} bytes, and says that there are more. "
-            "What is there is read. Compare its size with the original."
-        )
-    return (
-        "is being written by another program. What is there now is read; open it "
-        "again when it is whole."
-    )
 
 
 @contextmanager

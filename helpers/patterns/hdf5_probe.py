@@ -1,16 +1,24 @@
-"""The process that reads HDF5 files on trial: see `helpers.patterns.hdf5_trial`.
+"""A disposable child process opens each HDF5 file first.
 
-On its standard input it is told, in one line of JSON each, the name of a file and how
-much CPU time a step may take. It answers with a line for everything that it touches,
-the place in the file, and with `null` when it has nothing to do. Whether it answers at
-all is what it is there for.
+On a damaged file the HDF5 library can loop for ever, or crash, in C code that nothing
+in Python can interrupt. So a child process first does what could come to that: it opens
+everything in the file and reads what has no fixed length, texts and lists. Where it
+uses much CPU time without getting on, it is ended, and the file is refused. One child
+serves all files, and ends with this process.
+
+On its standard input the child is told, in one line of JSON each, the name of a file
+and how much CPU time a step may take. It answers with a line for each place in the file
+that it comes to, and with `null` when it has nothing to do.
 """
 
+import atexit
 import faulthandler
 import json
 import os
 import signal
+import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -22,8 +30,15 @@ from typing import Any, TextIO
 import h5py
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import DAMAGE, follow, open_untried
+from helpers.patterns.partial_hdf5 import DAMAGE, open_unprobed
 
+PACKAGES_DIR = Path(__file__).parents[2]
+COMMAND = [
+    *(sys.executable, "-c"),
+    "from helpers.patterns.hdf5_probe import answer_parent; answer_parent()",
+]
+CPU_SECONDS = 10.0  # for one step in a file; a healthy one takes milliseconds
+LIMIT_ENDS_BY = {-getattr(signal, "SIGPROF", 0), 1}  # its exit status; 1 in Windows
 AT_ONCE = 1024  # values of variable length that are read by one call
 VALUES_TRIED = 1_000_000  # of a longer dataset, the beginning
 OBJECTS_TRIED = 5_000  # of a file with more groups and datasets, those at the top
@@ -32,14 +47,135 @@ MINUTES_WITHOUT_CPU_LIMIT = 5
 Tell = Callable[[str], None]
 
 
-def main() -> None:
-    """Touch each file that is named on stdin; see the module."""
+def find_fatal_damage(path: Path) -> str:
+    """Say why the HDF5 library must not be let at a file; "" if it may open it.
+
+    A file is probed once, as long as its size and its time stay the same. Where no
+    child process can be started, none is probed.
+
+    Parameters
+    ----------
+    path
+        An HDF5 file, which may be damaged in other ways too.
+    """
+    stat = path.stat()
+    version = os.path.realpath(path), stat.st_size, stat.st_mtime_ns
+    with _CHILD.lock:
+        if version not in _FOUND:
+            _FOUND[version] = _CHILD.probe_file(version[0])
+        return _FOUND[version]
+
+
+class _Child:
+    """The child process; another one after it ended."""
+
+    def __init__(self) -> None:
+        self.can_start = True
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin without a process, as a fork must, whatever its other half does."""
+        self.process: subprocess.Popen[str] | None = None
+        self.lock = threading.Lock()
+
+    def probe_file(self, path: str) -> str:
+        """Say what came to no good end; "" if nothing did."""
+        try:
+            if not (self.is_running() or self.start()):
+                return ""
+            self.send(path)
+            has_ended, place = self.listen()
+        except BaseException:  # else the next file would be given this one's answer
+            self.stop()
+            raise
+        return _say_end(self.stop(), place) if has_ended else ""
+
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def start(self) -> bool:
+        """Start the process; return whether it could be."""
+        if not self.can_start:
+            return False
+        self.stop()
+        try:
+            self.process = subprocess.Popen(
+                COMMAND,
+                cwd=PACKAGES_DIR,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is meant for us
+                encoding="ascii",
+            )
+            has_ended, _ = self.listen()
+        except (OSError, ValueError):  # or it begins by saying something else
+            has_ended = True
+        if has_ended:
+            self.can_start = False
+            self.stop()
+        return self.can_start
+
+    def send(self, path: str) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([path, CPU_SECONDS]) + "\n")
+        self.process.stdin.flush()
+
+    def listen(self) -> tuple[bool, str]:
+        """Wait until it is done; return whether it ended instead, and where."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        place = "/"
+        for line in self.process.stdout:
+            said = json.loads(line)
+            if said is None:
+                return False, place
+            place = said
+        return True, place
+
+    def stop(self) -> int:
+        """End the process if there is one; return its exit status."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.kill()
+        process.communicate()
+        return process.returncode
+
+
+def _say_end(status: int, place: str) -> str:
+    """Say how reading ended at a place in a file."""
+    if status in LIMIT_ENDS_BY:
+        what = (
+            f"reading it goes round in a circle at {place}, and was stopped after "
+            f"{CPU_SECONDS:g} s of CPU time without getting on"
+        )
+    else:
+        name = signal.Signals(-status).name if status < 0 else f"status {status}"
+        what = f"reading it crashes the HDF5 library at {place} ({name})"
+    return (
+        f"{what}. Expected a file that can be read from end to end; this one is "
+        "damaged, most often copied in part. Copy it again, and compare checksums. "
+        "Without an original, take what is whole into a new file: h5copy does that."
+    )
+
+
+_FOUND: dict[tuple[str, int, int], str] = {}
+_CHILD = _Child()
+atexit.register(_CHILD.stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_CHILD.forget)
+
+
+def answer_parent() -> None:
+    """Visit each file that is named on stdin: this is what the child runs."""
     answers = _take_stdout()
     _say(answers, None)
     for line in sys.stdin:
         path, seconds = json.loads(line)
         with suppress(Exception):  # only whether it survives is of interest
-            touch(Path(path), partial(_begin_step, answers, seconds))
+            visit_everything(Path(path), partial(_begin_step, answers, seconds))
         _say(answers, None)
 
 
@@ -76,7 +212,7 @@ def end_unless_called_again(seconds: float) -> None:
         faulthandler.dump_traceback_later(60 * MINUTES_WITHOUT_CPU_LIMIT, exit=True)
 
 
-def touch(path: Path, tell: Tell) -> None:
+def visit_everything(path: Path, tell: Tell) -> None:
     """Open everything in a file, and read what has no fixed length.
 
     Errors are left to those who open the file afterwards and can explain them.
@@ -90,7 +226,7 @@ def touch(path: Path, tell: Tell) -> None:
     """
     with suppress(PatternsFileError, *DAMAGE):
         tell("/")
-        with open_untried(path) as file:
+        with open_unprobed(path) as file:
             for place, item in islice(_visit(file, tell), OBJECTS_TRIED):
                 _read_attributes(item)
                 with suppress(*DAMAGE):
@@ -108,7 +244,7 @@ def _visit(file: h5py.File, tell: Tell) -> Iterator[tuple[str, Any]]:
             place = f"{folder}/{name}"
             tell(place)
             with suppress(*DAMAGE):
-                item = follow(group, name)
+                item = group.get(name)
                 if item is None or item in seen:
                     continue
                 seen.add(item)
@@ -141,7 +277,3 @@ def _read_loose_values(item: Any, begin_step: Callable[[], None]) -> None:
     for start in range(0, min(len(item), VALUES_TRIED // each), step):
         begin_step()
         item[start : start + step]
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.growing_file import count_whole
 from helpers.patterns.hdf5 import (
     get_dataset,
     is_numeric,
@@ -21,6 +20,7 @@ from helpers.patterns.hdf5 import (
     say_choices,
     wrap_hdf5_errors,
 )
+from helpers.patterns.partial_hdf5 import count_whole
 
 MOST_AT_ONCE = 256  # patterns; the system takes at most 1024 places in a call
 

@@ -9,10 +9,55 @@ from weakref import WeakSet
 
 import h5py
 
+from helpers.errors import PatternsFileError
+
+DAMAGE = (
+    *(OSError, RuntimeError, LookupError, TypeError, ValueError),
+    *(ArithmeticError, MemoryError, SystemError),
+)
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _END_AT = {0: 40, 1: 44, 2: 28, 3: 28}  # where each superblock version says its end
 _WRITTEN_BY_SWMR = 1 | 4  # the consistency flags of such a file
 _FAR = 2**62  # HDF5 asks whether a file is as long as it says; this one always is
+
+
+def open_unprobed(path: Path, warnings: list[str] | None = None) -> h5py.File:
+    """Open an HDF5 file as `open_hdf5` does, though the library may not survive it."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        file = _open_partial(path)
+        if file is None:
+            problem = (
+                "begins like an HDF5 file but cannot be opened. It may be cut short "
+                "(copied in part) or still being written. Compare its size with the "
+                f"original, or wait until it is whole. HDF5 says: {error}"
+            )
+            raise PatternsFileError(path, [problem]) from error
+    if warnings is not None:
+        warnings.append(_say_partial(file))
+    return file
+
+
+def _open_partial(path: Path) -> h5py.File | None:
+    """Open a file that HDF5 refuses because a writer has it or its end is missing."""
+    try:
+        # On any other file HDF5 would look again and again for what is not there.
+        return h5py.File(path, "r", swmr=True) if is_swmr(path) else PartialFile(path)
+    except DAMAGE:
+        return None
+
+
+def _say_partial(file: h5py.File) -> str:
+    if isinstance(file, PartialFile) and file.is_cut_short:
+        return (
+            f"is cut short: it has {file.size} bytes, and says that there are more. "
+            "What is there is read. Compare its size with the original."
+        )
+    return (
+        "is being written by another program. What is there now is read; open it "
+        "again when it is whole."
+    )
 
 
 class PartialFile(h5py.File):
