@@ -6,34 +6,29 @@ which values of its mask mean *bad*. Where the patterns of a kind of file are no
 three-dimensional dataset, a `Source` of their own reads them.
 """
 
-from helpers.patterns.emc_source import EmcSource, is_emc, read_emc_head
+from helpers.patterns.detector_modules import ModulesSource
+from helpers.patterns.dragonfly import EmcSource, SparseSource, is_emc, read_emc_head
 from helpers.patterns.euxfel_run import RunSource
 from helpers.patterns.hdf5 import (
     find_datasets,
+    find_first_frame,
+    find_frames,
     get_whole_dataset,
     open_hdf5,
     say_missing,
 )
 from helpers.patterns.layout_table import CXI_SHOTS, EMC, LAYOUTS, Layout, find_layout
-from helpers.patterns.mask_convention import MaskConvention
-from helpers.patterns.masks import (
+from helpers.patterns.mask_convention import (
     BadPixels,
-    find_mask_shape,
+    MaskConvention,
     find_pixel_problems,
     find_shape_problems,
-    read_bad_pixels,
 )
+from helpers.patterns.masks import find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import open_patterns
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import batches
-from helpers.patterns.shot_sources import (
-    FramesSource,
-    ModulesSource,
-    SparseSource,
-    find_first_frame,
-    find_frames,
-)
-from helpers.patterns.sources import DatasetSource, Hdf5Source, Source
+from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source, Source
 from helpers.patterns.stack import Patterns
 from helpers.patterns.units import Unit, find_unit
 

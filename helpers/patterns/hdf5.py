@@ -1,5 +1,6 @@
 """HDF5 files, opened with a plain word about what is wrong with them."""
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,12 +9,16 @@ from typing import Any
 
 import h5py
 import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
+import numpy as np
+from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5_probe import find_fatal_damage
-from helpers.patterns.partial_hdf5 import DAMAGE, is_whole, open_unprobed
+from helpers.patterns.partial_hdf5 import DAMAGE, count_whole, is_whole, open_unprobed
 
 NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have
+MOST_PATTERNS = 10**9
+MOST_PIXELS = 2**28
 LISTED = 10  # a message names at most so many datasets or links
 
 
@@ -175,6 +180,60 @@ def follow(group: h5py.Group, path: str) -> Any:
         return None
 
 
+def find_numbered(file: h5py.File, path: str, mark: str) -> list[tuple[str, str]]:
+    """Find what a path with a mark in place of a number stands for.
+
+    Parameters
+    ----------
+    file
+        Open.
+    path
+        Such as `/hit_*/image`.
+    mark
+        Such as `*`.
+
+    Returns
+    -------
+    list
+        Each number, as it is written, with the path of that number; in order.
+    """
+    above, _, below = path.partition(mark)
+    folder, prefix = above.rsplit("/", 1)
+    suffix = below.partition("/")[0]
+    group = follow(file, folder or "/")
+    if not isinstance(group, h5py.Group):
+        return []
+    form = re.compile(rf"{re.escape(prefix)}(\d+){re.escape(suffix)}", re.ASCII)
+    numbers = sorted((m[1] for name in group if (m := form.fullmatch(name))), key=int)
+    return [(number, path.replace(mark, number)) for number in numbers]
+
+
+def find_frames(file: h5py.File, where: str) -> list[str]:
+    """Return the paths of the datasets that `/hit_*/image` stands for, in order."""
+    return [path for _, path in _numbered_frames(file, where)]
+
+
+def find_first_frame(file: h5py.File, where: str) -> h5py.Dataset | None:
+    """Return the dataset of the first path that `where` stands for; None without."""
+    paths = _frame_paths(file, where)
+    return get_whole_dataset(file, paths[0][1]) if paths else None
+
+
+def read_numbers(file: h5py.File, where: str) -> NDArray[np.int64]:
+    """Return the numbers that `*` stands for, (n,) int64, in the order of patterns."""
+    numbers = [int(number) for number, _ in _numbered_frames(file, where)]
+    return np.array(numbers, np.int64)
+
+
+def _numbered_frames(file: h5py.File, where: str) -> list[tuple[str, str]]:
+    paths = _frame_paths(file, where)
+    return [each for each in paths if get_whole_dataset(file, each[1]) is not None]
+
+
+def _frame_paths(file: h5py.File, where: str) -> list[tuple[str, str]]:
+    return find_numbered(file, where, "*") if "*" in where else [("0", where)]
+
+
 def say_choices(file: h5py.File) -> str:
     """Say which datasets of a file could be the patterns, and how to name one."""
     stacks = find_stacks(file)
@@ -216,3 +275,118 @@ def _say_target(file: h5py.File, path: str) -> str:
     outside = getattr(link, "filename", "")
     inside = getattr(link, "path", "a damaged part of the file")
     return f"{outside}:{inside}" if outside else str(inside)
+
+
+def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
+    """Say why patterns of this shape can be no measurement; nothing if they can.
+
+    Parameters
+    ----------
+    where
+        Path of the patterns.
+    shape
+        (n, …) as recorded.
+    """
+    if 0 in shape:
+        yield (
+            f"{where} has shape {shape}, so no pattern is in it; expected at least "
+            "one. Was the run written to the end?"
+        )
+    n_pixels = 1
+    for length in shape[1:]:
+        n_pixels *= length  # in Python's integers, which have no largest one
+    if shape[0] > MOST_PATTERNS or n_pixels > MOST_PIXELS:
+        yield (
+            f"{where} has shape {shape}; expected at most {MOST_PATTERNS:,} patterns "
+            f"of at most {MOST_PIXELS:,} pixels. The file may be damaged."
+        )
+
+
+def find_dataset_problems(
+    path: Path, file: h5py.File, where: str, dimensions: tuple[int, ...]
+) -> Iterator[str]:
+    """Say why a dataset cannot be read as patterns; nothing if it can.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    file
+        The same, open.
+    where
+        Path of the dataset.
+    dimensions
+        How many it may have.
+    """
+    dataset = get_dataset(file, where)
+    if dataset is None:
+        yield f"there is no dataset {where}. {say_choices(file)}"
+        return
+    if not is_numeric(dataset):
+        yield (
+            f"{where} holds {say_content(dataset.dtype)}; expected real numbers, "
+            f"one for each pixel. {say_choices(file)}"
+        )
+    if dataset.ndim not in dimensions:
+        yield (
+            f"{where} has shape {dataset.shape}; expected (patterns, rows, "
+            f"columns). {say_choices(file)}"
+        )
+    else:
+        yield from find_size_problems(where, dataset.shape)
+        if dataset.size and not count_whole(file, dataset):
+            yield f"{where}: not one pattern of it is there. Copy the file again."
+    yield from _find_missing_sources(path, dataset)
+    yield from _find_missing_filters(dataset)
+
+
+def say_content(dtype: np.dtype[Any]) -> str:
+    """Say in words what values of a dtype that is no number are."""
+    if dtype.names:
+        return f"records with the fields {', '.join(dtype.names)}"
+    if h5py.check_ref_dtype(dtype) is not None:
+        return "references to other objects"
+    vlen = h5py.check_vlen_dtype(dtype)
+    if vlen is not None:
+        return f"lists of {vlen} of different lengths"
+    names = {"O": "text", "S": "text", "c": "complex numbers", "b": "true or false"}
+    return names.get(dtype.kind, str(dtype))
+
+
+def _find_missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
+    """Find compression that cannot be undone here."""
+    properties = dataset.id.get_create_plist()
+    used = [properties.get_filter(i) for i in range(properties.get_nfilters())]
+    missing = [
+        f"{number} ({name.decode(errors='replace') or 'no name'})"
+        for number, _, _, name in used
+        if not h5py.h5z.filter_avail(number)
+    ]
+    if missing:
+        yield (
+            f"{dataset.name} is compressed by a filter that is not installed: "
+            f"{', '.join(missing)}. Install its HDF5 plugin and set HDF5_PLUGIN_PATH, "
+            "or write the file again with another compression (h5repack)."
+        )
+
+
+def _find_missing_sources(path: Path, dataset: h5py.Dataset) -> Iterator[str]:
+    """Find the files that a virtual dataset lacks: HDF5 reads them as 0 in silence."""
+    if not dataset.is_virtual:
+        return
+    names = {source.file_name for source in dataset.virtual_sources()}
+    missing = sorted(name for name in names if not _is_there(path, name))
+    if missing:
+        yield (
+            f"{dataset.name} is a virtual dataset whose source files are missing: "
+            f"{', '.join(missing)}. Put them where they were when it was made."
+        )
+
+
+def _is_there(path: Path, name: str) -> bool:
+    """Tell whether a source of the virtual dataset in `path` can be found.
+
+    "." is the file itself; with "%" it is a family of files, which HDF5 resolves.
+    """
+    beside = path.resolve().parent / name
+    return name == "." or "%" in name or beside.exists() or Path(name).exists()

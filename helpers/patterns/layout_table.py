@@ -8,7 +8,16 @@ from pathlib import Path
 import h5py
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import find_stacks, follow, get_dataset, say_choices
+from helpers.patterns.detector_modules import ModulesSource
+from helpers.patterns.dragonfly import SparseSource
+from helpers.patterns.hdf5 import (
+    find_first_frame,
+    find_numbered,
+    find_stacks,
+    follow,
+    get_dataset,
+    say_choices,
+)
 from helpers.patterns.mask_convention import (
     CXI_BITS,
     GOOD_PIXELS,
@@ -18,13 +27,7 @@ from helpers.patterns.mask_convention import (
     MaskConvention,
 )
 from helpers.patterns.nexus import find_pixel_masks, find_signal, is_nexus
-from helpers.patterns.shot_sources import (
-    FramesSource,
-    ModulesSource,
-    SparseSource,
-    find_first_frame,
-)
-from helpers.patterns.sources import DatasetSource, Hdf5Source
+from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source
 
 Recogniser = Callable[[h5py.File], bool]
 
@@ -410,9 +413,9 @@ def _fill_in(file: h5py.File, layout: Layout) -> Iterator[Layout]:
         )
 
 
-def _put_in(path: str, numbers: Mapping[str, int]) -> str:
+def _put_in(path: str, numbers: Mapping[str, str]) -> str:
     for placeholder, number in numbers.items():
-        path = path.replace(placeholder, str(number))
+        path = path.replace(placeholder, number)
     return path
 
 
@@ -425,22 +428,15 @@ def _say_choice(chosen: str, others: list[str]) -> str:
     )
 
 
-def _find_paths(file: h5py.File, path: str) -> dict[str, dict[str, int]]:
+def _find_paths(file: h5py.File, path: str) -> dict[str, dict[str, str]]:
     """Return the paths that a path with placeholders stands for, and their numbers."""
     found = _PLACEHOLDER.search(path)
     if not found:
         leads = find_first_frame(file, path) if "*" in path else follow(file, path)
         return {} if leads is None else {path: {}}
-    folder, prefix = path[: found.start()].rsplit("/", 1)
-    group = follow(file, folder or "/")
-    if not isinstance(group, h5py.Group):
-        return {}
-    form = re.compile(rf"{re.escape(prefix)}(\d+)", re.ASCII)
-    numbers = sorted(int(m[1]) for name in group if (m := form.fullmatch(name)))
-    filled = {number: path.replace(found[0], str(number)) for number in numbers}
     return {
         whole: {found[0]: number, **others}
-        for number, one in filled.items()
+        for number, one in find_numbered(file, path, found[0])
         for whole, others in _find_paths(file, one).items()
     }
 

@@ -1,11 +1,14 @@
-"""Which values of a mask mean *bad*: said once for each, never guessed."""
+"""What a mask means: which of its values are *bad* is said for each, never guessed."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+MASKS_SAMPLED = 64  # of one for each pattern
 
 _CONDITION = re.compile(r"(?P<name>.*?)\s*(?P<relation>==|!=)\s*(?P<value>-?\d+)\s*")
 
@@ -56,3 +59,78 @@ def split_condition(text: str) -> tuple[str, MaskConvention | None]:
         return text, None
     relation: Literal["==", "!="] = "==" if found["relation"] == "==" else "!="
     return found["name"], MaskConvention(relation, int(found["value"]))
+
+
+class BadPixels(NamedTuple):
+    """Bad pixels and where they were found.
+
+    Attributes
+    ----------
+    pixels
+        (rows, columns) bool, True = leave out.
+    origin
+        In words, for `Patterns.describe`.
+    """
+
+    pixels: NDArray[np.bool_]
+    origin: str
+
+
+def say_origin(name: str, bad_when: MaskConvention) -> str:
+    """Say where bad pixels come from and what was taken to mean bad."""
+    meaning = f": {bad_when.meaning}" if bad_when.meaning else ""
+    return f"{name}, whose values {bad_when} mean bad{meaning}"
+
+
+def convert_mask(
+    mask: Any, bad_when: MaskConvention, ndim: int = 2
+) -> NDArray[np.bool_]:
+    """Return the bad pixels of a mask, or of one for each pattern.
+
+    With a mask for each pattern, a pixel is bad if it is so in more than half of an
+    even sample of them: all of them together may be as large as the patterns.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns) or (n, rows, columns); with detector modules, (modules, slow,
+        fast) or (n, modules, slow, fast).
+    bad_when
+        Which of its values mean bad.
+    ndim
+        How many dimensions the mask of one pattern has.
+    """
+    if mask.ndim == ndim:
+        return bad_when(mask[()])
+    chosen = np.unique(np.linspace(0, len(mask) - 1, MASKS_SAMPLED).astype(int))
+    votes = np.sum([bad_when(mask[i]) for i in chosen], axis=0)
+    majority: NDArray[np.bool_] = 2 * votes > chosen.size
+    return majority
+
+
+def find_shape_problems(
+    name: str,
+    shape: tuple[int, ...],
+    frame: tuple[int, ...],
+    dimensions: tuple[int, ...] | None = None,
+) -> Iterator[str]:
+    """Say why a mask does not fit the patterns; nothing if it does."""
+    n = len(frame)
+    dimensions = dimensions or (n, n + 1)
+    if shape[-n:] != frame or len(shape) not in dimensions or 0 in shape:
+        turned = (
+            ", not transposed" if shape[-n:] == (*frame[:-2], *frame[:-3:-1]) else ""
+        )
+        yield (
+            f"{name} has shape {shape}; expected {frame}, one value for each pixel of "
+            f"a pattern{turned}."
+        )
+
+
+def find_pixel_problems(name: str, pixels: NDArray[np.bool_]) -> Iterator[str]:
+    """Say why bad pixels cannot be right; nothing if they can."""
+    if pixels.all():
+        yield (
+            f"{name} leaves out every pixel; expected some good ones. Look at its "
+            "values, and say which of them mean bad: bad_pixels='FILE.h5:/mask == 0'."
+        )

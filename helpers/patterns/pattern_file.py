@@ -10,25 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.dragonfly_detector import (
+from helpers.patterns.detector_modules import ModulesSource
+from helpers.patterns.dragonfly import (
     DetectorShape,
+    EmcSource,
+    SparseSource,
     count_pixels,
-    find_frame,
-    names_frame,
+    find_detector_shape,
+    is_emc,
+    names_detector_shape,
+    read_emc_head,
 )
-from helpers.patterns.emc_source import EmcSource, is_emc, read_emc_head
 from helpers.patterns.euxfel_run import Run, RunSource, gather_run, is_run
 from helpers.patterns.hdf5 import (
     LISTED,
+    find_first_frame,
+    find_frames,
     follow,
     get_dataset,
     get_whole_dataset,
     is_numeric,
     open_hdf5,
+    read_numbers,
     wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import EMC, Layout, find_layout
-from helpers.patterns.masks import (
+from helpers.patterns.mask_convention import (
     BadPixels,
     convert_mask,
     find_pixel_problems,
@@ -36,13 +43,6 @@ from helpers.patterns.masks import (
     say_origin,
 )
 from helpers.patterns.nexus import find_axis_problems
-from helpers.patterns.shot_sources import (
-    ModulesSource,
-    SparseSource,
-    find_first_frame,
-    find_frames,
-    read_numbers,
-)
 from helpers.patterns.sources import Hdf5Source, Source
 
 MASK_NAMES = ("mask", "mask_shared", "bad_pixels", "good_pixels")
@@ -127,10 +127,10 @@ def open_pattern_file(
         wrap_hdf5_errors(path, "what it holds cannot be made out"),
     ):
         try:
-            layout, frame = _recognise(path, file, dataset)
+            layout, detector = _recognise(path, file, dataset)
             if label_words:
                 layout = replace(layout, label_words=tuple(label_words.items()))
-            reader = _Reader(path, file, layout, frame, remarks, geometry)
+            reader = _Reader(path, file, layout, detector, remarks, geometry)
             return reader.read(use_mask=use_mask)
         except PatternsFileError as error:
             if remarks and error.path == path:  # the likely cause of all the others
@@ -140,15 +140,15 @@ def open_pattern_file(
 
 def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     _, n_pixels = read_emc_head(path)
-    frame = find_frame(path, n_pixels, dataset)
-    where = _say_frame(frame)
+    detector = find_detector_shape(path, n_pixels, dataset)
+    where = _say_shape(detector)
     source = EmcSource(path, where)
     return PatternFile(
         layout=replace(EMC, patterns=where),
         source=source,
         unit=EMC.unit,
-        bad_pixels=frame.bad_pixels if use_mask else None,
-        notes=(frame.note, *source.notes),
+        bad_pixels=detector.bad_pixels if use_mask else None,
+        notes=(detector.note, *source.notes),
         remarks=_name_file(path, source.remarks),
     )
 
@@ -222,22 +222,22 @@ def _recognise(
     path: Path, file: h5py.File, dataset: str | None
 ) -> tuple[Layout, DetectorShape | None]:
     """Return the layout of a file, and the shape of its patterns if they are sparse."""
-    is_frame = dataset is not None and names_frame(dataset)
-    layout = find_layout(path, file, None if is_frame else dataset)
+    is_shape = dataset is not None and names_detector_shape(dataset)
+    layout = find_layout(path, file, None if is_shape else dataset)
     if layout.source is not SparseSource:
-        if is_frame:
+        if is_shape:
             layout = find_layout(path, file, dataset)  # a dataset may have such a name
         return layout, None
     n_pixels = count_pixels(file)
     if n_pixels is None:
         problem = "there is no /num_pix, one integer; expected the number of pixels."
         raise PatternsFileError(path, [problem])
-    frame = find_frame(path, n_pixels, dataset if is_frame else None)
-    return replace(layout, patterns=_say_frame(frame)), frame
+    detector = find_detector_shape(path, n_pixels, dataset if is_shape else None)
+    return replace(layout, patterns=_say_shape(detector)), detector
 
 
-def _say_frame(frame: DetectorShape) -> str:
-    rows, columns = frame.shape
+def _say_shape(detector: DetectorShape) -> str:
+    rows, columns = detector.shape
     return f"{rows}x{columns}"
 
 
@@ -248,7 +248,7 @@ class _Reader:
     path: Path
     file: h5py.File
     layout: Layout
-    frame: DetectorShape | None
+    detector: DetectorShape | None
     remarks: list[str]
     geometry: Path | None = None
     problems: list[str] = field(default_factory=list)
@@ -287,12 +287,12 @@ class _Reader:
         return kind(self.path, self.file, where)
 
     def _gather_notes(self, source: Source) -> tuple[str, ...]:
-        found = self.frame.note if self.frame else ""
+        found = self.detector.note if self.detector else ""
         return tuple(note for note in (self.layout.note, found, *source.notes) if note)
 
     def _read_mask(self, pattern: tuple[int, ...]) -> BadPixels | None:
-        if self.frame:
-            return self.frame.bad_pixels
+        if self.detector:
+            return self.detector.bad_pixels
         paths = self.layout.bad_pixels
         where = next((path for path in paths if get_dataset(self.file, path)), "")
         if not where:

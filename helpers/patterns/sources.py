@@ -14,10 +14,14 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
+    LISTED,
+    find_dataset_problems,
+    find_frames,
+    find_size_problems,
     get_dataset,
     is_numeric,
     open_hdf5,
-    say_choices,
+    say_content,
     wrap_hdf5_errors,
 )
 from helpers.patterns.partial_hdf5 import count_whole
@@ -134,10 +138,6 @@ class ContiguousPatterns:
             "when the file was opened: was it moved, or cut short? Copy it again."
         )
         return PatternsFileError(self.path, [problem])
-
-
-MOST_PATTERNS = 10**9
-MOST_PIXELS = 2**28
 
 
 class Source(ABC):
@@ -257,31 +257,6 @@ class Hdf5Source(Source):
             self._file = None
 
 
-def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
-    """Say why patterns of this shape can be no measurement; nothing if they can.
-
-    Parameters
-    ----------
-    where
-        Path of the patterns.
-    shape
-        (n, …) as recorded.
-    """
-    if 0 in shape:
-        yield (
-            f"{where} has shape {shape}, so no pattern is in it; expected at least "
-            "one. Was the run written to the end?"
-        )
-    n_pixels = 1
-    for length in shape[1:]:
-        n_pixels *= length  # in Python's integers, which have no largest one
-    if shape[0] > MOST_PATTERNS or n_pixels > MOST_PIXELS:
-        yield (
-            f"{where} has shape {shape}; expected at most {MOST_PATTERNS:,} patterns "
-            f"of at most {MOST_PIXELS:,} pixels. The file may be damaged."
-        )
-
-
 class DatasetSource(Hdf5Source):
     """Patterns in one dataset with three dimensions, whatever its chunks and links.
 
@@ -328,91 +303,51 @@ class DatasetSource(Hdf5Source):
         return self._dataset
 
 
-def find_dataset_problems(
-    path: Path, file: h5py.File, where: str, dimensions: tuple[int, ...]
-) -> Iterator[str]:
-    """Say why a dataset cannot be read as patterns; nothing if it can.
+class FramesSource(Hdf5Source):
+    """Patterns as /hit_0/image, /hit_1/image and so on, or a single image.
 
-    Parameters
-    ----------
-    path
-        The file on disk.
-    file
-        The same, open.
-    where
-        Path of the dataset.
-    dimensions
-        How many it may have.
+    In `where` a `*` stands for the number of the pattern; they are read in the order
+    of these numbers, of which some may be left out.
     """
-    dataset = get_dataset(file, where)
-    if dataset is None:
-        yield f"there is no dataset {where}. {say_choices(file)}"
-        return
-    if not is_numeric(dataset):
-        yield (
-            f"{where} holds {say_content(dataset.dtype)}; expected real numbers, "
-            f"one for each pixel. {say_choices(file)}"
-        )
-    if dataset.ndim not in dimensions:
-        yield (
-            f"{where} has shape {dataset.shape}; expected (patterns, rows, "
-            f"columns). {say_choices(file)}"
-        )
-    else:
-        yield from find_size_problems(where, dataset.shape)
-        if dataset.size and not count_whole(file, dataset):
-            yield f"{where}: not one pattern of it is there. Copy the file again."
-    yield from _find_missing_sources(path, dataset)
-    yield from _find_missing_filters(dataset)
 
+    def __init__(self, path: Path, file: h5py.File, where: str) -> None:
+        super().__init__(path, file, where)
+        self._names = find_frames(file, where)
+        frames = [file[name] for name in self._names]
+        self.shape = (len(frames), *frames[0].shape)
+        self.dtype = np.result_type(*{frame.dtype for frame in frames})
+        if self._names[0] == where:
+            self.notes = (f"{where} is a single image: a stack of one pattern.",)
 
-def say_content(dtype: np.dtype[Any]) -> str:
-    """Say in words what values of a dtype that is no number are."""
-    if dtype.names:
-        return f"records with the fields {', '.join(dtype.names)}"
-    if h5py.check_ref_dtype(dtype) is not None:
-        return "references to other objects"
-    vlen = h5py.check_vlen_dtype(dtype)
-    if vlen is not None:
-        return f"lists of {vlen} of different lengths"
-    names = {"O": "text", "S": "text", "c": "complex numbers", "b": "true or false"}
-    return names.get(dtype.kind, str(dtype))
+    @staticmethod
+    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
+        """Say why the images cannot be read as one stack; nothing if they can."""
+        frames = {name: file[name] for name in find_frames(file, where)}
+        if not frames:
+            yield f"no dataset has a name like {where}, with a number for *."
+            return
+        expected = next(iter(frames.values())).shape
+        strange = [
+            f"{name} {frame.shape} of {say_content(frame.dtype)}"
+            for name, frame in frames.items()
+            if frame.shape != expected or len(expected) != 2 or not is_numeric(frame)
+        ]
+        if strange:
+            more = f" and {len(strange) - LISTED} more" if len(strange) > LISTED else ""
+            yield (
+                f"found {', '.join(strange[:LISTED])}{more}; expected numbers of "
+                "shape (rows, columns), the same for every pattern."
+            )
+        else:
+            yield from find_size_problems(where, (len(frames), *expected))
 
+    @staticmethod
+    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
+        """Return (n, rows, columns), going by the first image."""
+        names = find_frames(file, where)
+        shape = file[names[0]].shape if names else ()
+        return (len(names), *shape) if len(shape) == 2 else None
 
-def _find_missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
-    """Find compression that cannot be undone here."""
-    properties = dataset.id.get_create_plist()
-    used = [properties.get_filter(i) for i in range(properties.get_nfilters())]
-    missing = [
-        f"{number} ({name.decode(errors='replace') or 'no name'})"
-        for number, _, _, name in used
-        if not h5py.h5z.filter_avail(number)
-    ]
-    if missing:
-        yield (
-            f"{dataset.name} is compressed by a filter that is not installed: "
-            f"{', '.join(missing)}. Install its HDF5 plugin and set HDF5_PLUGIN_PATH, "
-            "or write the file again with another compression (h5repack)."
-        )
-
-
-def _find_missing_sources(path: Path, dataset: h5py.Dataset) -> Iterator[str]:
-    """Find the files that a virtual dataset lacks: HDF5 reads them as 0 in silence."""
-    if not dataset.is_virtual:
-        return
-    names = {source.file_name for source in dataset.virtual_sources()}
-    missing = sorted(name for name in names if not _is_there(path, name))
-    if missing:
-        yield (
-            f"{dataset.name} is a virtual dataset whose source files are missing: "
-            f"{', '.join(missing)}. Put them where they were when it was made."
-        )
-
-
-def _is_there(path: Path, name: str) -> bool:
-    """Tell whether a source of the virtual dataset in `path` can be found.
-
-    "." is the file itself; with "%" it is a family of files, which HDF5 resolves.
-    """
-    beside = path.resolve().parent / name
-    return name == "." or "%" in name or beside.exists() or Path(name).exists()
+    def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
+        for image, name in zip(out, self._names[start:], strict=False):
+            file[name].read_direct(image)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns import scan
-from helpers.patterns.dragonfly_detector import SHAPE
+from helpers.patterns.dragonfly import SHAPE
 from helpers.patterns.joined import (
     count_words,
     find_common_dtype,
@@ -26,7 +26,11 @@ from helpers.patterns.joined import (
     name_shots,
 )
 from helpers.patterns.layout_table import Layout
-from helpers.patterns.masks import BadPixels, find_pixel_problems, find_shape_problems
+from helpers.patterns.mask_convention import (
+    BadPixels,
+    find_pixel_problems,
+    find_shape_problems,
+)
 from helpers.patterns.pattern_file import PatternFile
 from helpers.patterns.reading import Stack, keep, read_ahead
 from helpers.patterns.units import Unit
