@@ -54,6 +54,7 @@ from helpers.classifier.purity import (
     Share,
     audit_selection,
     audited_prefix,
+    describe_selection_by_truth,
     estimate_share,
     expect_purity,
 )
@@ -121,6 +122,7 @@ __all__ = [
     "cross_validate",
     "describe_saliency",
     "describe_scores",
+    "describe_selection_by_truth",
     "estimate_share",
     "evaluate",
     "expect_purity",

@@ -290,3 +290,19 @@ def _purity_of(
     expected = np.cumsum(expit(slope * odds + offset))
     purity: NDArray[np.float64] = expected[number - 1] / number
     return purity
+
+
+def describe_selection_by_truth(
+    single: NDArray[np.bool_], taken: NDArray[np.bool_]
+) -> str:
+    """Say how pure and complete a selection is where the truth is known.
+
+    Parameters
+    ----------
+    single, taken
+        (n,) bool: which patterns are single hits, and which were taken.
+    """
+    n_right = int((single & taken).sum())
+    purity = n_right / max(1, int(taken.sum()))
+    completeness = n_right / max(1, int(single.sum()))
+    return f"truth: purity {purity:.1%}, completeness {completeness:.1%}"

@@ -30,7 +30,7 @@ from helpers.labels.foreign import (
 from helpers.labels.label_queue import Queue, read_queue, write_queue
 from helpers.labels.recognise import import_labels
 from helpers.labels.schema import LABELS
-from helpers.labels.store import LabelStore, open_label_store
+from helpers.labels.store import LabelStore, name_labeller, open_label_store, open_work
 
 __all__ = [
     "LABELS",
@@ -47,7 +47,9 @@ __all__ = [
     "fleiss_kappa",
     "import_labels",
     "mark_repeat",
+    "name_labeller",
     "open_label_store",
+    "open_work",
     "read_euxfel2013",
     "read_pr772",
     "read_queue",

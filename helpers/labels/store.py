@@ -1,6 +1,8 @@
 """The label store: append-only events, and the current labels that they add up to."""
 
-from collections.abc import Iterator
+import getpass
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import index
 from pathlib import Path
@@ -12,6 +14,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from helpers.errors import LabelsError
+from helpers.experiment import Experiment, open_experiment
 from helpers.labels.database import Database, check_same_patterns, claim_store
 from helpers.labels.events import (
     LabelEvent,
@@ -39,6 +42,8 @@ from helpers.labels.schema import (
     label_events,
     labelled_patterns,
 )
+
+LABELS_NAME = "labels.sqlite"
 
 
 def open_label_store(
@@ -73,6 +78,54 @@ def open_label_store(
     """
     database = Database(url_or_path)
     return LabelStore(database, patterns_fingerprint, n_patterns, same_run=same_run)
+
+
+def open_work(
+    work_dir: str | Path,
+    patterns_file: str | Path | Sequence[str | Path] = "",
+    store_url: str = "",
+    *,
+    same_run: bool = False,
+) -> tuple[Experiment, "LabelStore"]:
+    """Open the patterns of a work folder, as 01-inspect left them, and their labels.
+
+    Parameters
+    ----------
+    work_dir
+        Where 01-inspect wrote.
+    patterns_file
+        The patterns, if they have moved since or to make sure they are the same.
+    store_url
+        SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
+    same_run
+        As in `open_label_store`.
+
+    Raises
+    ------
+    WorkFolderError
+        If 01-inspect has not written here, or its files cannot be read.
+    OtherPatternsError
+        If the patterns are not those that were inspected, or labelled.
+    LabelsError
+        If the labels cannot be opened.
+    """
+    experiment = open_experiment(work_dir, patterns_file)
+    patterns = experiment.patterns
+    url = store_url or Path(work_dir) / LABELS_NAME
+    return experiment, open_label_store(
+        url, patterns.fingerprint, len(patterns), same_run=same_run
+    )
+
+
+def name_labeller(given: str = "") -> str:
+    """Return who labels: as given, or else the login name, or the user's number.
+
+    In a container the number may have no name.
+    """
+    try:
+        return given or getpass.getuser()
+    except (OSError, KeyError):  # which of them depends on the version of Python
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"
 
 
 class LabelStore(LabelReader):

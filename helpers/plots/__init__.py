@@ -20,7 +20,12 @@ from helpers.plots.curve_plots import (
     plot_training,
 )
 from helpers.plots.marks import CLASS_COLOURS
-from helpers.plots.pattern_plots import plot_gallery, plot_pattern, plot_proposed_pixels
+from helpers.plots.pattern_plots import (
+    plot_gallery,
+    plot_pattern,
+    plot_proposed_pixels,
+    show_patterns,
+)
 from helpers.plots.review_plots import (
     plot_patterson,
     plot_purity_curve,
@@ -49,4 +54,5 @@ __all__ = [
     "plot_saliency",
     "plot_taken_and_left",
     "plot_training",
+    "show_patterns",
 ]

@@ -6,10 +6,15 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LogNorm
+from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from helpers.patterns import Patterns
+from helpers.plots.marks import CLASS_COLOURS
 
 _BAD = "#8c8c8c"
+COLUMNS = 8  # thumbnails in a line of a gallery
 _GAP = 3  # pixels between the thumbnails of a gallery
 
 
@@ -53,7 +58,7 @@ def plot_gallery(
     captions: Sequence[str],
     bad_pixels: NDArray[np.bool_] | None = None,
     *,
-    columns: int = 8,
+    columns: int = COLUMNS,
     colours: Sequence[str] | None = None,
 ) -> None:
     """Show many patterns as thumbnails, each on a log scale of its own.
@@ -95,6 +100,51 @@ def plot_gallery(
             color=colours[k] if colours is not None else "black",
         )
     ax.imshow(canvas, interpolation="antialiased")
+
+
+def show_patterns(
+    patterns: Patterns,
+    index: ArrayLike,
+    caption: str = "",
+    *,
+    labels: NDArray[np.str_] | None = None,
+    **values: ArrayLike,
+) -> Figure:
+    """Draw a gallery of some patterns of a stack, in a figure of its own.
+
+    Parameters
+    ----------
+    patterns
+        The stack, n patterns.
+    index
+        (m,) which of them, in the order in which they are shown.
+    caption
+        What stands under each beside its index: a format such as `"{distance:.3f}"`
+        of the names in `values`.
+    labels
+        (n,) label words, whose colours the captions get; black without.
+    **values
+        (n,) each: numbers or texts of the patterns.
+    """
+    from matplotlib import pyplot as plt  # slow to import
+
+    shown = np.asarray(index, dtype=np.int64)
+    arrays = {name: np.asarray(each) for name, each in values.items()}
+    captions = [
+        " · ".join(
+            filter(
+                None, [f"{i:,}", caption.format(**{k: v[i] for k, v in arrays.items()})]
+            )
+        )
+        for i in shown
+    ]
+    colours = None if labels is None else [CLASS_COLOURS[str(labels[i])] for i in shown]
+    n_lines = max(1, -(-shown.size // COLUMNS))
+    rows, columns = patterns.shape[1:]
+    height = n_lines * (0.25 + 12 / COLUMNS * min(2.0, rows / columns))
+    fig, ax = plt.subplots(figsize=(12, height), layout="constrained")
+    plot_gallery(ax, patterns[shown], captions, patterns.bad_pixels, colours=colours)
+    return fig
 
 
 def plot_proposed_pixels(

@@ -131,6 +131,7 @@ def read_ranking(path: str | Path) -> Ranking:
 
 
 _LEVEL = 0.95
+TOPS = (10, 30, 100, 300, 1000)
 
 
 @dataclass(frozen=True)
@@ -249,3 +250,35 @@ def compare_rankings(ranking: Ranking, other: Ranking) -> RankAgreement:
     rank = np.arange(1, len(ranking) + 1)
     spearman = np.corrcoef(rank, other_rank)[0, 1] if len(rank) > 1 else np.nan
     return RankAgreement(ranking.index, other_rank, float(spearman))
+
+
+def order_singles(ranking: Ranking, labels: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Return which of the ranked patterns are single, best first.
+
+    Parameters
+    ----------
+    ranking
+        Of a stack of n patterns.
+    labels
+        (n,) label words, or what is known of them otherwise; "" and "unsure" are left
+        out.
+    """
+    ordered = labels[ranking.index]
+    return np.asarray(ordered[~np.isin(ordered, ("", "unsure"))] == "single")
+
+
+def describe_top(is_single: NDArray[np.bool_]) -> str:
+    """Say which share of the best 10, 30, 100 … is single, with 95 % intervals.
+
+    Parameters
+    ----------
+    is_single
+        (n,) bool, best first, from `order_singles`.
+    """
+    lines = []
+    for n in TOPS:
+        if n <= len(is_single):
+            best = precision_at(is_single, n)
+            interval = f"95 % interval {best.low:.0%} to {best.high:.0%}"
+            lines.append(f"best {n:>5,}: {best.value:4.0%} single ({interval})")
+    return "\n".join(lines) or "too few patterns with a label to judge the top"
