@@ -124,7 +124,7 @@ class TestRecognition:
         assert recording.layout.name == name
         assert recording.source.shape == COUNTS.shape
         np.testing.assert_array_equal(read_all(recording.source), COUNTS)
-        assert recording.remarks == ()
+        assert recording.warnings == ()
 
     @pytest.mark.parametrize("name", WRITERS)
     def test_mask_becomes_true_where_bad(self, name: str, path: Path) -> None:
@@ -475,24 +475,24 @@ class TestRemarks:
             write(path, patterns=COUNTS, mask=BAD.astype("u1"))
         )
         assert recording.bad_pixels is None
-        (remark,) = recording.remarks
-        assert remark.startswith(f"{path}: /mask is not used, because it is not known")
-        assert f"bad_pixels='{path}:/mask != 0'" in remark
+        (warning,) = recording.warnings
+        assert warning.startswith(f"{path}: /mask is not used, because it is not known")
+        assert f"bad_pixels='{path}:/mask != 0'" in warning
 
     def test_strange_labels_count_as_unlabelled(self, path: Path) -> None:
         replace(write_liu_lab(path), "labels", np.array([1.0, 0, 7, 2, np.nan, 0]))
         recording = open_pattern_file(path)
         assert recording.labels is not None
         assert recording.labels.tolist() == ["single", "other", "", "", "", "other"]
-        (remark,) = recording.remarks
-        assert "/labels holds 2, 7; expected 1 (single), 0 (other)" in remark
+        (warning,) = recording.warnings
+        assert "/labels holds 2, 7; expected 1 (single), 0 (other)" in warning
 
     def test_nan_is_a_label_not_given(self, path: Path) -> None:
         replace(write_liu_lab(path), "labels", np.array([1.0, 0, np.nan, 0, 0, 0]))
         recording = open_pattern_file(path)
         assert recording.labels is not None
         assert recording.labels[2] == ""
-        assert recording.remarks == ()
+        assert recording.warnings == ()
 
 
 class TestBadPixelsFiles:

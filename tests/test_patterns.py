@@ -648,7 +648,7 @@ class TestWhatFilesSay:
         patterns = open_patterns(path, bad_pixels=np.zeros(FRAME, bool))
         assert not patterns.bad_pixels.any()
 
-    def test_remarks_are_warnings_at_the_caller(self, path: Path) -> None:
+    def test_warnings_name_the_caller(self, path: Path) -> None:
         with h5py.File(write(path), "a") as file:
             file["mask"] = BAD.astype("u1")
         with pytest.warns(UserWarning, match="/mask is not used") as caught:

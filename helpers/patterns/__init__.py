@@ -26,11 +26,15 @@ from helpers.patterns.mask_convention import (
 )
 from helpers.patterns.masks import find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import open_patterns
-from helpers.patterns.pattern_file import PatternFile, open_pattern_file
+from helpers.patterns.pattern_file import (
+    PatternFile,
+    Unit,
+    find_unit,
+    open_pattern_file,
+)
 from helpers.patterns.scan import batches
 from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source, Source
 from helpers.patterns.stack import Patterns
-from helpers.patterns.units import Unit, find_unit
 
 __all__ = [
     "CXI_SHOTS",

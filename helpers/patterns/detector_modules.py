@@ -64,7 +64,7 @@ class ModulesSource(DatasetSource):
         self.shape = (self.shape[0], *self._assembly.shape)
         self.gaps = self._assembly.gaps
         self.notes = (self._assembly.note,)
-        self.remarks += self._assembly.remarks
+        self.warnings += self._assembly.warnings
         if len(recorded) == WITH_GAIN - 1 and recorded[1] > 1:
             self.notes += (
                 f"Of the {recorded[1]} values of each pixel the first is read, the "
@@ -112,13 +112,13 @@ class Assembly:
         stands there; -1 in a gap.
     note
         How it was found, in words.
-    remarks
+    warnings
         What a person should be warned of.
     """
 
     taken: NDArray[np.int64]
     note: str
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -152,8 +152,8 @@ def find_assembly(
     the package extra_geom reads. Otherwise by the positions of the pixels in the file
     (`xyz_map`, beside the patterns or in the detector's group), if it has them, or by
     the only geometry file in the same folder. Otherwise the modules are stacked, the
-    first at the top, with a remark: fine for classifying by eye or by a network that is
-    trained on it, useless for a centre or for rotations.
+    first at the top, with a warning: fine for classifying by eye or by a network that
+    is trained on it, useless for a centre or for rotations.
 
     Parameters
     ----------
@@ -223,13 +223,13 @@ def _stack(modules: tuple[int, int, int]) -> NDArray[np.int64]:
 def _stacked(modules: tuple[int, int, int], why: str) -> Assembly:
     n, slow, fast = modules
     note = f"{n} modules of {slow} × {fast} pixels are stacked, the first at the top."
-    remark = (
+    warning = (
         f"{n} modules of {slow} × {fast} pixels are stacked, not assembled: "
         f"{why}. Centre and rotations mean nothing in such an image. Install "
         "extra-geom (pip install 'single-hits[euxfel]'), and put the geometry (.geom) "
         "beside the file or name it: geometry='detector.geom'."
     )
-    return Assembly(_stack(modules), note, (remark,))
+    return Assembly(_stack(modules), note, (warning,))
 
 
 def _find_positions(file: h5py.File, where: str) -> h5py.Dataset | None:

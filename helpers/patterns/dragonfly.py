@@ -366,7 +366,7 @@ class EmcSource(Source):
         if not n_whole or n_integers > expected:
             problem += " So its patterns cannot be told apart. Copy the file again."
             raise PatternsFileError(self.path, [problem])
-        self.remarks = (
+        self.warnings = (
             f"{problem} The {n_whole} patterns that are there are read. "
             "Compare its size with the original.",
         )

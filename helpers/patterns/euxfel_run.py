@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
+from helpers.patterns.hdf5 import LISTED
 from helpers.patterns.sources import Source
 
 _OF_A_RUN = re.compile(r"[A-Z]+-R\d{4,}-\w+-S\d{5}\.h5")
@@ -61,6 +62,33 @@ class Run:
     unreadable: tuple[str, ...]
     geometry: Path | None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is missing in it, one sentence each."""
+        numbers = ", ".join(map(str, np.flatnonzero(self.absent.any(axis=(1, 2)))))
+        n = self.n_incomplete
+        said = (
+            f"Modules without data in this run: {numbers}." if numbers else "",
+            f"{n} patterns lack a module; its pixels are 0 in them." if n else "",
+        )
+        return tuple(filter(None, said))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should be warned of."""
+        names = ", ".join(self.unreadable[:LISTED])
+        said = (
+            f"{names} cannot be opened and is left out, with the patterns in it. Copy "
+            "it again."
+            if names
+            else "",
+            "the values are raw: offsets and gain are not corrected, so that photons "
+            "hardly show. Open the corrected run (proc/) if there is one."
+            if self.is_raw
+            else "",
+        )
+        return tuple(filter(None, said))
+
 
 def is_run(path: Path) -> bool:
     """Tell whether a path is a folder with the files of a run."""
@@ -97,7 +125,7 @@ def gather_run(path: Path, detector: str | None = None) -> Run:
             "CXI file that was made of the run."
         )
         raise PatternsFileError(path, [problem]) from error
-    with _saying_trouble(path):
+    with _wrap_extra_data_errors(path):
         # RunDirectory would keep its notes in the folder of the run
         files = sorted(map(str, filter(_is_of_a_run, path.iterdir())))
         data = DataCollection.from_paths(
@@ -161,7 +189,7 @@ def _is_of_a_run(path: Path) -> bool:
 
 
 @contextmanager
-def _saying_trouble(path: Path) -> Iterator[None]:
+def _wrap_extra_data_errors(path: Path) -> Iterator[None]:
     """Turn what extra_data raises or prints into our error."""
     said = io.StringIO()
     try:

@@ -22,14 +22,14 @@ MOST_PIXELS = 2**28
 LISTED = 10  # a message names at most so many datasets or links
 
 
-def open_hdf5(path: Path, remarks: list[str] | None = None) -> h5py.File:
+def open_hdf5(path: Path, warnings: list[str] | None = None) -> h5py.File:
     """Open an HDF5 file to read, also one that is cut short or still being written.
 
     Parameters
     ----------
     path
         The file.
-    remarks
+    warnings
         Is told when the file is not whole.
 
     Raises
@@ -40,7 +40,7 @@ def open_hdf5(path: Path, remarks: list[str] | None = None) -> h5py.File:
     """
     if problem := _find_hdf5_problem(path):
         raise PatternsFileError(path, [problem])
-    return open_unprobed(path, remarks)
+    return open_unprobed(path, warnings)
 
 
 def _find_hdf5_problem(path: Path) -> str:

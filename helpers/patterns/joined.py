@@ -42,12 +42,12 @@ def join_shots(
 
 def gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
     """Return what was found and assumed in the files, each once, a few at most."""
-    kinds = ("notes", "remarks")
+    kinds = ("notes", "warnings")
     found = [
         note for kind in kinds for one in pattern_files for note in getattr(one, kind)
     ]
     notes = list(dict.fromkeys(found))
-    more = [f"There are {len(notes) - NOTES_SHOWN} more such remarks."]
+    more = [f"There are {len(notes) - NOTES_SHOWN} more such notes."]
     return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])
 
 

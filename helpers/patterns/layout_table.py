@@ -61,12 +61,12 @@ class Layout:
     bad_when
         Which values of that mask mean bad.
     unclear_masks
-        Where a mask may be whose polarity nobody says: it is not used, and a remark
+        Where a mask may be whose polarity nobody says: it is not used, and a warning
         asks for it.
     labels
         Where people's labels are, one number for each pattern.
     label_words
-        The word for each number; without any, a remark asks for them.
+        The word for each number; without any, a warning asks for them.
     true_labels
         Where class names are that are known rather than given by a person.
     shots

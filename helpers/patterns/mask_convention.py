@@ -76,6 +76,15 @@ class BadPixels(NamedTuple):
     origin: str
 
 
+def add_bad_pixels(
+    found: BadPixels | None, pixels: NDArray[np.bool_], origin: str
+) -> BadPixels:
+    """Leave out more pixels than were found to be bad already."""
+    if found is None:
+        return BadPixels(pixels, origin)
+    return BadPixels(found.pixels | pixels, f"{found.origin}; {origin}")
+
+
 def say_origin(name: str, bad_when: MaskConvention) -> str:
     """Say where bad pixels come from and what was taken to mean bad."""
     meaning = f": {bad_when.meaning}" if bad_when.meaning else ""

@@ -1,7 +1,8 @@
-"""Masks of any origin, turned once into bad pixels: True = leave out."""
+"""Masks, read from the file of the patterns or another: True = leave out."""
 
 import re
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -9,8 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import find_datasets, get_dataset, open_hdf5, say_missing
-from helpers.patterns.layout_table import find_mask_rule
+from helpers.patterns.hdf5 import (
+    find_datasets,
+    get_dataset,
+    get_whole_dataset,
+    is_numeric,
+    open_hdf5,
+    say_missing,
+)
+from helpers.patterns.layout_table import Layout, find_mask_rule
 from helpers.patterns.mask_convention import (
     DRAGONFLY,
     TRUE,
@@ -22,6 +30,8 @@ from helpers.patterns.mask_convention import (
     say_origin,
     split_condition,
 )
+
+MASK_NAMES = ("mask", "mask_shared", "bad_pixels", "good_pixels")
 
 _IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
 
@@ -92,6 +102,80 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
         raise PatternsFileError(path, [problem])
     rows, columns = shape[-2:]
     return int(rows), int(columns)
+
+
+def read_layout_mask(
+    path: Path,
+    file: h5py.File,
+    layout: Layout,
+    pattern: tuple[int, ...],
+    warn: Callable[[str], None],
+) -> BadPixels | None:
+    """Read the mask that a file of patterns itself holds.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    file
+        The same, open.
+    layout
+        Where its mask may be, and which of its values mean bad.
+    pattern
+        Shape of a pattern as recorded.
+    warn
+        Is told what a person should be warned of.
+
+    Returns
+    -------
+    BadPixels
+        In the shape of a pattern as recorded; None without a mask that can be used.
+
+    Raises
+    ------
+    PatternsFileError
+        If the mask does not fit the patterns.
+    """
+    where = next((each for each in layout.bad_pixels if get_dataset(file, each)), "")
+    if not where:
+        _warn_of_unused_masks(path, file, layout, warn)
+        return None
+    mask, convention = file[where], layout.bad_when
+    problems = list(find_shape_problems(where, mask.shape, pattern))
+    if not is_numeric(mask) and mask.dtype != bool:
+        problems.append(f"{where} holds {mask.dtype}; expected numbers.")
+    if get_whole_dataset(file, where) is None:
+        problems.append(
+            f"{where} is not there as a whole. Copy the file again, or give other bad "
+            "pixels: bad_pixels='mask.npy'."
+        )
+    if not problems:
+        pixels = convert_mask(mask, convention, len(pattern))
+        problems.extend(find_pixel_problems(where, pixels))
+    if problems:
+        raise PatternsFileError(path, problems)
+    if 2 * np.count_nonzero(pixels) > pixels.size:
+        other = "!=" if convention.relation == "==" else "=="
+        warn(
+            f"{where} leaves out {pixels.mean():.0%} of the pixels, taking it that "
+            f"values {convention} mean bad. If it is the other way round, pass "
+            f"bad_pixels='{path}:{where} {other} {convention.value}'."
+        )
+    return BadPixels(pixels, say_origin(where, convention))
+
+
+def _warn_of_unused_masks(
+    path: Path, file: h5py.File, layout: Layout, warn: Callable[[str], None]
+) -> None:
+    folder = PurePosixPath(layout.patterns).parent
+    beside = [str(folder / name) for name in MASK_NAMES if "*" not in str(folder)]
+    for where in dict.fromkeys((*layout.unclear_masks, *beside)):
+        if get_dataset(file, where):
+            name = f"{path}:{where}"
+            warn(
+                f"{where} is not used, because it is not known which of its values "
+                f"mean bad. Say it: bad_pixels='{name} != 0' or '{name} == 0'."
+            )
 
 
 def _find_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:

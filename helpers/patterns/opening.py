@@ -15,13 +15,17 @@ from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
 from helpers.patterns.mask_convention import BadPixels
 from helpers.patterns.masks import read_bad_pixels
-from helpers.patterns.pattern_file import PatternFile, open_pattern_file
+from helpers.patterns.pattern_file import (
+    PatternFile,
+    Unit,
+    find_unit,
+    open_pattern_file,
+)
 from helpers.patterns.stack import Patterns, check_bad_pixels
-from helpers.patterns.units import Unit, find_unit
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
 FILES_SAMPLED = 8  # files looked at for it
-REMARKS_SHOWN = 5
+WARNINGS_SHOWN = 5
 
 
 def open_patterns(
@@ -89,8 +93,8 @@ def open_patterns(
     }
     pattern_files = _open_all(paths, dataset, options)
     _check_alike(pattern_files)
-    for remark in _gather_remarks(pattern_files):
-        warnings.warn(remark, stacklevel=2)
+    for each in _gather_warnings(pattern_files):
+        warnings.warn(each, stacklevel=2)
     frame = pattern_files[0].source.shape[1:]
     chosen = _choose_bad_pixels(bad_pixels, pattern_files, frame)
     return Patterns(
@@ -156,13 +160,13 @@ def _open_all(
     return pattern_files
 
 
-def _gather_remarks(pattern_files: Sequence[PatternFile]) -> list[str]:
+def _gather_warnings(pattern_files: Sequence[PatternFile]) -> list[str]:
     """Return what to warn of, of a long run only the beginning."""
-    remarks = list(dict.fromkeys(each for one in pattern_files for each in one.remarks))
-    if len(remarks) > REMARKS_SHOWN:
-        more = f"there are {len(remarks) - REMARKS_SHOWN} more such remarks"
-        remarks[REMARKS_SHOWN:] = [f"{pattern_files[-1].source.path}: {more}."]
-    return remarks
+    found = list(dict.fromkeys(each for one in pattern_files for each in one.warnings))
+    if len(found) > WARNINGS_SHOWN:
+        more = f"there are {len(found) - WARNINGS_SHOWN} more such warnings"
+        found[WARNINGS_SHOWN:] = [f"{pattern_files[-1].source.path}: {more}."]
+    return found
 
 
 def _check_alike(pattern_files: Sequence[PatternFile]) -> None:

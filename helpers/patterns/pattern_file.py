@@ -1,9 +1,10 @@
 """One file, read by its layout: its patterns and what is recorded beside them."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -21,13 +22,11 @@ from helpers.patterns.dragonfly import (
     names_detector_shape,
     read_emc_head,
 )
-from helpers.patterns.euxfel_run import Run, RunSource, gather_run, is_run
+from helpers.patterns.euxfel_run import RunSource, gather_run, is_run
 from helpers.patterns.hdf5 import (
-    LISTED,
     find_first_frame,
     find_frames,
     follow,
-    get_dataset,
     get_whole_dataset,
     is_numeric,
     open_hdf5,
@@ -35,17 +34,11 @@ from helpers.patterns.hdf5 import (
     wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import EMC, Layout, find_layout
-from helpers.patterns.mask_convention import (
-    BadPixels,
-    convert_mask,
-    find_pixel_problems,
-    find_shape_problems,
-    say_origin,
-)
+from helpers.patterns.mask_convention import BadPixels, add_bad_pixels
+from helpers.patterns.masks import read_layout_mask
 from helpers.patterns.nexus import find_axis_problems
 from helpers.patterns.sources import Hdf5Source, Source
 
-MASK_NAMES = ("mask", "mask_shared", "bad_pixels", "good_pixels")
 UNIT_NAMES = ("unit", "units")
 
 
@@ -71,7 +64,7 @@ class PatternFile:
         What the facility calls each shot, such as "train" and "pulse": (n,) int64 each.
     notes
         What was found or assumed, one sentence each.
-    remarks
+    warnings
         The same, where a person should be warned of it.
     """
 
@@ -83,7 +76,7 @@ class PatternFile:
     true_labels: NDArray[np.str_] | None = None
     shots: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def open_pattern_file(
@@ -121,20 +114,20 @@ def open_pattern_file(
         return _open_emc(path, dataset, use_mask=use_mask)
     if is_run(path):
         return _open_run(path, dataset, geometry, use_mask=use_mask)
-    remarks: list[str] = []
+    warnings: list[str] = []
     with (
-        open_hdf5(path, remarks) as file,
+        open_hdf5(path, warnings) as file,
         wrap_hdf5_errors(path, "what it holds cannot be made out"),
     ):
         try:
             layout, detector = _recognise(path, file, dataset)
             if label_words:
                 layout = replace(layout, label_words=tuple(label_words.items()))
-            reader = _Reader(path, file, layout, detector, remarks, geometry)
+            reader = _Reader(path, file, layout, detector, warnings, geometry)
             return reader.read(use_mask=use_mask)
         except PatternsFileError as error:
-            if remarks and error.path == path:  # the likely cause of all the others
-                raise PatternsFileError(path, [*remarks, *error.problems]) from error
+            if warnings and error.path == path:  # the likely cause of all the others
+                raise PatternsFileError(path, [*warnings, *error.problems]) from error
             raise
 
 
@@ -149,7 +142,7 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile
         unit=EMC.unit,
         bad_pixels=detector.bad_pixels if use_mask else None,
         notes=(detector.note, *source.notes),
-        remarks=_name_file(path, source.remarks),
+        warnings=_name_file(path, source.warnings),
     )
 
 
@@ -171,10 +164,10 @@ def _open_run(
         source=source,
         unit="ADU" if run.is_raw else linked.unit,
         bad_pixels=_leave_out_modules(linked.bad_pixels, run.absent, source),
-        notes=(*linked.notes, *_say_absent(run)),
-        remarks=tuple(
+        notes=(*linked.notes, *run.notes),
+        warnings=tuple(
             each.replace(str(run.file), str(path))
-            for each in (*linked.remarks, *_name_file(path, _say_shortcomings(run)))
+            for each in (*linked.warnings, *_name_file(path, run.warnings))
         ),
     )
 
@@ -187,35 +180,7 @@ def _leave_out_modules(
         return found
     pixels = source.assemble(absent).reshape(source.shape[1:])
     origin = f"{np.count_nonzero(pixels):,} in modules without data"
-    if found is None:
-        return BadPixels(pixels, origin)
-    return BadPixels(found.pixels | pixels, f"{found.origin}; {origin}")
-
-
-def _say_absent(run: Run) -> tuple[str, ...]:
-    numbers = ", ".join(map(str, np.flatnonzero(run.absent.any(axis=(1, 2)))))
-    said = (
-        f"Modules without data in this run: {numbers}." if numbers else "",
-        f"{run.n_incomplete} patterns lack a module; its pixels are 0 in them."
-        if run.n_incomplete
-        else "",
-    )
-    return tuple(each for each in said if each)
-
-
-def _say_shortcomings(run: Run) -> tuple[str, ...]:
-    shortcomings = []
-    if run.unreadable:
-        shortcomings.append(
-            f"{', '.join(run.unreadable[:LISTED])} cannot be opened and is left out, "
-            "with the patterns in it. Copy it again."
-        )
-    if run.is_raw:
-        shortcomings.append(
-            "the values are raw: offsets and gain are not corrected, so that photons "
-            "hardly show. Open the corrected run (proc/) if there is one."
-        )
-    return tuple(shortcomings)
+    return add_bad_pixels(found, pixels, origin)
 
 
 def _recognise(
@@ -249,7 +214,7 @@ class _Reader:
     file: h5py.File
     layout: Layout
     detector: DetectorShape | None
-    remarks: list[str]
+    warnings: list[str]
     geometry: Path | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -277,7 +242,7 @@ class _Reader:
             true_labels=None if truth is None else truth[here],
             shots={name: ids[here] for name, ids in self._read_shots(shape)},
             notes=self._gather_notes(source),
-            remarks=_name_file(self.path, (*self.remarks, *source.remarks)),
+            warnings=_name_file(self.path, (*self.warnings, *source.warnings)),
         )
 
     def _open_source(self, kind: type[Hdf5Source]) -> Source:
@@ -286,56 +251,19 @@ class _Reader:
             return kind(self.path, self.file, where, self.geometry)
         return kind(self.path, self.file, where)
 
-    def _gather_notes(self, source: Source) -> tuple[str, ...]:
-        found = self.detector.note if self.detector else ""
-        return tuple(note for note in (self.layout.note, found, *source.notes) if note)
-
     def _read_mask(self, pattern: tuple[int, ...]) -> BadPixels | None:
         if self.detector:
             return self.detector.bad_pixels
-        paths = self.layout.bad_pixels
-        where = next((path for path in paths if get_dataset(self.file, path)), "")
-        if not where:
-            self._remark_unused_masks()
+        warn = self.warnings.append
+        try:
+            return read_layout_mask(self.path, self.file, self.layout, pattern, warn)
+        except PatternsFileError as error:
+            self.problems.extend(error.problems)
             return None
-        mask = self.file[where]
-        problems = list(find_shape_problems(where, mask.shape, pattern))
-        if not is_numeric(mask) and mask.dtype != bool:
-            problems.append(f"{where} holds {mask.dtype}; expected numbers.")
-        if get_whole_dataset(self.file, where) is None:
-            problems.append(
-                f"{where} is not there as a whole. Copy the file again, or give other "
-                "bad pixels: bad_pixels='mask.npy'."
-            )
-        if not problems:
-            pixels = convert_mask(mask, self.layout.bad_when, len(pattern))
-            problems.extend(find_pixel_problems(where, pixels))
-        self.problems.extend(problems)
-        if problems:
-            return None
-        self._remark_many(where, pixels)
-        return BadPixels(pixels, say_origin(where, self.layout.bad_when))
 
-    def _remark_many(self, where: str, pixels: NDArray[np.bool_]) -> None:
-        if 2 * np.count_nonzero(pixels) > pixels.size:
-            name, bad_when = f"{self.path}:{where}", self.layout.bad_when
-            other = "!=" if bad_when.relation == "==" else "=="
-            self.remarks.append(
-                f"{where} leaves out {pixels.mean():.0%} of the pixels, taking it that "
-                f"values {bad_when} mean bad. If it is the other way round, pass "
-                f"bad_pixels='{name} {other} {bad_when.value}'."
-            )
-
-    def _remark_unused_masks(self) -> None:
-        folder = PurePosixPath(self.layout.patterns).parent
-        beside = [str(folder / name) for name in MASK_NAMES if "*" not in str(folder)]
-        for path in dict.fromkeys((*self.layout.unclear_masks, *beside)):
-            if get_dataset(self.file, path):
-                name = f"{self.path}:{path}"
-                self.remarks.append(
-                    f"{path} is not used, because it is not known which of its values "
-                    f"mean bad. Say it: bad_pixels='{name} != 0' or '{name} == 0'."
-                )
+    def _gather_notes(self, source: Source) -> tuple[str, ...]:
+        found = self.detector.note if self.detector else ""
+        return tuple(note for note in (self.layout.note, found, *source.notes) if note)
 
     def _read_labels(self, n: int) -> NDArray[np.str_] | None:
         values = self._read_label_values(n)
@@ -348,7 +276,7 @@ class _Reader:
         strange = np.unique(values[(words == "") & np.isfinite(values)])
         if strange.size:
             shown = ", ".join(f"{value:.10g}" for value in strange[:10])
-            self.remarks.append(f"{where} holds {shown}; {self._ask_words()}")
+            self.warnings.append(f"{where} holds {shown}; {self._ask_words()}")
         return words if self.layout.label_words else None
 
     def _ask_words(self) -> str:
@@ -419,22 +347,21 @@ class _Reader:
         return False
 
 
-def _name_file(path: Path, remarks: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{path}: {remark}" for remark in remarks)
+def _name_file(path: Path, warnings: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{path}: {each}" for each in warnings)
 
 
 def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
     """Bring bad pixels into the shape of the patterns, and leave out the gaps."""
-    frame = source.shape[1:]
+    if found is not None:
+        pixels = source.assemble(found.pixels).reshape(source.shape[1:])
+        found = BadPixels(pixels, found.origin)
     if source.gaps is None:
-        if found is None:
-            return None
-        return BadPixels(source.assemble(found.pixels).reshape(frame), found.origin)
-    gaps = f"{np.count_nonzero(source.gaps):,} in gaps between detector modules"
-    if found is None:
-        return BadPixels(source.gaps, gaps)
-    pixels = source.assemble(found.pixels) | source.gaps
-    return BadPixels(pixels, f"{found.origin}; {gaps}")
+        return found
+    n_gaps = np.count_nonzero(source.gaps)
+    return add_bad_pixels(
+        found, source.gaps, f"{n_gaps:,} in gaps between detector modules"
+    )
 
 
 def _read_unit(file: h5py.File, where: str) -> str:
@@ -445,3 +372,58 @@ def _read_unit(file: h5py.File, where: str) -> str:
     if "photon" in said.lower():
         return "photons"
     return "ADU" if "adu" in said.lower() else ""
+
+
+class Unit(NamedTuple):
+    """A unit and why it is thought to be so.
+
+    Attributes
+    ----------
+    name
+        "photons", "ADU" or "unknown".
+    why
+        In words, for `Patterns.describe`.
+    """
+
+    name: str
+    why: str
+
+
+def find_unit(
+    recording: PatternFile, bad_pixels: NDArray[np.bool_], n_sampled: int = 8
+) -> Unit:
+    """Tell the unit of a file's patterns.
+
+    What the file or its layout says counts first. Otherwise a negative value or a
+    fraction at any good pixel of a few patterns means ADU; whole numbers mean photons;
+    and if all of them are 0, nothing is known unless they are recorded as integers.
+
+    Parameters
+    ----------
+    recording
+        The file.
+    bad_pixels
+        (rows, columns) bool, True = leave out; also NaN and infinite values count
+        nowhere.
+    n_sampled
+        How many evenly spread patterns are looked at.
+    """
+    if recording.unit:
+        return Unit(recording.unit, "as the file or its layout says")
+    with closing(recording.source) as source:
+        chosen = np.unique(np.linspace(0, source.shape[0] - 1, n_sampled).astype(int))
+        patterns = np.empty((chosen.size, *source.shape[1:]), source.dtype)
+        for i, row in enumerate(chosen):
+            source.read_into(patterns[i : i + 1], row)
+    values = patterns[:, ~bad_pixels]
+    values = values[np.isfinite(values)]
+    seen = f"in {chosen.size} patterns spread over {source.path.name}"
+    if (values < 0).any():
+        return Unit("ADU", f"negative values were seen {seen}")
+    if source.dtype.kind in "iu":
+        return Unit("photons", f"assumed: recorded as {source.dtype}, none negative")
+    if not values.any():
+        return Unit("unknown", f"nothing but 0 was seen {seen}")
+    if (values % 1 != 0).any():
+        return Unit("ADU", f"fractions were seen {seen}")
+    return Unit("photons", f"assumed: nothing but whole numbers was seen {seen}")

@@ -168,7 +168,7 @@ class Source(ABC):
         (rows, columns) bool, True where no pixel of the detector is; None without any.
     notes
         What was found or assumed, one sentence each, for `Patterns.describe`.
-    remarks
+    warnings
         The same, where a person should be warned of it.
     """
 
@@ -178,7 +178,7 @@ class Source(ABC):
     plain: ContiguousPatterns | None = None
     gaps: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: Path, where: str) -> None:
         self.path = path
@@ -272,7 +272,7 @@ class DatasetSource(Hdf5Source):
         self.chunk = dataset.chunks[0] if dataset.chunks else 1
         self.plain = ContiguousPatterns.of_dataset(dataset)
         if self.shape[0] < len(dataset):
-            self.remarks = (
+            self.warnings = (
                 f"{self.shape[0]} of {len(dataset)} patterns are there; the "
                 "others are left out.",
             )

@@ -31,9 +31,8 @@ from helpers.patterns.mask_convention import (
     find_pixel_problems,
     find_shape_problems,
 )
-from helpers.patterns.pattern_file import PatternFile
+from helpers.patterns.pattern_file import PatternFile, Unit
 from helpers.patterns.reading import Stack, keep, read_ahead
-from helpers.patterns.units import Unit
 
 Result = TypeVar("Result")
 Key = int | np.integer[Any] | slice | ArrayLike
