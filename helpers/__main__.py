@@ -129,9 +129,9 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_handoff(parser: argparse.ArgumentParser) -> None:
-    from helpers.handoff import add_arguments
+    from helpers.run import add_handoff_arguments
 
-    add_arguments(parser)
+    add_handoff_arguments(parser)
     parser.set_defaults(command=_hand_over)
 
 
@@ -184,7 +184,7 @@ def _simulate(options: argparse.Namespace) -> None:
 
 
 def _hand_over(options: argparse.Namespace) -> None:
-    from helpers.handoff import hand_over
+    from helpers.run import hand_over
 
     selection, files = hand_over(options)
     print(f"{len(selection)} patterns selected. Written:", *files, sep="\n  ")

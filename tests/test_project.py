@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ IMPORT_NAMES = {
     "IPython": "ipykernel",
 }
 NOT_LOCKED = ("euxfel",)  # extras for a few, beside the locked set
+MOST_MODULES = 101  # what one can still find one's way in
 HEAVY = ("tensorflow", "keras", "sklearn", "matplotlib.pyplot")
 NOT_THIS_MACHINE = re.compile(
     r"/work/(main|shared)\b|/root/\w|\.library\b|files\.pythonhosted|pypi\.org|/simple/?\b"
@@ -136,6 +138,56 @@ def test_rooms_are_light_to_import() -> None:
     rooms = [room for room in ROOMS if not room.startswith("__")]
     assert {"patterns", "classifier", "run", "plots"} <= set(rooms)
     assert loaded_by(*rooms) & set(HEAVY) == set()
+
+
+def module_of(path: Path) -> str:
+    """Return the name by which a file of the package is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in (ROOT / "helpers").rglob("*.py")}
+
+
+def imports_of(module: str) -> set[str]:
+    """Return the modules of the package that a module imports anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
+            names = {f"{node.module}.{name.name}" for name in node.names}
+            found |= (names & MODULES.keys()) or {node.module}
+    return found - {module}
+
+
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
+
+
+def test_no_two_modules_have_the_same_name() -> None:
+    names = [m.rsplit(".", 1)[-1] for m, p in MODULES.items() if p.stem != "__init__"]
+    assert sorted(names) == sorted(set(names))
+    assert len(MODULES) <= MOST_MODULES
+
+
+def test_imports_between_rooms_go_through_their_faces() -> None:
+    past_a_face = {
+        f"{module} imports {other}"
+        for module in MODULES
+        for other in imports_of(module)
+        if room_of(module) != room_of(other) and other != room_of(other)
+    }
+    assert past_a_face == set()
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # a room's face imports all of it, so inside a room modules name each other
+    within = {m: imports_of(m) for m, p in MODULES.items() if p.stem != "__init__"}
+    rooms: dict[str, set[str]] = {}
+    for module, others in within.items():
+        beyond = {room_of(other) for other in others} - {room_of(module), "helpers"}
+        rooms.setdefault(room_of(module), set()).update(beyond)
+    for graph in (within, rooms):
+        list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 def test_commands_in_the_readme_exist() -> None:

@@ -22,23 +22,15 @@ from helpers.classifier.calibration import (
     fit_calibration_in_stack,
     reliability_curve,
 )
-from helpers.classifier.fitting import Fitted, Schedule
 from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.learning_curve import LearningCurve, find_learning_curve
-from helpers.classifier.network import Network, import_keras
+from helpers.classifier.network import Fitted, Network, Schedule, import_keras
 from helpers.classifier.networks import (
     NETWORKS,
     find_network,
     make_network,
     restore_network,
-)
-from helpers.classifier.out_of_fold import (
-    Doubts,
-    compare_with_ranking,
-    cross_validate,
-    rank_doubtful_labels,
-    substitute_out_of_fold,
 )
 from helpers.classifier.partition import (
     IMAGES_NAME,
@@ -46,8 +38,15 @@ from helpers.classifier.partition import (
     write_images,
     write_partition,
 )
-from helpers.classifier.patterson import PattersonScore
-from helpers.classifier.prediction import predict_patterns, read_predictions
+from helpers.classifier.prediction import (
+    Doubts,
+    compare_with_ranking,
+    cross_validate,
+    predict_patterns,
+    rank_doubtful_labels,
+    read_predictions,
+    substitute_out_of_fold,
+)
 from helpers.classifier.purity import (
     Audit,
     PurityCurve,
@@ -61,6 +60,7 @@ from helpers.classifier.purity import (
 from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
 from helpers.classifier.scores import METRICS, describe_scores, evaluate
 from helpers.classifier.selection_physics import (
+    PattersonScore,
     Physics,
     measure_diameters,
     measure_physics,

@@ -13,7 +13,7 @@ from helpers.classifier.network import (
     predict_inputs,
     run_in_batches,
 )
-from helpers.classifier.out_of_fold import (
+from helpers.classifier.prediction import (
     compare_with_ranking,
     exact_network,
     rank_doubtful_labels,

@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.fitting import Fitted, Part, Schedule, learn_in_epochs
-from helpers.classifier.network import Network, import_keras
+from helpers.classifier.fitting import learn_in_epochs
+from helpers.classifier.network import Fitted, Network, Part, Schedule, import_keras
 from helpers.errors import ParameterError
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255

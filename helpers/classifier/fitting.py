@@ -1,7 +1,6 @@
 """Two ways to fit a network: epochs of gradient descent, or a logistic layer solved."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,77 +9,15 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from helpers.classifier.calibration import (
-    Calibration,
-    fit_calibration,
-    fit_calibration_in_stack,
+from helpers.classifier.calibration import fit_calibration, fit_calibration_in_stack
+from helpers.classifier.network import (
+    Fitted,
+    History,
+    Part,
+    Schedule,
+    import_keras,
+    predict_inputs,
 )
-from helpers.classifier.network import import_keras, predict_inputs
-from helpers.errors import ParameterError
-
-Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
-History = dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a network that learns by gradient descent is trained.
-
-    Parameters
-    ----------
-    epochs, batch_size
-        Passes over the training part, and patterns per step.
-    seed
-        Of weights, order and augmentation.
-
-    Raises
-    ------
-    ParameterError
-        If there is nothing to do.
-    """
-
-    epochs: int = 10
-    batch_size: int = 32
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse less than one."""
-        if self.epochs < 1 or self.batch_size < 1:
-            message = (
-                f"epochs is {self.epochs} and batch_size {self.batch_size}; expected "
-                "1 or more. The article has 10 and 32."
-            )
-            raise ParameterError(message)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """What is known once the weights are set.
-
-    Attributes
-    ----------
-    out_of_fold, single
-        (n,) float32 outputs for patterns that the weights did not know, and (n,) bool
-        their labels: what calibration and thresholds come from.
-    calibration
-        From such outputs to probabilities.
-    n_labels
-        How many labels set the weights.
-    history
-        Of each epoch; empty where there are none.
-    way
-        "descent" or "exact", for `model.json`.
-    how
-        More for `model.json`.
-    """
-
-    out_of_fold: NDArray[np.float32]
-    single: NDArray[np.bool_]
-    calibration: Calibration
-    n_labels: int
-    history: History
-    way: str
-    how: dict[str, Any]
 
 
 def fit_gradient(

@@ -26,9 +26,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.fitting import Fitted, Part, Schedule, learn_at_once
+from helpers.classifier.fitting import learn_at_once
 from helpers.classifier.fringe_features import FringeFeatures
-from helpers.classifier.network import Network, import_keras
+from helpers.classifier.network import Fitted, Network, Part, Schedule, import_keras
 from helpers.patterns import Patterns
 from helpers.physics import find_centre
 

@@ -7,18 +7,82 @@ import logging
 import math
 import os
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.classifier.calibration import Calibration
+from helpers.errors import ParameterError
 from helpers.patterns import Patterns
 
-if TYPE_CHECKING:
-    from helpers.classifier.fitting import Fitted, Part, Schedule
+Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
+History = dict[str, list[float]]
 
 FEWEST_INPUTS = 64
 BATCH_BYTES = 2**19
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network that learns by gradient descent is trained.
+
+    Parameters
+    ----------
+    epochs, batch_size
+        Passes over the training part, and patterns per step.
+    seed
+        Of weights, order and augmentation.
+
+    Raises
+    ------
+    ParameterError
+        If there is nothing to do.
+    """
+
+    epochs: int = 10
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse less than one."""
+        if self.epochs < 1 or self.batch_size < 1:
+            message = (
+                f"epochs is {self.epochs} and batch_size {self.batch_size}; expected "
+                "1 or more. The article has 10 and 32."
+            )
+            raise ParameterError(message)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What is known once the weights are set.
+
+    Attributes
+    ----------
+    out_of_fold, single
+        (n,) float32 outputs for patterns that the weights did not know, and (n,) bool
+        their labels: what calibration and thresholds come from.
+    calibration
+        From such outputs to probabilities.
+    n_labels
+        How many labels set the weights.
+    history
+        Of each epoch; empty where there are none.
+    way
+        "descent" or "exact", for `model.json`.
+    how
+        More for `model.json`.
+    """
+
+    out_of_fold: NDArray[np.float32]
+    single: NDArray[np.bool_]
+    calibration: Calibration
+    n_labels: int
+    history: History
+    way: str
+    how: dict[str, Any]
 
 
 class Network(ABC):
@@ -61,10 +125,10 @@ class Network(ABC):
     def fit(
         self,
         keras_model: Any,
-        parts: "dict[str, Part]",
+        parts: dict[str, Part],
         unlabelled: NDArray[np.float32],
-        schedule: "Schedule",
-    ) -> "Fitted":
+        schedule: Schedule,
+    ) -> Fitted:
         """Set the weights of the Keras model, and calibrate what it says.
 
         Parameters

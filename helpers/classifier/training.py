@@ -13,8 +13,13 @@ from helpers.classifier.calibration import (
     choose_threshold,
     choose_threshold_for_recall,
 )
-from helpers.classifier.fitting import Part, Schedule
-from helpers.classifier.network import Network, import_keras, predict_inputs
+from helpers.classifier.network import (
+    Network,
+    Part,
+    Schedule,
+    import_keras,
+    predict_inputs,
+)
 from helpers.classifier.networks import DEFAULT, make_network
 from helpers.classifier.partition import read_partition, write_partition
 from helpers.classifier.scores import evaluate

@@ -5,7 +5,6 @@
 programs; `FORMATS` lists them.
 """
 
-from helpers.handoff.command import add_arguments, hand_over
 from helpers.handoff.formats import FORMATS, Format, write_handoff
 from helpers.handoff.particle_size import add_diameters, estimate_diameters
 from helpers.handoff.selection import (
@@ -20,12 +19,10 @@ __all__ = [
     "FORMATS",
     "Format",
     "Selection",
-    "add_arguments",
     "add_diameters",
     "cut_selection",
     "estimate_diameters",
     "find_scale",
-    "hand_over",
     "select_patterns",
     "write_handoff",
     "write_selection",

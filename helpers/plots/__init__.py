@@ -19,8 +19,8 @@ from helpers.plots.curve_plots import (
     plot_reliability,
     plot_training,
 )
-from helpers.plots.marks import CLASS_COLOURS
 from helpers.plots.pattern_plots import (
+    CLASS_COLOURS,
     plot_gallery,
     plot_pattern,
     plot_proposed_pixels,

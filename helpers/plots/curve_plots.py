@@ -7,13 +7,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.plots.marks import (
+from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
     mark_threshold,
+    plot_pattern,
     select_by_word,
     show_legend,
 )
-from helpers.plots.pattern_plots import plot_pattern
 
 if TYPE_CHECKING:
     from helpers.ranking import Match, RankAgreement

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from helpers.plots.marks import mark_threshold, show_legend
+from helpers.plots.pattern_plots import mark_threshold, show_legend
 
 TAKEN, LEFT = "#0072B2", "#D55E00"
 N_BINS = 40

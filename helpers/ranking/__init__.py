@@ -8,15 +8,17 @@ ranking and are looked at, or used for training, first.
 from helpers.ranking.article_metric import rotate_templates, scale_to_255
 from helpers.ranking.match import Match, match_template, pick_turned
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
-from helpers.ranking.rank import METRICS, find_metric, rank_patterns
 from helpers.ranking.ranking import (
+    METRICS,
     Precision,
     RankAgreement,
     Ranking,
     compare_rankings,
     describe_top,
+    find_metric,
     order_singles,
     precision_at,
+    rank_patterns,
     read_clean_single_hits,
     read_ranking,
     write_clean_single_hits,

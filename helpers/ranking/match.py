@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.physics import REACH
-from helpers.ranking.rank import find_metric
-from helpers.ranking.ranking import Ranking
+from helpers.ranking.ranking import Ranking, find_metric
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns

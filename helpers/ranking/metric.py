@@ -1,7 +1,7 @@
 """What a metric is: how far each pattern is from its nearest template.
 
 A new metric is a module that makes a `Metric`, and a line in the table `METRICS` of
-`helpers.ranking.rank`.
+`helpers.ranking.ranking`.
 """
 
 from collections.abc import Callable, Sequence

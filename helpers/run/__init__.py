@@ -1,9 +1,18 @@
-"""Run the notebooks headless, in order, and write one report of all.
+"""Run the notebooks headless, in order, with one report of all; hand a selection on.
 
 `run_notebooks` is the whole of it; `python -m helpers run` calls it. What it writes
-lies in the work folder: executed copies and an HTML report in `reports/`.
+lies in the work folder: executed copies and an HTML report in `reports/`. `hand_over`
+is `python -m helpers handoff`.
 """
 
+from helpers.run.handoff_command import add_handoff_arguments, hand_over
 from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks, summarise
 
-__all__ = ["NOTEBOOKS_DIR", "PipelineRun", "run_notebooks", "summarise"]
+__all__ = [
+    "NOTEBOOKS_DIR",
+    "PipelineRun",
+    "add_handoff_arguments",
+    "hand_over",
+    "run_notebooks",
+    "summarise",
+]

@@ -54,9 +54,9 @@ from helpers.classifier import (
     split_labels,
     train_model,
 )
-from helpers.classifier.fitting import Schedule, fit_gradient, fit_logistic_head
+from helpers.classifier.fitting import fit_gradient, fit_logistic_head
 from helpers.classifier.invariant_network import make_head
-from helpers.classifier.network import predict_inputs
+from helpers.classifier.network import Schedule, predict_inputs
 from helpers.classifier.prediction import predict_patterns
 from helpers.patterns import Patterns, open_patterns
 from helpers.physics import angle_about, radius_from

@@ -9,13 +9,14 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment, open_experiment
-from helpers.handoff.formats import FORMATS, write_handoff
-from helpers.handoff.particle_size import add_diameters
-from helpers.handoff.selection import (
+from helpers.handoff import (
+    FORMATS,
     Selection,
+    add_diameters,
     cut_selection,
     find_scale,
     select_patterns,
+    write_handoff,
 )
 from helpers.physics import POLARISATIONS, Geometry, make_geometry
 from helpers.work_folder import PREDICTIONS
@@ -23,7 +24,7 @@ from helpers.work_folder import PREDICTIONS
 INDENT = 16
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_handoff_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what may be typed after `python -m helpers handoff`."""
     parser.description = textwrap.fill(
         "Choose single hits by label and prediction, as 05-review does, and write them "
