@@ -51,20 +51,6 @@ def centre_by_trial(powder, bad_pixels, candidates):
     return max(candidates, key=symmetry)
 
 
-def median_around(image, size):
-    """Take the median of the finite pixels in the square around each pixel."""
-    found = np.full(image.shape, np.nan)
-    half = size // 2
-    for r in range(image.shape[0]):
-        for c in range(image.shape[1]):
-            rows = slice(max(0, r - half), r + half + 1)
-            columns = slice(max(0, c - half), c + half + 1)
-            values = image[rows, columns]
-            if np.isfinite(values).any():
-                found[r, c] = np.nanmedian(values)
-    return found
-
-
 def icosahedron_amplitude(size_nm, rotation, q_rows, q_columns):
     """Add up twenty tetrahedra, each by its exact Fourier integral over four corners.
 

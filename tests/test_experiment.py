@@ -3,7 +3,6 @@ import json
 import h5py
 import numpy as np
 import pytest
-import reference
 
 from helpers import experiment
 from helpers.errors import (
@@ -12,7 +11,6 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.experiment.measurements import median_around
 from helpers.patterns import open_patterns
 
 
@@ -82,28 +80,6 @@ def test_values_too_large_for_float32_are_told_of(write, counts):
     assert patterns[3][5, 6] == 0
 
 
-def test_a_hot_a_dead_and_a_broken_pixel_are_proposed_and_no_other(write, counts):
-    adu = counts.astype(np.float32)
-    adu[:, 12, 9], adu[:, 10, 10], adu[:, 3, 3] = 0, 4000, 700
-    adu[::2, 20, 2] = np.inf
-    patterns = write(adu)
-    measured = experiment.measure_patterns(patterns, 1)
-    proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
-    assert np.argwhere(proposed["dead"]).tolist() == [[12, 9]]
-    assert np.argwhere(proposed["hot"]).tolist() == [[3, 3], [10, 10]]
-    assert np.argwhere(proposed["not finite"]).tolist() == [[20, 2]]
-
-
-def test_what_is_left_out_already_is_not_proposed_again(write, counts):
-    counts[:, 12, 9] = 5000
-    bad = np.zeros(counts.shape[1:], bool)
-    bad[12, 9] = True
-    patterns = write(counts, bad)
-    measured = experiment.measure_patterns(patterns, 1)
-    proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
-    assert not np.any(list(proposed.values()))
-
-
 @pytest.mark.parametrize(
     ("value", "said"), [(0, "every value is 0, in 5"), (7, "all patterns are alike")]
 )
@@ -115,14 +91,6 @@ def test_constant_patterns_pass_with_a_warning(write, value, said):
     proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
     assert not np.any(list(proposed.values()))
     assert experiment.suggest_hit_threshold(measured.lit_pixels) == 0
-
-
-def test_the_local_median_equals_the_obvious_one():
-    image = np.random.default_rng(1).normal(size=(12, 9))
-    image[2:5, 3] = np.nan
-    image[8:, 5:] = np.nan
-    found = median_around(image, 5)
-    np.testing.assert_allclose(found, reference.median_around(image, 5))
 
 
 def test_the_lit_threshold_of_counts_is_one_photon(write, counts):
@@ -222,39 +190,6 @@ def test_a_truncated_array_file_says_so(written):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(WorkFolderError, match=r"experiment\.h5 cannot be read"):
         experiment.open_experiment(written[0])
-
-
-def lit_stack(write, dark, level=2.0):
-    """Open 40 patterns, lit but for some pixels, with one dead pixel beside them."""
-    values = np.random.default_rng(0).poisson(level, (40, 30, 30)).astype("f4")
-    values[:, dark] = 0
-    return write(values)
-
-
-def test_a_gap_and_a_beam_stop_are_proposed_as_shadows(write):
-    dark = np.zeros((30, 30), bool)
-    dark[14:16] = True  # from edge to edge
-    dark[3:7, 20:24] = True
-    patterns = lit_stack(write, dark)
-    measured = experiment.measure_patterns(patterns, 1)
-    found = experiment.propose_shadows(measured, patterns.bad_pixels)
-    np.testing.assert_array_equal(found, dark)
-    assert not experiment.propose_shadows(measured, dark).any()
-
-
-def test_single_dead_pixels_and_dark_corners_are_no_shadows(write):
-    dark = np.zeros((30, 30), bool)
-    dark[5, 5] = dark[20, 8:10] = True
-    patterns = lit_stack(write, dark)
-    measured = experiment.measure_patterns(patterns, 1)
-    assert not experiment.propose_shadows(measured, patterns.bad_pixels).any()
-    row, column = np.mgrid[:30, :30]
-    level = 100 * np.exp(-(row + column) / 2.0)  # falls to nothing at one corner
-    values = np.random.default_rng(0).poisson(level, (40, 30, 30)).astype("f4")
-    patterns = write(values, name="corner.h5")
-    measured = experiment.measure_patterns(patterns, 1)
-    assert (measured.powder == 0).sum() > 100
-    assert not experiment.propose_shadows(measured, patterns.bad_pixels).any()
 
 
 def test_patterns_of_nothing_but_nan_are_refused(write, counts):

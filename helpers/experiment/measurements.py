@@ -1,9 +1,8 @@
-"""Sums of one pass over the stack, and the thresholds and bad pixels they suggest."""
+"""Sums of one pass over the stack, and the thresholds that they suggest."""
 
 import warnings
 from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +13,84 @@ from helpers.patterns import Patterns
 LARGEST = float(np.finfo(np.float32).max)  # patterns are float32 once they are clean
 ROUNDING = 1e-6  # of a standard deviation that is 0, as a share of the mean
 SHOWN = 10  # indices in a message
+
+
+@dataclass
+class PixelSums:
+    """What each pixel did in all patterns; patterns of one value count nowhere.
+
+    Attributes
+    ----------
+    n_patterns
+        Patterns that are not one value all over.
+    lit_threshold
+        A pixel is lit from this value on, in the file's unit.
+    n_finite
+        (rows, columns) int64: patterns in which the pixel has a value: not NaN, not
+        infinite, not too large for float32. The others count nowhere.
+    n_lit
+        (rows, columns) uint32: patterns in which it is lit.
+    total, squares
+        (rows, columns) float64: sum of its values and of their squares.
+    lowest, highest
+        (rows, columns) float32: extremes of its values; inf and -inf without any.
+    """
+
+    n_patterns: int
+    lit_threshold: float
+    n_finite: NDArray[np.int64]
+    n_lit: NDArray[np.uint32]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    lowest: NDArray[np.float32]
+    highest: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        values: NDArray[np.float32],
+        lit_threshold: float,
+        finite: NDArray[np.bool_] | None = None,
+    ) -> "PixelSums":
+        """Sum up some patterns.
+
+        Parameters
+        ----------
+        values
+            (m, rows, columns), 0 where they are not finite.
+        lit_threshold
+            In the unit of the values.
+        finite
+            (m, rows, columns); None if all are.
+        """
+        lit = (values >= lit_threshold).view(np.uint8)  # sums of bytes are fastest
+        doubled = values.astype(np.float64)
+        low = high = values
+        n_finite = np.full(values.shape[1:], len(values))
+        if finite is not None:
+            n_finite = np.count_nonzero(finite, axis=0)
+            low = np.where(finite, values, np.float32(np.inf))
+            high = np.where(finite, values, np.float32(-np.inf))
+        return cls(
+            n_patterns=len(values),
+            lit_threshold=lit_threshold,
+            n_finite=n_finite,
+            n_lit=np.add.reduce(lit, axis=0, dtype=np.uint32),
+            total=doubled.sum(axis=0),
+            squares=np.einsum("nij,nij->ij", doubled, doubled),
+            lowest=low.min(axis=0, initial=np.inf),
+            highest=high.max(axis=0, initial=-np.inf),
+        )
+
+    def add(self, other: "PixelSums") -> None:
+        """Add the sums of other patterns."""
+        self.n_patterns += other.n_patterns
+        self.n_finite += other.n_finite
+        self.n_lit += other.n_lit
+        self.total += other.total
+        self.squares += other.squares
+        np.minimum(self.lowest, other.lowest, out=self.lowest)
+        np.maximum(self.highest, other.highest, out=self.highest)
 
 
 @dataclass(frozen=True)
@@ -27,12 +104,18 @@ class Measurements:
     lit_pixels
         (n,) int64: pixels at or above the lit threshold; the hit score.
     powder
-        (rows, columns) float64: mean over the patterns, in the file's unit.
+        (rows, columns) float64: mean over the patterns in which the pixel has a value,
+        in the file's unit.
     spread
-        (rows, columns) float64: standard deviation over the patterns, likewise.
+        (rows, columns) float64: standard deviation over them, likewise.
     not_finite
-        (rows, columns) float64: share of at most 256 patterns, evenly spread, in which
-        the pixel is NaN, infinite or too large for float32.
+        (rows, columns) float64: share of the patterns in which the pixel is NaN,
+        infinite or too large for float32.
+    lost_pixels
+        (n,) int64: good pixels that have no value in that pattern; None of measurements
+        read from a work folder.
+    pixels
+        For `find_bad_pixels`; None likewise.
     """
 
     photons: NDArray[np.float64]
@@ -40,6 +123,8 @@ class Measurements:
     powder: NDArray[np.float64]
     spread: NDArray[np.float64]
     not_finite: NDArray[np.float64]
+    lost_pixels: NDArray[np.int64] | None = None
+    pixels: PixelSums | None = None
 
 
 def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
@@ -61,7 +146,9 @@ def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
     values = sample[:, ~patterns.bad_pixels]
     middle = float(np.median(values))
     noise = 1.4826 * float(np.median(np.abs(values - middle)))
-    return middle + 6 * noise if noise > 0 else float(np.nextafter(middle, np.inf))
+    if noise > 0:
+        return middle + 6 * noise
+    return float(np.nextafter(np.float32(middle), np.float32(np.inf)))
 
 
 def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:
@@ -124,38 +211,135 @@ def measure_patterns(
             "Pass 1 for photon counts, else the detector's ADU per photon."
         )
         raise ParameterError(message)
-    photons = np.zeros(len(patterns))
-    lit_pixels = np.zeros(len(patterns), np.int64)
-    first, second = np.zeros((2, *patterns.shape[1:]))
-    measure = partial(_measure, lit_threshold=lit_threshold)
-    for here, sums in patterns.map(measure, progress="Measure"):
-        photons[here], lit_pixels[here] = sums.photons, sums.lit_pixels
-        first += sums.first
-        second += sums.second
-    mean = first / len(patterns)
-    spread = np.sqrt(np.maximum(second / len(patterns) - mean**2, 0))
-    not_finite = _share_not_finite(patterns)
-    _check_finite(patterns, not_finite)
-    _check_alike(patterns, mean, spread)
-    return Measurements(photons / adu_per_photon, lit_pixels, mean, spread, not_finite)
+    measure = _Measure(patterns.bad_pixels, lit_threshold)
+    pixels = PixelSums.of(np.zeros((0, *patterns.shape[1:]), np.float32), lit_threshold)
+    parts = []
+    for _, part in patterns.map(measure, raw=True, progress="Measure"):
+        parts.append(part.of_patterns)
+        pixels.add(part.pixels)
+    each = _OfPatterns(*map(np.concatenate, zip(*parts, strict=True)))
+    _check_not_too_large(patterns, np.flatnonzero(each.too_large))
+    _check_finite(patterns, each.lost_pixels)
+    powder, spread = _make_powder(pixels, each.only_value, patterns.bad_pixels)
+    _check_alike(patterns, powder, spread)
+    not_finite = 1 - pixels.n_finite / max(pixels.n_patterns, 1)
+    return Measurements(
+        each.photons / adu_per_photon,
+        each.lit_pixels,
+        powder,
+        spread,
+        not_finite,
+        each.lost_pixels,
+        pixels,
+    )
 
 
-class _Sums(NamedTuple):
-    """Over the pixels of each pattern, and over the patterns for each pixel."""
+def describe_lost_pixels(measurements: Measurements) -> str:
+    """Name the patterns in which good pixels have no value; "" without any.
+
+    Parameters
+    ----------
+    measurements
+        From `measure_patterns`.
+    """
+    lost = measurements.lost_pixels
+    if lost is None or not lost.any():
+        return ""
+    found = np.flatnonzero(lost)
+    return (
+        f"{found.size:,} of {lost.size:,} patterns lack values (NaN or infinite), "
+        f"up to {lost.max():,} of the good pixels, which count as 0 in them alone: "
+        f"{_name_some(found)}."
+    )
+
+
+class _OfPatterns(NamedTuple):
+    """Of each pattern: (m,)."""
 
     photons: NDArray[np.float64]
     lit_pixels: NDArray[np.int64]
-    first: NDArray[np.float64]
-    second: NDArray[np.float64]
+    lost_pixels: NDArray[np.int64]
+    too_large: NDArray[np.bool_]
+    only_value: NDArray[np.float64]  # NaN where there are several
 
 
-def _measure(block: NDArray[np.float32], lit_threshold: float) -> _Sums:
-    return _Sums(
-        photons=np.maximum(block, 0).sum(axis=(1, 2), dtype=np.float64),
-        lit_pixels=np.count_nonzero(block >= lit_threshold, axis=(1, 2)),
-        first=_sum(block),
-        second=np.einsum("nij,nij->ij", block, block, dtype=np.float64),
-    )
+class _Part(NamedTuple):
+    of_patterns: _OfPatterns
+    pixels: PixelSums
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """Sums over the pixels of each pattern, and over the patterns for each pixel."""
+
+    bad_pixels: NDArray[np.bool_]
+    lit_threshold: float
+
+    def __call__(self, recorded: NDArray[Any]) -> _Part:
+        only_value = _find_only_values(recorded)
+        finite = _find_finite(recorded)
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = recorded.astype(np.float32, copy=False)
+        lost = too_large = np.zeros(len(values), np.int64)
+        if finite is not None:
+            too_large = (np.isfinite(recorded) & ~finite).any(axis=(1, 2))
+            lost = np.count_nonzero(~finite & ~self.bad_pixels, axis=(1, 2))
+            values = np.where(finite, values, np.float32(0))
+        values[:, self.bad_pixels] = 0
+        count = np.isnan(only_value)
+        if not count.all():
+            finite = None if finite is None else finite[count]
+        pixels = PixelSums.of(
+            values if count.all() else values[count], self.lit_threshold, finite
+        )
+        return _Part(
+            _OfPatterns(
+                photons=np.array([_sum_positive(each) for each in values]),
+                lit_pixels=np.array(
+                    [np.count_nonzero(each >= self.lit_threshold) for each in values]
+                ),
+                lost_pixels=lost,
+                too_large=too_large.astype(np.bool_),
+                only_value=only_value,
+            ),
+            pixels,
+        )
+
+
+def _sum_positive(values: NDArray[np.float32]) -> float:
+    positive = values if values.min() >= 0 else np.maximum(values, 0)
+    return float(positive.sum(dtype=np.float64))
+
+
+def _find_only_values(recorded: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the value of patterns that have no other; NaN for all others."""
+    flat = recorded.reshape(len(recorded), -1)
+    same = flat[:, 0] == flat[:, -1]  # most patterns need no second look
+    same[same] = (flat[same] == flat[same, :1]).all(axis=1)
+    return np.where(same, flat[:, 0], np.nan)
+
+
+def _find_finite(recorded: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Tell which values float32 can hold; None if all of them."""
+    if recorded.dtype.kind != "f":
+        return None
+    if recorded.dtype.itemsize <= np.dtype(np.float32).itemsize:
+        finite = np.isfinite(recorded)
+    else:
+        finite = np.abs(recorded) <= LARGEST
+    return None if finite.all() else np.asarray(finite)
+
+
+def _make_powder(
+    pixels: PixelSums, only_value: NDArray[np.float64], bad_pixels: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation; of patterns of one value, zeros count."""
+    if not pixels.n_patterns:
+        mean = np.where(bad_pixels, 0, np.mean(only_value))
+        return mean, np.zeros_like(mean)
+    n = np.maximum(pixels.n_finite + np.count_nonzero(only_value == 0), 1)
+    mean = pixels.total / n
+    return mean, np.sqrt(np.maximum(pixels.squares / n - mean**2, 0))
 
 
 def _sum(block: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -179,38 +363,28 @@ def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.flo
     return total
 
 
-def _share_not_finite(patterns: Patterns) -> NDArray[np.float64]:
-    if not np.issubdtype(patterns.dtype, np.floating):
-        return np.zeros(patterns.shape[1:])
-    looked_at = _spread_evenly(len(patterns), 256).tolist()
-    counts = np.zeros(patterns.shape[1:])
-    too_large = []
-    for index in looked_at:
-        size = np.abs(patterns.read_raw(index))
-        counts += ~(size <= LARGEST)  # NaN is not
-        if ((size > LARGEST) & (size < np.inf)).any():
-            too_large.append(index)
-    if too_large:
-        _warn_too_large(patterns, too_large, len(looked_at))
-    return counts / len(looked_at)
-
-
-def _warn_too_large(patterns: Patterns, found: list[int], n_looked_at: int) -> None:
-    shown = ", ".join(map(str, found[:SHOWN])) + (", …" if len(found) > SHOWN else "")
+def _check_not_too_large(patterns: Patterns, found: NDArray[np.int64]) -> None:
+    if not found.size:
+        return
     message = (
-        f"{patterns.files[0]}: {len(found)} of the {n_looked_at} patterns looked at "
-        f"hold values beyond ±{LARGEST:.1e}, which count as 0: {shown}. No detector "
-        "records such values; look at how the file was written."
+        f"{patterns.files[0]}: {found.size:,} of the {len(patterns):,} patterns hold "
+        f"values beyond ±{LARGEST:.1e}, which count as 0: {_name_some(found)}. No "
+        "detector records such values; look at how the file was written."
     )
-    warnings.warn(message, stacklevel=4)
+    warnings.warn(message, stacklevel=3)
 
 
-def _check_finite(patterns: Patterns, not_finite: NDArray[np.float64]) -> None:
-    if (not_finite[~patterns.bad_pixels] < 1).any():
+def _name_some(found: NDArray[np.int64]) -> str:
+    return ", ".join(map(str, found[:SHOWN])) + (", …" if found.size > SHOWN else "")
+
+
+def _check_finite(patterns: Patterns, lost_pixels: NDArray[np.int64]) -> None:
+    n_good = np.count_nonzero(~patterns.bad_pixels)
+    if (lost_pixels < n_good).any():
         return
     problem = (
-        "every value is NaN or infinite, in all patterns that were looked at. Expected "
-        "photon counts or ADU. Write the file again, or name other patterns: dataset=."
+        "every value is NaN or infinite, in all patterns. Expected photon counts or "
+        "ADU. Write the file again, or name other patterns: dataset=."
     )
     raise PatternsFileError(patterns.files[0], [problem])
 
@@ -219,11 +393,12 @@ def _check_alike(
     patterns: Patterns, mean: NDArray[np.float64], spread: NDArray[np.float64]
 ) -> None:
     """Warn of patterns among which there is nothing to find."""
-    highest = np.abs(mean).max()
-    alike = len(patterns) > 1 and spread.max() <= ROUNDING * highest
-    if highest > 0 and not alike:
+    alike = len(patterns) > 1 and (spread <= ROUNDING * np.abs(mean)).all()
+    if mean.any() and not alike:
         return
-    what = "all patterns are alike, pixel by pixel" if highest else "every value is 0"
+    what = (
+        "all patterns are alike, pixel by pixel" if mean.any() else "every value is 0"
+    )
     message = (
         f"{patterns.files[0]}: {what}, in {len(patterns):,} patterns of "
         f"{patterns.layout.patterns}: there is nothing to tell them apart by. Look at "
@@ -235,102 +410,3 @@ def _check_alike(
 def _spread_evenly(n_patterns: int, n_sampled: int) -> NDArray[np.int64]:
     chosen = np.linspace(0, n_patterns - 1, min(n_sampled, n_patterns))
     return chosen.astype(np.int64)
-
-
-SMALLEST_SHADOW = 9  # pixels
-
-
-def propose_bad_pixels(
-    measurements: Measurements, bad_pixels: NDArray[np.bool_]
-) -> dict[str, NDArray[np.bool_]]:
-    """Name pixels that do not behave like their neighbours.
-
-    Each pixel's mean over the patterns is compared with the median of the good pixels
-    in the 7 × 7 pixels around it. *Hot* means more than 5 times that median and 10
-    robust standard deviations above it; *dead* means no signal at all, ever, where at
-    least half of a bright neighbourhood has some; *not finite* means NaN or infinite in
-    at least one pattern in a hundred. The bar is high: what is proposed is meant to be
-    accepted after a glance at the picture.
-
-    Parameters
-    ----------
-    measurements
-        Of the whole stack.
-    bad_pixels
-        (rows, columns) bool, True = left out already; never proposed again.
-
-    Returns
-    -------
-    dict
-        "hot", "dead", "not finite": (rows, columns) bool each.
-    """
-    powder = np.where(bad_pixels, np.nan, measurements.powder)
-    around = median_around(powder)
-    residual = powder - around
-    noise = 1.4826 * median_around(np.abs(residual))
-    n_patterns = len(measurements.photons)
-    dead = _never_lit(measurements)
-    with np.errstate(invalid="ignore"):
-        hot = (residual > 10 * noise) & (powder > 5 * np.maximum(around, 0))
-        dead &= around * n_patterns > 20
-        hot &= powder * n_patterns > 20
-    return {
-        "hot": hot & ~bad_pixels,
-        "dead": dead & ~bad_pixels,
-        "not finite": (measurements.not_finite >= 0.01) & ~bad_pixels,
-    }
-
-
-def propose_shadows(
-    measurements: Measurements, bad_pixels: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Find gaps between modules and beam stops that no mask leaves out.
-
-    A shadow is a connected region of at least 9 pixels that never had a signal, where
-    at least half of the good pixels within two pixels of it had more than 20 in all.
-    The dark corners of a detector are none: what is around them is dark too.
-
-    Parameters
-    ----------
-    measurements
-        Of the whole stack.
-    bad_pixels
-        (rows, columns) bool, True = left out already; never proposed again.
-
-    Returns
-    -------
-        (rows, columns) bool.
-    """
-    from scipy import ndimage
-
-    total = measurements.powder * len(measurements.photons)
-    silent = _never_lit(measurements) & ~bad_pixels
-    regions, _ = ndimage.label(silent)
-    shadows = np.zeros(silent.shape, np.bool_)
-    for number, where in enumerate(ndimage.find_objects(regions), start=1):
-        wider = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in where)
-        region = regions[wider] == number
-        around = ndimage.binary_dilation(region, np.ones((5, 5))) & ~region
-        lit = total[wider][around & ~bad_pixels[wider]] > 20
-        is_large = np.count_nonzero(region) >= SMALLEST_SHADOW
-        if is_large and 2 * np.count_nonzero(lit) >= lit.size > 0:
-            shadows[wider] |= region
-    return shadows
-
-
-def median_around(image: NDArray[np.float64], size: int = 7) -> NDArray[np.float64]:
-    """Return the median of the finite pixels in the square around each pixel."""
-    padded = np.pad(image, size // 2, constant_values=np.nan)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size))
-    flat = np.sort(windows.reshape(*image.shape, -1), axis=-1)  # NaN sorts last
-    n_finite = np.isfinite(flat).sum(axis=-1)
-    low, high = np.maximum(n_finite - 1, 0) // 2, n_finite // 2
-    at = np.stack([low, np.minimum(high, flat.shape[-1] - 1)], axis=-1)
-    median = np.take_along_axis(flat, at, axis=-1).mean(axis=-1)
-    return np.where(n_finite > 0, median, np.nan)
-
-
-def _never_lit(measurements: Measurements) -> NDArray[np.bool_]:
-    """Return the pixels without any signal in the whole stack, (rows, columns)."""
-    dark: NDArray[np.bool_] = (measurements.powder == 0) & (measurements.spread == 0)
-    return dark

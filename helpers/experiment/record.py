@@ -62,8 +62,8 @@ def write_experiment(
     work_dir = Path(work_dir)
     arrays = vars(measurements) | {"bad_pixels": patterns.bad_pixels}
     with atomic_hdf5(work_dir / MEASUREMENTS.name) as file:
-        for name, values in arrays.items():
-            file[name] = values
+        for name in MEASUREMENTS.datasets:
+            file[name] = arrays[name]
         write_provenance(file, fingerprint=patterns.fingerprint)
     content = {
         "patterns_files": [str(path.resolve()) for path in patterns.files],
@@ -117,5 +117,6 @@ def open_experiment(
         )
         raise OtherPatternsError(message)
     row, column = facts["centre"]
-    measured = Measurements(**arrays)
+    sums: dict[str, Any] = dict(arrays)
+    measured = Measurements(**sums)
     return Experiment(patterns, (row, column), measured, facts, work_dir)

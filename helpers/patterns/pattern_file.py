@@ -40,6 +40,7 @@ from helpers.patterns.nexus import find_axis_problems
 from helpers.patterns.sources import Hdf5Source, Source
 
 UNIT_NAMES = ("unit", "units")
+RARE = 0.05  # share of values that are -1
 
 
 @dataclass(frozen=True)
@@ -394,9 +395,10 @@ def find_unit(
 ) -> Unit:
     """Tell the unit of a file's patterns.
 
-    What the file or its layout says counts first. Otherwise a negative value or a
-    fraction at any good pixel of a few patterns means ADU; whole numbers mean photons;
-    and if all of them are 0, nothing is known unless they are recorded as integers.
+    What the file or its layout says counts first. Otherwise a negative value other than
+    -1, or a fraction, at any good pixel of a few patterns means ADU; whole numbers mean
+    photons; and if all of them are 0, nothing is known unless they are recorded as
+    integers.
 
     Parameters
     ----------
@@ -416,14 +418,28 @@ def find_unit(
         for i, row in enumerate(chosen):
             source.read_into(patterns[i : i + 1], row)
     values = patterns[:, ~bad_pixels]
-    values = values[np.isfinite(values)]
+    without = _find_minus_ones(values)
+    values = values[np.isfinite(values) & ~without]
     seen = f"in {chosen.size} patterns spread over {source.path.name}"
     if (values < 0).any():
         return Unit("ADU", f"negative values were seen {seen}")
     if source.dtype.kind in "iu":
-        return Unit("photons", f"assumed: recorded as {source.dtype}, none negative")
+        but = ", but for -1 where there is no value" if without.any() else ""
+        why = f"assumed: recorded as {source.dtype}, none negative{but}"
+        return Unit("photons", why)
     if not values.any():
         return Unit("unknown", f"nothing but 0 was seen {seen}")
     if (values % 1 != 0).any():
         return Unit("ADU", f"fractions were seen {seen}")
     return Unit("photons", f"assumed: nothing but whole numbers was seen {seen}")
+
+
+def _find_minus_ones(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find the values, (m, pixels), that say -1 for none, as photon counters do.
+
+    A pixel has it always, or rarely; counts less a pedestal have it often.
+    """
+    without: NDArray[np.bool_] = values == -1
+    now_and_then = without[:, ~without.all(axis=0)]
+    is_rare = now_and_then.size == 0 or now_and_then.mean() < RARE
+    return without if is_rare else np.zeros_like(without)

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LogNorm
+from matplotlib.colors import Colormap, LogNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
@@ -49,6 +49,16 @@ def mark_threshold(ax: Axes, threshold: float | None, *, horizontal: bool) -> No
 
 _BAD = "#8c8c8c"
 COLUMNS = 8  # thumbnails in a line of a gallery
+_REASONS = (  # colours that everyone can tell apart
+    "#D55E00",
+    "#56B4E9",
+    "#E69F00",
+    "#CC79A7",
+    "#F0E442",
+    "#0072B2",
+    "#FFFFFF",
+)
+_FEW = 200  # pixels that each get a square
 _GAP = 3  # pixels between the thumbnails of a gallery
 
 
@@ -187,7 +197,10 @@ def plot_proposed_pixels(
     bad_pixels: NDArray[np.bool_],
     proposed: Mapping[str, NDArray[np.bool_]],
 ) -> None:
-    """Show the powder with each group of proposed bad pixels as coloured squares.
+    """Show the powder, and proposed bad pixels over it in a colour for each reason.
+
+    Single pixels would hardly be seen: there is a square around each, as long as there
+    are few. The scale is that of the other pixels.
 
     Parameters
     ----------
@@ -200,21 +213,19 @@ def plot_proposed_pixels(
     proposed
         By reason: (rows, columns) bool.
     """
-    colours = ("#D55E00", "#56B4E9", "#E69F00", "#009E73")
-    _show_on_log_scale(ax, powder, bad_pixels)
-    for (reason, chosen), colour in zip(proposed.items(), colours, strict=False):
+    hidden = np.any([bad_pixels, *proposed.values()], axis=0)
+    _show_on_log_scale(ax, powder, hidden)
+    for (reason, chosen), colour in zip(proposed.items(), _REASONS, strict=False):
+        over = np.zeros((*chosen.shape, 4))
+        over[chosen] = to_rgba(colour)
+        ax.imshow(over)
         row, column = np.nonzero(chosen)
+        if len(row) <= _FEW:
+            ax.scatter(column, row, 36, marker="s", ec=colour, fc="none")
         label = f"{reason}: {len(row):,}"
-        ax.scatter(
-            column,
-            row,
-            36,
-            marker="s",
-            label=label,
-            edgecolors=colour,
-            facecolors="none",
-        )
-    ax.legend(loc="upper right")
+        ax.scatter([], [], 36, colour, marker="s", label=label)
+    if proposed:
+        ax.legend(loc="upper right")
     ax.set(title=f"grey: {bad_pixels.sum():,} left out already", xlabel="column")
 
 

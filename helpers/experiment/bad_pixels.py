@@ -1,0 +1,470 @@
+"""Pixels that should be left out though no mask says so, found from sums.
+
+Every pixel is compared with the others at its distance from the beam and with those
+around it. What is proposed and left out by default is plain: it cannot be chance.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import ParameterError
+from helpers.experiment.measurements import Measurements, PixelSums
+from helpers.physics import find_centre, radius_from
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+CERTAIN = 7.0  # -ln of the chance that anything in the whole picture is taken wrongly
+MOSTLY = 0.5  # share of the patterns without a value from which a pixel is left out
+DARK = 0.05  # share of the light of its surroundings that a shadow has at most
+DIM = 0.5  # the same of a pixel that is worth a look
+SMALLEST_SHADOW = 9  # pixels; fewer are dead pixels
+# A region of m pixels can have about 4.06 ** m shapes: so many chances to be dark.
+SHAPES_PER_PIXEL = float(np.log(4.06))
+LEAST_EXPECTED = 2.0  # patterns in which a pixel of a shadow should have been lit
+SURE = 5.0  # standard deviations
+MEANING = {
+    "constant": "one value in all patterns; patterns looked at",
+    "not finite": "NaN or infinite; share of the patterns",
+    "dead": "never lit; lit so often by its surroundings, in patterns",
+    "hot": "lit too often or too bright; times its surroundings",
+    "flickering": "varies too much; variance, times its surroundings",
+    "shadow": "dark among lit pixels; so improbable by chance, powers of e",
+    "dim": "less than half the light of its surroundings; share of it",
+}
+
+
+SINGLE_PIXELS = ("constant", "not finite", "dead", "hot", "flickering")
+
+
+class Proposal(NamedTuple):
+    """Pixels of one kind that should be left out, or looked at.
+
+    Attributes
+    ----------
+    pixels
+        (rows, columns) bool.
+    evidence
+        (rows, columns) float64: the number that decided, `MEANING` says which; NaN
+        where nothing is proposed. All pixels of a shadow share one.
+    """
+
+    pixels: Bools
+    evidence: Floats
+
+
+def find_bad_pixels(
+    measurements: Measurements,
+    bad_pixels: Bools,
+    centre: tuple[float, float] | None = None,
+) -> dict[str, Proposal]:
+    """Find pixels that are no measurement, by what all patterns together show.
+
+    *Constant*: one value in all patterns, other than the one that the good pixels start
+    from: a fill value. *Not finite*: NaN or infinite in half of the patterns or more.
+    *Hot*: lit more than three times as often, or five times as bright, as the brighter
+    ones of its surroundings. *Flickering*: ten times the variance, and not by a single
+    event. *Dead* and *shadow* (9 pixels and more: gaps, beam stops, modules): never
+    lit, or less than a twentieth of the light, where the probability that chance makes
+    such a region anywhere in the picture is below e⁻⁷. *Dim*: less than half the light
+    in 9 pixels or more; a wire or an edge that lets some light through asks for a look.
+
+    "Surroundings" are the pixels around and the ring at the same distance from the
+    centre; of the two, always the one that makes a pixel less conspicuous counts. So a
+    bright ring is not hot, and a dark corner is no shadow.
+
+    Parameters
+    ----------
+    measurements
+        Of the whole stack, from `measure_patterns`.
+    bad_pixels
+        (rows, columns) bool, True = left out already; never proposed again.
+    centre
+        (row, column) of the beam; found from the powder without it.
+
+    Returns
+    -------
+    dict
+        By kind, in the order of `MEANING`.
+
+    Raises
+    ------
+    ParameterError
+        If the measurements were read from a work folder, which keeps no sums.
+    """
+    if measurements.pixels is None:
+        message = (
+            "these measurements hold no sums over the patterns for each pixel. "
+            "Make them with measure_patterns: a work folder does not keep them."
+        )
+        raise ParameterError(message)
+    search = _Search(measurements.pixels, bad_pixels, centre)
+    found = search.find() if search.varies.any() else {}
+    nothing = Proposal(np.zeros_like(bad_pixels), np.full(bad_pixels.shape, np.nan))
+    return {kind: found.get(kind, nothing) for kind in MEANING}
+
+
+def propose_bad_pixels(
+    measurements: Measurements, bad_pixels: Bools
+) -> dict[str, Bools]:
+    """Return the single pixels that `find_bad_pixels` finds, (rows, columns) by kind.
+
+    "constant", "not finite", "dead", "hot" and "flickering"; parameters and errors are
+    those of `find_bad_pixels`.
+    """
+    found = find_bad_pixels(measurements, bad_pixels)
+    return {kind: found[kind].pixels for kind in SINGLE_PIXELS}
+
+
+def propose_shadows(measurements: Measurements, bad_pixels: Bools) -> Bools:
+    """Return the gaps and beam stops that `find_bad_pixels` finds, (rows, columns)."""
+    return find_bad_pixels(measurements, bad_pixels)["shadow"].pixels
+
+
+def describe_bad_pixels(found: Mapping[str, Proposal]) -> str:
+    """Say for each kind how many pixels there are, and the numbers that decided.
+
+    Parameters
+    ----------
+    found
+        From `find_bad_pixels`.
+    """
+    lines = [
+        f"{kind}: {np.count_nonzero(pixels):,} pixels ({MEANING[kind]}: "
+        f"{np.nanmin(evidence):.3g} to {np.nanmax(evidence):.3g})."
+        for kind, (pixels, evidence) in found.items()
+        if pixels.any()
+    ]
+    return "\n".join(lines or ["No pixel looks like a bad one."])
+
+
+def accept_bad_pixels(
+    found: Mapping[str, Proposal],
+    *,
+    accept_proposed: bool = True,
+    accept_shadows: bool = True,
+    accept_dim: bool = False,
+) -> Bools:
+    """Return the pixels to leave out, (rows, columns) bool.
+
+    Parameters
+    ----------
+    found
+        From `find_bad_pixels`.
+    accept_proposed
+        Leave out single pixels: constant, not finite, dead, hot, flickering.
+    accept_shadows
+        Leave out shadows: gaps between modules, beam stops, dead modules.
+    accept_dim
+        Leave out what is dim.
+    """
+    accepted = dict.fromkeys(SINGLE_PIXELS, accept_proposed)
+    accepted |= {"shadow": accept_shadows, "dim": accept_dim}
+    taken: Bools = np.any(
+        [found[kind].pixels & yes for kind, yes in accepted.items()], axis=0
+    )
+    return taken
+
+
+class _Search:
+    """One look at all pixels; what one kind finds is left out when the next is sought.
+
+    Attributes
+    ----------
+    varies
+        (rows, columns) bool: pixels that have values, and not always the same.
+    """
+
+    def __init__(
+        self, sums: PixelSums, bad_pixels: Bools, centre: tuple[float, float] | None
+    ) -> None:
+        self._sums = sums
+        self._n = np.maximum(sums.n_finite, 1)
+        self._centre = centre
+        has_values = (sums.n_finite > (1 - MOSTLY) * sums.n_patterns) & ~bad_pixels
+        self._not_finite = ~has_values & ~bad_pixels
+        self._constant = has_values & (sums.lowest == sums.highest)
+        self.varies = has_values & ~self._constant
+        self._good = has_values
+
+    def find(self) -> dict[str, Proposal]:
+        """Return what is proposed, by kind."""
+        sums = self._sums
+        missing = 1 - sums.n_finite / max(sums.n_patterns, 1)
+        found = {"not finite": _propose(self._not_finite, missing)}
+        for kind, find in (
+            ("constant", self._find_constant),
+            ("hot", self._find_hot),
+            ("flickering", self._find_flickering),
+        ):
+            found[kind] = find()
+            self._good = self._good & ~found[kind].pixels
+        return found | self._find_dark()
+
+    def _find_constant(self) -> Proposal:
+        """Find constant pixels at a value other than that of a good one without light.
+
+        A value that good pixels have too may come twice in a row by chance, say in half
+        of the cases; one below or above all of theirs may not.
+        """
+        lowest, value = self._sums.lowest[self.varies], self._sums.lowest
+        highest = self._sums.highest[self.varies].max()
+        often = (self._n - 1) * np.log(2) > np.log(value.size) + CERTAIN
+        plain = often | (value < lowest.min()) | (value > highest)
+        found = self._constant & plain & (value != np.median(lowest))
+        return _propose(found, self._sums.n_finite)
+
+    @cached_property
+    def _floor(self) -> float:
+        """Value of a good pixel without light: 0 for counts; else of the darkest."""
+        lowest = self._sums.lowest[self.varies]
+        usual = np.median(lowest)
+        if np.mean(lowest == usual) > MOSTLY:
+            return float(usual)
+        return float(np.quantile((self._sums.total / self._n)[self.varies], 0.01))
+
+    @cached_property
+    def _unit(self) -> float:
+        """What makes a pixel lit: a photon, or what stands out of the noise."""
+        return max(self._sums.lit_threshold - self._floor, 0.0)
+
+    @cached_property
+    def _lit(self) -> Floats:
+        """Share of the patterns in which a pixel is lit."""
+        return np.asarray(self._sums.n_lit / self._n)
+
+    @cached_property
+    def _highest(self) -> Floats:
+        """Highest value, 0 without any."""
+        return np.where(self._sums.n_finite > 0, self._sums.highest, 0.0)
+
+    @cached_property
+    def _light(self) -> Floats:
+        """Mean above the floor without the highest value: no single event counts."""
+        mean = (self._sums.total - self._highest) / np.maximum(self._n - 1, 1)
+        return np.asarray(np.maximum(mean - self._floor, 0))
+
+    @cached_property
+    def _variance(self) -> Floats:
+        """Variance without the highest value."""
+        n = np.maximum(self._n - 1, 1)
+        mean = (self._sums.total - self._highest) / n
+        square = (self._sums.squares - self._highest**2) / n
+        return np.asarray(np.maximum(square - mean**2, 0))
+
+    @cached_property
+    def _ring(self) -> NDArray[np.intp]:
+        """Distance from the centre in whole pixels."""
+        lit = self._good & (self._sums.n_lit > 0)
+        centre = self._centre
+        if centre is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # rings about a wrong one find nothing
+                centre = find_centre(np.where(lit, self._light, 0), ~lit)
+        return np.rint(radius_from(centre, lit.shape)).astype(np.intp)
+
+    def _find_hot(self) -> Proposal:
+        good, n, unit = self._good, self._n, self._unit
+        usual = self._brighter(self._lit) * n
+        often = self._sums.n_lit > 3 * usual + 5 * np.sqrt(usual) + 20
+        light = self._brighter(self._light)
+        noise = np.sqrt(np.maximum(self._variance, unit * light) * n)
+        bright = self._light * n > 5 * (light * n + noise) + 20 * unit
+        bright &= self._sums.n_lit > np.maximum(0.05 * n, SURE)
+        times = np.maximum(
+            self._sums.n_lit / np.maximum(usual, 1),
+            self._light / np.maximum(light, (unit or 1) / n),
+        )
+        return _propose(good & (often | bright), times)
+
+    def _find_flickering(self) -> Proposal:
+        from scipy import ndimage
+
+        beside = np.ones((3, 3), np.bool_)
+        beside[1, 1] = False
+        variance = np.where(self._good, self._variance, 0)
+        second = ndimage.rank_filter(variance, -2, footprint=beside, mode="constant")
+        usual = np.maximum(second, self._brighter(variance))
+        least = 50 * self._unit**2 / self._n
+        found = self._good & (variance > 10 * usual) & (variance > least)
+        return _propose(found, variance / np.maximum(usual, np.maximum(least, 1e-30)))
+
+    def _find_dark(self) -> dict[str, Proposal]:
+        """Find dead pixels, shadows and what is dim."""
+        from scipy import ndimage
+
+        never = self._good & (self._sums.n_lit == 0)
+        lit = self._good & ~never
+        ring_light = self._darker_ring(self._light, lit, _lift_centre)
+        lit &= ~self._is_dim(ring_light)
+        if not lit.any():
+            return {}
+        around = _nearest_firm(lit)
+        light = np.minimum(ring_light, _median_around(self._light, lit)[around])
+        share = np.minimum(
+            self._darker_ring(self._lit, lit), _median_around(self._lit, lit)[around]
+        )
+        expected = share * self._n  # patterns
+        dim = self._good & self._is_dim(light)
+        # Counts show that a pixel is never lit; its noise, that it has hardly light.
+        dark = dim & (self._light < DARK * light) & (self._variance > 0)
+        gain = np.maximum(expected - SHAPES_PER_PIXEL, np.where(dark, SURE**2 / 2, 0))
+        regions, _ = ndimage.label(dark | (never & (expected >= LEAST_EXPECTED)))
+        evidence, size = _sum_regions(gain, regions)
+        certain = evidence > np.log(evidence.size) + CERTAIN
+        large = size >= SMALLEST_SHADOW
+        shadow = _extend(np.where(certain & large, evidence, 0), never)
+        dead = certain & ~large & ~(shadow > 0)
+        dim &= ~certain & ~(shadow > 0)
+        dim &= _sum_regions(gain, ndimage.label(dim)[0])[1] >= SMALLEST_SHADOW
+        return {
+            "dead": _propose(dead, expected),
+            "shadow": _propose(shadow > 0, shadow),
+            "dim": _propose(dim, self._light / np.where(light > 0, light, 1)),
+        }
+
+    def _is_dim(self, light: Floats) -> Bools:
+        """Tell where a pixel has plainly less than half of this light."""
+        lacking = (light - self._light) * self._n
+        plain = lacking > SURE * np.sqrt(self._variance * self._n) + 20 * self._unit
+        return np.asarray(plain & (self._light < DIM * light))
+
+    def _brighter(self, values: Floats) -> Floats:
+        """Return what the brighter ones around a pixel have, and those on its ring."""
+        from scipy import ndimage
+
+        around = np.ones((7, 7), np.bool_)
+        around[3, 3] = False
+        filled = values[_nearest(self._good)]
+        near = ndimage.percentile_filter(filled, 70, footprint=around)
+        on_ring = np.nan_to_num(_ring_quantiles(values, self._ring, self._good, 0.75))
+        widened = ndimage.maximum_filter1d(on_ring, 5, mode="nearest")
+        return np.asarray(np.maximum(near, widened[self._ring]))
+
+    def _darker_ring(
+        self,
+        values: Floats,
+        among: Bools,
+        adjust: Callable[[Floats], Floats] = np.asarray,
+    ) -> Floats:
+        """Return what the darker ones of some pixels have on each pixel's ring."""
+        from scipy import ndimage
+
+        on_ring = _fill_gaps(_ring_quantiles(values, self._ring, among, 0.25))
+        narrowed = ndimage.minimum_filter1d(adjust(on_ring), 5, mode="nearest")
+        return np.asarray(narrowed[self._ring])
+
+
+def _propose(pixels: Bools, evidence: NDArray[Any]) -> Proposal:
+    return Proposal(pixels, np.where(pixels, evidence, np.nan))
+
+
+def _ring_quantiles(
+    values: Floats, ring: NDArray[np.intp], among: Bools, quantile: float
+) -> Floats:
+    """Return a quantile of some pixels on each ring; NaN with fewer than 4 of them."""
+    numbers = ring[among]
+    ordered = values[among][np.lexsort((values[among], numbers))]
+    count = np.bincount(numbers, minlength=int(ring.max()) + 1)
+    at = np.cumsum(count) - count + (quantile * (count - 1)).astype(np.intp)
+    enough = count >= 4
+    found = np.full(count.size, np.nan)
+    found[enough] = ordered[at[enough]]
+    return found
+
+
+def _fill_gaps(profile: Floats) -> Floats:
+    """Give rings without a value the lower one of the nearest rings that have one."""
+    known = np.flatnonzero(np.isfinite(profile))
+    if not known.size:
+        return np.zeros_like(profile)
+    after = np.searchsorted(known, np.arange(profile.size))
+    before = np.maximum(after - 1, 0)
+    after = np.minimum(after, known.size - 1)
+    lower = np.minimum(profile[known[before]], profile[known[after]])
+    return np.where(np.isfinite(profile), profile, lower)
+
+
+def _lift_centre(profile: Floats) -> Floats:
+    """Give rings in a beam stop with stray light what the first ring outside has.
+
+    No particle scatters less forward than around; no edge is that sharp but a shadow's.
+    """
+    for inside in range(1, profile.size // 8):
+        outside = inside + 3
+        if profile[:inside].max() < DARK * profile[outside]:
+            return np.append(np.full(outside, profile[outside]), profile[outside:])
+    return profile
+
+
+def _nearest(wanted: Bools) -> tuple[NDArray[np.intp], ...]:
+    """Return the place of the nearest wanted pixel, for each pixel."""
+    from scipy import ndimage
+
+    places = ndimage.distance_transform_edt(
+        ~wanted, return_distances=False, return_indices=True
+    )
+    return tuple(places)
+
+
+def _nearest_firm(lit: Bools) -> tuple[NDArray[np.intp], ...]:
+    """Return the place of the nearest pixel that lies among lit ones."""
+    from scipy import ndimage
+
+    share, inside = (
+        ndimage.uniform_filter(mask.astype(np.float32), 5, mode="constant")
+        for mask in (lit, np.ones_like(lit))
+    )
+    firm = lit & (share >= 0.5 * inside)
+    return _nearest(firm if firm.any() else lit)
+
+
+def _median_around(values: Floats, among: Bools) -> Floats:
+    """Return the median in 5 × 5 pixels; others take the value of the nearest."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.median_filter(values[_nearest(among)], 5))
+
+
+def _sum_regions(
+    values: Floats, regions: NDArray[np.int32]
+) -> tuple[Floats, NDArray[np.signedinteger[Any]]]:
+    """Return the sum over each pixel's region and its size; 0 beside them."""
+    total = np.bincount(regions.ravel(), values.ravel()).astype(np.float64)
+    size = np.bincount(regions.ravel())
+    total[0] = size[0] = 0
+    return total[regions], size[regions]
+
+
+def _extend(evidence: Floats, never: Bools) -> Floats:
+    """Prolong long straight shadows over pixels never lit, to where light is rare.
+
+    The dim end of a gap proves nothing by itself; it goes on as a line does.
+    """
+    found = evidence > 0
+    runs = [_label_runs(found, axis) for axis in (0, 1)]
+    lengths = [np.where(found, np.bincount(run.ravel())[run], 0) for run in runs]
+    extended = evidence
+    for axis, (along, across) in enumerate((lengths, lengths[::-1])):
+        straight = found & (along >= SMALLEST_SHADOW) & (along >= 3 * across)
+        run = _label_runs(found | never, axis)
+        best = np.zeros(int(run.max()) + 1)
+        np.maximum.at(best, run[straight], evidence[straight])
+        extended = np.maximum(extended, best[run])
+    return extended
+
+
+def _label_runs(mask: Bools, axis: int) -> NDArray[np.int32]:
+    """Return the number of each pixel's run of True along an axis; 0 is False."""
+    from scipy import ndimage
+
+    line = np.zeros((3, 3), np.bool_)
+    line[:, 1] = True
+    labels: NDArray[np.int32]
+    labels, _ = ndimage.label(mask, line if axis == 0 else line.T)
+    return labels
