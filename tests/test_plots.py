@@ -1,9 +1,12 @@
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from helpers import plots
+from helpers.patterns import open_patterns
+from helpers.simulate import write_simulated
 
 mpl.use("agg")
 
@@ -57,6 +60,24 @@ def test_a_gallery_keeps_the_patterns_in_order(ax):
 def test_an_empty_gallery_says_so(ax):
     plots.plot_gallery(ax, np.ones((0, 6, 5)), [])
     assert ax.texts[0].get_text() == "no pattern to show"
+
+
+def test_patterns_of_a_stack_are_shown_with_index_numbers_and_words(tmp_path):
+    write_simulated(tmp_path / "patterns.h5", 12, seed=1)
+    labels, score = np.full(12, "", dtype="<U8"), np.full(12, 0.5)
+    labels[7], score[7] = "single", -0.0001
+    figure = plots.show_patterns(
+        open_patterns(tmp_path / "patterns.h5"),
+        [7, 2],
+        "{score:z.3f}",
+        labels=labels,
+        score=score,
+    )
+    captions = {text.get_text(): text.get_color() for text in figure.axes[0].texts}
+    single = plots.CLASS_COLOURS["single"]
+    assert captions == {"7 · 0.000": single, "2 · 0.500": "black"}
+    figure.canvas.draw()
+    plt.close(figure)
 
 
 def test_histogram_bars_count_the_patterns_of_each_label(ax):

@@ -166,7 +166,7 @@ def show_patterns(
         What stands under each beside its index: a format such as `"{distance:.3f}"`
         of the names in `values`.
     labels
-        (n,) label words, whose colours the captions get; black without.
+        (n,) label words, whose colours the captions get; black without a label.
     **values
         (n,) each: numbers or texts of the patterns.
     """
@@ -174,15 +174,14 @@ def show_patterns(
 
     shown = np.asarray(index, dtype=np.int64)
     arrays = {name: np.asarray(each) for name, each in values.items()}
+    texts = [caption.format(**{k: v[i] for k, v in arrays.items()}) for i in shown]
     captions = [
-        " · ".join(
-            filter(
-                None, [f"{i:,}", caption.format(**{k: v[i] for k, v in arrays.items()})]
-            )
-        )
-        for i in shown
+        " · ".join(filter(None, (f"{i:,}", text)))
+        for i, text in zip(shown, texts, strict=True)
     ]
-    colours = None if labels is None else [CLASS_COLOURS[str(labels[i])] for i in shown]
+    colours = None
+    if labels is not None:
+        colours = [CLASS_COLOURS.get(str(word), "black") for word in labels[shown]]
     n_lines = max(1, -(-shown.size // COLUMNS))
     rows, columns = patterns.shape[1:]
     height = n_lines * (0.25 + 12 / COLUMNS * min(2.0, rows / columns))
