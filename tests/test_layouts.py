@@ -652,17 +652,13 @@ class GroupPerPattern(Hdf5Source):
 
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, file, where)
-        shape = self.find_shape(file, where)
-        assert shape is not None
-        self.shape = shape
+        self.shape = (len(file), *FRAME)
         self.dtype = file["shot_0/image"].dtype
 
-    @staticmethod
-    def find_problems(path: Path, file: h5py.File, where: str) -> Any:
-        yield from ()
-
-    @staticmethod
-    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
+    @classmethod
+    def check(
+        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+    ) -> tuple[int, ...] | None:
         return (len(file), *file["shot_0/image"].shape)
 
     def _read_into(self, out: np.ndarray, file: h5py.File, start: int) -> None:

@@ -1,6 +1,5 @@
 """Detectors of several modules: their patterns, and how modules form one image."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -11,12 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import (
-    MOST_PIXELS,
-    find_dataset_problems,
-    get_dataset,
-    get_whole_dataset,
-)
+from helpers.patterns.hdf5 import MOST_PIXELS, get_whole_dataset
 from helpers.patterns.sources import DatasetSource
 
 FLAT, MODULES, WITH_GAIN = 3, 4, 5  # dimensions
@@ -49,6 +43,8 @@ class ModulesSource(DatasetSource):
         CrystFEL geometry file, if a person named one.
     """
 
+    dimensions = FLAT, MODULES, WITH_GAIN
+
     def __init__(
         self, path: Path, file: h5py.File, where: str, geometry: Path | None = None
     ) -> None:
@@ -71,20 +67,13 @@ class ModulesSource(DatasetSource):
                 "signal; what follows is the gain.",
             )
 
-    @staticmethod
-    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
-        """Say why the dataset cannot be read as patterns; nothing if it can."""
-        dimensions = (FLAT, MODULES, WITH_GAIN)
-        yield from find_dataset_problems(path, file, where, dimensions)
-
-    @staticmethod
-    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
-        """Return (n, [modules,] rows, columns), leaving out a gain axis."""
-        dataset = get_dataset(file, where)
-        if dataset is None or dataset.ndim not in (FLAT, MODULES, WITH_GAIN):
-            return None
-        shape: tuple[int, ...] = dataset.shape
-        return (*shape[:2], *shape[-2:]) if len(shape) == WITH_GAIN else shape
+    @classmethod
+    def check(  # noqa: D102
+        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+    ) -> tuple[int, ...] | None:
+        shape = super().check(path, file, where, problems)
+        has_gain = shape is not None and len(shape) == WITH_GAIN
+        return (*shape[:2], *shape[-2:]) if shape and has_gain else shape
 
     def assemble(self, values: NDArray[Any]) -> NDArray[Any]:  # noqa: D102
         return values if self._assembly is None else self._assembly(values)

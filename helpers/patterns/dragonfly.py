@@ -6,7 +6,6 @@ all patterns the pixels with one, the pixels with more, and how many these have.
 """
 
 import re
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -202,30 +201,29 @@ class SparseSource(Hdf5Source):
         rows, columns = parse_shape(where)
         self.shape = (len(file["place_ones"]), rows, columns)
 
-    @staticmethod
-    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
-        """Say why the lists cannot be read; nothing if they can."""
-        del path, where
+    @classmethod
+    def check(  # noqa: D102
+        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+    ) -> tuple[int, ...] | None:
         lists = {name: get_whole_dataset(file, name) for name in LISTS}
         for name, dataset in lists.items():
             if dataset is None:
-                yield f"there is no whole dataset /{name}; expected {', '.join(LISTS)}."
+                problems.append(
+                    f"there is no whole dataset /{name}; expected {', '.join(LISTS)}."
+                )
             elif dataset.ndim != 1 or not _holds_integers(dataset):
-                yield (
+                problems.append(
                     f"/{name} has shape {dataset.shape} and holds "
                     f"{say_content(dataset.dtype)}; expected a list of integers for "
                     "each pattern."
                 )
         lengths = {dataset.shape for dataset in lists.values() if dataset is not None}
         if len(lengths) > 1:
-            yield f"{', '.join(LISTS)} have the lengths {lengths}; expected one length."
+            names = ", ".join(LISTS)
+            problems.append(f"{names} have the lengths {lengths}; expected one length.")
         for length in lengths:
-            yield from find_size_problems("/place_ones", length)
-
-    @staticmethod
-    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
-        """Return (n, rows, columns)."""
-        ones = get_whole_dataset(file, "place_ones")
+            problems.extend(find_size_problems("/place_ones", length))
+        ones = lists["place_ones"]
         return None if ones is None else (*ones.shape, *parse_shape(where))
 
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:

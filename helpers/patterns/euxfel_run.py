@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import LISTED
+from helpers.patterns.hdf5 import enumerate_some
 from helpers.patterns.sources import Source
 
 _OF_A_RUN = re.compile(r"[A-Z]+-R\d{4,}-\w+-S\d{5}\.h5")
@@ -76,7 +76,7 @@ class Run:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should be warned of."""
-        names = ", ".join(self.unreadable[:LISTED])
+        names = enumerate_some(self.unreadable)
         said = (
             f"{names} cannot be opened and is left out, with the patterns in it. Copy "
             "it again."

@@ -2,7 +2,7 @@
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -246,12 +246,13 @@ def say_choices(file: h5py.File) -> str:
 
 
 def _list_shapes(file: h5py.File, paths: list[str]) -> str:
-    return _enumerate([f"{path} {file[path].shape}" for path in paths])
+    return enumerate_some([f"{path} {file[path].shape}" for path in paths])
 
 
-def _enumerate(items: list[str]) -> str:
+def enumerate_some(items: Sequence[str]) -> str:
+    """Name the first of many things, and say how many more there are."""
     more = [f"{len(items) - LISTED} more"] if len(items) > LISTED else []
-    return ", ".join(items[:LISTED] + more)
+    return ", ".join([*items[:LISTED], *more])
 
 
 def _say_others(file: h5py.File) -> str:
@@ -265,8 +266,8 @@ def _say_broken_links(file: h5py.File) -> str:
     if not broken:
         return ""
     return (
-        f" Links that lead nowhere: {_enumerate(targets)}. Put what they lead to where "
-        "it was when the file was written."
+        f" Links that lead nowhere: {enumerate_some(targets)}. Put what they lead to "
+        "where it was when the file was written."
     )
 
 

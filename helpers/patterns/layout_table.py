@@ -46,8 +46,9 @@ class Layout:
     name
         What people call it.
     recognise
-        True for an open file of this kind. It looks at names, never at shapes: a
-        broken file is still recognised, and what is wrong with it is said.
+        True for an open file of this kind; by default, where the patterns are there. It
+        looks at names, never at shapes: a broken file is still recognised, and what is
+        wrong with it is said.
     patterns
         Where the patterns are.
     find
@@ -77,7 +78,7 @@ class Layout:
     """
 
     name: str
-    recognise: Recogniser
+    recognise: Recogniser | None = None
     patterns: str = ""
     find: Callable[["Layout", h5py.File], "Layout"] | None = None
     source: type[Hdf5Source] = DatasetSource
@@ -90,6 +91,10 @@ class Layout:
     true_labels: str = ""
     shots: tuple[tuple[str, str], ...] = ()
     note: str = ""
+
+    def fits(self, file: h5py.File) -> bool:
+        """Tell whether an open file is of this kind."""
+        return (self.recognise or has(self.patterns))(file)
 
 
 def has(*paths: str) -> Recogniser:
@@ -126,6 +131,7 @@ CXI_SHOTS = (
 )
 SACLA = "/run_{r}/detector_2d_{k}"
 LCLS_EVENTS = (("event", "/LCLS/eventNumber"),)
+CHEETAH_PHOTONS = f"{DETECTOR_K}/detector_and_photon_corrected"
 CHEETAH_MASKS = (f"{DETECTOR_K}/mask", f"{DETECTOR_K}/mask_shared")
 
 # The first that fits counts: what has more to recognise it by stands further up.
@@ -150,22 +156,15 @@ LAYOUTS = (
     ),
     Layout(
         name="CXIDB 58, back detector",
-        recognise=has("/photonConverter/pnccdBack/photonCount"),
         patterns="/photonConverter/pnccdBack/photonCount",
         unit="photons",
     ),
     Layout(
         name="CXIDB 58, front detector",
-        recognise=has("/photonConverter/pnccdFront/photonCount"),
         patterns="/photonConverter/pnccdFront/photonCount",
         unit="photons",
     ),
-    Layout(
-        name="older amo86615 export",
-        recognise=has("/hitClass/adu"),
-        patterns="/hitClass/adu",
-        unit="ADU",
-    ),
+    Layout(name="older amo86615 export", patterns="/hitClass/adu", unit="ADU"),
     Layout(
         name="Dragonfly, sparse HDF5",
         recognise=has("/place_ones", "/place_multi", "/count_multi"),
@@ -210,43 +209,30 @@ LAYOUTS = (
             recognise=has("/cheetah", f"{folder}/data"),
             patterns=f"{folder}/data",
             source=ModulesSource,
-            unit=unit,
             bad_pixels=(f"{folder}/mask", f"{folder}/mask_shared", *masks),
             bad_when=CXI_BITS,
         )
-        for what, folder, unit, masks in (
-            ("image", IMAGE_K, "", ()),
-            (
-                "detector and photon corrected",
-                f"{DETECTOR_K}/detector_and_photon_corrected",
-                "",
-                CHEETAH_MASKS,
-            ),
-            (
-                "detector corrected",
-                f"{DETECTOR_K}/detector_corrected",
-                "",
-                CHEETAH_MASKS,
-            ),
-            ("detector", DETECTOR_K, "", ()),
+        for what, folder, masks in (
+            ("image", IMAGE_K, ()),
+            ("detector and photon corrected", CHEETAH_PHOTONS, CHEETAH_MASKS),
+            ("detector corrected", f"{DETECTOR_K}/detector_corrected", CHEETAH_MASKS),
+            ("detector", DETECTOR_K, ()),
         )
     ),
-    Layout(
-        name="psocake, photons",
-        recognise=has("/LCLS", f"{ENTRY}/result_1", f"{DETECTOR_K}/photons"),
-        patterns=f"{DETECTOR_K}/photons",
-        source=ModulesSource,
-        unit="photons",
-        unclear_masks=(f"{ENTRY}/data_1/mask", f"{DETECTOR_K}/mask"),
-        shots=LCLS_EVENTS,
-    ),
-    Layout(
-        name="psocake",
-        recognise=has("/LCLS", f"{ENTRY}/result_1", f"{DETECTOR_K}/data"),
-        patterns=f"{DETECTOR_K}/data",
-        source=ModulesSource,
-        unclear_masks=(f"{ENTRY}/data_1/mask", f"{DETECTOR_K}/mask"),
-        shots=LCLS_EVENTS,
+    *(
+        Layout(
+            name=name,
+            recognise=has("/LCLS", f"{ENTRY}/result_1", patterns),
+            patterns=patterns,
+            source=ModulesSource,
+            unit=unit,
+            unclear_masks=(f"{ENTRY}/data_1/mask", f"{DETECTOR_K}/mask"),
+            shots=LCLS_EVENTS,
+        )
+        for name, patterns, unit in (
+            ("psocake, photons", f"{DETECTOR_K}/photons", "photons"),
+            ("psocake", f"{DETECTOR_K}/data", ""),
+        )
     ),
     Layout(
         name="Condor",
@@ -257,7 +243,6 @@ LAYOUTS = (
     ),
     Layout(
         name="CXI",
-        recognise=has(f"{ENTRY}/data_1/data"),
         patterns=f"{ENTRY}/data_1/data",
         source=ModulesSource,
         bad_pixels=CXI_MASKS,
@@ -266,7 +251,6 @@ LAYOUTS = (
     ),
     Layout(
         name="CXI, detector",
-        recognise=has(f"{DETECTOR_K}/data"),
         patterns=f"{DETECTOR_K}/data",
         source=ModulesSource,
         bad_pixels=(f"{DETECTOR_K}/mask", f"{ENTRY}/data_{{k}}/mask"),
@@ -274,59 +258,41 @@ LAYOUTS = (
     ),
     Layout(
         name="CXI, image",
-        recognise=has(f"{IMAGE_K}/data"),
         patterns=f"{IMAGE_K}/data",
         source=ModulesSource,
         bad_pixels=(f"{IMAGE_K}/mask",),
         bad_when=CXI_BITS,
     ),
-    Layout(
-        name="skopi",
-        recognise=has("/photons"),
-        patterns="/photons",
-        source=ModulesSource,
-        unit="photons",
-    ),
-    Layout(
-        name="singfel / SimEx",
-        recognise=has("/data/*/data", "/data/*/diffr"),
-        patterns="/data/*/data",
-        source=FramesSource,
-        unit="photons",
-        unclear_masks=("/params/geom/mask",),
-    ),
-    Layout(
-        name="singfel / SimEx, frames at the root",
-        recognise=has("/*/data", "/*/diffr"),
-        patterns="/*/data",
-        source=FramesSource,
-        unit="photons",
-        unclear_masks=("/params/geom/mask",),
-    ),
-    Layout(
-        name="singfel / SimEx, one frame",
-        recognise=has("/data/data", "/data/diffr"),
-        patterns="/data/data",
-        source=FramesSource,
-        unit="photons",
-        unclear_masks=("/params/geom/mask",),
+    Layout(name="skopi", patterns="/photons", source=ModulesSource, unit="photons"),
+    *(
+        Layout(
+            name=f"singfel / SimEx{what}",
+            recognise=has(f"{folder}/data", f"{folder}/diffr"),
+            patterns=f"{folder}/data",
+            source=FramesSource,
+            unit="photons",
+            unclear_masks=("/params/geom/mask",),
+        )
+        for what, folder in (
+            ("", "/data/*"),
+            (", frames at the root", "/*"),
+            (", one frame", "/data"),
+        )
     ),
     Layout(
         name="euxfel2013",
-        recognise=has("/hit_*/image"),
         patterns="/hit_*/image",
         source=FramesSource,
         labels="/hit_*/lbl",
     ),
     Layout(
         name="SACLA DataConvert",
-        recognise=has(f"{SACLA}/tag_*/detector_data"),
         patterns=f"{SACLA}/tag_*/detector_data",
         source=FramesSource,
         unclear_masks=(f"{SACLA}/detector_info/pixel_mask",),
         shots=(("tag", f"{SACLA}/tag_*"),),
     ),
-    Layout(name="plain", recognise=has("/patterns"), patterns="/patterns"),
+    Layout(name="plain", patterns="/patterns"),
     Layout(name="NeXus", recognise=is_nexus, find=_find_nexus, bad_when=NEXUS_BITS),
 )
 
@@ -386,7 +352,7 @@ def find_mask_rule(file: h5py.File, where: str) -> MaskConvention | None:
 def _find_known(file: h5py.File) -> Iterator[Layout]:
     """Give all layouts that fit, the best first, with numbers in their paths."""
     for layout in LAYOUTS:
-        if layout.recognise(file):
+        if layout.fits(file):
             yield from _fill_in(file, layout)
 
 
@@ -448,7 +414,7 @@ def _is_stack(file: h5py.File, path: str) -> bool:
 
 def _plain(where: str) -> Layout:
     source = FramesSource if "*" in where else DatasetSource
-    return Layout(name="plain", recognise=has(where), patterns=where, source=source)
+    return Layout(name="plain", patterns=where, source=source)
 
 
 def _is_same(file: h5py.File, one: str, other: str) -> bool:

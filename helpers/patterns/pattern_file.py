@@ -222,9 +222,8 @@ class _Reader:
     def read(self, *, use_mask: bool) -> PatternFile:
         layout, file = self.layout, self.file
         where, kind = layout.patterns, layout.source
-        self.problems.extend(kind.find_problems(self.path, file, where))
+        shape = kind.check(self.path, file, where, self.problems)
         self.problems.extend(find_axis_problems(file, where))
-        shape = kind.find_shape(file, where)
         bad_pixels = labels = truth = None
         if shape is not None:
             bad_pixels = self._read_mask(shape[1:]) if use_mask else None

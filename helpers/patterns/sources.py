@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
-    LISTED,
+    enumerate_some,
     find_dataset_problems,
     find_frames,
     find_size_problems,
@@ -232,15 +232,18 @@ class Hdf5Source(Source):
         super().__init__(path, where)
         self._file: h5py.File | None = None
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
-        """Say why the patterns cannot be read; nothing if they can."""
+    def check(
+        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+    ) -> tuple[int, ...] | None:
+        """Add why the patterns cannot be read to the problems.
 
-    @staticmethod
-    @abstractmethod
-    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
-        """Return (n, …) with the shape of a pattern as recorded; None if unknown."""
+        Returns
+        -------
+        tuple
+            (n, …) with the shape of a pattern as recorded; None if it is unknown.
+        """
 
     @abstractmethod
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None: ...
@@ -263,6 +266,8 @@ class DatasetSource(Hdf5Source):
     Of a file that is cut short, the patterns that are there as a whole.
     """
 
+    dimensions: tuple[int, ...] = (3,)
+
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, file, where)
         self._dataset: h5py.Dataset | None = None
@@ -277,16 +282,16 @@ class DatasetSource(Hdf5Source):
                 "others are left out.",
             )
 
-    @staticmethod
-    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
-        """Say why the dataset cannot be read as patterns; nothing if it can."""
-        yield from find_dataset_problems(path, file, where, dimensions=(3,))
-
-    @staticmethod
-    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
-        """Return the shape of the dataset, if it has three dimensions."""
+    @classmethod
+    def check(  # noqa: D102
+        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+    ) -> tuple[int, ...] | None:
+        problems.extend(find_dataset_problems(path, file, where, cls.dimensions))
         dataset = get_dataset(file, where)
-        return dataset.shape if dataset is not None and dataset.ndim == 3 else None
+        if dataset is None or dataset.ndim not in cls.dimensions:
+            return None
+        shape: tuple[int, ...] = dataset.shape
+        return shape
 
     def close(self) -> None:  # noqa: D102
         self._dataset = None
@@ -319,34 +324,29 @@ class FramesSource(Hdf5Source):
         if self._names[0] == where:
             self.notes = (f"{where} is a single image: a stack of one pattern.",)
 
-    @staticmethod
-    def find_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]:
-        """Say why the images cannot be read as one stack; nothing if they can."""
+    @classmethod
+    def check(  # noqa: D102
+        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+    ) -> tuple[int, ...] | None:
         frames = {name: file[name] for name in find_frames(file, where)}
         if not frames:
-            yield f"no dataset has a name like {where}, with a number for *."
-            return
+            problems.append(f"no dataset has a name like {where}, with a number for *.")
+            return None
         expected = next(iter(frames.values())).shape
         strange = [
             f"{name} {frame.shape} of {say_content(frame.dtype)}"
             for name, frame in frames.items()
             if frame.shape != expected or len(expected) != 2 or not is_numeric(frame)
         ]
+        shape = len(frames), *expected
         if strange:
-            more = f" and {len(strange) - LISTED} more" if len(strange) > LISTED else ""
-            yield (
-                f"found {', '.join(strange[:LISTED])}{more}; expected numbers of "
+            problems.append(
+                f"found {enumerate_some(strange)}; expected numbers of "
                 "shape (rows, columns), the same for every pattern."
             )
         else:
-            yield from find_size_problems(where, (len(frames), *expected))
-
-    @staticmethod
-    def find_shape(file: h5py.File, where: str) -> tuple[int, ...] | None:
-        """Return (n, rows, columns), going by the first image."""
-        names = find_frames(file, where)
-        shape = file[names[0]].shape if names else ()
-        return (len(names), *shape) if len(shape) == 2 else None
+            problems.extend(find_size_problems(where, shape))
+        return shape if len(expected) == 2 else None
 
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
         for image, name in zip(out, self._names[start:], strict=False):
