@@ -1,5 +1,6 @@
 """Labels as CSV and in the forms of other programs; agreement of labellers."""
 
+import codecs
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -69,6 +70,16 @@ PLAIN = "pattern,label\n0,single\n3,blank\n"
         PLAIN.replace("single", " Single ").replace("pattern", " pattern"),
         "label,pattern\nsingle,0\nblank,3\n",
         'pattern,label\n"0","single"\n3,blank\n3,blank\n',
+        PLAIN.replace("\n", "\r"),
+        PLAIN.replace(",", "\t"),
+        "sep=;\r\n" + PLAIN.replace(",", ";"),
+        "# labelled at night\n#\n" + PLAIN,
+        PLAIN.upper(),
+        PLAIN.replace(",", ";") + ";\n;\n",
+        PLAIN + ",\n ,\n",
+        "Pattern,Label\n0.0,SINGLE\n3.00,blank\n",
+        ",pattern,label\n0,0,single\n1,3,blank\n",
+        'pattern,label\n0, "single" \n3,"blank "\n',
     ],
 )
 def test_csv_is_read_as_people_write_it(store, write, content):
@@ -76,6 +87,56 @@ def test_csv_is_read_as_people_write_it(store, write, content):
     assert words_of(store) == ["single", "", "", "blank", "", "", "", ""]
     assert store.labellers() == ("imported",)
     assert {event.shown for event in store.history()} == {"labels.csv"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "cp1252"])
+def test_csv_in_other_encodings_of_spreadsheets(store, write, encoding):
+    text = "pattern,label,labeller\n0,single,Jörg\n"
+    bom = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    path = write("")
+    path.write_bytes(bom + text.encode(encoding))
+    if encoding == "cp1252":
+        with pytest.warns(UserWarning, match="was read as Windows-1252"):
+            assert store.import_csv(path) == 1
+    else:
+        assert store.import_csv(path) == 1
+    assert store.labellers() == ("Jörg",)
+
+
+def test_what_is_said_of_a_csv_is_used(store, write):
+    path = write("pattern,label\n1,Hit\n4,empty shot\n8,2.0\n")
+    words = {"hit": "single", "Empty shot": "blank", "2": "multiple"}
+    assert store.import_csv(path, first_index=1, words=words) == 3
+    assert words_of(store) == ["single", "", "", "blank", "", "", "", "multiple"]
+    with pytest.raises(LabelsError, match=r"pattern 9 is not within 1 … 8"):
+        store.import_csv(write("pattern,label\n9,single\n"), first_index=1)
+    with pytest.raises(LabelsError, match=r"label_words=\['Hit single'\]"):
+        store.import_csv(write("pattern,label\n1,Hit\n"))
+
+
+@pytest.mark.parametrize("moment", ["", "2025-01-01T10:00:00+00:00"])
+def test_the_last_import_counts_also_when_a_word_is_changed_back(store, write, moment):
+    text = f"pattern,label,labelled_at\n0,{{}},{moment}\n1,other,{moment}\n"
+    for word, n_new in (("single", 2), ("multiple", 1), ("single", 1), ("single", 0)):
+        assert store.import_csv(write(text.format(word))) == n_new
+        assert words_of(store)[:2] == [word, "other"]
+
+
+def test_an_old_export_does_not_undo_what_was_pressed_later(store, tmp_path):
+    store.record(0, "blank", labeller="anna", session="s", seq=1)
+    store.export_csv(tmp_path / "labels.csv")
+    store.record(0, "single", labeller="anna", session="s", seq=2)
+    assert store.import_csv(tmp_path / "labels.csv") == 0
+    assert words_of(store)[0] == "single"
+
+
+def test_what_a_csv_no_longer_holds_is_named(store, write):
+    store.import_csv(write(PLAIN + "5,other\n6,other\n"))
+    store.record(6, "blank", labeller="imported", session="s", seq=1)
+    with pytest.warns(UserWarning, match=r"no longer holds 1 labels .*\(patterns 5\)"):
+        assert store.import_csv(write(PLAIN)) == 0
+    assert words_of(store)[5] == "other"
+    store.import_csv(write("pattern,label\n7,single\n").rename("other.csv"))
 
 
 def test_csv_names_the_labellers_and_the_moment(store, write):
@@ -217,8 +278,8 @@ def test_very_many_bad_lines_are_counted(store, write):
         (b"0,single\n", r"first line is «0,single», without label and pattern"),
         (b"pattern,word\n0,single\n", r"without label\. Expected pattern,label"),
         (b"exp,run,event_num,label\namo,1,2,1\n", r"SpeckleNN.*read_specklenn"),
-        ("pattern,label,labeller\n0,single,Jürgen\n".encode("latin-1"), r"byte 33 is"),
-        (PLAIN.encode("utf-16"), r"byte 0 is not UTF-8 text.*CSV UTF-8"),
+        (b"pattern,label\n0,\xff\0\n", r"byte 16 is not UTF-8 text.*CSV UTF-8"),
+        (b"\xff\xfep\0a", r"is not UTF-8 text|first line is"),
     ],
 )
 def test_file_in_another_form_is_refused(store, write, content, message):

@@ -148,12 +148,44 @@ def test_hdf5_that_says_nothing_of_its_codes(
     assert import_labels(store, path, patterns, label_words=words) == N
 
 
+def test_what_does_not_apply_to_a_form_is_said(
+    store: LabelStore, patterns: Patterns, tmp_path: Path
+) -> None:
+    lists = tmp_path / "single.txt"
+    lists.write_text("0\n3\n")
+    with pytest.raises(
+        LabelsError, match=r"label_words does not apply.*single hits and"
+    ):
+        import_labels(store, lists, patterns, label_words=["1 single"])
+    events = tmp_path / "amo.json"
+    events.write_text(json.dumps({"1": "1"}))
+    with pytest.raises(LabelsError, match=r"first_index does not apply.*own numbers"):
+        import_labels(store, events, patterns, first_index=1)
+    with h5py.File(tmp_path / "l.h5", "w") as file:
+        file["labels"] = np.ones(N)
+    with pytest.raises(LabelsError, match=r"first_index does not apply.*each pattern"):
+        import_labels(store, tmp_path / "l.h5", patterns, first_index=1)
+
+
+def test_first_index_and_words_of_a_csv_and_of_euxfel2013(
+    store: LabelStore, patterns: Patterns, tmp_path: Path
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("Pattern;Label\n1;good one\n")
+    said = {"first_index": 1, "label_words": ["good one single"]}
+    assert import_labels(store, path, patterns, **said) == 1
+    text = tmp_path / "classes.txt"
+    text.write_text("90 6 0\n")
+    assert import_labels(store, text, patterns, first_index=1, label_words=["0 blank"])
+    assert words_of(store) == ["single", "", "", "", "", "blank"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"a b c d\ne f g h\n", r"not known. It begins with «a b c d»; «e f g h»"),
         (b"", "It begins with nothing. Known are: CSV with the header pattern,label;"),
-        (b"\xff\xfe1\x002\x00", "is not UTF-8 text. Save the file as UTF-8"),
+        (b"a\xff\x00", "is not UTF-8 text. Save the file as UTF-8"),
         (b"\x89HDF\r\n\x1a\nbroken", "is not UTF-8|cannot be opened"),
         (b'{"1": ', "line 1 is not JSON"),
         (b"[1, 2]", "not known"),

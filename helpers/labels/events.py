@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from helpers.labels.label_csv import GivenLabel
-from helpers.labels.schema import label_events, standing_labels
+from helpers.labels.schema import current_labels, label_events, standing_labels
 
+_LATEST = datetime.max.replace(tzinfo=UTC)
 EVENT_COLUMNS = [column for column in label_events.c if column.name != "id"]
 
 
@@ -138,7 +139,9 @@ def append_imports(
     given
         A label with a time is known when the store has it with this labeller and
         time, pressed or imported. A label without is known when it is what was last
-        imported for this labeller and pattern.
+        imported for this labeller and pattern. The last one given for a labeller and a
+        pattern is news whenever it differs from what was imported last: somebody
+        mended the word and left the time as it was. Then it counts from now.
     source
         Where they come from, for the history.
 
@@ -146,11 +149,47 @@ def append_imports(
     -------
         How many were new.
     """
-    given = list(given)
+    given = sorted(given, key=lambda each: each.labelled_at or _LATEST)
+    last = {(each.labeller, each.pattern): each for each in given}
     known = _Known(connection, sorted({each.labeller for each in given}))
-    new = [event for each in given if (event := known.as_new_event(each, source))]
+    new = []
+    for each in given:
+        is_last = last[each.labeller, each.pattern] is each
+        if is_last and known.is_mended(each):
+            each = replace(each, labelled_at=None)  # noqa: PLW2901
+        if event := known.as_new_event(each, source):
+            new.append(event)
     insert_events(connection, new)
     return len(new)
+
+
+def find_no_longer_held(
+    connection: sa.Connection, given: Iterable[GivenLabel], source: str
+) -> list[int]:
+    """Return patterns whose label came from a source that no longer holds them.
+
+    Parameters
+    ----------
+    connection
+        Open.
+    given
+        What the source holds now.
+    source
+        As it was given to `append_imports`.
+    """
+    given = list(given)
+    held = {(each.labeller, each.pattern) for each in given}
+    labellers = sorted({each.labeller for each in given})
+    event, now_is = label_events.c, current_labels.c
+    same = (event.session == now_is.session) & (event.seq == now_is.seq)
+    query = (
+        sa.select(now_is.labeller, now_is.pattern)
+        .join_from(current_labels, label_events, same)
+        .where(event.kind == "import", event.shown == source)
+        .where(now_is.labeller.in_(labellers))
+    )
+    rows = {(row[0], row[1]) for row in connection.execute(query)}
+    return sorted({pattern for _, pattern in rows - held})
 
 
 def insert_events(connection: sa.Connection, events: Sequence[LabelEvent]) -> None:
@@ -165,6 +204,7 @@ class _Known:
     def __init__(self, connection: sa.Connection, labellers: Sequence[str]) -> None:
         self._moments = _newest_moments(connection, labellers)
         self._dated: set[GivenLabel] = set()
+        self._moments_of: set[tuple[str, int | None, datetime | None]] = set()
         self._last_word: dict[tuple[str, int | None], str | None] = {}
         self._last_seq: dict[str, int] = {}
         c = label_events.c
@@ -192,6 +232,17 @@ class _Known:
         self._add(event)
         return event
 
+    def is_mended(self, given: GivenLabel) -> bool:
+        """Tell whether the word of a label was changed, but not its time."""
+        key = given.labeller, given.pattern
+        before = self._last_word.get(key, given.label)
+        was_there = (*key, given.labelled_at) in self._moments_of
+        return (
+            given.labelled_at is not None
+            and was_there
+            and (before != given.label or given not in self._dated)
+        )
+
     def _has(self, given: GivenLabel) -> bool:
         if given.labelled_at is not None:
             return given in self._dated
@@ -199,6 +250,7 @@ class _Known:
 
     def _add(self, event: LabelEvent) -> None:
         self._dated.add(_as_given(event))
+        self._moments_of.add((event.labeller, event.pattern, event.labelled_at))
         if event.kind == "import":
             self._last_word[event.labeller, event.pattern] = event.label
             self._last_seq[event.session] = event.seq

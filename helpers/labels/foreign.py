@@ -114,7 +114,7 @@ def read_specklenn(
 
 
 def read_euxfel2013(
-    path: str | Path, patterns: Stack, words: Mapping[str, str]
+    path: str | Path, patterns: Stack, words: Mapping[str, str], *, first_index: int = 0
 ) -> NDArray[np.str_]:
     """Read the labels of a text file with lines `run index class`.
 
@@ -122,12 +122,14 @@ def read_euxfel2013(
     ----------
     path
         The file of a run is the one with `r` or `run` and the number of the run in its
-        name, such as `hits_r0227.h5`; `index` counts its patterns from 0.
+        name, such as `hits_r0227.h5`; `index` counts its patterns.
     patterns
         The stack.
     words
         What each class means, such as `{"1": "single"}`: the file does not say it.
         "" leaves its labels out.
+    first_index
+        0 or 1: how the first pattern of a file is counted.
 
     Returns
     -------
@@ -146,7 +148,9 @@ def read_euxfel2013(
         for number in re.findall(r"r(?:un)?[-_]?(\d+)", name)
     }
     found = [(line, spans.get(line.place.lstrip("0"))) for line in lines]
-    return _as_words(path, _in_spans(path, found, 0), words, len(patterns.file_index))
+    return _as_words(
+        path, _in_spans(path, found, first_index), words, len(patterns.file_index)
+    )
 
 
 def read_pr772(

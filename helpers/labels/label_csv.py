@@ -1,9 +1,11 @@
 """Labels as a CSV file: `pattern,label`, and who gave them when, where known."""
 
+import codecs
 import csv
 import io
+import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +22,8 @@ UNNAMED = "imported"
 """The labeller of words that come without a name."""
 
 _MOST_PROBLEMS = 50
+_WHOLE = re.compile(r"^(\d+)[.,]0*$")  # 12.0, as programs for tables write 12
+_NO_HEADER = re.compile(r"\s*(#|sep=|$)")
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,28 @@ def read_labels_csv(
     n_patterns: int,
     labeller: str | None = None,
     locate: Locate | None = None,
+    *,
+    first_index: int = 0,
+    words: Mapping[str, str] | None = None,
 ) -> list[GivenLabel]:
     """Read labels from a CSV file, all of them or none.
 
     Parameters
     ----------
     path
-        UTF-8 text, separated by commas (or semicolons, as some spreadsheets do).
+        A table with a header, as spreadsheets save it: separated by commas, semicolons
+        or tabs, UTF-8 or UTF-16 with a byte-order mark or Windows-1252, empty rows at
+        the end, indices as `12.0`, comments (`#`) in front.
     n_patterns
         How many patterns the stack has.
     labeller
         Who gave the labels for which the file names nobody.
     locate
         Gives the file of a pattern, against which the column `file` is checked.
+    first_index
+        How the first pattern of the stack is counted, 0 or 1.
+    words
+        What its words or codes mean where they are not `LABELS`: {"hit": "single"}.
 
     Raises
     ------
@@ -69,10 +82,14 @@ def read_labels_csv(
         The file cannot be read; every bad line is listed.
     """
     path = Path(path)
-    reader = _open_table(path)
-    _check_header(path, reader.fieldnames or ())
-    parser = _RowParser(n_patterns, labeller or UNNAMED, locate)
-    given = [row for fields in reader for row in parser.parse(reader.line_num, fields)]
+    header, rows = _read_table(path)
+    _check_header(path, header)
+    parser = _RowParser(n_patterns, labeller or UNNAMED, locate, first_index, words)
+    given = [
+        label
+        for line, fields in rows
+        for label in parser.parse(line, dict(zip(header, fields, strict=False)))
+    ]
     if parser.problems:
         raise LabelsError(all_problems(path, parser.problems))
     return given
@@ -100,27 +117,65 @@ def write_labels_csv(
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file without its byte-order mark, or raise `LabelsError`."""
+    """Return the text of a file, however a spreadsheet saved it.
+
+    UTF-8 and UTF-16 with or without a byte-order mark; else Windows-1252, which
+    spreadsheets write where nobody chose, with a warning. Lines end in a line feed.
+
+    Raises
+    ------
+    LabelsError
+        The file cannot be read, or is no text.
+    """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror}). Check the path."
         raise LabelsError(message) from error
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError as error:
+        if is_utf16 or b"\0" in content:
+            message = (
+                f"{path}: byte {error.start} is not UTF-8 text. Save the file as UTF-8 "
+                "(in a spreadsheet: «CSV UTF-8»), and import it again."
+            )
+            raise LabelsError(message) from error
+        text = content.decode("cp1252", errors="replace")
         message = (
-            f"{path}: byte {error.start} is not UTF-8 text. Save the file as UTF-8 "
-            "(in a spreadsheet: «CSV UTF-8»), and import it again."
+            f"{path}: is not UTF-8, and was read as Windows-1252; look whether names "
+            "are right. In a spreadsheet save it as «CSV UTF-8»."
         )
-        raise LabelsError(message) from error
+        warnings.warn(message, stacklevel=5)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _open_table(path: Path) -> "csv.DictReader[str]":
+def find_header(text: str) -> str:
+    """Return the first line that is no comment and no `sep=` of a spreadsheet."""
+    lines = (line for line in text.split("\n") if not _NO_HEADER.match(line))
+    return next(lines, "").lower()
+
+
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the names of the columns, and line number and fields of each row."""
     text = read_text(path)
-    header = text.partition("\n")[0]
-    delimiter = ";" if ";" in header and "," not in header else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-    return reader
+    header = find_header(text)
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True
+    )
+    rows = [
+        (reader.line_num, [field.strip().strip('"').strip() for field in fields])
+        for fields in reader
+    ]
+    filled = [row for row in rows if any(row[1]) and not _is_no_header(row[1])]
+    names = [name.lower() for name in filled[0][1]] if filled else []
+    return names, filled[1:]
+
+
+def _is_no_header(fields: Sequence[str]) -> bool:
+    return _NO_HEADER.match(fields[0]) is not None and fields[0] != ""
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -137,7 +192,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
             "file,labeller,labelled_at; pattern counts from 0 through the stack."
         )
         raise LabelsError(message)
-    if unknown := [name for name in header if name not in COLUMNS]:
+    if unknown := [name for name in header if name and name not in COLUMNS]:
         message = f"{path}: columns {', '.join(unknown)} are not read"
         warnings.warn(message, stacklevel=4)
 
@@ -145,8 +200,17 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
 class _RowParser:
     """Turns lines into labels, and keeps what is wrong with them."""
 
-    def __init__(self, n_patterns: int, labeller: str, locate: Locate | None) -> None:
+    def __init__(
+        self,
+        n_patterns: int,
+        labeller: str,
+        locate: Locate | None,
+        first_index: int = 0,
+        words: Mapping[str, str] | None = None,
+    ) -> None:
         self.problems: list[str] = []
+        self._first_index = first_index
+        self._words = {code.lower(): word for code, word in (words or {}).items()}
         self._n_patterns = n_patterns
         self._labeller = labeller
         self._locate = locate
@@ -164,14 +228,25 @@ class _RowParser:
 
     def _given(self, fields: dict[str, str]) -> GivenLabel:
         text = {name: (fields.get(name) or "").strip() for name in COLUMNS}
-        pattern = parse_pattern(text["pattern"], self._n_patterns)
+        pattern = parse_pattern(text["pattern"], self._n_patterns, self._first_index)
         self._check_file(pattern, text["file"])
         return GivenLabel(
             pattern=pattern,
-            label=_word(text["label"]),
+            label=self._find_word(text["label"]),
             labeller=_labeller(text["labeller"] or self._labeller),
             labelled_at=_moment(text["labelled_at"]),
         )
+
+    def _find_word(self, text: str) -> str:
+        code = _WHOLE.sub(r"\1", text.lower())
+        word = self._words.get(text.lower(), self._words.get(code, text.lower()))
+        if word not in LABELS:
+            message = (
+                f"label «{text}» is none of {', '.join(LABELS)}; say what it means: "
+                f"label_words=['{text or 'hit'} single']"
+            )
+            raise ValueError(message)
+        return word
 
     def _check_file(self, pattern: int, file: str) -> None:
         if not file or self._locate is None:
@@ -194,25 +269,18 @@ class _RowParser:
             raise ValueError(message)
 
 
-def parse_pattern(text: str, n_patterns: int) -> int:
+def parse_pattern(text: str, n_patterns: int, first_index: int = 0) -> int:
     """Return the index of a pattern; `ValueError` if there is no such pattern."""
     try:
-        pattern = int(text)
+        pattern = int(_WHOLE.sub(r"\1", text)) - first_index
     except ValueError:
         message = f"pattern «{text}» is no whole number"
         raise ValueError(message) from None
     if not 0 <= pattern < n_patterns:
-        message = f"pattern {pattern} is not within 0 … {n_patterns - 1}"
+        last = n_patterns - 1 + first_index
+        message = f"pattern {text} is not within {first_index} … {last}"
         raise ValueError(message)
     return pattern
-
-
-def _word(text: str) -> str:
-    word = text.lower()
-    if word not in LABELS:
-        message = f"label «{text}» is none of {', '.join(LABELS)}"
-        raise ValueError(message)
-    return word
 
 
 def _labeller(text: str) -> str:

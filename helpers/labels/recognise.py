@@ -1,6 +1,7 @@
 """Labels from a file or folder of any known form, brought into a store."""
 
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from helpers.labels.foreign import (
     read_single_list,
     read_specklenn,
 )
-from helpers.labels.label_csv import read_text
+from helpers.labels.label_csv import find_header, read_text
 from helpers.labels.store import LabelStore
 from helpers.patterns import Patterns, find_layout, get_whole_dataset, open_hdf5
 
@@ -75,7 +76,7 @@ def import_labels(
         it. -1: it is found out where only one is possible, and else asked for.
     label_words
         What each code means, where the form does not say it or means something else:
-        "0 single", "4 other".
+        "0 single", "4 other", "Single hit single".
 
     Returns
     -------
@@ -91,7 +92,12 @@ def import_labels(
     said = ImportOptions(_read_first_index(first_index), _read_words(label_words))
     read = _recognise(path)
     if read is None:
-        return store.import_csv(path, locate=patterns.locate)
+        return store.import_csv(
+            path,
+            locate=patterns.locate,
+            first_index=said.first_index or 0,
+            words=said.words,
+        )
     words = read(path, patterns, said)
     return store.import_words(words, source=path.name)
 
@@ -107,11 +113,13 @@ def _recognise(path: Path) -> Reader | None:
         return lambda path, patterns, said: _read_folder(path.parent, patterns, said)
     if path.is_file() and h5py.is_hdf5(path):
         return _read_hdf5
-    return _recognise_text(path, read_text(path))
+    with warnings.catch_warnings(action="ignore"):  # what reads it warns
+        text = read_text(path)
+    return _recognise_text(path, text)
 
 
 def _recognise_text(path: Path, text: str) -> Reader | None:
-    header = text.partition("\n")[0]
+    header = find_header(text)
     if "event_num" in header or text.lstrip().startswith("{"):
         return _read_specklenn
     if "pattern" in header or "label" in header:
@@ -129,8 +137,9 @@ def _say_unknown(path: Path, text: str) -> str:
     shown = "; ".join(f"«{line}»" for line in lines[:LINES_SHOWN]) or "nothing"
     return (
         f"{path}: this form of labels is not known. It begins with {shown}. Known are: "
-        f"{'; '.join(KNOWN_FORMS)}. Convert it to the first of them; pattern counts "
-        "from 0 through the stack."
+        f"{'; '.join(KNOWN_FORMS)}. If only the first line "
+        "pattern,label is missing, add it; else convert it to that form; pattern "
+        "counts from 0 through the stack."
     )
 
 
@@ -158,6 +167,7 @@ def _read_folder(
 def _read_specklenn(
     path: Path, patterns: Patterns, said: ImportOptions
 ) -> NDArray[np.str_]:
+    _refuse(path, said, "first_index", "events carry their own numbers")
     runs = {int(n) for f in patterns.files for n in _RUN_IN_NAME.findall(f.stem)}
     return read_specklenn(
         path,
@@ -171,17 +181,21 @@ def _read_specklenn(
 def _read_euxfel2013(
     path: Path, patterns: Patterns, said: ImportOptions
 ) -> NDArray[np.str_]:
-    return read_euxfel2013(path, patterns, said.words)
+    return read_euxfel2013(
+        path, patterns, said.words, first_index=said.first_index or 0
+    )
 
 
 def _read_single_list(
     path: Path, patterns: Patterns, said: ImportOptions
 ) -> NDArray[np.str_]:
+    _refuse(path, said, "label_words", "the list names single hits and nothing else")
     return read_single_list(path, patterns, first_index=said.first_index)
 
 
 def _read_hdf5(path: Path, patterns: Patterns, said: ImportOptions) -> NDArray[np.str_]:
     """Read `/labels` of a file, by its layout or by what a person says."""
+    _refuse(path, said, "first_index", "there is one label for each pattern")
     values = _read_codes(path, len(patterns))
     known = _find_words(path)
     words = {**{f"{code:g}": word for code, word in known}, **said.words}
@@ -194,6 +208,14 @@ def _read_hdf5(path: Path, patterns: Patterns, said: ImportOptions) -> NDArray[n
         )
         raise LabelsError(message)
     return np.array([words.get(code, "") for code in codes], dtype="U8")
+
+
+def _refuse(path: Path, said: ImportOptions, name: str, why: str) -> None:
+    """Refuse what was said of a form of labels that has no use for it."""
+    given = said.words if name == "label_words" else said.first_index
+    if given:
+        message = f"{path}: {name} does not apply to this form of labels: {why}."
+        raise LabelsError(message)
 
 
 def _read_codes(path: Path, n: int) -> NDArray[np.float64]:
@@ -226,10 +248,10 @@ def _read_first_index(given: int) -> int | None:
 
 
 def _read_words(given: Sequence[str]) -> dict[str, str]:
-    if wrong := [each for each in given if len(each.split()) != 2]:
+    if wrong := [each for each in given if len(each.split()) < 2]:
         message = (
             f"label_words holds «{'», «'.join(wrong)}»; expected a code and a word "
             "each, such as '1 single'."
         )
         raise LabelsError(message)
-    return dict(each.split() for each in given)
+    return {code.strip(): word for code, word in (e.rsplit(None, 1) for e in given)}

@@ -2,7 +2,8 @@
 
 import getpass
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import index
 from pathlib import Path
@@ -21,6 +22,7 @@ from helpers.labels.events import (
     append_event,
     append_imports,
     find_event,
+    find_no_longer_held,
     insert_events,
     newest_pressed,
     now,
@@ -44,6 +46,7 @@ from helpers.labels.schema import (
 )
 
 LABELS_NAME = "labels.sqlite"
+MOST_SHOWN = 10
 
 
 def open_label_store(
@@ -284,10 +287,15 @@ class LabelStore(LabelReader):
         labeller: str | None = None,
         *,
         locate: Locate | None = None,
+        first_index: int = 0,
+        words: Mapping[str, str] | None = None,
     ) -> int:
         """Store the labels of a CSV file; what was imported before is not stored twice.
 
-        A line with `labelled_at` counts from that moment, one without from now.
+        A line with `labelled_at` counts from that moment, one without from now. A line
+        whose word was changed since the last import counts from now, also if it was
+        changed back. Labels that this file no longer holds stay, and are named in a
+        warning.
 
         Parameters
         ----------
@@ -297,6 +305,8 @@ class LabelStore(LabelReader):
             Who gave the labels for which the file names nobody; `imported` by default.
         locate
             `patterns.locate`, to check the column `file`.
+        first_index, words
+            As in `read_labels_csv`.
 
         Returns
         -------
@@ -307,9 +317,15 @@ class LabelStore(LabelReader):
         LabelsError
             The file cannot be read, or has bad lines: all are listed, none is stored.
         """
-        given = read_labels_csv(path, self.n_patterns, labeller, locate)
-        with self._writing() as connection:
-            return append_imports(connection, given, source=Path(path).name)
+        given = read_labels_csv(
+            path,
+            self.n_patterns,
+            labeller,
+            locate,
+            first_index=first_index,
+            words=words,
+        )
+        return self._import(given, Path(path).name)
 
     def import_words(
         self, words: NDArray[np.str_], labeller: str = UNNAMED, *, source: str = ""
@@ -341,8 +357,22 @@ class LabelStore(LabelReader):
             GivenLabel(int(pattern), str(words[pattern]), labeller, None)
             for pattern in np.flatnonzero(words != "")
         ]
+        return self._import(given, source)
+
+    def _import(self, given: list[GivenLabel], source: str) -> int:
         with self._writing() as connection:
-            return append_imports(connection, given, source)
+            n_new = append_imports(connection, given, source)
+            gone = find_no_longer_held(connection, given, source)
+        if gone:
+            shown = ", ".join(map(str, gone[:MOST_SHOWN]))
+            more = ", …" if len(gone) > MOST_SHOWN else ""
+            message = (
+                f"{source} no longer holds {len(gone)} labels that were imported from "
+                f"it before (patterns {shown}{more}); they stay as they are. To leave "
+                "them out, label them unsure, there or in 02-label."
+            )
+            warnings.warn(message, stacklevel=4)
+        return n_new
 
     def export_csv(self, path: str | Path, *, locate: Locate | None = None) -> int:
         """Write the current label of every labeller for every pattern.
