@@ -1,8 +1,7 @@
 """The stack is what NumPy would give of all files, read lazily and left unchanged."""
 
+import os
 import shutil
-import threading
-import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -65,15 +64,13 @@ def path(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Note (first pattern, number of patterns) of everything read from a file."""
     noted: list[tuple[int, int]] = []
-    read_into = DatasetSource._read_into
+    read_piece = reading.Stack._read_piece
 
-    def note(
-        source: DatasetSource, out: np.ndarray, file: h5py.File, start: int
-    ) -> None:
-        noted.append((start, len(out)))
-        read_into(source, out, file, start)
+    def note(stack: reading.Stack, out: np.ndarray, source: Any, row: int) -> None:
+        noted.append((row, len(out)))
+        read_piece(stack, out, source, row)
 
-    monkeypatch.setattr(DatasetSource, "_read_into", note)
+    monkeypatch.setattr(reading.Stack, "_read_piece", note)
     return noted
 
 
@@ -300,97 +297,6 @@ class TestCleanValues:
         np.testing.assert_array_equal(patterns.bad_pixels, BAD)
 
 
-class TestBlocks:
-    @pytest.mark.parametrize("max_patterns", [1, 2, 3, 7, 100])
-    def test_every_pattern_once_in_order(
-        self, max_patterns: int, run: Patterns
-    ) -> None:
-        blocks = list(run.blocks(max_patterns * PATTERN_BYTES))
-        lengths = [len(block) for _, block in blocks]
-        assert max(lengths) <= max_patterns
-        assert [start for start, _ in blocks] == np.cumsum([0, *lengths[:-1]]).tolist()
-        np.testing.assert_array_equal(np.concatenate([b for _, b in blocks]), VALUES)
-
-    def test_less_than_a_pattern_still_moves_on(self, run: Patterns) -> None:
-        assert [start for start, _ in run.blocks(max_bytes=1)] == list(range(N))
-
-    def test_blocks_are_clean(self, path: Path) -> None:
-        patterns = open_patterns(write(path, VALUES.astype(int)), bad_pixels=BAD)
-        ((start, block),) = patterns.blocks()
-        assert start == 0
-        assert block.dtype == np.float32
-        np.testing.assert_array_equal(block, np.where(BAD, 0, VALUES))
-
-    def test_no_chunk_is_cut(self, path: Path, reads: list[tuple[int, int]]) -> None:
-        patterns = open_patterns(write(path, chunks=(3, *FRAME)))
-        reads.clear()
-        starts = [start for start, _ in patterns.blocks(8 * PATTERN_BYTES)]
-        assert starts == [0, 6, 12]
-        assert reads == [(0, 6), (6, 6), (12, 8)]
-
-    def test_chunk_larger_than_a_block(self, path: Path) -> None:
-        patterns = open_patterns(write(path, chunks=(N, *FRAME)))
-        starts = [start for start, _ in patterns.blocks(8 * PATTERN_BYTES)]
-        assert starts == [0, 8, 16]
-
-    def test_next_block_is_read_meanwhile(
-        self, path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        patterns = open_patterns(write(path))
-        second_was_read = threading.Event()
-        read_into = DatasetSource._read_into
-
-        def note(
-            source: DatasetSource, out: np.ndarray, file: h5py.File, start: int
-        ) -> None:
-            read_into(source, out, file, start)
-            if start == 5:
-                second_was_read.set()
-
-        monkeypatch.setattr(DatasetSource, "_read_into", note)
-        blocks = patterns.blocks(5 * PATTERN_BYTES)
-        next(blocks)
-        assert second_was_read.wait(timeout=30)
-        blocks.close()
-
-    def test_leaving_early_leaves_no_thread(self, run: Patterns) -> None:
-        before = threading.active_count()
-        blocks = run.blocks(PATTERN_BYTES)
-        next(blocks)
-        blocks.close()
-        assert threading.active_count() == before
-
-    def test_damage_is_told_to_the_caller(self, path: Path) -> None:
-        patterns = open_patterns(write(path))
-        path.unlink()
-        with pytest.raises(PatternsFileError, match="no such file"):
-            list(patterns.blocks())
-
-    def test_memory_does_not_grow_with_the_file(self, path: Path) -> None:
-        with h5py.File(path, "w") as file:
-            file.create_dataset("patterns", (2000, 64, 64), "f8", chunks=(1, 64, 64))
-        patterns = open_patterns(path)
-        block_bytes = 100 * 64 * 64 * 4
-        list(patterns[:1])  # what is allocated once
-        tracemalloc.start()
-        for _ in patterns.blocks(block_bytes):
-            pass
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        # Three blocks, a piece as recorded and its mask of finite values; the whole
-        # stack is 20 blocks.
-        assert peak < 3 * block_bytes + 2 * 2 * block_bytes
-
-    def test_progress_counts_patterns(
-        self, run: Patterns, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        list(run.blocks(5 * PATTERN_BYTES))
-        assert capsys.readouterr().err == ""
-        list(run.blocks(5 * PATTERN_BYTES, progress="Measure"))
-        assert "Measure: 100%" in (shown := capsys.readouterr().err)
-        assert "20/20" in shown
-
-
 def write_oddly(path: Path, kind: str) -> None:
     """Write a dataset that lies in the file in a way of its own."""
     with h5py.File(path, "w", userblock_size=512) as file:
@@ -424,42 +330,18 @@ def write_oddly(path: Path, kind: str) -> None:
             file.create_virtual_dataset("patterns", layout)
 
 
-class TestPieces:
-    @given(st.data())
-    @settings(deadline=None, max_examples=60)
-    def test_are_what_is_recorded(self, run: Patterns, data: st.DataObject) -> None:
-        start, stop = sorted(data.draw(st.integers(0, N)) for _ in range(2))
-        first, last = data.draw(st.sampled_from([(0, ROWS), (0, 2), (1, 4), (3, 5)]))
-        memory = np.empty((data.draw(st.integers(1, 9)), *FRAME), run.dtype)
-        rows = slice(first, last)
-        pieces = [p.copy() for p in run.read_pieces(memory, start, stop, rows)]
-        found = np.concatenate([run.read_raw([])[:, rows], *pieces])
-        np.testing.assert_array_equal(found, run.read_raw(slice(start, stop))[:, rows])
-
-    def test_use_the_same_memory(self, path: Path) -> None:
-        patterns = open_patterns(write(path))
-        memory = np.empty((3, *FRAME), patterns.dtype)
-        pieces = list(patterns.read_pieces(memory, 0, N))
-        assert len(pieces) == -(-N // 3)
-        assert all(np.shares_memory(piece, memory) for piece in pieces)
-
-    def test_many_small_patterns_in_one_piece(self, path: Path) -> None:
-        values = np.arange(3_000 * 20).reshape(3_000, *FRAME)
-        patterns = open_patterns(write(path, values.astype("i4")))
-        memory = np.empty_like(patterns.read_raw(slice(None)))
-        pieces = patterns.read_pieces(memory, 0, 3_000, slice(1, 3))
-        found = np.concatenate([piece.copy() for piece in pieces])
-        np.testing.assert_array_equal(found, values[:, 1:3])
+class TestContiguous:
+    """Plain numbers one after another are read without HDF5, as are all others with."""
 
     @pytest.mark.parametrize("dtype", ["f4", ">f4", "u1", "<i8", ">i2", "f8"])
-    def test_plain_numbers_need_no_library(self, dtype: str, path: Path) -> None:
-        write(path, VALUES.astype(dtype))
-        with h5py.File(path) as file:
-            source = DatasetSource(path, file, "/patterns")
-        assert source.plain is not None
-        memory = np.empty((N, *FRAME), dtype)
-        (found,) = source.plain.read_pieces(memory, 0, N, slice(None))
-        np.testing.assert_array_equal(found, VALUES.astype(dtype))
+    def test_plain_numbers_need_no_library(
+        self, dtype: str, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        patterns = open_patterns(write(path, VALUES.astype(dtype)))
+        monkeypatch.delattr(DatasetSource, "_read_into")
+        raw = patterns.read_raw(slice(None))
+        np.testing.assert_array_equal(raw, VALUES.astype(dtype), strict=True)
+        np.testing.assert_array_equal(patterns[[7, 2]], VALUES[[7, 2]].astype(dtype))
 
     @pytest.mark.parametrize(
         "kind",
@@ -471,20 +353,39 @@ class TestPieces:
         write_oddly(path, kind)
         patterns = open_patterns(path)
         expected = np.full_like(VALUES, 7) if kind == "never written" else VALUES
-        memory = np.empty((N, *FRAME), patterns.dtype)
-        (found,) = patterns.read_pieces(memory, 0, N)
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(patterns.read_raw(slice(None)), expected)
 
-    def test_a_file_that_is_gone_or_cut_is_told(self, path: Path) -> None:
+    def test_a_file_that_is_cut_is_told(self, path: Path) -> None:
         patterns = open_patterns(write(path))
-        memory = np.empty((N, *FRAME), patterns.dtype)
-        patterns.close()
-        path.write_bytes(path.read_bytes()[:-100])
+        patterns[0]
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - 100)
         with pytest.raises(PatternsFileError, match="the file ends before"):
-            list(patterns.read_pieces(memory, 0, N))
-        path.unlink()
-        with pytest.raises(PatternsFileError, match="No such file"):
-            list(patterns.read_pieces(memory, 0, N))
+            patterns[:]
+
+    def test_closing_leaves_what_is_being_read_alone(self, path: Path) -> None:
+        """Or a thread would read from whatever file gets the same descriptor next."""
+        patterns = open_patterns(write(path))
+        patterns[0]
+        (source,) = patterns._stack.sources
+        lent = source.lend_descriptor()
+        patterns.close()
+        out = np.empty_like(VALUES)
+        source.contiguous.read_into(out, 0, lent)
+        os.close(lent)
+        np.testing.assert_array_equal(out, VALUES)
+
+    def test_no_descriptor_is_left_open(self, path: Path) -> None:
+        def n_open() -> int:
+            return len(list(Path("/proc/self/fd").iterdir()))
+
+        patterns = open_patterns(write(path))
+        before = n_open()
+        for _ in range(3):
+            patterns[:]
+            list(patterns.map(len))
+            patterns.close()
+        assert n_open() == before
 
 
 class TestFingerprint:

@@ -1,6 +1,5 @@
 """Ranking by templates: the article's numbers, and what every metric promises."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import h5py
@@ -11,7 +10,7 @@ from scipy import ndimage
 
 from helpers import plots
 from helpers.errors import ParameterError, WorkFolderError
-from helpers.patterns import Patterns, open_patterns
+from helpers.patterns import open_patterns
 from helpers.ranking import (
     METRICS,
     Metric,
@@ -28,7 +27,6 @@ from helpers.ranking import (
 )
 from helpers.ranking.article_metric import rotate_templates, scale_to_255
 from helpers.ranking.match import turn
-from helpers.ranking.spans import Scratch, map_spans
 from helpers.simulate import Detector, pnccd_bad_pixels, simulate_patterns
 
 ANGLES = np.arange(36) * 5.0
@@ -387,10 +385,10 @@ def test_an_interrupted_ranking_leaves_no_file(
 ):
     stack = stack_of(simulated.patterns)
 
-    def interrupt(self, memory, start, stop, rows):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Patterns, "read_pieces", interrupt)
+    monkeypatch.setattr("helpers.patterns.scan.run_parts", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_ranking(tmp_path / "ranking.h5", rank_patterns(stack, [1, 2], metric))
     assert not list(tmp_path.glob("*ranking*"))
@@ -407,48 +405,6 @@ def test_a_ranking_that_cannot_be_written_whole_leaves_no_file(
     with pytest.raises(OSError, match="full"):
         write_ranking(tmp_path / "ranking.h5", ranking)
     assert not list(tmp_path.glob("*ranking*"))
-
-
-@pytest.mark.parametrize("options", [{}, {"chunks": (6, 22, 19)}])
-def test_spans_go_through_the_stack_once_and_in_order(stack_of, noisy, options):
-    stack = stack_of(noisy, **options)
-    found = map_spans(
-        lambda span, pieces: (span, np.concatenate([piece.copy() for piece in pieces])),
-        stack,
-        "Test",
-        4,
-        slice(3, 20),
-    )
-    spans, blocks = zip(*found, strict=True)
-    assert [span.start for span in spans] == [0, *(span.stop for span in spans[:-1])]
-    assert [span.stop - span.start for span in spans] == [len(b) for b in blocks]
-    expected = stack.read_raw(slice(None))[:, 3:20]
-    np.testing.assert_array_equal(np.concatenate(blocks), expected)
-    assert {span.start % 6 for span in spans} == {0} or not options
-    assert stack.chunk == options.get("chunks", [1])[0]
-
-
-def test_an_error_in_a_span_is_raised_and_the_rest_left_undone(stack_of, noisy):
-    done = []
-
-    def fail(span, _):
-        done.append(span)
-        message = "broken"
-        raise ValueError(message)
-
-    with pytest.raises(ValueError, match="broken"):
-        map_spans(fail, stack_of(noisy), "Test", 1)
-    assert len(done) < len(noisy)
-
-
-def test_scratch_is_used_again_but_not_by_two_threads():
-    scratch = Scratch()
-    first = scratch.array("a", (3, 4))
-    assert np.shares_memory(first, scratch.array("a", (2, 5)))
-    assert not np.shares_memory(first, scratch.array("b", (2, 5)))
-    with ThreadPoolExecutor(1) as thread:
-        other = thread.submit(scratch.array, "a", (3, 4)).result()
-    assert not np.shares_memory(first, other)
 
 
 def test_a_turned_image_is_what_the_article_turns_but_for_its_splines():

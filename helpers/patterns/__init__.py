@@ -32,7 +32,7 @@ from helpers.patterns.pattern_file import (
     find_unit,
     open_pattern_file,
 )
-from helpers.patterns.scan import batches
+from helpers.patterns.scan import batches, count_threads, reused_array
 from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source, Source
 from helpers.patterns.stack import Patterns
 
@@ -55,6 +55,7 @@ __all__ = [
     "SparseSource",
     "Unit",
     "batches",
+    "count_threads",
     "find_datasets",
     "find_first_frame",
     "find_frames",
@@ -70,5 +71,6 @@ __all__ = [
     "open_patterns",
     "read_bad_pixels",
     "read_emc_head",
+    "reused_array",
     "say_missing",
 ]

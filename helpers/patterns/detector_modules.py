@@ -55,7 +55,7 @@ class ModulesSource(DatasetSource):
             return
         modules = (recorded[0], *recorded[-2:])
         self._recorded = recorded
-        self.plain = None
+        self.contiguous = None
         self._assembly = find_assembly(path, file, where, modules, geometry)
         self.shape = (self.shape[0], *self._assembly.shape)
         self.gaps = self._assembly.gaps

@@ -1,22 +1,19 @@
 """The patterns of several files end to end, read in few large pieces."""
 
+import math
+import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.patterns.sources import Source
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 PIECE_BYTES = 8 * 2**20  # large enough to read fast, small enough to stay in the cache
-PLAIN_PIECE_BYTES = 3 * 2**19  # without a library less is enough: near one core
 
 
 class Stack:
@@ -39,6 +36,7 @@ class Stack:
         self.sources = tuple(sources)
         lengths = [source.shape[0] for source in self.sources]
         self.starts = np.cumsum([0, *lengths])
+        self._starts = self.starts.tolist()
         self._chunks = np.array([source.chunk for source in self.sources])
         self._pieces = np.array([_piece_length(source) for source in self.sources])
         self._open = self.sources[0]
@@ -50,8 +48,8 @@ class Stack:
 
     def locate(self, index: int) -> tuple[Source, int]:
         """Return the source of a pattern and the pattern's index within it."""
-        number = int(np.searchsorted(self.starts, index, side="right")) - 1
-        return self.sources[number], int(index - self.starts[number])
+        number = bisect_right(self._starts, index) - 1
+        return self.sources[number], index - self._starts[number]
 
     def find_chunks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return in which chunk each pattern lies, numbered through all files."""
@@ -80,90 +78,58 @@ class Stack:
         tidy
             Alters each piece in place as soon as it is read.
         """
+        if _are_consecutive(rows):
+            self._read_range(out, int(rows[0]), tidy)
+            return
         order = np.argsort(rows, kind="stable")
         ascending = rows[order]
         for run in self._find_runs(ascending):
             places, wanted = order[run], ascending[run]
             first = int(wanted[0])
             if _are_consecutive(places) and _are_consecutive(wanted):
-                self._read_run(out[places[0] : places[-1] + 1], first, tidy)
+                self._read_range(out[places[0] : places[-1] + 1], first, tidy)
             else:
                 piece = np.empty((wanted[-1] - first + 1, *out.shape[1:]), out.dtype)
-                self._read_run(piece, first, tidy)
+                self._read_range(piece, first, tidy)
                 out[places] = piece[wanted - first]
-
-    @property
-    def piece_length(self) -> int:
-        """How many patterns `read_pieces` had best be given memory for."""
-        if any(source.plain is None for source in self.sources):
-            return int(self._pieces.max())
-        _, rows, columns = self.sources[0].shape
-        n_bytes = rows * columns * max(s.dtype.itemsize for s in self.sources)
-        return max(1, PLAIN_PIECE_BYTES // n_bytes)
-
-    def read_pieces(
-        self, memory: NDArray[Any], start: int, stop: int, rows: slice
-    ) -> Iterator[NDArray[Any]]:
-        """Go through consecutive patterns, as many at a time as fit.
-
-        Parameters
-        ----------
-        memory
-            (m, rows, columns), contiguous; used again for every piece.
-        start, stop
-            The first pattern, and the one after the last.
-        rows
-            The rows that are wanted of each.
-
-        Yields
-        ------
-        ndarray
-            (some, rows wanted, columns), as recorded.
-        """
-        while start < stop:
-            source, first = self.locate(start)
-            last = min(first + stop - start, source.shape[0])
-            if source.plain is not None and source.dtype == memory.dtype:
-                yield from source.plain.read_pieces(memory, first, last, rows)
-            else:
-                yield from self._read_pieces(memory, start, start + last - first, rows)
-            start += last - first
-
-    def _read_pieces(
-        self, memory: NDArray[Any], start: int, stop: int, rows: slice
-    ) -> Iterator[NDArray[Any]]:
-        for number in range(start, stop, len(memory)):
-            piece = memory[: stop - number]
-            self._read_run(piece, number, keep)
-            yield piece[:, rows]
-
-    def align(self, start: int, stop: int) -> int:
-        """Return where a stretch of patterns should stop so that no chunk is cut.
-
-        It is never later than `stop`, and after `start`; a chunk that is longer than
-        the whole stretch is cut.
-        """
-        if stop >= len(self):
-            return len(self)
-        source, row = self.locate(stop)
-        aligned = stop - row % source.chunk
-        return aligned if aligned > start else stop
 
     def close(self) -> None:
         """Close the file that is open; reading opens it again."""
         with self._lock:
             self._open.close()
 
-    def _read_run(
+    def _read_range(
         self, out: NDArray[Any], first: int, tidy: Callable[[NDArray[Any]], None]
     ) -> None:
-        source, row = self.locate(first)
+        """Read consecutive patterns, in pieces that end with files and chunks."""
+        done = 0
+        while done < len(out):
+            source, row = self.locate(first + done)
+            n = _piece_length(source) - row % source.chunk
+            piece = out[done : done + min(n, source.shape[0] - row)]
+            self._read_piece(piece, source, row)
+            tidy(piece)
+            done += len(piece)
+
+    def _read_piece(self, out: NDArray[Any], source: Source, row: int) -> None:
+        recorded = out
+        if out.dtype != source.dtype:  # NumPy converts faster, and for many at once
+            recorded = np.empty(out.shape, source.dtype)
         with self._lock:
             if source is not self._open:
                 self._open.close()
                 self._open = source
-            source.read_into(out, row)
-        tidy(out)
+            descriptor = source.lend_descriptor()
+            if descriptor is None:
+                source.read_into(recorded, row)
+        if descriptor is not None and source.contiguous is not None:
+            try:
+                source.contiguous.read_into(recorded, row, descriptor)
+            finally:
+                os.close(descriptor)
+        if recorded is not out:
+            with np.errstate(over="ignore", invalid="ignore"):
+                out[...] = recorded
 
     def _find_runs(self, ascending: NDArray[np.int64]) -> Iterator[slice]:
         """Cut sorted indices into runs that are worth reading in one go.
@@ -181,32 +147,10 @@ class Stack:
             yield from (slice(start, stop) for start, stop in pairwise(bounds))
 
 
-def read_ahead(
-    read: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
-    """Yield `read(item)` for each item; the next is read while the caller works.
-
-    Parameters
-    ----------
-    read
-        Called in another thread, for one item after another.
-    items
-        What to read.
-    """
-    coming: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(1, "read-ahead") as reader:
-        for item in items:
-            coming.append(reader.submit(read, item))
-            if len(coming) > 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-
-
 def _piece_length(source: Source) -> int:
     """Return how many patterns, in whole chunks, make about `PIECE_BYTES`."""
-    pattern_bytes = source.shape[1] * source.shape[2] * source.dtype.itemsize
-    return source.chunk * max(1, PIECE_BYTES // (source.chunk * pattern_bytes))
+    chunk_bytes = source.chunk * math.prod(source.shape[1:]) * source.dtype.itemsize
+    return source.chunk * max(1, PIECE_BYTES // chunk_bytes)
 
 
 def keep(values: NDArray[Any]) -> None:
@@ -214,4 +158,5 @@ def keep(values: NDArray[Any]) -> None:
 
 
 def _are_consecutive(index: NDArray[np.int64]) -> bool:
-    return bool((np.diff(index) == 1).all())
+    n = index.size
+    return n > 0 and bool((index == np.arange(index[0], index[0] + n)).all())

@@ -1,9 +1,10 @@
 """One loop over patterns: parts of fixed size, read ahead, on all cores, in order."""
 
+import math
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any, TypeVar
@@ -15,7 +16,8 @@ from threadpoolctl import threadpool_limits
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-PART_BYTES = 4 * 2**20  # of float32: large enough for NumPy, near a core's own cache
+PART_BYTES = 4 * 2**20  # of float32: large enough for NumPy, small enough for a cache
+PIECE_BYTES = 7 * 2**18  # measured: less costs calls, more leaves a core's own cache
 WHOLE_CHUNK_BYTES = 64 * 2**20  # a chunk up to this size is not cut
 BAR_DELAY_S = 2
 MOST_THREADS = 8  # reading takes turns: more would only wait
@@ -86,6 +88,12 @@ def cut_parts(chunks: NDArray[np.int64], length: int, longest: int) -> Iterator[
         start = int(stop)
 
 
+def cut_range(whole: slice, length: int) -> list[slice]:
+    """Cut a range into pieces of one length; the last one may be shorter."""
+    starts = range(whole.start, whole.stop, length)
+    return [slice(start, min(start + length, whole.stop)) for start in starts]
+
+
 def batches(parts: Iterable[NDArray[Any]], length: int) -> Iterator[NDArray[Any]]:
     """Put arrays end to end and cut them anew, all of one length but for the last."""
     waiting: list[NDArray[Any]] = []
@@ -102,25 +110,35 @@ def batches(parts: Iterable[NDArray[Any]], length: int) -> Iterator[NDArray[Any]
         yield np.concatenate(waiting)
 
 
-def show_progress(
-    results: Generator[tuple[slice, Result], None, None],
-    name: str,
-    start: int,
-    total: int,
+def run_parts(
+    work: Callable[[slice], Result], parts: Sequence[slice], start: int, name: str
 ) -> Iterator[tuple[slice, Result]]:
-    """Pass results on, with a bar over the patterns that the caller is done with."""
+    """Yield each part from `start` on with what `work` makes of it; show a bar.
+
+    Parameters
+    ----------
+    work
+        Called in several threads at once.
+    parts
+        Of all patterns, in order.
+    start
+        Parts that end before are done already.
+    name
+        Of the work, for the bar over the patterns that the caller is done with.
+    """
     from tqdm.auto import tqdm  # slow to import, so only when it is needed
 
+    rest = [part for part in parts if part.stop > start]
     bar = tqdm(
-        total=total,
+        total=parts[-1].stop if parts else 0,
         initial=start,
         desc=name,
         unit="pattern",
         delay=BAR_DELAY_S,
         disable=not name,
     )
-    with bar, closing(results):
-        for part, result in results:
+    with bar, closing(run_in_order(work, rest)) as results:
+        for part, result in zip(rest, results, strict=True):
             yield part, result
             bar.update(part.stop - bar.n)
 
@@ -128,18 +146,20 @@ def show_progress(
 _of_this_thread = threading.local()
 
 
-def reused_array(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array with arbitrary content, in the same memory for every call.
+def reused_array(
+    name: str, shape: tuple[int, ...], dtype: DTypeLike = np.float32
+) -> NDArray[Any]:
+    """Return an array with arbitrary content, in the same memory for the same name.
 
     Each thread has its own. New memory comes from the system page by page, which costs
     more than to fill it.
     """
     dtype = np.dtype(dtype)
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    memory = getattr(_of_this_thread, "memory", np.empty(0, np.uint8))
-    if memory.size < n_bytes:
-        memory = _of_this_thread.memory = np.empty(n_bytes, np.uint8)
-    return memory[:n_bytes].view(dtype).reshape(shape)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    arrays: dict[str, NDArray[np.uint8]] = _of_this_thread.__dict__
+    if name not in arrays or arrays[name].size < n_bytes:
+        arrays[name] = np.empty(n_bytes, np.uint8)
+    return arrays[name][:n_bytes].view(dtype).reshape(shape)
 
 
 class _BlasLimit:

@@ -3,7 +3,6 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -26,15 +25,13 @@ from helpers.patterns.hdf5 import (
 )
 from helpers.patterns.partial_hdf5 import count_whole
 
-MOST_AT_ONCE = 256  # patterns; the system takes at most 1024 places in a call
-
 
 @dataclass(frozen=True)
 class ContiguousPatterns:
     """Patterns that lie in a file as they lie in memory, one after another.
 
-    The system can copy them from there in pieces of any size and for several threads at
-    once, straight into memory that a core keeps close; HDF5 reads for one at a time.
+    The system can copy them from there for several threads at once; HDF5 reads for one
+    at a time.
 
     Attributes
     ----------
@@ -42,16 +39,13 @@ class ContiguousPatterns:
         The file that holds them.
     offset
         Its byte where the first pattern begins.
-    shape
-        (rows, columns) of a pattern.
-    dtype
-        As recorded.
+    pattern_bytes
+        Size of a pattern.
     """
 
     path: Path
     offset: int
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
+    pattern_bytes: int
 
     @classmethod
     def of_dataset(cls, dataset: h5py.Dataset) -> Self | None:
@@ -63,74 +57,52 @@ class ContiguousPatterns:
         if not hasattr(os, "preadv") or dataset.file.driver != "sec2":
             return None
         made, found = dataset.id.get_create_plist(), dataset.id
-        is_plain = (
+        is_contiguous = (
             made.get_layout() == h5py.h5d.CONTIGUOUS
             and made.get_external_count() == 0
             and found.get_space_status() == h5py.h5d.SPACE_STATUS_ALLOCATED
             and found.get_type() == h5py.h5t.py_create(dataset.dtype)
         )
-        if not is_plain or dataset.ndim != 3:
+        if not is_contiguous or dataset.ndim != 3:
             return None
         path = Path(dataset.file.filename)
-        return cls(path, found.get_offset(), dataset.shape[1:], dataset.dtype)
+        pattern_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+        return cls(path, found.get_offset(), pattern_bytes)
 
-    def read_pieces(
-        self, memory: NDArray[Any], start: int, stop: int, rows: slice
-    ) -> Iterator[NDArray[Any]]:
-        """Go through some of the patterns, as many at a time as the memory holds.
+    def open(self) -> int:
+        """Open the file to read; return its descriptor."""
+        try:
+            return os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise self._say_unreadable(0, error.strerror) from error
+
+    def read_into(self, out: NDArray[Any], start: int, descriptor: int) -> None:
+        """Fill an array with consecutive patterns.
 
         Parameters
         ----------
-        memory
-            (m, rows, columns), contiguous, of `dtype`; used again for every piece.
-        start, stop
-            The first pattern, and the one after the last.
-        rows
-            The rows that are wanted of each; no others are read.
-
-        Yields
-        ------
-        ndarray
-            (as many as fit, rows wanted, columns), contiguous.
+        out
+            (m, rows, columns), contiguous, of the recorded dtype.
+        start
+            Index of the first pattern in the file.
+        descriptor
+            Of the file, open.
 
         Raises
         ------
         PatternsFileError
-            If the file is gone or shorter than it was.
+            If the file is shorter than it was, or the system cannot read it.
         """
-        first, last, _ = rows.indices(self.shape[0])
-        size = (last - first) * self.shape[1]
-        n_at_once = min(memory.size // size, MOST_AT_ONCE)
-        lines = memory.reshape(-1)[: n_at_once * size]
-        lines = lines.reshape(n_at_once, last - first, self.shape[1])
-        try:
-            descriptor = os.open(self.path, os.O_RDONLY)
-        except OSError as error:
-            raise self._say_unreadable(start, error.strerror) from error
-        try:
-            for number in range(start, stop, n_at_once):
-                piece = lines[: stop - number]
-                self._fill(piece, descriptor, number, first)
-                yield piece
-        finally:
-            os.close(descriptor)
-
-    def _fill(
-        self, piece: NDArray[Any], descriptor: int, start: int, first_row: int
-    ) -> None:
-        """Read in one call, which costs as much as some rows that nobody wants."""
-        unwanted = np.empty((self.shape[0] - piece.shape[1], self.shape[1]), self.dtype)
-        pairs = ((pattern, unwanted) for pattern in piece)
-        parts: list[Any] = [part for pair in pairs for part in pair][:-1]
-        place = start * math.prod(self.shape) + first_row * self.shape[1]
-        try:
-            n_bytes = os.preadv(
-                descriptor, parts, self.offset + place * self.dtype.itemsize
-            )
-        except OSError as error:
-            raise self._say_unreadable(start, error.strerror) from error
-        if n_bytes < sum(part.nbytes for part in parts):
-            raise self._say_unreadable(start, "the file ends before")
+        left = out.reshape(-1).view(np.uint8)
+        place = self.offset + start * self.pattern_bytes
+        while left.size:
+            try:
+                n_bytes = os.preadv(descriptor, [left.data], place)
+            except OSError as error:
+                raise self._say_unreadable(start, error.strerror) from error
+            if not n_bytes:
+                raise self._say_unreadable(start, "the file ends before")
+            left, place = left[n_bytes:], place + n_bytes
 
     def _say_unreadable(self, number: int, why: str | None) -> PatternsFileError:
         problem = (
@@ -162,7 +134,7 @@ class Source(ABC):
     chunk
         How many consecutive patterns are stored in one piece; reading less than such a
         piece costs as much as reading all of it.
-    plain
+    contiguous
         Where they lie, if they lie there as in memory; None otherwise.
     gaps
         (rows, columns) bool, True where no pixel of the detector is; None without any.
@@ -175,7 +147,7 @@ class Source(ABC):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     chunk: int = 1
-    plain: ContiguousPatterns | None = None
+    contiguous: ContiguousPatterns | None = None
     gaps: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -202,6 +174,13 @@ class Source(ABC):
         PatternsFileError
             If the file is gone or damaged.
         """
+
+    def lend_descriptor(self) -> int | None:
+        """Return a descriptor of the file, to be closed by the caller, if `contiguous`.
+
+        It is a copy: a thread may go on reading when another closes the file.
+        """
+        return None
 
     def close(self) -> None:  # noqa: B027  (a source may have nothing to close)
         """Close the file; a later `read_into` opens it again."""
@@ -231,6 +210,7 @@ class Hdf5Source(Source):
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, where)
         self._file: h5py.File | None = None
+        self._descriptor: int | None = None
 
     @classmethod
     @abstractmethod
@@ -249,15 +229,29 @@ class Hdf5Source(Source):
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None: ...
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
+        file = self._open()
+        with wrap_hdf5_errors(self.path, self._say_unreadable(start, len(out))):
+            self._read_into(out, file, start)
+
+    def lend_descriptor(self) -> int | None:  # noqa: D102
+        if self.contiguous is not None:
+            self._open()
+        return None if self._descriptor is None else os.dup(self._descriptor)
+
+    def _open(self) -> h5py.File:
         if self._file is None:
             self._file = open_hdf5(self.path)
-        with wrap_hdf5_errors(self.path, self._say_unreadable(start, len(out))):
-            self._read_into(out, self._file, start)
+            if self.contiguous is not None:
+                self._descriptor = self.contiguous.open()
+        return self._file
 
     def close(self) -> None:  # noqa: D102
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class DatasetSource(Hdf5Source):
@@ -275,7 +269,7 @@ class DatasetSource(Hdf5Source):
         self.shape = (count_whole(file, dataset), *dataset.shape[1:])
         self.dtype = dataset.dtype
         self.chunk = dataset.chunks[0] if dataset.chunks else 1
-        self.plain = ContiguousPatterns.of_dataset(dataset)
+        self.contiguous = ContiguousPatterns.of_dataset(dataset)
         if self.shape[0] < len(dataset):
             self.warnings = (
                 f"{self.shape[0]} of {len(dataset)} patterns are there; the "

@@ -6,7 +6,6 @@ import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
@@ -32,8 +31,9 @@ from helpers.patterns.mask_convention import (
     find_shape_problems,
 )
 from helpers.patterns.pattern_file import PatternFile, Unit
-from helpers.patterns.reading import Stack, keep, read_ahead
+from helpers.patterns.reading import Stack, keep
 
+Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Key = int | np.integer[Any] | slice | ArrayLike
 
@@ -151,93 +151,6 @@ class Patterns:
         """
         return self._read(key, self.dtype, raw=True)
 
-    def read_pieces(
-        self, memory: NDArray[Any], start: int, stop: int, rows: slice = slice(None)
-    ) -> Iterator[NDArray[Any]]:
-        """Go through consecutive patterns as recorded, bad pixels and all.
-
-        The same memory is filled again and again, which takes half the time of new
-        arrays. Threads may do this at once, each in memory of its own.
-
-        Parameters
-        ----------
-        memory
-            (m, rows, columns), contiguous, of `dtype`: what fits is read at a time.
-            Room for `piece_length` patterns is best.
-        start, stop
-            Index of the first pattern, and of the one after the last.
-        rows
-            The rows that are wanted of each pattern.
-
-        Yields
-        ------
-        ndarray
-            (some, rows wanted, columns) in `memory`, until the next is asked for.
-
-        Raises
-        ------
-        PatternsFileError
-            If a file is gone or damaged.
-        """
-        return self._stack.read_pieces(memory, start, stop, rows)
-
-    @property
-    def piece_length(self) -> int:
-        """How many patterns are best read at a time by `read_pieces`."""
-        return self._stack.piece_length
-
-    def find_spans(self, length: int) -> list[tuple[int, int]]:
-        """Cut the stack into stretches that end where chunks of the file end.
-
-        Parameters
-        ----------
-        length
-            Most patterns in a stretch; chunks that are longer are cut.
-
-        Returns
-        -------
-        list
-            Index of the first pattern of each stretch, and of the one after its last.
-        """
-        bounds = [0]
-        while bounds[-1] < len(self):
-            bounds.append(self._stack.align(bounds[-1], bounds[-1] + length))
-        return list(pairwise(bounds))
-
-    def blocks(
-        self, max_bytes: int = 256 * 2**20, progress: str = ""
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Go through all patterns once, in blocks that fit in memory.
-
-        While the caller works on a block the next is read. Blocks end where chunks of
-        the file end, so nothing is decompressed twice.
-
-        Parameters
-        ----------
-        max_bytes
-            Largest size of a block, at least one pattern. Up to three blocks are in
-            memory: the caller's last, the present one and the next.
-        progress
-            Name of the work; shows a bar over the patterns that the caller is done
-            with. Without a name, none.
-
-        Yields
-        ------
-        tuple
-            Index of the first pattern, and clean patterns float32 (m, rows, columns).
-        """
-        from tqdm.auto import tqdm  # slow to import, so only when it is needed
-
-        _, rows, columns = self.shape
-        spans = self.find_spans(max(1, max_bytes // (rows * columns * 4)))
-        unseen = not progress
-        with tqdm(
-            total=len(self), desc=progress, unit="pattern", disable=unseen
-        ) as bar:
-            for start, block in read_ahead(self._read_span, spans):
-                yield start, block
-                bar.update(len(block))
-
     def map(
         self,
         function: Callable[[NDArray[Any]], Result],
@@ -260,17 +173,18 @@ class Patterns:
         ----------
         function
             Takes patterns (m, rows, columns): clean float32 as `patterns[key]` gives
-            them. Their memory is used again, so it must not return them or a view
-            (`numpy.copy` may). It is called in several threads at once; what can be
-            pickled (a function of a module, an instance of one of its classes) will
-            also run on a cluster.
+            them. Their memory is used again: it may alter them, but must not return
+            them or a view (`numpy.copy` may). It is called in several threads at once;
+            what can be pickled (a function of a module, an instance of one of its
+            classes) will also run on a cluster.
         index
             (m,) which patterns, in any order; all without it.
         start
             Place in `index` (or the stack) to go on from. The part that it lies in is
             done as a whole.
         length
-            Most patterns in a part, instead of 4 MiB.
+            Most patterns in a part, in place of 4 MiB; more only where a chunk is
+            longer.
         raw
             Give patterns as recorded in place of clean ones, as `read_raw` does.
         progress
@@ -295,17 +209,47 @@ class Patterns:
         ...     lit_pixels[here] = lit
         """
         rows = self._find_rows(slice(None) if index is None else index).ravel()
-        _, n_rows, n_columns = self.shape
-        at_once = max(1, scan.PART_BYTES // (4 * n_rows * n_columns))
-        longest = scan.WHOLE_CHUNK_BYTES // (4 * n_rows * n_columns)
-        parts = scan.cut_parts(
-            self._stack.find_chunks(rows), length or at_once, longest
-        )
-        rest = [part for part in parts if part.stop > start]
-        work = _ReadAndApply(self, function, rows, raw)
-        return scan.show_progress(
-            scan.run_in_order(work, rest), progress, start, rows.size
-        )
+        parts = self._cut(rows, length or self._fitting(scan.PART_BYTES))
+        work = _Apply(_Read(self, rows, raw), function)
+        return scan.run_parts(work, parts, start, progress)
+
+    def map_in_groups(
+        self,
+        function: Callable[[NDArray[Any]], Piece],
+        then: Callable[[list[Piece]], Result],
+        length: int,
+        *,
+        raw: bool = False,
+        progress: str = "",
+    ) -> Iterator[tuple[slice, Result]]:
+        """Do what `map` does, in two steps, for work that is fast with many patterns.
+
+        Parameters
+        ----------
+        function
+            Takes some patterns of a group at a time, as for `map`; about 1 MiB, which
+            stay in the cache of the core.
+        then
+            Takes the list of what the function returned for a whole group, in the same
+            thread, and returns what is yielded; a matrix product, for example.
+        length
+            Most patterns in a group; more only where a chunk is longer.
+        raw, progress
+            As for `map`.
+        """
+        rows = np.arange(len(self))
+        n_chunks = max(1, self._fitting(scan.PIECE_BYTES) // self.chunk)
+        at_once = n_chunks * self.chunk
+        work = _ApplyInPieces(_Read(self, rows, raw), function, then, at_once)
+        return scan.run_parts(work, self._cut(rows, length), 0, progress)
+
+    def _fitting(self, n_bytes: int) -> int:
+        """Return how many clean patterns need so much memory; at least one."""
+        return max(1, n_bytes // (4 * self.shape[1] * self.shape[2]))
+
+    def _cut(self, rows: NDArray[np.int64], length: int) -> list[slice]:
+        longest = self._fitting(scan.WHOLE_CHUNK_BYTES)
+        return list(scan.cut_parts(self._stack.find_chunks(rows), length, longest))
 
     def locate(self, index: int) -> tuple[Path, int]:
         """Return the file of a pattern, and the pattern's index in that file.
@@ -401,9 +345,6 @@ class Patterns:
         self._read_into(out, rows.ravel(), raw=raw)
         return out.reshape(*rows.shape, *self.shape[1:])
 
-    def _read_span(self, span: tuple[int, int]) -> tuple[int, NDArray[np.float32]]:
-        return span[0], self[slice(*span)]
-
     def _read_into(
         self, out: NDArray[Any], rows: NDArray[np.int64], *, raw: bool
     ) -> None:
@@ -426,20 +367,45 @@ class Patterns:
 
 
 @dataclass(frozen=True)
-class _ReadAndApply(Generic[Result]):
-    """What is done with a part, in whichever thread."""
+class _Read:
+    """Reads a part, in whichever thread, into the memory of that thread."""
 
     patterns: Patterns
-    function: Callable[[NDArray[Any]], Result]
     rows: NDArray[np.int64]
     raw: bool
 
-    def __call__(self, part: slice) -> tuple[slice, Result]:
-        shape = (part.stop - part.start, *self.patterns.shape[1:])
-        dtype = self.patterns.dtype if self.raw else np.float32
-        block = scan.reused_array(shape, dtype)
-        self.patterns._read_into(block, self.rows[part], raw=self.raw)
-        return part, self.function(block)
+    def __call__(self, part: slice) -> NDArray[Any]:
+        rows = self.rows[part]
+        shape = (rows.size, *self.patterns.shape[1:])
+        dtype = self.patterns.dtype if self.raw else np.dtype(np.float32)
+        block = scan.reused_array("patterns", shape, dtype)
+        self.patterns._read_into(block, rows, raw=self.raw)
+        return block
+
+
+@dataclass(frozen=True)
+class _Apply(Generic[Result]):
+    """What `map` does with a part."""
+
+    read: _Read
+    function: Callable[[NDArray[Any]], Result]
+
+    def __call__(self, part: slice) -> Result:
+        return self.function(self.read(part))
+
+
+@dataclass(frozen=True)
+class _ApplyInPieces(Generic[Piece, Result]):
+    """What `map_in_groups` does with a group."""
+
+    read: _Read
+    function: Callable[[NDArray[Any]], Piece]
+    then: Callable[[list[Piece]], Result]
+    length: int
+
+    def __call__(self, group: slice) -> Result:
+        pieces = scan.cut_range(group, self.length)
+        return self.then([self.function(self.read(piece)) for piece in pieces])
 
 
 def check_bad_pixels(

@@ -50,8 +50,6 @@ class PolarGrid:
         it is less than 0.3, which is left out.
     variance
         Float32, same shape: of a cell's mean, if the variance of each pixel is 1.
-    rows
-        Slice: the rows of a pattern in which the pixels of all cells lie.
     """
 
     n_angles = N_ANGLES
@@ -72,11 +70,6 @@ class PolarGrid:
         matrix = sparse.csr_array(normalise @ sums, dtype=np.float32)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
-        n_columns = shape[1]
-        first = matrix.indices.min(initial=bad_pixels.size - 1) // n_columns
-        last = matrix.indices.max(initial=0) // n_columns
-        self.rows = slice(int(first), int(last) + 1)
-        matrix = matrix[:, first * n_columns : (last + 1) * n_columns]
         self._matrices = _widen(matrix), _widen(sparse.block_diag([matrix, matrix]))
         self.variance = self._reshape(matrix.power(2).sum(axis=1))
 
@@ -94,16 +87,6 @@ class PolarGrid:
         NDArray[np.float32]
             Shape (n, n_rings, n_angles), mean per pixel in the unit of the patterns; 0
             in cells that are left out.
-        """
-        return self.average_rows(patterns[:, self.rows])
-
-    def average_rows(self, patterns: NDArray[Any]) -> NDArray[np.float32]:
-        """Do what `average` does, from those rows alone that lie in `rows`.
-
-        Parameters
-        ----------
-        patterns
-            Shape (n, number of these rows, columns), otherwise as for `average`.
         """
         cells = np.empty((len(patterns), self._matrices[0].shape[0]), dtype=np.float32)
         for at in range(0, len(patterns), 2):

@@ -5,16 +5,15 @@ is rearranged, into one matrix product.
 """
 
 import math
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
+from helpers.patterns import count_threads
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
-from helpers.ranking.spans import N_THREADS, Scratch, map_spans
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
@@ -128,7 +127,7 @@ _PRODUCT_ERROR = 4e-6
 # Shares of the memory; a tenth stays free.
 _FOR_TEMPLATES = 3 / 4
 _FOR_PATTERNS = 1 / 7
-_LONGEST_SPAN = 512  # patterns: the product is no faster with more
+_LONGEST_GROUP = 512  # patterns: the product is no faster with more
 
 
 def nearest_by_article(
@@ -166,9 +165,7 @@ def nearest_by_article(
     number = np.zeros(len(patterns), dtype=np.int64)
     for part, some in enumerate(sets):
         name = f"Ranking, part {part + 1} of {len(sets)}" if sets[1:] else "Ranking"
-        found, which = _compare(
-            patterns, some, angles_deg, squared, name=name, max_bytes=max_bytes
-        )
+        found, which = _compare(patterns, some, angles_deg, name, max_bytes)
         better = found < squared
         squared[better] = found[better]
         number[better] = which[better] + part * len(sets[0]) * n_turns
@@ -181,8 +178,6 @@ def _compare(
     patterns: "Patterns",
     hits: NDArray[np.int64],
     angles_deg: NDArray[np.floating],
-    best_so_far: NDArray[np.float64],
-    *,
     name: str,
     max_bytes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -190,27 +185,14 @@ def _compare(
     templates = RotatedImages(
         rotate_templates(scale_to_255(patterns[hits]), angles_deg)
     )
-    length = templates.span_length(int(max_bytes * _FOR_PATTERNS), len(patterns))
-    scratch = Scratch()
-
-    def find(
-        span: slice, pieces: Iterator[NDArray[Any]]
-    ) -> tuple[NDArray[Any], NDArray[Any]]:
-        shape = (span.stop - span.start, *patterns.shape[1:])
-        images, stop = scratch.array("images", shape), 0
-        for piece in pieces:
-            start, stop = stop, stop + len(piece)
-            scale_to_255(piece, patterns.bad_pixels, out=images[start:stop])
-        return templates.find_nearest(images, best_so_far[span])
-
-    squared, number = zip(*map_spans(find, patterns, name, length), strict=True)
+    length = templates.group_length(int(max_bytes * _FOR_PATTERNS), len(patterns))
+    found = patterns.map(templates.find_nearest, length=length, progress=name)
+    squared, number = zip(*(nearest for _, nearest in found), strict=True)
     return np.concatenate(squared), np.concatenate(number)
 
 
 def scale_to_255(
-    images: NDArray[Any],
-    bad_pixels: NDArray[np.bool_] | None = None,
-    out: NDArray[np.float32] | None = None,
+    images: NDArray[np.floating], out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """Set negative values to 0 and scale each image to a maximum of 255.
 
@@ -218,10 +200,8 @@ def scale_to_255(
     ----------
     images
         Shape (n, rows, columns). NaN and inf count as 0.
-    bad_pixels
-        Bool, shape (rows, columns): pixels that are to count as 0.
     out
-        Where the result goes, if not to new memory.
+        Where the result goes, if not to new memory; may be `images`.
 
     Returns
     -------
@@ -232,8 +212,6 @@ def scale_to_255(
     scaled = np.empty(images.shape, np.float32) if out is None else out
     for image, result in zip(images, scaled, strict=True):
         np.maximum(image, 0, out=result)
-        if bad_pixels is not None:
-            result[bad_pixels] = 0
         if not np.isfinite(result.max()):
             np.nan_to_num(result, copy=False, nan=0, posinf=0)
         largest = result.max()
@@ -254,53 +232,49 @@ class RotatedImages:
         n_hits, n_turns, rows, columns = images.shape
         self._flat = images.reshape(n_hits * n_turns, rows * columns)
         self._squares = _squared_norms(self._flat)
-        self._scratch = Scratch()
 
-    def span_length(self, max_bytes: int, n_images: int) -> int:
-        """Size stretches of images, so that all threads together need no more.
+    def group_length(self, max_bytes: int, n_images: int) -> int:
+        """Size groups of images, so that all threads together need no more memory.
 
-        Each thread gets as many stretches as the others: none waits for the last one.
+        Each thread gets as many groups as the others: none waits for the last one.
         """
         n_templates, n_pixels = self._flat.shape
         image_bytes = 4 * (n_pixels + 4 * n_templates)
-        longest = max(1, min(max_bytes // N_THREADS // image_bytes, _LONGEST_SPAN))
-        n_rounds = -(-n_images // (longest * N_THREADS))
-        return -(-n_images // (n_rounds * N_THREADS))
+        n_threads = count_threads()
+        longest = max(1, min(max_bytes // n_threads // image_bytes, _LONGEST_GROUP))
+        n_rounds = -(-n_images // (longest * n_threads))
+        return -(-n_images // (n_rounds * n_threads))
 
     def find_nearest(
-        self, images: NDArray[np.float32], best_so_far: NDArray[np.float64]
+        self, images: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Find the nearest of these templates for each image.
 
-        Only templates that might beat both their rivals here and the best so far are
-        compared pixel by pixel; of equally near ones the first wins, as in the article.
+        Only templates that might beat their rivals are compared pixel by pixel; of
+        equally near ones the first wins, as in the article.
 
         Parameters
         ----------
         images
-            Float32, shape (n, rows, columns).
-        best_so_far
-            Float64, shape (n,): squared distance of each from earlier templates.
+            Float32, shape (n, rows, columns), clean; they are scaled in place.
 
         Returns
         -------
         squared : NDArray[np.float64]
-            Shape (n,): squared distance; inf where no template comes as close as
-            before.
+            Shape (n,): squared distance.
         number : NDArray[np.int64]
             Shape (n,): which template, counting hit after hit and angle after angle.
         """
-        flat = images.reshape(len(images), -1)
+        flat = scale_to_255(images, out=images).reshape(len(images), -1)
         squares = _squared_norms(flat)
-        estimate = self._scratch.array("estimate", (len(flat), len(self._flat)))
-        np.matmul(flat, self._flat.T, out=estimate)
+        estimate = flat @ self._flat.T
         squared = np.full(len(flat), np.inf)
         number = np.zeros(len(flat), dtype=np.int64)
         for image, products in enumerate(estimate):
             sizes = squares[image] + self._squares
             error = _PRODUCT_ERROR * sizes
             lowest = sizes - 2 * products - error
-            limit = min((lowest + 2 * error).min(), best_so_far[image])
+            limit = (lowest + 2 * error).min()
             for rival in np.flatnonzero(lowest <= limit):
                 exact = self._exact_squared(flat[image], int(rival))
                 if exact < squared[image]:
@@ -308,8 +282,7 @@ class RotatedImages:
         return squared, number
 
     def _exact_squared(self, image: NDArray[np.float32], template: int) -> float:
-        difference = self._scratch.array("difference", image.shape, np.float64)
-        np.subtract(image, self._flat[template], out=difference)
+        difference = np.subtract(image, self._flat[template], dtype=np.float64)
         return float(difference @ difference)
 
 

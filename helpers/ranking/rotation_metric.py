@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from helpers.errors import ParameterError
+from helpers.patterns import reused_array
 from helpers.physics import FriedelAverage, FriedelMaps, PolarGrid, find_centre, inverse
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
-from helpers.ranking.spans import Scratch, map_spans
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
@@ -50,13 +50,14 @@ def nearest_by_rotation(
     templates = RotatedTemplates(FriedelMaps.join(list(map(friedel.average, raw))))
     at_once = max(1, min(_AT_ONCE, _MOST_PAIRS // len(hits)))
 
-    def compare(_: slice, pieces: Iterator[NDArray[Any]]) -> Nearest:
-        cells = np.concatenate([grid.average_rows(piece) for piece in pieces])
-        maps = (friedel.average_cells(part) for part in _cut(cells, at_once))
-        return Nearest.join([templates.compare(part) for part in maps])
+    def compare(cells: list[NDArray[np.float32]]) -> Nearest:
+        maps = map(friedel.average_cells, _cut(np.concatenate(cells), at_once))
+        return Nearest.join(list(map(templates.compare, maps)))
 
-    found = map_spans(compare, patterns, "Ranking", _AT_ONCE, grid.rows)
-    return Nearest.join(found)
+    found = patterns.map_in_groups(
+        grid.average, compare, _AT_ONCE, raw=True, progress="Ranking"
+    )
+    return Nearest.join([nearest for _, nearest in found])
 
 
 def _find_centre(patterns: "Patterns", hits: NDArray[np.int64]) -> tuple[float, float]:
@@ -161,7 +162,6 @@ class RotatedTemplates:
         self._products = _single(
             [_as_pairs(part).transpose(0, 2, 1) for part in (spectra, 1j * spectra)]
         )
-        self._scratch = Scratch()
 
     def compare(self, maps: FriedelMaps) -> Nearest:
         """Compare patterns with all templates in all rotations.
@@ -217,7 +217,7 @@ class RotatedTemplates:
         """
         n_harmonics, n, _ = spectra.shape
         shape = 2, n_harmonics, n, self._products.shape[-1]
-        out = self._scratch.array("products", shape)
+        out = reused_array("products", shape)
         np.matmul(_as_pairs(spectra), self._products, out=out)
         return out
 
@@ -229,7 +229,7 @@ class RotatedTemplates:
         """
         real, imaginary = products.reshape(2, len(self._root_share), -1)
         shape = len(self._cosines), real.shape[1]
-        even, odd = (self._scratch.array(name, shape) for name in ("even", "odd"))
+        even, odd = (reused_array(name, shape) for name in ("even", "odd"))
         np.matmul(self._cosines, real, out=even)
         np.matmul(self._sines, imaginary, out=odd)
         np.abs(odd, out=odd)
