@@ -1,6 +1,7 @@
 """The command line: `python -m helpers run …`, `… simulate …` and `… handoff …`."""
 
 import argparse
+import io
 import logging
 import signal
 import sys
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         What was typed after `python -m helpers`; from `sys.argv` when not given.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack some letters
+            stream.reconfigure(errors="replace")
     options = _make_parser().parse_args(arguments)
     try:
         options.command(options)

@@ -1,6 +1,7 @@
 """What holds the repository together: dependencies, imports, the files around it."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 import helpers
+from helpers.labels import name_labeller
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(
@@ -188,6 +190,45 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         rooms.setdefault(room_of(module), set()).update(beyond)
     for graph in (within, rooms):
         list(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_texts_are_utf_8_and_terminals_may_lack_letters(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from datetime import datetime, UTC
+from pathlib import Path
+from helpers.labels.label_csv import GivenLabel, read_labels_csv, write_labels_csv
+from helpers.labels import write_queue
+path = Path({str(tmp_path)!r})
+given = [GivenLabel(0, "single", "Jörg Ана", datetime(2025, 1, 1, tzinfo=UTC))]
+write_labels_csv(path / "labels.csv", given)
+assert read_labels_csv(path / "labels.csv", 5) == given
+write_queue(path, [1], ["größer"])
+from helpers.__main__ import main
+sys.exit(main(["handoff", "--help"]))
+"""
+    poor = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    without = {k: v for k, v in os.environ.items() if k not in ("LANG", "PYTHONUTF8")}
+    (tmp_path / "code.py").write_text(code, "utf-8")
+    ran = subprocess.run(
+        [sys.executable, tmp_path / "code.py"],
+        cwd=ROOT,
+        env=without | poor | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr.decode(errors="replace")
+    assert "Jörg Ана" in (tmp_path / "labels.csv").read_text("utf-8")
+    assert "größer" in (tmp_path / "to_label.csv").read_text("utf-8")
+
+
+def test_whoever_has_no_name_still_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise OSError
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert name_labeller("anna") == "anna"
+    assert name_labeller() == f"user {os.getuid()}"
 
 
 def test_commands_in_the_readme_exist() -> None:

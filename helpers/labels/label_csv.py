@@ -110,7 +110,10 @@ def write_labels_csv(
         Gives the file of a pattern, for the column `file`; without it there is none.
     """
     columns = [name for name in COLUMNS if name != "file" or locate]
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_as_fields(each, locate) for each in labels)

@@ -83,7 +83,10 @@ def write_queue(
         )
         raise ParameterError(message)
     path = Path(work_dir) / QUEUE.name
-    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([COLUMNS, *zip(index, words, strict=True)])
     return path
