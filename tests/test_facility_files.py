@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -22,7 +22,141 @@ BAD = np.zeros(FRAME, bool)
 BAD[1, 2] = BAD[4, 0] = True
 BITS = np.where(BAD, 512, 0).astype("u4")  # of CXI; 0 = good
 ENTRY = "/entry_1"
+IMAGE = f"{ENTRY}/image_1"
 DETECTOR = f"{ENTRY}/instrument_1/detector_1"
+TRUTH = [b"single", b"blank", b"single", b"multiple", b"other", b"blank"]
+TAGS = [60013864 + 2 * number for number in range(N)]
+
+
+class Facility(NamedTuple):
+    """What a file holds, and what is read from it."""
+
+    content: dict[str, Any]
+    unit: str = "photons"
+    has_mask: bool = False
+    asks: str = ""  # where a mask is whose polarity nobody says
+
+
+def cheetah(folder: str, mask: str) -> Facility:
+    """Return a file of Cheetah, with its patterns in one of several places."""
+    content = {
+        "cxi_version": 140,
+        "/cheetah/event_data/hit": np.ones(N),
+        "/LCLS/photon_energy_eV": np.ones(N),
+        f"{folder}/data": COUNTS,
+        mask: BITS.astype("u2"),
+        f"{DETECTOR}/non_assembled/data": COUNTS + 1,
+    }
+    return Facility(content, has_mask=True)
+
+
+def psocake(kind: str) -> Facility:
+    content = {
+        f"{DETECTOR}/{kind}": COUNTS,
+        f"{ENTRY}/data_1/mask": BITS,
+        f"{ENTRY}/result_1/nHits": np.ones(N),
+        "/LCLS/eventNumber": np.arange(N),
+        "/LCLS/photon_energy_eV": np.ones(N),
+    }
+    return Facility(content, asks=f"{ENTRY}/data_1/mask")
+
+
+def singfel(folder: str) -> Facility:
+    numbers = (2, 16, 23, 100, 101, 1000)  # as large as they are wide, not as text
+    content: dict[str, Any] = {"/params/geom/mask": BITS}
+    for number, image in zip(numbers, COUNTS, strict=True):
+        group = f"{folder}/{number:07}"
+        content |= {f"{group}/data": image, f"{group}/diffr": image / 2}
+        content[f"{group}/angle"] = np.zeros(4)
+    return Facility(content, asks="/params/geom/mask")
+
+
+def sacla(*runs: int, detector: int = 1) -> Facility:
+    content: dict[str, Any] = {}
+    for run in runs:
+        content[f"run_{run}/event_info/bl_3/lh_1"] = np.zeros(N)
+        folder = f"run_{run}/detector_2d_{detector}"
+        content[f"{folder}/detector_info/detector_name"] = "MPCCD-8-2-001"
+        for tag, image in zip(TAGS, COUNTS, strict=True):
+            content[f"{folder}/tag_{tag}/detector_data"] = image
+    return Facility(content)
+
+
+CXI = {"cxi_version": 150, f"{DETECTOR}/data": COUNTS, f"{DETECTOR}/mask": BITS}
+FACILITIES = {
+    "plain": Facility({"deep/frames": COUNTS}),
+    "simulated by this package": Facility(
+        {"patterns": COUNTS.astype("f4"), "truth": TRUTH, "mask": BAD.astype("u1")},
+        has_mask=True,
+    ),
+    "Liu Lab": Facility(
+        {"patterns": COUNTS.astype("i8"), "labels": np.ones(N), "mask": BAD * 1.0},
+        has_mask=True,
+    ),
+    "CXIDB 58, back detector": Facility(
+        {"photonConverter/pnccdBack/photonCount": COUNTS}
+    ),
+    "CXIDB 58, front detector": Facility(
+        {"photonConverter/pnccdFront/photonCount": COUNTS}
+    ),
+    "older amo86615 export": Facility({"hitClass/adu": COUNTS}, unit="ADU"),
+    "CXI": Facility(
+        CXI | {f"{ENTRY}/data_1/data": h5py.SoftLink(f"{DETECTOR}/data")}, has_mask=True
+    ),
+    "CXI, detector": Facility(CXI, has_mask=True),
+    "CXI, image": Facility(
+        {f"{IMAGE}/data": COUNTS, f"{IMAGE}/mask": BITS}, has_mask=True
+    ),
+    "Cheetah CXI, image": cheetah(IMAGE, f"{IMAGE}/mask"),
+    "Cheetah CXI, detector and photon corrected": cheetah(
+        f"{DETECTOR}/detector_and_photon_corrected", f"{DETECTOR}/mask_shared"
+    ),
+    "Cheetah CXI, detector corrected": cheetah(
+        f"{DETECTOR}/detector_corrected", f"{DETECTOR}/mask_shared"
+    ),
+    "Cheetah CXI, detector": cheetah(DETECTOR, f"{DETECTOR}/mask"),
+    "CXIDB 56": Facility(
+        {
+            f"{IMAGE}/data": COUNTS,
+            f"{IMAGE}/mask": BITS,
+            f"{IMAGE}/tags": np.zeros((3, N)),
+            f"{IMAGE}/model/diameterNM": np.ones(N),
+        },
+        has_mask=True,
+    ),
+    "psocake, photons": psocake("photons"),
+    "psocake": psocake("data"),
+    "EM-classification": Facility(
+        {
+            f"{IMAGE}/data": COUNTS,
+            f"{IMAGE}/mask": BITS,
+            f"{IMAGE}/image_center": np.array([2.0, 2, 0]),
+            f"{IMAGE}/num_photons": COUNTS.sum(axis=(1, 2)),
+        },
+        has_mask=True,
+    ),
+    "Condor": Facility(
+        {
+            f"{ENTRY}/data_1/data": COUNTS,
+            f"{ENTRY}/data_1/mask": np.tile(BITS.astype("u2"), (N, 1, 1)),
+            "/particles/particle_00/diameter": np.ones(N),
+            "/source/wavelength": np.ones(N),
+            "/detector/cx": np.ones(N),
+        },
+        has_mask=True,
+    ),
+    "skopi": Facility({"photons": COUNTS}),
+    "singfel / SimEx": singfel("/data"),
+    "singfel / SimEx, frames at the root": singfel(""),
+    "euxfel2013": Facility(
+        {f"hit_{number}/image": image for number, image in enumerate(COUNTS)}
+    ),
+    "SACLA DataConvert": sacla(78692),
+}
+TESTED_BELOW = {
+    *("singfel / SimEx, one frame", "NeXus", "Dragonfly, sparse HDF5", EMC.name),
+    *("European XFEL hits CXI", "EXtra-data virtual CXI"),
+}
 
 
 @pytest.fixture
@@ -61,17 +195,27 @@ def problem_of(*args: Any, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_plain(path: Path) -> None:
-    check(open_patterns(write(path, {"deep/frames": COUNTS})), "plain")
+@pytest.mark.parametrize("name", FACILITIES)
+def test_file_of_a_facility(name: str, path: Path) -> None:
+    facility = FACILITIES[name]
+    write(path, facility.content)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        patterns = open_patterns(path)
+    asked = [f"{facility.asks} is not used" in str(each.message) for each in caught]
+    assert asked == ([True] if facility.asks else [])
+    check(patterns, name, BAD if facility.has_mask else None, facility.unit)
+    if facility.asks:
+        assert "(no mask is used)" in patterns.describe()
+        mask = f"{path}:{facility.asks}"
+        assert "not known which of its values" in problem_of(path, bad_pixels=mask)
+        said = open_patterns(path, bad_pixels=f"{mask} != 0")
+        np.testing.assert_array_equal(said.bad_pixels, BAD)
 
 
-def test_liu_lab(path: Path) -> None:
-    labels = np.array([1.0, 0, 0, 1, 0, 0])
-    content = {"patterns": COUNTS.astype("i8"), "labels": labels, "mask": BAD * 1.0}
-    patterns = open_patterns(write(path, content))
-    check(patterns, "Liu Lab", BAD, "photons")
-    assert patterns.recorded_labels is not None
-    assert patterns.recorded_labels.tolist()[:2] == ["single", "other"]
+def test_every_layout_has_a_file_here() -> None:
+    names = {layout.name for layout in (*LAYOUTS, EMC)}
+    assert names == FACILITIES.keys() | TESTED_BELOW
 
 
 def test_liu_lab_pr772_study(tmp_path: Path) -> None:
@@ -79,70 +223,24 @@ def test_liu_lab_pr772_study(tmp_path: Path) -> None:
     paths = [write(tmp_path / name, {"data/frames": COUNTS}) for name in names]
     (tmp_path / "train_index.dat").write_text(f"{names[0]},0\n{names[1]},5\n")
     (tmp_path / "train_labels.dat").write_text("1\n0\n")
-    patterns = open_patterns(paths)
-    assert len(patterns) == 2 * N
     words = read_pr772(
-        tmp_path / "train_index.dat", tmp_path / "train_labels.dat", patterns
+        tmp_path / "train_index.dat",
+        tmp_path / "train_labels.dat",
+        open_patterns(paths),
     )
-    assert dict(enumerate(words.tolist())) | {0: "single", 11: "other"} == dict(
-        enumerate(words.tolist())
-    )
-    assert np.count_nonzero(words) == 2
-
-
-@pytest.mark.parametrize("side", ["Back", "Front"])
-def test_cxidb_58(side: str, path: Path) -> None:
-    content = {f"photonConverter/pnccd{side}/photonCount": COUNTS}
-    patterns = open_patterns(write(path, content))
-    check(patterns, f"CXIDB 58, {side.lower()} detector", unit="photons")
-
-
-def test_older_amo86615(path: Path) -> None:
-    patterns = open_patterns(write(path, {"hitClass/adu": COUNTS}))
-    check(patterns, "older amo86615 export", unit="ADU")
-
-
-def test_cxi(path: Path) -> None:
-    content = {
-        "cxi_version": 150,
-        f"{DETECTOR}/data": COUNTS,
-        f"{DETECTOR}/mask": BITS,
-        f"{ENTRY}/data_1/data": h5py.SoftLink(f"{DETECTOR}/data"),
-    }
-    patterns = open_patterns(write(path, content))
-    check(patterns, "CXI", BAD)
-    assert "CXI bits, 0 = good" in patterns.describe()
-
-
-def cheetah(**more: Any) -> dict[str, Any]:
-    """Return what a Cheetah file has besides its patterns."""
-    return {
-        "cxi_version": 140,
-        "/cheetah/event_data/hit": np.ones(N),
-        "/LCLS/photon_energy_eV": np.ones(N),
-        **more,
-    }
-
-
-def test_cheetah_image(path: Path) -> None:
-    content = {
-        f"{ENTRY}/image_1/data": COUNTS,
-        f"{ENTRY}/image_1/mask": BITS.astype("u2"),
-        f"{DETECTOR}/detector_corrected/data": COUNTS + 1,
-    }
-    patterns = open_patterns(write(path, cheetah(**content)))
-    check(patterns, "Cheetah CXI, image", BAD)
+    assert words.tolist() == ["single", *[""] * (2 * N - 2), "other"]
 
 
 def test_cheetah_several_images(path: Path) -> None:
     content = {
+        "/cheetah/event_data/hit": np.ones(N),
         f"{ENTRY}/image_2/data": COUNTS,
         f"{ENTRY}/image_2/mask": BITS,
         f"{ENTRY}/image_10/data": COUNTS + 1,
         f"{ENTRY}/image_10/mask": BITS * 0,
         f"{ENTRY}/image_1/data": COUNTS[0],  # an average, no stack
     }
-    patterns = open_patterns(write(path, cheetah(**content)))
+    patterns = open_patterns(write(path, content))
     check(patterns, "Cheetah CXI, image", BAD)
     said = "/entry_1/image_2/data was chosen, the first of 2; for another pass dataset="
     assert said in patterns.describe()
@@ -152,94 +250,9 @@ def test_cheetah_several_images(path: Path) -> None:
     np.testing.assert_array_equal(other[:], COUNTS + 1)
 
 
-@pytest.mark.parametrize(
-    "kind", ["detector_and_photon_corrected", "detector_corrected"]
-)
-def test_cheetah_detector(kind: str, path: Path) -> None:
-    content = {
-        f"{DETECTOR}/{kind}/data": COUNTS,
-        f"{DETECTOR}/mask_shared": BITS.astype("u2"),
-        f"{DETECTOR}/non_assembled/data": COUNTS + 1,
-    }
-    patterns = open_patterns(write(path, cheetah(**content)))
-    name = kind.replace("_corrected", " corrected").replace("_", " ")
-    check(patterns, f"Cheetah CXI, {name}", BAD)
-
-
-def test_cxidb_56(path: Path) -> None:
-    content = {
-        f"{ENTRY}/image_1/data": COUNTS,
-        f"{ENTRY}/image_1/mask": BITS,
-        f"{ENTRY}/image_1/tags": np.zeros((3, N)),
-        f"{ENTRY}/image_1/model/diameterNM": np.ones(N),
-    }
-    check(open_patterns(write(path, content)), "CXIDB 56", BAD)
-
-
-@pytest.mark.parametrize("kind", ["photons", "data"])
-def test_psocake(kind: str, path: Path) -> None:
-    content = {
-        f"{DETECTOR}/{kind}": COUNTS,
-        f"{ENTRY}/data_1/mask": BITS,
-        f"{ENTRY}/result_1/nHits": np.ones(N),
-        "/LCLS/eventNumber": np.arange(N),
-        "/LCLS/photon_energy_eV": np.ones(N),
-    }
-    name = "psocake, photons" if kind == "photons" else "psocake"
-    with pytest.warns(UserWarning, match="data_1/mask is not used"):
-        patterns = open_patterns(write(path, content))
-    check(patterns, name, unit="photons")
-    assert "(no mask is used)" in patterns.describe()
-    mask = f"{path}:{ENTRY}/data_1/mask"
-    assert "not known which of its values" in problem_of(path, bad_pixels=mask)
-    asked = open_patterns(path, bad_pixels=f"{mask} != 0")
-    np.testing.assert_array_equal(asked.bad_pixels, BAD)
-
-
-def test_em_classification(path: Path) -> None:
-    content = {
-        f"{ENTRY}/image_1/data": COUNTS,
-        f"{ENTRY}/image_1/mask": BITS,
-        f"{ENTRY}/image_1/image_center": np.array([2.0, 2, 0]),
-        f"{ENTRY}/image_1/num_photons": COUNTS.sum(axis=(1, 2)),
-    }
-    check(open_patterns(write(path, content)), "EM-classification", BAD)
-
-
-def test_condor(path: Path) -> None:
-    content = {
-        f"{ENTRY}/data_1/data": COUNTS,
-        f"{ENTRY}/data_1/mask": np.tile(BITS.astype("u2"), (N, 1, 1)),
-        "/particles/particle_00/diameter": np.ones(N),
-        "/source/wavelength": np.ones(N),
-        "/detector/cx": np.ones(N),
-    }
-    check(open_patterns(write(path, content)), "Condor", BAD)
-
-
-def test_skopi(path: Path) -> None:
-    check(open_patterns(write(path, {"photons": COUNTS})), "skopi", unit="photons")
-
-
-@pytest.mark.parametrize(
-    ("folder", "name"),
-    [("/data", "singfel / SimEx"), ("", "singfel / SimEx, frames at the root")],
-)
-def test_singfel_groups(folder: str, name: str, path: Path) -> None:
-    numbers = (2, 16, 23, 100, 101, 1000)  # as large as they are wide, not as text
-    content: dict[str, Any] = {"/params/geom/mask": BAD * 1.0}
-    for number, image in zip(numbers, COUNTS, strict=True):
-        group = f"{folder}/{number:07}"
-        content |= {f"{group}/data": image, f"{group}/diffr": image / 2}
-        content[f"{group}/angle"] = np.zeros(4)
-    with pytest.warns(UserWarning, match="/params/geom/mask is not used"):
-        patterns = open_patterns(write(path, content))
-    check(patterns, name, unit="photons")
-    mask = f"{path}:/params/geom/mask"
-    assert "not known which of its values" in problem_of(path, bad_pixels=mask)
-    asked = open_patterns(path, bad_pixels=f"{mask} == 1")
-    np.testing.assert_array_equal(asked.bad_pixels, BAD)
-    diffr = open_patterns(path, dataset=f"{folder}/*/diffr")
+def test_other_frames_of_singfel(path: Path) -> None:
+    write(path, FACILITIES["singfel / SimEx"].content)
+    diffr = open_patterns(path, dataset="/data/*/diffr")
     np.testing.assert_array_equal(diffr[:], COUNTS / 2)
 
 
@@ -251,16 +264,11 @@ def test_singfel_one_frame(path: Path) -> None:
     assert "is a single image: a stack of one pattern" in patterns.describe()
 
 
-def write_euxfel2013(path: Path) -> Path:
-    content = {f"hit_{number}/image": image for number, image in enumerate(COUNTS)}
+def test_labels_of_euxfel2013(path: Path) -> None:
     codes = {f"hit_{number}/lbl": number % 3 for number in range(1, N)}
-    return write(path, content | codes)
-
-
-def test_euxfel2013(path: Path) -> None:
+    write(path, FACILITIES["euxfel2013"].content | codes)
     with pytest.warns(UserWarning, match="holds 0, 1, 2; the file does not say"):
-        patterns = open_patterns(write_euxfel2013(path))
-    check(patterns, "euxfel2013")
+        patterns = open_patterns(path)
     assert patterns.recorded_labels is None
     words = {0: "single", 1: "multiple", 2: "other"}
     patterns = open_patterns(path, label_words=words)
@@ -269,39 +277,18 @@ def test_euxfel2013(path: Path) -> None:
     assert patterns.recorded_labels.tolist() == expected
 
 
-def write_sacla(
-    path: Path, runs: tuple[int, ...] = (78692,), detector: int = 1
-) -> Path:
-    content: dict[str, Any] = {}
-    for run in runs:
-        content[f"run_{run}/event_info/bl_3/lh_1"] = np.zeros(N)
-        folder = f"run_{run}/detector_2d_{detector}"
-        content[f"{folder}/detector_info/detector_name"] = "MPCCD-8-2-001"
-        for number, image in enumerate(COUNTS):
-            tag = 60013864 + 2 * number
-            content[f"{folder}/tag_{tag}/detector_data"] = image
-    return write(path, content)
-
-
-def test_sacla(path: Path) -> None:
-    patterns = open_patterns(write_sacla(path))
-    check(patterns, "SACLA DataConvert")
-    assert patterns.shots["tag"].tolist() == [60013864 + 2 * n for n in range(N)]
-
-
 def test_sacla_with_several_runs_and_tags_of_any_length(path: Path) -> None:
-    patterns = open_patterns(write_sacla(path, (901, 1202), detector=3))
+    patterns = open_patterns(write(path, sacla(901, 1202, detector=3).content))
     check(patterns, "SACLA DataConvert")
-    assert (
-        "/run_901/detector_2d_3/tag_*/detector_data was chosen" in patterns.describe()
-    )
+    assert patterns.shots["tag"].tolist() == TAGS
+    assert "/run_901/detector_2d_3/tag_*/detector_data was" in patterns.describe()
     other = "/run_1202/detector_2d_3/tag_*/detector_data"
     assert f"dataset='{other}'" in patterns.describe()
     patterns.close()
     with open_patterns(path, dataset=other) as patterns:
         assert patterns.layout.patterns == other
     with h5py.File(path, "a") as file:
-        file["run_901/detector_2d_3/tag_7/detector_data"] = COUNTS[0] + 1
+        file["run_901/detector_2d_3/tag_007/detector_data"] = COUNTS[0] + 1
     patterns = open_patterns(path)
     assert patterns.shots["tag"][0] == 7  # by number, not by name
     np.testing.assert_array_equal(patterns.read_raw(0), COUNTS[0] + 1)
@@ -349,7 +336,8 @@ def test_axes_in_another_order_are_told(axes: list[str] | str, path: Path) -> No
 
 
 def test_frames_of_different_shapes(path: Path) -> None:
-    with h5py.File(write_euxfel2013(path), "a") as file:
+    write(path, FACILITIES["euxfel2013"].content)
+    with h5py.File(path, "a") as file:
         del file["hit_3/image"]
         file["hit_3/image"] = COUNTS[0].T
     problem = problem_of(path)
@@ -688,7 +676,7 @@ class TestDocument:
 
     def test_every_test_that_it_names_exists(self) -> None:
         named = re.findall(r"`(test_\w+\.py)::([\w:]+)`", DOCUMENT.read_text("utf-8"))
-        assert len(named) > 15
+        assert len(named) >= 5
         for file, name in named:
             text = (Path(__file__).parent / file).read_text("utf-8")
             *_, test = name.split("::")
