@@ -65,11 +65,6 @@ def write_liu_lab(path: Path) -> Path:
     return write(path, patterns=COUNTS, labels=labels, mask=BAD.astype("f8"))
 
 
-def write_cxidb58(path: Path) -> Path:
-    where = "photonConverter/pnccdBack/photonCount"
-    return write(path, **{where: COUNTS.astype("f4")})
-
-
 def write_cxi(path: Path) -> Path:
     """Write as the CXI standard has it: data_1 links to the detector."""
     detector = "/entry_1/instrument_1/detector_1"
@@ -83,16 +78,6 @@ def write_cxi(path: Path) -> Path:
             "/entry_1/data_1/data": h5py.SoftLink(f"{detector}/data"),
         },
     )
-
-
-WRITERS = {
-    "plain": write_plain,
-    "simulated by this package": write_simulated,
-    "Liu Lab": write_liu_lab,
-    "CXIDB 58, back detector": write_cxidb58,
-    "CXI": write_cxi,
-}
-MASKED = ["simulated by this package", "Liu Lab", "CXI"]
 
 
 @pytest.fixture
@@ -118,21 +103,6 @@ def read_all(source: Source) -> np.ndarray:
 
 
 class TestRecognition:
-    @pytest.mark.parametrize("name", WRITERS)
-    def test_each_layout_is_recognised_and_read(self, name: str, path: Path) -> None:
-        recording = open_pattern_file(WRITERS[name](path))
-        assert recording.layout.name == name
-        assert recording.source.shape == COUNTS.shape
-        np.testing.assert_array_equal(read_all(recording.source), COUNTS)
-        assert recording.warnings == ()
-
-    @pytest.mark.parametrize("name", WRITERS)
-    def test_mask_becomes_true_where_bad(self, name: str, path: Path) -> None:
-        found = open_pattern_file(WRITERS[name](path)).bad_pixels
-        assert (found is not None) == (name in MASKED)
-        if found:
-            np.testing.assert_array_equal(found.pixels, BAD)
-
     def test_liu_lab_labels_become_words(self, path: Path) -> None:
         labels = open_pattern_file(write_liu_lab(path)).labels
         assert labels is not None
@@ -157,18 +127,6 @@ class TestRecognition:
         truth = open_pattern_file(path).true_labels
         assert truth is not None
         assert truth[-1] == "Einzeltreffer"
-
-    def test_front_detector_of_cxidb_58(self, path: Path) -> None:
-        write(path, **{"photonConverter/pnccdFront/photonCount": COUNTS})
-        recording = open_pattern_file(path)
-        assert recording.layout.name == "CXIDB 58, front detector"
-        assert recording.unit == "photons"
-
-    def test_cxi_without_data_group(self, path: Path) -> None:
-        replace(write_cxi(path), "entry_1/data_1/data", None)
-        recording = open_pattern_file(path)
-        assert recording.layout.name == "CXI, detector"
-        assert recording.bad_pixels is not None
 
     def test_cxi_mask_beside_the_link_comes_first(self, path: Path) -> None:
         write_cxi(path)
@@ -280,196 +238,7 @@ def write_virtual(path: Path, part: Path) -> None:
         file.create_virtual_dataset("patterns", layout)
 
 
-class TestBrokenFiles:
-    def test_missing(self, path: Path) -> None:
-        assert problems_of(path) == ("there is no such file. Check the name.",)
-
-    def test_missing_relative_name_says_from_where(self) -> None:
-        (problem,) = problems_of(Path("not_here.h5"))
-        assert problem.endswith(f"It counts from {Path.cwd()}.")
-
-    def test_folder(self, tmp_path: Path) -> None:
-        (problem,) = problems_of(tmp_path)
-        assert "is a folder; expected an HDF5 file" in problem
-        assert f"'{tmp_path}/*.h5'" in problem
-
-    def test_empty(self, path: Path) -> None:
-        path.touch()
-        (problem,) = problems_of(path)
-        assert problem.startswith("is empty (0 bytes)")
-
-    def test_not_hdf5(self, path: Path) -> None:
-        path.write_text("frame,photons\n")
-        (problem,) = problems_of(path)
-        assert problem.startswith("is not an HDF5 file")
-
-    def test_no_patterns(self, path: Path) -> None:
-        replace(write_plain(path), "patterns", COUNTS[:0])
-        (problem,) = problems_of(path)
-        assert problem.startswith(
-            "/patterns has shape (0, 5, 4), so no pattern is in it"
-        )
-
-    @pytest.mark.parametrize("values", [COUNTS[0], COUNTS[None]], ids=["2-D", "4-D"])
-    def test_wrong_dimensions(self, values: np.ndarray, path: Path) -> None:
-        replace(write_plain(path), "patterns", values)
-        with h5py.File(path, "a") as file:
-            file["a/b"] = COUNTS
-        assert problems_of(path) == (
-            f"/patterns has shape {values.shape}; expected (patterns, rows, columns). "
-            "Datasets with three dimensions: /a/b (6, 5, 4). Pass dataset='/a/b'.",
-        )
-
-    def test_only_images(self, path: Path) -> None:
-        write(path, **{"entry_1/data_1/data": COUNTS[0]})
-        (problem,) = problems_of(path)
-        assert "No dataset in it has three dimensions" in problem
-        assert "/entry_1/data_1/data (5, 4)" in problem
-
-    def test_group_where_patterns_belong(self, path: Path) -> None:
-        write(path, **{"patterns/frames": COUNTS})
-        (problem,) = problems_of(path)
-        assert problem.startswith("there is no dataset /patterns.")
-        assert "Pass dataset='/patterns/frames'." in problem
-
-    @pytest.mark.parametrize(
-        ("values", "content"),
-        [
-            (np.full((N, *FRAME), b"photon"), "text"),
-            (np.zeros((N, *FRAME), [("x", "f4"), ("y", "f4")]), "the fields x, y"),
-            (COUNTS.astype("c8"), "complex numbers"),
-            (COUNTS > 3, "true or false"),
-        ],
-        ids=["text", "compound", "complex", "bool"],
-    )
-    def test_not_numbers(self, values: np.ndarray, content: str, path: Path) -> None:
-        replace(write_plain(path), "patterns", values)
-        (problem,) = problems_of(path)
-        assert problem.startswith("/patterns holds ")
-        assert f"{content}; expected real numbers" in problem
-
-    def test_unknown_layout_lists_the_choices(self, path: Path) -> None:
-        write(path, **{"a/b": COUNTS, "c": COUNTS[:2], "d": COUNTS[0]})
-        assert problems_of(path) == (
-            "its layout is not known; expected one dataset (patterns, rows, columns), "
-            "or one of the known layouts. Datasets with three dimensions: "
-            "/a/b (6, 5, 4), /c (2, 5, 4). Pass dataset='/a/b'.",
-        )
-
-    def test_many_choices_are_cut_short(self, path: Path) -> None:
-        write(path, **{f"frames{number:02}": COUNTS for number in range(13)})
-        (problem,) = problems_of(path)
-        assert "/frames09 (6, 5, 4), 3 more." in problem
-
-    def test_no_dataset_of_that_name(self, path: Path) -> None:
-        assert problems_of(write_plain(path), dataset="/frames") == (
-            "there is no dataset /frames. Datasets with three dimensions: "
-            "/patterns (6, 5, 4). Pass dataset='/patterns'.",
-        )
-
-    def test_broken_links_are_named(self, path: Path) -> None:
-        link = h5py.ExternalLink("gone.h5", "/frames")
-        write(path, **{"entry_1/data_1/data": link, "soft": h5py.SoftLink("/nowhere")})
-        (problem,) = problems_of(path)
-        assert "Links that lead nowhere: " in problem
-        assert "/soft -> /nowhere" in problem
-        assert "/entry_1/data_1/data -> gone.h5:/frames" in problem
-
-    def test_virtual_dataset_without_its_files(
-        self, path: Path, tmp_path: Path
-    ) -> None:
-        part = write(tmp_path / "part.h5", frames=COUNTS)
-        write_virtual(path, part)
-        part.unlink()
-        (problem,) = problems_of(path)
-        assert "whose source files are missing: part.h5" in problem
-
-    @pytest.mark.parametrize("name", MASKED)
-    def test_mask_of_wrong_shape(self, name: str, path: Path) -> None:
-        WRITERS[name](path)
-        where = "entry_1/instrument_1/detector_1/mask" if name == "CXI" else "mask"
-        replace(path, where, BAD.T.astype("u4"))
-        assert problems_of(path) == (
-            f"/{where} has shape (4, 5); expected (5, 4), one value for each pixel of "
-            "a pattern, not transposed.",
-        )
-
-    def test_nothing_was_recorded(self, path: Path) -> None:
-        detector = "entry_1/instrument_1/detector_1"
-        write_cxi(path)
-        for name in ("data", "mask"):
-            replace(path, f"{detector}/{name}", COUNTS[:0])
-        problems = problems_of(path)
-        assert "so no pattern is in it" in problems[0]
-        assert f"/{detector}/mask has shape (0, 5, 4)" in problems[1]
-
-    def test_dataset_without_a_shape(self, path: Path) -> None:
-        replace(write_plain(path), "patterns", h5py.Empty("f4"))
-        (problem,) = problems_of(path)
-        assert problem.startswith("there is no dataset /patterns.")
-
-    def test_mask_of_text(self, path: Path) -> None:
-        replace(write_liu_lab(path), "mask", np.full(FRAME, b"bad"))
-        (problem,) = problems_of(path)
-        assert problem == "/mask holds |S3; expected numbers."
-
-    @pytest.mark.parametrize("name", MASKED)
-    def test_all_pixels_bad(self, name: str, path: Path) -> None:
-        WRITERS[name](path)
-        where = "entry_1/instrument_1/detector_1/mask" if name == "CXI" else "mask"
-        replace(path, where, np.ones(FRAME))
-        (problem,) = problems_of(path)
-        assert problem.startswith(f"/{where} leaves out every pixel")
-
-    def test_labels_of_wrong_length(self, path: Path) -> None:
-        replace(write_liu_lab(path), "labels", np.ones(N - 1))
-        assert problems_of(path) == (
-            "/labels has shape (5,) and dtype float64; expected numbers, one for each "
-            "of the 6 patterns.",
-        )
-
-    def test_truth_of_numbers(self, path: Path) -> None:
-        replace(write_simulated(path), "truth", np.ones(N))
-        (problem,) = problems_of(path)
-        assert "expected text, one for each of the 6 patterns" in problem
-
-    def test_all_problems_at_once(self, path: Path) -> None:
-        replace(write_liu_lab(path), "patterns", COUNTS.astype("c8"))
-        replace(path, "labels", np.ones(N + 1))
-        replace(path, "mask", BAD[:2].astype("f8"))
-        problems = problems_of(path)
-        assert [text.split()[0] for text in problems] == [
-            "/patterns",
-            "/mask",
-            "/labels",
-        ]
-
-    def test_own_mask_does_not_matter_when_it_is_not_used(self, path: Path) -> None:
-        replace(write_liu_lab(path), "mask", BAD[:2].astype("f8"))
-        assert open_pattern_file(path, use_mask=False).bad_pixels is None
-
-    def test_file_that_goes_away_later(self, path: Path) -> None:
-        source = open_pattern_file(write_plain(path)).source
-        path.unlink()
-        with pytest.raises(PatternsFileError, match="no such file"):
-            read_all(source)
-
-    def test_damage_found_while_reading(self, path: Path) -> None:
-        with h5py.File(path, "w") as file:
-            options = {"chunks": (1, *FRAME), "compression": "gzip"}
-            dataset = file.create_dataset("patterns", data=COUNTS, **options)
-            damaged = dataset.id.get_chunk_info(4).byte_offset
-        content = bytearray(path.read_bytes())
-        content[damaged : damaged + 8] = bytes(8)
-        path.write_bytes(content)
-        source = open_pattern_file(path).source
-        with pytest.raises(PatternsFileError) as caught:
-            read_all(source)
-        assert caught.value.path == path
-        assert "patterns 0 to 5 of /patterns cannot be read" in str(caught.value)
-
-
-class TestRemarks:
+class TestWarnings:
     def test_mask_of_unknown_polarity_is_not_used(self, path: Path) -> None:
         recording = open_pattern_file(
             write(path, patterns=COUNTS, mask=BAD.astype("u1"))
@@ -486,6 +255,10 @@ class TestRemarks:
         assert recording.labels.tolist() == ["single", "other", "", "", "", "other"]
         (warning,) = recording.warnings
         assert "/labels holds 2, 7; expected 1 (single), 0 (other)" in warning
+
+    def test_own_mask_does_not_matter_when_it_is_not_used(self, path: Path) -> None:
+        replace(write_liu_lab(path), "mask", BAD[:2].astype("f8"))
+        assert open_pattern_file(path, use_mask=False).bad_pixels is None
 
     def test_nan_is_a_label_not_given(self, path: Path) -> None:
         replace(write_liu_lab(path), "labels", np.array([1.0, 0, np.nan, 0, 0, 0]))
