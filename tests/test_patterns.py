@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns import DatasetSource, Patterns, open_patterns, reading
+from helpers.patterns import DatasetSource, Patterns, open_patterns, scan
 
 ROWS, COLUMNS = 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -51,7 +51,7 @@ def write_run(folder: Path, dtype: str = "f4") -> list[Path]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Patterns:
     """Three files as one stack, read in pieces of three patterns at most."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "PIECE_BYTES", 3 * PATTERN_BYTES)
+        patch.setattr(scan, "READ_BYTES", 3 * PATTERN_BYTES)
         return open_patterns(write_run(tmp_path_factory.mktemp("run")))
 
 
@@ -64,13 +64,13 @@ def path(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Note (first pattern, number of patterns) of everything read from a file."""
     noted: list[tuple[int, int]] = []
-    read_piece = reading.Stack._read_piece
+    read_piece = scan.JoinedSources._read_piece
 
-    def note(stack: reading.Stack, out: np.ndarray, source: Any, row: int) -> None:
+    def note(stack: scan.JoinedSources, out: np.ndarray, source: Any, row: int) -> None:
         noted.append((row, len(out)))
         read_piece(stack, out, source, row)
 
-    monkeypatch.setattr(reading.Stack, "_read_piece", note)
+    monkeypatch.setattr(scan.JoinedSources, "_read_piece", note)
     return noted
 
 
@@ -212,7 +212,7 @@ class TestReading:
     def test_in_pieces_of_whole_chunks(
         self, path: Path, reads: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(reading, "PIECE_BYTES", 8 * PATTERN_BYTES)
+        monkeypatch.setattr(scan, "READ_BYTES", 8 * PATTERN_BYTES)
         patterns = open_patterns(write(path, chunks=(3, *FRAME)))
         reads.clear()
         patterns[:]

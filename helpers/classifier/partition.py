@@ -8,7 +8,6 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import CLASSES
@@ -110,15 +109,10 @@ def write_images(
         (n,) label words.
     """
     folder = Path(folder)
-    total = sum(len(getattr(split, name)) for name in PARTS)
-    with (
-        atomic_folder(folder) as temporary,
-        tqdm(total=total, unit="image", desc="Write images", delay=2) as bar,
-    ):
+    with atomic_folder(folder) as temporary:
         for name in PARTS:
-            _write_image_set(
-                temporary / f"{name}_set", patterns, getattr(split, name), labels, bar
-            )
+            index = getattr(split, name)
+            _write_image_set(temporary / f"{name}_set", patterns, index, labels)
     return folder
 
 
@@ -191,18 +185,17 @@ def _bounds(groups: NDArray[np.int64], index: NDArray[np.int64]) -> list[int]:
 
 
 def _write_image_set(
-    folder: Path,
-    patterns: Patterns,
-    index: NDArray[np.int64],
-    labels: NDArray[np.str_],
-    bar: Any,
+    folder: Path, patterns: Patterns, index: NDArray[np.int64], labels: NDArray[np.str_]
 ) -> None:
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
-    images = (image for _, some in patterns.map(_to_images, index) for image in some)
-    for i, image, single in zip(index, images, is_single(labels[index]), strict=True):
-        _write_png(folder / CLASSES[int(single)] / f"{i:06d}.png", image)
-        bar.update()
+    progress = f"Write images of the {folder.name}"
+    for here, images in patterns.map(_to_images, index, progress=progress):
+        chosen = index[here]
+        for i, image, single in zip(
+            chosen, images, is_single(labels[chosen]), strict=True
+        ):
+            _write_png(folder / CLASSES[int(single)] / f"{i:06d}.png", image)
 
 
 def _to_images(block: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -32,7 +32,7 @@ from helpers.patterns.pattern_file import (
     find_unit,
     open_pattern_file,
 )
-from helpers.patterns.scan import batches, count_threads, reused_array
+from helpers.patterns.scan import batches, count_threads, reused_array, run_in_order
 from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source, Source
 from helpers.patterns.stack import Patterns
 
@@ -72,5 +72,6 @@ __all__ = [
     "read_bad_pixels",
     "read_emc_head",
     "reused_array",
+    "run_in_order",
     "say_missing",
 ]

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from helpers.errors import PatternsFileError
 
 MASKS_SAMPLED = 64  # of one for each pattern
 
@@ -143,3 +146,37 @@ def find_pixel_problems(name: str, pixels: NDArray[np.bool_]) -> Iterator[str]:
             f"{name} leaves out every pixel; expected some good ones. Look at its "
             "values, and say which of them mean bad: bad_pixels='FILE.h5:/mask == 0'."
         )
+
+
+def check_bad_pixels(
+    bad_pixels: NDArray[np.bool_], frame: tuple[int, int], path: Path
+) -> BadPixels:
+    """Check bad pixels that a caller gives; return a copy that cannot be changed.
+
+    Parameters
+    ----------
+    bad_pixels
+        (rows, columns) bool, True = leave out.
+    frame
+        (rows, columns) of the patterns.
+    path
+        A file of the patterns, for messages.
+
+    Raises
+    ------
+    PatternsFileError
+        If they are not bool, have another shape, or leave out everything.
+    """
+    pixels = np.array(bad_pixels)
+    name = "the array bad_pixels"
+    problems = list(find_shape_problems(name, pixels.shape, frame, dimensions=(2,)))
+    if pixels.dtype != bool:
+        problems.append(
+            f"{name} has dtype {pixels.dtype}; expected bool, True = leave out. "
+            "Compare it with the value that means bad, as in mask == 1."
+        )
+    problems.extend(find_pixel_problems(name, pixels) if not problems else ())
+    if problems:
+        raise PatternsFileError(path, problems)
+    pixels.setflags(write=False)
+    return BadPixels(pixels, "given by the caller")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
-from helpers.patterns.mask_convention import BadPixels
+from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.masks import read_bad_pixels
 from helpers.patterns.pattern_file import (
     PatternFile,
@@ -21,7 +21,7 @@ from helpers.patterns.pattern_file import (
     find_unit,
     open_pattern_file,
 )
-from helpers.patterns.stack import Patterns, check_bad_pixels
+from helpers.patterns.stack import Patterns
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
 FILES_SAMPLED = 8  # files looked at for it

@@ -3,24 +3,31 @@
 import math
 import os
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from threadpoolctl import threadpool_limits
 
+from helpers.patterns.sources import Source
+
+Piece = TypeVar("Piece")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 PART_BYTES = 4 * 2**20  # of float32: large enough for NumPy, small enough for a cache
 PIECE_BYTES = 7 * 2**18  # measured: less costs calls, more leaves a core's own cache
+READ_BYTES = 8 * 2**20  # in one go: large enough to be fast
 WHOLE_CHUNK_BYTES = 64 * 2**20  # a chunk up to this size is not cut
 BAR_DELAY_S = 2
-MOST_THREADS = 8  # reading takes turns: more would only wait
+MOST_THREADS = 8  # more would wait for each other: Python and HDF5 lock
 
 
 def count_threads() -> int:
@@ -143,6 +150,33 @@ def run_parts(
             bar.update(part.stop - bar.n)
 
 
+@dataclass(frozen=True)
+class Apply(Generic[Result]):
+    """What `map` does with a part."""
+
+    read: Callable[[slice], NDArray[Any]]
+    function: Callable[[NDArray[Any]], Result]
+
+    def __call__(self, part: slice) -> Result:
+        """Read a part and apply the function."""
+        return self.function(self.read(part))
+
+
+@dataclass(frozen=True)
+class ApplyInPieces(Generic[Piece, Result]):
+    """What `map_in_groups` does with a group."""
+
+    read: Callable[[slice], NDArray[Any]]
+    function: Callable[[NDArray[Any]], Piece]
+    then: Callable[[list[Piece]], Result]
+    length: int
+
+    def __call__(self, group: slice) -> Result:
+        """Read a group piece by piece and make its result."""
+        pieces = cut_range(group, self.length)
+        return self.then([self.function(self.read(piece)) for piece in pieces])
+
+
 _of_this_thread = threading.local()
 
 
@@ -193,3 +227,149 @@ def _one_blas_thread() -> Iterator[None]:
         yield
     finally:
         _blas_limit.leave()
+
+
+class JoinedSources:
+    """Sources end to end; one file is open at a time, however many there are.
+
+    Threads may share it; only where HDF5 reads do they take turns.
+
+    Parameters
+    ----------
+    sources
+        With patterns of one shape.
+
+    Attributes
+    ----------
+    starts
+        (n_sources + 1,) int64: index of each source's first pattern; then the total.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self.sources = tuple(sources)
+        lengths = [source.shape[0] for source in self.sources]
+        self.starts = np.cumsum([0, *lengths])
+        self._starts = self.starts.tolist()
+        self._chunks = np.array([source.chunk for source in self.sources])
+        self._pieces = np.array([_piece_length(source) for source in self.sources])
+        self._open = self.sources[0]
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return the number of patterns."""
+        return int(self.starts[-1])
+
+    def locate(self, index: int) -> tuple[Source, int]:
+        """Return the source of a pattern and the pattern's index within it."""
+        number = bisect_right(self._starts, index) - 1
+        return self.sources[number], index - self._starts[number]
+
+    def find_chunks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return in which chunk each pattern lies, numbered through all files."""
+        number = np.searchsorted(self.starts, rows, side="right") - 1
+        n_chunks = -(-np.diff(self.starts) // self._chunks)
+        first = np.cumsum([0, *n_chunks])[number]
+        chunks: NDArray[np.int64] = (
+            first + (rows - self.starts[number]) // self._chunks[number]
+        )
+        return chunks
+
+    def read_into(
+        self,
+        out: NDArray[Any],
+        rows: NDArray[np.int64],
+        tidy: Callable[[NDArray[Any]], None],
+    ) -> None:
+        """Read patterns in the order in which they lie in the files.
+
+        Parameters
+        ----------
+        out
+            (m, rows, columns), contiguous: where they go, in the order of `rows`.
+        rows
+            (m,) indices from 0, in any order, with repeats.
+        tidy
+            Alters each piece in place as soon as it is read.
+        """
+        if _are_consecutive(rows):
+            self._read_range(out, int(rows[0]), tidy)
+            return
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        for run in self._find_runs(ascending):
+            places, wanted = order[run], ascending[run]
+            first = int(wanted[0])
+            if _are_consecutive(places) and _are_consecutive(wanted):
+                self._read_range(out[places[0] : places[-1] + 1], first, tidy)
+            else:
+                piece = np.empty((wanted[-1] - first + 1, *out.shape[1:]), out.dtype)
+                self._read_range(piece, first, tidy)
+                out[places] = piece[wanted - first]
+
+    def close(self) -> None:
+        """Close the file that is open; reading opens it again."""
+        with self._lock:
+            self._open.close()
+
+    def _read_range(
+        self, out: NDArray[Any], first: int, tidy: Callable[[NDArray[Any]], None]
+    ) -> None:
+        """Read consecutive patterns, in pieces that end with files and chunks."""
+        done = 0
+        while done < len(out):
+            source, row = self.locate(first + done)
+            n = _piece_length(source) - row % source.chunk
+            piece = out[done : done + min(n, source.shape[0] - row)]
+            self._read_piece(piece, source, row)
+            tidy(piece)
+            done += len(piece)
+
+    def _read_piece(self, out: NDArray[Any], source: Source, row: int) -> None:
+        recorded = out
+        if out.dtype != source.dtype:  # NumPy converts faster, and for many at once
+            recorded = np.empty(out.shape, source.dtype)
+        with self._lock:
+            if source is not self._open:
+                self._open.close()
+                self._open = source
+            descriptor = source.lend_descriptor()
+            if descriptor is None:
+                source.read_into(recorded, row)
+        if descriptor is not None and source.contiguous is not None:
+            try:
+                source.contiguous.read_into(recorded, row, descriptor)
+            finally:
+                os.close(descriptor)
+        if recorded is not out:
+            with np.errstate(over="ignore", invalid="ignore"):
+                out[...] = recorded
+
+    def _find_runs(self, ascending: NDArray[np.int64]) -> Iterator[slice]:
+        """Cut sorted indices into runs that are worth reading in one go.
+
+        A run stays within a file and a piece; it has gaps only within a chunk, which
+        is read as a whole anyway.
+        """
+        number = np.searchsorted(self.starts, ascending, side="right") - 1
+        row = ascending - self.starts[number]
+        chunk, piece = row // self._chunks[number], row // self._pieces[number]
+        apart = (np.diff(ascending) > 1) & (np.diff(chunk) != 0)
+        cut = apart | (np.diff(piece) != 0) | (np.diff(number) != 0)
+        bounds = [0, *(np.flatnonzero(cut) + 1).tolist(), ascending.size]
+        if ascending.size:
+            yield from (slice(start, stop) for start, stop in pairwise(bounds))
+
+
+def _piece_length(source: Source) -> int:
+    """Return how many patterns, in whole chunks, make about `READ_BYTES`."""
+    chunk_bytes = source.chunk * math.prod(source.shape[1:]) * source.dtype.itemsize
+    return source.chunk * max(1, READ_BYTES // chunk_bytes)
+
+
+def keep(values: NDArray[Any]) -> None:
+    """Leave values as they were read."""
+
+
+def _are_consecutive(index: NDArray[np.int64]) -> bool:
+    n = index.size
+    return n > 0 and bool((index == np.arange(index[0], index[0] + n)).all())

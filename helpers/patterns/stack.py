@@ -3,41 +3,28 @@
 import copy
 import hashlib
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from helpers.errors import PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
-from helpers.patterns.joined import (
-    count_words,
-    find_common_dtype,
-    gather_notes,
-    join_shots,
-    join_words,
-    name_files,
-    name_shots,
-)
 from helpers.patterns.layout_table import Layout
-from helpers.patterns.mask_convention import (
-    BadPixels,
-    find_pixel_problems,
-    find_shape_problems,
-)
+from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.pattern_file import PatternFile, Unit
-from helpers.patterns.reading import Stack, keep
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Key = int | np.integer[Any] | slice | ArrayLike
 
 FINGERPRINT_SAMPLE = 16
+NOTES_SHOWN = 8
 
 
 class Patterns:
@@ -89,28 +76,25 @@ class Patterns:
     def __init__(
         self, pattern_files: Sequence[PatternFile], bad_pixels: BadPixels, unit: Unit
     ) -> None:
-        sources = [recording.source for recording in pattern_files]
-        self._stack = Stack(sources)
-        self._layouts = [recording.layout for recording in pattern_files]
-        self._notes = gather_notes(pattern_files)
+        sources = [file.source for file in pattern_files]
+        self._stack = scan.JoinedSources(sources)
+        self._layouts = [file.layout for file in pattern_files]
+        self._notes = _gather_notes(pattern_files)
         self._bad_pixels = bad_pixels
         self._bad_pixels.pixels.setflags(write=False)
         self._unit = unit
         self.files = tuple(source.path for source in sources)
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
-        self.dtype = find_common_dtype([source.dtype for source in sources])
+        dtypes = {source.dtype for source in sources}
+        self.dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
         self.unit = unit.name
         self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]
         self.file_index = np.repeat(np.arange(len(sources)), lengths)
-        self.recorded_labels = join_words(
-            [one.labels for one in pattern_files], lengths
-        )
-        self.true_labels = join_words(
-            [one.true_labels for one in pattern_files], lengths
-        )
-        self.shots = join_shots([one.shots for one in pattern_files], lengths)
+        self.recorded_labels = _join_labels([f.labels for f in pattern_files], lengths)
+        self.true_labels = _join_labels([f.true_labels for f in pattern_files], lengths)
+        self.shots = _join_shots([f.shots for f in pattern_files], lengths)
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:
@@ -163,20 +147,17 @@ class Patterns:
     ) -> Iterator[tuple[slice, Result]]:
         """Apply a function to parts of the stack, one after the other, on all cores.
 
-        Where parts begin and end depends on the stack and `index` alone, never on the
-        machine or on `start`, so that no result depends on it either. Parts are of
-        about 4 MiB and end where chunks of the file end, so that nothing is
-        decompressed twice. A few are read and worked on ahead of the caller; memory
-        does not grow with the stack.
+        Parts are of about 4 MiB and end where chunks of the file end. They depend on
+        the stack and `index` alone, never on the machine or on `start`, and so results
+        do not either. A few are read and worked on ahead; memory does not grow.
 
         Parameters
         ----------
         function
             Takes patterns (m, rows, columns): clean float32 as `patterns[key]` gives
             them. Their memory is used again: it may alter them, but must not return
-            them or a view (`numpy.copy` may). It is called in several threads at once;
-            what can be pickled (a function of a module, an instance of one of its
-            classes) will also run on a cluster.
+            them or a view (`numpy.copy` may). It is called in several threads at once.
+            Pass what can be pickled: it could then run on other machines too.
         index
             (m,) which patterns, in any order; all without it.
         start
@@ -210,7 +191,7 @@ class Patterns:
         """
         rows = self._find_rows(slice(None) if index is None else index).ravel()
         parts = self._cut(rows, length or self._fitting(scan.PART_BYTES))
-        work = _Apply(_Read(self, rows, raw), function)
+        work = scan.Apply(_Read(self, rows, raw), function)
         return scan.run_parts(work, parts, start, progress)
 
     def map_in_groups(
@@ -227,7 +208,7 @@ class Patterns:
         Parameters
         ----------
         function
-            Takes some patterns of a group at a time, as for `map`; about 1 MiB, which
+            Takes some patterns of a group at a time, as for `map`: about 2 MiB, which
             stay in the cache of the core.
         then
             Takes the list of what the function returned for a whole group, in the same
@@ -240,7 +221,7 @@ class Patterns:
         rows = np.arange(len(self))
         n_chunks = max(1, self._fitting(scan.PIECE_BYTES) // self.chunk)
         at_once = n_chunks * self.chunk
-        work = _ApplyInPieces(_Read(self, rows, raw), function, then, at_once)
+        work = scan.ApplyInPieces(_Read(self, rows, raw), function, then, at_once)
         return scan.run_parts(work, self._cut(rows, length), 0, progress)
 
     def _fitting(self, n_bytes: int) -> int:
@@ -303,27 +284,31 @@ class Patterns:
         """Say in a few sentences what was found, and what was assumed."""
         n, rows, columns = self.shape
         n_bad = np.count_nonzero(self.bad_pixels)
-        names = ", ".join(dict.fromkeys(layout.name for layout in self._layouts))
+        layouts = dict.fromkeys(layout.name for layout in self._layouts)
         sentences = [
             f"{n:,} {'pattern' if n == 1 else 'patterns'} of {rows} × {columns} pixels "
-            f"(rows × columns), recorded as {self.dtype}, in {self._name_place()}.",
-            f"Layout: {names}.",
+            f"(rows × columns), recorded as {self.dtype}, in {self._describe_place()}.",
+            f"Layout: {', '.join(layouts)}.",
             f"Unit: {self.unit} ({self._unit.why}).",
             f"Bad pixels: {n_bad:,} of {rows * columns:,} "
             f"({n_bad / rows / columns:.1%}) are left out ({self._bad_pixels.origin}).",
         ]
         if self.shots:
-            sentences.append(f"Shots: {name_shots(self.shots)}.")
-        for name, words in (
-            ("Labels", self.recorded_labels),
-            ("Truth", self.true_labels),
-        ):
-            if words is not None:
-                sentences.append(f"{name} in the file: {count_words(words)}.")
+            items = self.shots.items()
+            ranges = [f"{name} {ids.min()} to {ids.max()}" for name, ids in items]
+            sentences.append(f"Shots: {', '.join(ranges)}.")
+        found = {"Labels": self.recorded_labels, "Truth": self.true_labels}
+        for name, labels in found.items():
+            if labels is not None:
+                counts = Counter(labels.tolist()).most_common()
+                listed = ", ".join(f"{n} {word or 'unlabelled'}" for word, n in counts)
+                sentences.append(f"{name} in the file: {listed}.")
         return "\n".join([*sentences, *self._notes])
 
-    def _name_place(self) -> str:
-        files = name_files(self.files)
+    def _describe_place(self) -> str:
+        first, last = self.files[0], self.files[-1]
+        n = len(self.files)
+        files = str(first) if n == 1 else f"{n} files, {first} to {last}"
         inside = self.layout.patterns
         return files if SHAPE.fullmatch(inside) else f"{inside} of {files}"
 
@@ -348,7 +333,7 @@ class Patterns:
     def _read_into(
         self, out: NDArray[Any], rows: NDArray[np.int64], *, raw: bool
     ) -> None:
-        self._stack.read_into(out, rows, keep if raw else self._clean)
+        self._stack.read_into(out, rows, scan.keep if raw else self._clean)
 
     def _find_rows(self, key: Key) -> NDArray[np.int64]:
         """Return the indices that a key means, in an array of the key's shape."""
@@ -383,65 +368,6 @@ class _Read:
         return block
 
 
-@dataclass(frozen=True)
-class _Apply(Generic[Result]):
-    """What `map` does with a part."""
-
-    read: _Read
-    function: Callable[[NDArray[Any]], Result]
-
-    def __call__(self, part: slice) -> Result:
-        return self.function(self.read(part))
-
-
-@dataclass(frozen=True)
-class _ApplyInPieces(Generic[Piece, Result]):
-    """What `map_in_groups` does with a group."""
-
-    read: _Read
-    function: Callable[[NDArray[Any]], Piece]
-    then: Callable[[list[Piece]], Result]
-    length: int
-
-    def __call__(self, group: slice) -> Result:
-        pieces = scan.cut_range(group, self.length)
-        return self.then([self.function(self.read(piece)) for piece in pieces])
-
-
-def check_bad_pixels(
-    bad_pixels: NDArray[np.bool_], frame: tuple[int, int], path: Path
-) -> BadPixels:
-    """Check bad pixels that a caller gives; return a copy that cannot be changed.
-
-    Parameters
-    ----------
-    bad_pixels
-        (rows, columns) bool, True = leave out.
-    frame
-        (rows, columns) of the patterns.
-    path
-        A file of the patterns, for messages.
-
-    Raises
-    ------
-    PatternsFileError
-        If they are not bool, have another shape, or leave out everything.
-    """
-    pixels = np.array(bad_pixels)
-    name = "the array bad_pixels"
-    problems = list(find_shape_problems(name, pixels.shape, frame, dimensions=(2,)))
-    if pixels.dtype != bool:
-        problems.append(
-            f"{name} has dtype {pixels.dtype}; expected bool, True = leave out. "
-            "Compare it with the value that means bad, as in mask == 1."
-        )
-    problems.extend(find_pixel_problems(name, pixels) if not problems else ())
-    if problems:
-        raise PatternsFileError(path, problems)
-    pixels.setflags(write=False)
-    return BadPixels(pixels, "given by the caller")
-
-
 def _check_indices(key: ArrayLike) -> NDArray[Any]:
     """Return indices as an array; refuse what NumPy would take for other axes."""
     indices = np.asarray(key)
@@ -451,3 +377,36 @@ def _check_indices(key: ArrayLike) -> NDArray[Any]:
         raise IndexError(message)
     is_empty = indices.size == 0 and indices.dtype != bool
     return indices.astype(np.int64) if is_empty else indices
+
+
+def _join_labels(
+    parts: Sequence[NDArray[np.str_] | None], lengths: Sequence[int]
+) -> NDArray[np.str_] | None:
+    """Put the labels of all files end to end, "" where a file has none."""
+    if all(part is None for part in parts):
+        return None
+    pairs = zip(parts, lengths, strict=True)
+    return np.concatenate([np.full(n, "") if p is None else p for p, n in pairs])
+
+
+def _join_shots(
+    parts: Sequence[Mapping[str, NDArray[np.int64]]], lengths: Sequence[int]
+) -> dict[str, NDArray[np.int64]]:
+    """Put the numbers of all files end to end, -1 where a file has none."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    pairs = list(zip(parts, lengths, strict=True))
+    return {
+        name: np.concatenate([part.get(name, np.full(n, -1)) for part, n in pairs])
+        for name in names
+    }
+
+
+def _gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
+    """Return what was found and assumed in the files, each once, a few at most."""
+    kinds = ("notes", "warnings")
+    found = [
+        note for kind in kinds for one in pattern_files for note in getattr(one, kind)
+    ]
+    notes = list(dict.fromkeys(found))
+    more = [f"There are {len(notes) - NOTES_SHOWN} more such notes."]
+    return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])

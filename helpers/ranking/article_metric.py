@@ -5,14 +5,13 @@ is rearranged, into one matrix product.
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from helpers.patterns import count_threads
+from helpers.patterns import count_threads, run_in_order
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
 
 if TYPE_CHECKING:
@@ -75,8 +74,8 @@ def _rotate_some(
         matrix = _make_matrix(images.shape[1:], angles_deg[number])
         out[:, number] = (matrix @ coefficients).T.reshape(images.shape)
 
-    with ThreadPoolExecutor() as threads:
-        list(threads.map(rotate, range(len(angles_deg))))
+    for _ in run_in_order(rotate, range(len(angles_deg))):
+        pass
 
 
 def _make_matrix(shape: tuple[int, ...], angle_deg: float) -> sparse.csr_array:
