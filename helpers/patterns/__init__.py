@@ -10,12 +10,12 @@ from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import EmcSource, SparseSource, is_emc, read_emc_head
 from helpers.patterns.euxfel_run import RunSource
 from helpers.patterns.hdf5 import (
+    describe_missing_file,
     find_datasets,
     find_first_frame,
     find_frames,
     get_whole_dataset,
     open_hdf5,
-    say_missing,
 )
 from helpers.patterns.layout_table import CXI_SHOTS, EMC, LAYOUTS, Layout, find_layout
 from helpers.patterns.mask_convention import (
@@ -56,6 +56,7 @@ __all__ = [
     "Unit",
     "batches",
     "count_threads",
+    "describe_missing_file",
     "find_datasets",
     "find_first_frame",
     "find_frames",
@@ -73,5 +74,4 @@ __all__ = [
     "read_emc_head",
     "reused_array",
     "run_in_order",
-    "say_missing",
 ]

@@ -18,11 +18,11 @@ from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
     MOST_PATTERNS,
     MOST_PIXELS,
+    describe_dtype,
     find_file_problem,
     find_size_problems,
     get_whole_dataset,
     open_hdf5,
-    say_content,
 )
 from helpers.patterns.mask_convention import DRAGONFLY, BadPixels, say_origin
 from helpers.patterns.partial_hdf5 import DAMAGE
@@ -113,7 +113,7 @@ def _ask(n_pixels: int, found: str = "") -> str:
 
 
 def _try_detector(path: Path, n_pixels: int) -> DetectorShape | None:
-    """Read a detector file that nobody named; None if it is none."""
+    """Read a detector file that was not named; None if it is not one."""
     try:
         return _read_detector(path, n_pixels)
     except PatternsFileError:
@@ -214,7 +214,7 @@ class SparseSource(Hdf5Source):
             elif dataset.ndim != 1 or not _holds_integers(dataset):
                 problems.append(
                     f"/{name} has shape {dataset.shape} and holds "
-                    f"{say_content(dataset.dtype)}; expected a list of integers for "
+                    f"{describe_dtype(dataset.dtype)}; expected a list of integers for "
                     "each pattern."
                 )
         lengths = {dataset.shape for dataset in lists.values() if dataset is not None}
@@ -334,7 +334,9 @@ class EmcSource(Source):
                 self._read_lists(starts, start, len(out)) for starts in self._starts
             ]
         except (OSError, ValueError) as error:
-            problem = f"{self._say_unreadable(start, len(out))}. Copy the file again."
+            problem = (
+                f"{self._describe_unreadable(start, len(out))}. Copy the file again."
+            )
             raise PatternsFileError(self.path, [problem]) from error
         for image, *one in zip(out, *lists, strict=True):
             fill_image(self.path, image, *one)
@@ -351,7 +353,7 @@ class EmcSource(Source):
         return [values[start:stop] for start, stop in pairwise(bounds - bounds[0])]
 
     def _count_whole(self, n_integers: int, n: int) -> int:
-        """Return how many patterns are there; say what is amiss with the length."""
+        """Return how many patterns are there; warn if the length is wrong."""
         expected = int(self._starts[2][-1])
         whole = np.all([starts[1:] <= n_integers for starts in self._starts], axis=0)
         n_whole = n if whole.all() else int(np.argmin(whole))

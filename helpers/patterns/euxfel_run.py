@@ -235,8 +235,8 @@ class RunSource(Source):
             self._linked.read_into(out, start)
         except PatternsFileError as error:
             problem = (
-                f"{self._say_unreadable(start, len(out))}. A file of the run is gone "
-                f"or damaged. {' '.join(error.problems)}"
+                f"{self._describe_unreadable(start, len(out))}. A file of the run is "
+                f"gone or damaged. {' '.join(error.problems)}"
             )
             raise PatternsFileError(self.path, [problem]) from error
 

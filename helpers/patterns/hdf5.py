@@ -81,7 +81,7 @@ def wrap_hdf5_errors(path: Path, doing: str) -> Iterator[None]:
         raise PatternsFileError(path, [problem]) from error
 
 
-def say_missing(path: Path) -> str:
+def describe_missing_file(path: Path) -> str:
     """Say that a file is not there, and from where its name counts."""
     counted = "" if path.is_absolute() else f" It counts from {Path.cwd()}."
     return f"there is no such file. Check the name.{counted}"
@@ -104,7 +104,7 @@ def find_file_problem(path: Path, expected: str = "an HDF5 file") -> str:
             return f"is empty (0 bytes); expected {expected}. Copy or write it again."
         path.open("rb").close()
     except FileNotFoundError:
-        return say_missing(path)
+        return describe_missing_file(path)
     except PermissionError:
         return "may not be read by you. Ask its owner for permission."
     except (OSError, ValueError) as error:  # a name may be too long, or hold a zero
@@ -234,15 +234,15 @@ def _frame_paths(file: h5py.File, where: str) -> list[tuple[str, str]]:
     return find_numbered(file, where, "*") if "*" in where else [("0", where)]
 
 
-def say_choices(file: h5py.File) -> str:
+def describe_choices(file: h5py.File) -> str:
     """Say which datasets of a file could be the patterns, and how to name one."""
     stacks = find_stacks(file)
     if stacks:
         found = _list_shapes(file, stacks)
         choice = f"Datasets with three dimensions: {found}. Pass dataset='{stacks[0]}'."
     else:
-        choice = f"No dataset in it has three dimensions{_say_others(file)}."
-    return choice + _say_broken_links(file)
+        choice = f"No dataset in it has three dimensions{_describe_others(file)}."
+    return choice + _describe_broken_links(file)
 
 
 def _list_shapes(file: h5py.File, paths: list[str]) -> str:
@@ -255,14 +255,14 @@ def enumerate_some(items: Sequence[str]) -> str:
     return ", ".join([*items[:LISTED], *more])
 
 
-def _say_others(file: h5py.File) -> str:
+def _describe_others(file: h5py.File) -> str:
     others = [path for path, item in find_datasets(file).items() if item.shape]
     return f"; it holds {_list_shapes(file, others)}" if others else ""
 
 
-def _say_broken_links(file: h5py.File) -> str:
+def _describe_broken_links(file: h5py.File) -> str:
     broken = [path for path, item in walk(file) if item is None]
-    targets = [f"{path} -> {_say_target(file, path)}" for path in broken]
+    targets = [f"{path} -> {_describe_target(file, path)}" for path in broken]
     if not broken:
         return ""
     return (
@@ -271,7 +271,7 @@ def _say_broken_links(file: h5py.File) -> str:
     )
 
 
-def _say_target(file: h5py.File, path: str) -> str:
+def _describe_target(file: h5py.File, path: str) -> str:
     link = file.get(path, getlink=True)
     outside = getattr(link, "filename", "")
     inside = getattr(link, "path", "a damaged part of the file")
@@ -321,17 +321,17 @@ def find_dataset_problems(
     """
     dataset = get_dataset(file, where)
     if dataset is None:
-        yield f"there is no dataset {where}. {say_choices(file)}"
+        yield f"there is no dataset {where}. {describe_choices(file)}"
         return
     if not is_numeric(dataset):
         yield (
-            f"{where} holds {say_content(dataset.dtype)}; expected real numbers, "
-            f"one for each pixel. {say_choices(file)}"
+            f"{where} holds {describe_dtype(dataset.dtype)}; expected real numbers, "
+            f"one for each pixel. {describe_choices(file)}"
         )
     if dataset.ndim not in dimensions:
         yield (
             f"{where} has shape {dataset.shape}; expected (patterns, rows, "
-            f"columns). {say_choices(file)}"
+            f"columns). {describe_choices(file)}"
         )
     else:
         yield from find_size_problems(where, dataset.shape)
@@ -341,7 +341,7 @@ def find_dataset_problems(
     yield from _find_missing_filters(dataset)
 
 
-def say_content(dtype: np.dtype[Any]) -> str:
+def describe_dtype(dtype: np.dtype[Any]) -> str:
     """Say in words what values of a dtype that is no number are."""
     if dtype.names:
         return f"records with the fields {', '.join(dtype.names)}"

@@ -74,12 +74,12 @@ class _Child:
         self.forget()
 
     def forget(self) -> None:
-        """Begin without a process, as a fork must, whatever its other half does."""
+        """Begin without a process: a fork must not share its parent's."""
         self.process: subprocess.Popen[str] | None = None
         self.lock = threading.Lock()
 
     def probe_file(self, path: str) -> str:
-        """Say what came to no good end; "" if nothing did."""
+        """Return why a file must not be opened; "" if it may be."""
         try:
             if not (self.is_running() or self.start()):
                 return ""
@@ -88,7 +88,7 @@ class _Child:
         except BaseException:  # else the next file would be given this one's answer
             self.stop()
             raise
-        return _say_end(self.stop(), place) if has_ended else ""
+        return _describe_end(self.stop(), place) if has_ended else ""
 
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
@@ -144,7 +144,7 @@ class _Child:
         return process.returncode
 
 
-def _say_end(status: int, place: str) -> str:
+def _describe_end(status: int, place: str) -> str:
     """Say how reading ended at a place in a file."""
     if status in LIMIT_ENDS_BY:
         what = (

@@ -11,12 +11,12 @@ from helpers.errors import PatternsFileError
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import SparseSource
 from helpers.patterns.hdf5 import (
+    describe_choices,
     find_first_frame,
     find_numbered,
     find_stacks,
     follow,
     get_dataset,
-    say_choices,
 )
 from helpers.patterns.mask_convention import (
     CXI_BITS,
@@ -333,7 +333,7 @@ def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layo
     if len(stacks) != 1:
         problem = (
             "its layout is not known; expected one dataset (patterns, rows, columns), "
-            f"or one of the known layouts. {say_choices(file)}"
+            f"or one of the known layouts. {describe_choices(file)}"
         )
         raise PatternsFileError(path, [problem])
     return _plain(stacks[0])
@@ -375,7 +375,7 @@ def _fill_in(file: h5py.File, layout: Layout) -> Iterator[Layout]:
             bad_pixels=masks,
             unclear_masks=unclear,
             shots=shots,
-            note=_say_choice(path, others),
+            note=_describe_choice(path, others),
         )
 
 
@@ -385,7 +385,7 @@ def _put_in(path: str, numbers: Mapping[str, str]) -> str:
     return path
 
 
-def _say_choice(chosen: str, others: list[str]) -> str:
+def _describe_choice(chosen: str, others: list[str]) -> str:
     if not others:
         return ""
     return (

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
+    describe_missing_file,
     find_datasets,
     get_dataset,
     get_whole_dataset,
     is_numeric,
     open_hdf5,
-    say_missing,
 )
 from helpers.patterns.layout_table import Layout, find_mask_rule
 from helpers.patterns.mask_convention import (
@@ -72,7 +72,7 @@ def read_bad_pixels(where: str | Path, frame: tuple[int, int]) -> BadPixels:
             return _convert(path, name, mask, bad_when or known, frame)
     path = Path(name).expanduser()
     if not path.is_file():
-        raise PatternsFileError(path, [say_missing(path)])
+        raise PatternsFileError(path, [describe_missing_file(path)])
     if path.suffix == ".byt":
         raw = _read_raw(path, frame)
         return _convert(path, name, raw, bad_when or DRAGONFLY, frame)
@@ -95,7 +95,7 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
     else:
         path = Path(name).expanduser()
         if not path.is_file():
-            raise PatternsFileError(path, [say_missing(path)])
+            raise PatternsFileError(path, [describe_missing_file(path)])
         shape = _read_npy(path).shape
     if len(shape) < 2:
         problem = f"the mask has shape {shape}; expected (rows, columns)."

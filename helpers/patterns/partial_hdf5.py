@@ -35,7 +35,7 @@ def open_unprobed(path: Path, warnings: list[str] | None = None) -> h5py.File:
             )
             raise PatternsFileError(path, [problem]) from error
     if warnings is not None:
-        warnings.append(_say_partial(file))
+        warnings.append(_describe_partial(file))
     return file
 
 
@@ -48,7 +48,7 @@ def _open_partial(path: Path) -> h5py.File | None:
         return None
 
 
-def _say_partial(file: h5py.File) -> str:
+def _describe_partial(file: h5py.File) -> str:
     if isinstance(file, PartialFile) and file.is_cut_short:
         return (
             f"is cut short: it has {file.size} bytes, and says that there are more. "

@@ -135,7 +135,7 @@ def open_pattern_file(
 def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     _, n_pixels = read_emc_head(path)
     detector = find_detector_shape(path, n_pixels, dataset)
-    where = _say_shape(detector)
+    where = _describe_shape(detector)
     source = EmcSource(path, where)
     return PatternFile(
         layout=replace(EMC, patterns=where),
@@ -199,10 +199,10 @@ def _recognise(
         problem = "there is no /num_pix, one integer; expected the number of pixels."
         raise PatternsFileError(path, [problem])
     detector = find_detector_shape(path, n_pixels, dataset if is_shape else None)
-    return replace(layout, patterns=_say_shape(detector)), detector
+    return replace(layout, patterns=_describe_shape(detector)), detector
 
 
-def _say_shape(detector: DetectorShape) -> str:
+def _describe_shape(detector: DetectorShape) -> str:
     rows, columns = detector.shape
     return f"{rows}x{columns}"
 

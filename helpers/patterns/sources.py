@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
+    describe_dtype,
     enumerate_some,
     find_dataset_problems,
     find_frames,
@@ -20,7 +21,6 @@ from helpers.patterns.hdf5 import (
     get_dataset,
     is_numeric,
     open_hdf5,
-    say_content,
     wrap_hdf5_errors,
 )
 from helpers.patterns.partial_hdf5 import count_whole
@@ -74,7 +74,7 @@ class ContiguousPatterns:
         try:
             return os.open(self.path, os.O_RDONLY)
         except OSError as error:
-            raise self._say_unreadable(0, error.strerror) from error
+            raise self._make_error(0, error.strerror) from error
 
     def read_into(self, out: NDArray[Any], start: int, descriptor: int) -> None:
         """Fill an array with consecutive patterns.
@@ -99,12 +99,12 @@ class ContiguousPatterns:
             try:
                 n_bytes = os.preadv(descriptor, [left.data], place)
             except OSError as error:
-                raise self._say_unreadable(start, error.strerror) from error
+                raise self._make_error(start, error.strerror) from error
             if not n_bytes:
-                raise self._say_unreadable(start, "the file ends before")
+                raise self._make_error(start, "the file ends before")
             left, place = left[n_bytes:], place + n_bytes
 
-    def _say_unreadable(self, number: int, why: str | None) -> PatternsFileError:
+    def _make_error(self, number: int, why: str | None) -> PatternsFileError:
         problem = (
             f"the patterns from {number} on cannot be read ({why}). They were there "
             "when the file was opened: was it moved, or cut short? Copy it again."
@@ -189,7 +189,7 @@ class Source(ABC):
         """Bring values of one pattern's pixels as recorded into (rows, columns)."""
         return values
 
-    def _say_unreadable(self, start: int, n: int) -> str:
+    def _describe_unreadable(self, start: int, n: int) -> str:
         return f"patterns {start} to {start + n - 1} of {self.where} cannot be read"
 
 
@@ -230,7 +230,7 @@ class Hdf5Source(Source):
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         file = self._open()
-        with wrap_hdf5_errors(self.path, self._say_unreadable(start, len(out))):
+        with wrap_hdf5_errors(self.path, self._describe_unreadable(start, len(out))):
             self._read_into(out, file, start)
 
     def lend_descriptor(self) -> int | None:  # noqa: D102
@@ -328,7 +328,7 @@ class FramesSource(Hdf5Source):
             return None
         expected = next(iter(frames.values())).shape
         strange = [
-            f"{name} {frame.shape} of {say_content(frame.dtype)}"
+            f"{name} {frame.shape} of {describe_dtype(frame.dtype)}"
             for name, frame in frames.items()
             if frame.shape != expected or len(expected) != 2 or not is_numeric(frame)
         ]

@@ -19,7 +19,7 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.patterns import say_missing
+from helpers.patterns import describe_missing_file
 from helpers.run.notebook import execute_notebook
 from helpers.run.parameters import assign_parameters
 from helpers.run.report import write_report
@@ -164,14 +164,14 @@ def _patterns_path(path: str | Path) -> str:
     path = Path(path).absolute()
     wildcards = any(sign in str(path) for sign in "*?[")
     if not wildcards and not path.exists():
-        raise PatternsFileError(path, [say_missing(path)])
+        raise PatternsFileError(path, [describe_missing_file(path)])
     return str(path)
 
 
 def _labels_path(path: str | Path) -> str:
     path = Path(path).absolute()
     if not path.exists():
-        message = f"{path}: {say_missing(path)}"
+        message = f"{path}: {describe_missing_file(path)}"
         raise LabelsError(message)
     return str(path)
 
