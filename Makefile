@@ -8,8 +8,9 @@ READY = $(VENV)/.ready
 EXAMPLE = data/example.h5
 EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
+JS = helpers/widgets/js
 
-.PHONY: run test lab bench bench-models bench-labels bench-labeller bench-memory fuzz check pictures lock clean
+.PHONY: run test lab bench bench-models bench-labels bench-labeller bench-memory fuzz check check-js bundle pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -37,6 +38,23 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	@$(MAKE) --no-print-directory check-js
+
+# Node alone runs the tests; the linter comes with npm. CI=true: node must be there.
+check-js:
+	@if command -v node >/dev/null; then node --test --test-reporter=dot $(wildcard tests/js/*.test.mjs); \
+	elif [ "$$CI" = true ]; then echo "node is missing" >&2; exit 1; \
+	else echo "JavaScript is not tested: node is missing"; fi
+	@if command -v npm >/dev/null && $(MAKE) --silent $(JS)/node_modules/.ready; \
+	then cd $(JS) && npm run --silent lint; \
+	else echo "JavaScript is not linted: npm or its packages are missing"; fi
+
+$(JS)/node_modules/.ready: $(JS)/package-lock.json
+	cd $(JS) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+bundle: $(JS)/node_modules/.ready
+	cd $(JS) && npm run --silent bundle
 
 bench: $(READY)
 	$(BIN)/python tests/bench/bench_ranking.py
@@ -65,4 +83,4 @@ lock:
 	    --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.lock
 
 clean:
-	rm -rf $(VENV) data/work $(EXAMPLE) $(EXAMPLE_LABELS)
+	rm -rf $(VENV) $(JS)/node_modules data/work $(EXAMPLE) $(EXAMPLE_LABELS)

@@ -1,6 +1,7 @@
 """The kernel's side of the widgets; tests/browser drives the pages."""
 
 import base64
+import hashlib
 import io
 import json
 import signal
@@ -27,7 +28,7 @@ from helpers.widgets import (
     keys,
     label_patterns,
     make_thumbnails,
-    read_known,
+    read_results,
     save_keys,
     show_gallery,
 )
@@ -39,10 +40,9 @@ from helpers.widgets.label_service import (
     plan_repeats,
 )
 from helpers.widgets.pattern_table import (
-    Listing,
-    check_facts,
+    PatternOrder,
     keep_patterns,
-    sort_patterns,
+    make_pattern_table,
 )
 from helpers.widgets.pixels import (
     BAD,
@@ -54,8 +54,10 @@ from helpers.widgets.pixels import (
     encode_pattern,
     shrink_pattern,
 )
+from helpers.widgets.widget_base import STATIC
 
 N = 12
+SOURCES = STATIC.parent / "js"
 PIXELS = hnp.arrays(np.float32, (5, 4), elements=st.floats(-1e3, 1e6, width=32))
 
 
@@ -79,7 +81,7 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def desk(store):
+def service(store):
     return LabelService(store, "anna", "morning")
 
 
@@ -162,26 +164,60 @@ class TestPixels:
             assert distance.min() > 12
 
 
-class TestOrders:
-    facts = check_facts(
-        4,
-        hit_score=[3, np.nan, 9, 1],
-        distance=[0.5, 0.1, np.nan, 0.3],
-        prediction=[0.9, 0.45, 0.1, np.nan],
+class TestPatternTable:
+    def test_the_rank_counts_from_the_smallest_distance(self):
+        table = make_pattern_table(4, distance=[0.5, 0.1, np.nan, 0.3])
+        ranks = [table.row(pattern).get("rank") for pattern in range(4)]
+        assert ranks == [3, 1, None, 2]
+
+    def test_numbers_that_do_not_fit_the_stack_are_refused_with_the_way_out(self):
+        with pytest.raises(ParameterError, match=r"distance: found shape \(3,\).*full"):
+            make_pattern_table(4, distance=[1, 2, 3])
+
+
+class TestPatternOrder:
+    table = make_pattern_table(
+        6,
+        hit_score=[3, np.nan, 9, 1, 2, 0],
+        distance=[0.5, 0.1, np.nan, 0.3, 0.2, 0.4],
+        prediction=[0.9, 0.5, 0.1, np.nan, 0.4, 0.8],
     )
+    queue = Queue(np.array([5, 2, 0]), np.array(["audit", "diverse", "uncertain"]))
+    labels = np.array(["", "blank", "single", "", "", "single"])
+    shuffled = np.array([2, 0, 3, 1, 5, 4])
+
+    def make(self, **parts):
+        return PatternOrder(self.table, self.shuffled, **parts)
+
+    def test_orders_are_those_that_something_is_known_for(self):
+        plain = PatternOrder(make_pattern_table(6), self.shuffled)
+        assert plain.names == ("as recorded", "random", "label")
+        numbers = ("hit score", "ranking", "uncertainty")
+        queued = self.make(queue=self.queue).names
+        assert queued == ("as recorded", "random", *numbers, "queue", "label")
+        scored = self.make(given=np.arange(6), score=np.arange(6.0))
+        assert scored.names[:3] == ("as given", "highest first", "lowest first")
+        assert "label" not in self.make(has_labels=False).names
 
     @pytest.mark.parametrize(
         ("order", "expected"),
         [
-            ("as recorded", [0, 1, 2, 3]),
-            ("hit score", [2, 0, 3, 1]),
-            ("ranking", [1, 3, 0, 2]),
-            ("uncertainty", [1, 0, 2, 3]),
+            ("as given", [4, 2, 0]),
+            ("highest first", [3, 0, 1, 5, 4, 2]),
+            ("lowest first", [4, 5, 1, 0, 3, 2]),
+            ("as recorded", [0, 1, 2, 3, 4, 5]),
+            ("random", [2, 0, 3, 1, 5, 4]),
+            ("hit score", [2, 0, 4, 3, 5, 1]),
+            ("ranking", [1, 4, 3, 5, 0, 2]),
+            ("uncertainty", [1, 4, 5, 0, 2, 3]),
+            ("queue", [0]),  # the others have a label
+            ("label", [2, 5, 1, 0, 3, 4]),
         ],
     )
-    def test_named_orders(self, order, expected):
-        shuffled = np.array([2, 0, 3, 1])
-        assert sort_patterns(order, self.facts, shuffled).tolist() == expected
+    def test_each_order(self, order, expected):
+        score = np.array([3, 2, np.nan, 7, -1, 1.5])
+        orders = self.make(given=np.array([4, 2, 0]), queue=self.queue, score=score)
+        assert orders.index(order, "all", self.labels).tolist() == expected
 
     @pytest.mark.parametrize(
         ("only", "expected"),
@@ -198,68 +234,21 @@ class TestOrders:
         kept = keep_patterns(np.array([3, 1, 0, 2]), only, labels, disagree)
         assert kept.tolist() == expected
 
-    def test_an_order_whose_numbers_are_missing_is_refused_by_name(self):
-        with pytest.raises(ParameterError, match=r"'ranking'.*'as recorded', 'random'"):
-            sort_patterns("ranking", check_facts(4), np.arange(4))
-
-    def test_the_rank_counts_from_the_smallest_distance(self):
-        facts = check_facts(4, distance=[0.5, 0.1, np.nan, 0.3])
-        ranks = [facts.of(pattern).get("rank") for pattern in range(4)]
-        assert ranks == [3, 1, None, 2]
-
-    def test_numbers_that_do_not_fit_the_stack_are_refused_with_the_way_out(self):
-        with pytest.raises(ParameterError, match=r"distance: found shape \(3,\).*full"):
-            check_facts(4, distance=[1, 2, 3])
-
-
-class TestListing:
-    facts = check_facts(6, prediction=[0.9, 0.5, 0.1, np.nan, 0.4, 0.8])
-    queue = Queue(np.array([5, 2, 0]), np.array(["audit", "diverse", "uncertain"]))
-    labels = np.array(["", "blank", "single", "", "", "single"])
-
-    def make(self, **parts):
-        return Listing(self.facts, np.arange(6), **parts)
-
-    def test_orders_are_those_that_something_is_known_for(self):
-        plain = ("as recorded", "random", "uncertainty", "label")
-        assert self.make().orders == plain
-        assert self.make(queue=self.queue).orders == (*plain[:3], "queue", "label")
-        scored = self.make(given=np.arange(6), score=np.arange(6.0))
-        assert scored.orders[:3] == ("as given", "highest first", "lowest first")
-        assert "label" not in self.make(has_labels=False).orders
-
-    @pytest.mark.parametrize(
-        ("order", "expected"),
-        [
-            ("as given", [4, 2, 0]),
-            ("queue", [0]),  # the others have a label
-            ("label", [2, 5, 1, 0, 3, 4]),
-            ("highest first", [3, 0, 1, 5, 4, 2]),
-            ("lowest first", [4, 5, 1, 0, 3, 2]),
-            ("uncertainty", [1, 4, 5, 0, 2, 3]),
-        ],
-    )
-    def test_each_order(self, order, expected):
-        score = np.array([3, 2, np.nan, 7, -1, 1.5])
-        listing = self.make(given=np.array([4, 2, 0]), queue=self.queue, score=score)
-        assert listing.index(order, "all", self.labels).tolist() == expected
-
     def test_a_limited_list_shows_the_given_patterns_alone(self):
-        listing = self.make(given=np.array([4, 2, 0]), is_limited=True)
-        index = listing.index("uncertainty", "all", self.labels)
-        assert index.tolist() == [4, 0, 2]
-        assert listing.index("as recorded", "single", self.labels).tolist() == [2]
+        orders = self.make(given=np.array([4, 2, 0]), is_limited=True)
+        assert orders.index("uncertainty", "all", self.labels).tolist() == [4, 0, 2]
+        assert orders.index("as recorded", "single", self.labels).tolist() == [2]
 
     def test_an_unknown_order_is_refused_with_those_there_are(self):
-        with pytest.raises(ParameterError, match=r"'queue'.*one of 'as recorded'"):
+        with pytest.raises(ParameterError, match=r"'queue'.*one of 'as recorded', 'ra"):
             self.make().index("queue", "all", self.labels)
 
     def test_an_empty_queue_says_who_fills_it(self):
         empty = Queue(np.array([], dtype=np.int64), np.array([], dtype=np.str_))
-        listing = self.make(queue=empty)
-        assert listing.index("queue", "all", self.labels).size == 0
-        assert "Later notebooks" in listing.why_empty("queue")
-        assert "notebooks" not in listing.why_empty("random")
+        orders = self.make(queue=empty)
+        assert orders.index("queue", "all", self.labels).size == 0
+        assert "Later notebooks" in orders.why_empty("queue")
+        assert "notebooks" not in orders.why_empty("random")
 
 
 class TestRepeats:
@@ -320,39 +309,39 @@ class TestRepeats:
         assert not plan.is_repeat[: self.n].any()
         assert plan.is_repeat[self.n :].sum() == chosen.sum()
 
-    def test_without_a_share_nothing_comes_back(self, desk):
-        list(desk.take("page", [label(1, 4)]))
-        plan = desk.plan_repeats(np.arange(N), 0.0)
+    def test_without_a_share_nothing_comes_back(self, service):
+        list(service.take("page", [label(1, 4)]))
+        plan = service.plan_repeats(np.arange(N), 0.0)
         assert plan.index.tolist() == list(range(N))
         assert not plan.is_repeat.any()
 
     def test_only_own_labels_come_back_and_only_once(self, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
         store.record(5, "single", labeller="anna", session="before", seq=1)
-        desk = LabelService(store, "anna", "morning")
-        plan = desk.plan_repeats(np.arange(N), 1.0)
+        service = LabelService(store, "anna", "morning")
+        plan = service.plan_repeats(np.arange(N), 1.0)
         assert 5 in plan.index[plan.is_repeat]
         assert 3 not in plan.index[plan.is_repeat]
-        list(desk.take("page", [label(1, 5, "blank") | {"repeat": True}]))
+        list(service.take("page", [label(1, 5, "blank") | {"repeat": True}]))
         assert store.history(5)[-1].shown.startswith("blind repeat")
-        assert desk.labels_of(5)["repeated"]
-        plan = desk.plan_repeats(np.arange(N), 1.0)
+        assert service.labels_of(5)["repeated"]
+        plan = service.plan_repeats(np.arange(N), 1.0)
         assert 5 not in plan.index[plan.is_repeat]
 
     def test_an_undone_repeat_is_due_again(self, store):
         store.record(5, "single", labeller="anna", session="before", seq=1)
-        desk = LabelService(store, "anna", "morning")
-        list(desk.take("page", [label(1, 5, "blank") | {"repeat": True}]))
-        (ack,) = desk.take("page", [undo(2)])
+        service = LabelService(store, "anna", "morning")
+        list(service.take("page", [label(1, 5, "blank") | {"repeat": True}]))
+        (ack,) = service.take("page", [undo(2)])
         (change,) = ack["changes"]
         assert (change["label"], change["repeated"]) == ("single", False)
         later = LabelService(store, "anna", "evening")
         plan = later.plan_repeats(np.arange(N), 1.0)
         assert 5 in plan.index[plan.is_repeat]
 
-    def test_what_was_labelled_just_now_does_not_come_back_at_once(self, desk):
-        list(desk.take("page", [label(1, 4)]))
-        assert 4 not in desk.plan_repeats(np.arange(N), 1.0).index[N:]
+    def test_what_was_labelled_just_now_does_not_come_back_at_once(self, service):
+        list(service.take("page", [label(1, 4)]))
+        assert 4 not in service.plan_repeats(np.arange(N), 1.0).index[N:]
 
     @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
     def test_impossible_shares_are_refused(self, patterns, store, share):
@@ -509,21 +498,21 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-class TestKnown:
+class TestResults:
     def test_ranking_and_predictions_are_put_in_stack_order(self, patterns, tmp_path):
-        assert read_known(tmp_path, patterns) == {}
-        _write_known(tmp_path, patterns.fingerprint)
-        known = read_known(tmp_path, patterns)
-        assert known["distance"][[7, 2]] == pytest.approx([0.25, 0.5])
-        assert np.isnan(known["distance"][0])
-        assert known["prediction"] == pytest.approx(np.linspace(0, 1, N))
+        assert read_results(tmp_path, patterns) == {}
+        _write_results(tmp_path, patterns.fingerprint)
+        results = read_results(tmp_path, patterns)
+        assert results["distance"][[7, 2]] == pytest.approx([0.25, 0.5])
+        assert np.isnan(results["distance"][0])
+        assert results["prediction"] == pytest.approx(np.linspace(0, 1, N))
 
     def test_those_of_other_patterns_are_left_out_with_a_warning(
         self, patterns, tmp_path
     ):
-        _write_known(tmp_path, "other patterns")
+        _write_results(tmp_path, "other patterns")
         with pytest.warns(UserWarning, match="Not shown beside the patterns") as told:
-            assert read_known(tmp_path, patterns) == {}
+            assert read_results(tmp_path, patterns) == {}
         assert len(told) == 2
 
     @pytest.mark.parametrize("blind", [True, False])
@@ -539,8 +528,10 @@ class TestKnown:
             show_gallery(patterns, [3], **common),
         ):
             ((content, _),) = say(widget, kind="fetch", patterns=[3])
-            opinions = {"prediction", "distance", "rank", "why"}
-            assert set(content["facts"]) == {"photons"} | (set() if blind else opinions)
+            of_model = {"prediction", "distance", "rank", "why"}
+            assert set(content["values"]) == {"photons"} | (
+                set() if blind else of_model
+            )
 
     def test_the_reason_is_shown_beside_a_queued_pattern(self, patterns, store):
         queue = Queue(np.array([3]), np.array(["uncertain"]))
@@ -549,12 +540,12 @@ class TestKnown:
         )
         assert widget.index("queue").tolist() == [3]
         ((content, _),) = say(widget, kind="fetch", patterns=[3])
-        assert content["facts"] == {"why": "uncertain"}
+        assert content["values"] == {"why": "uncertain"}
         gallery = show_gallery(patterns, [1, 3], queue=queue)
         assert gallery.index("queue").tolist() == [3]
 
 
-def _write_known(folder, fingerprint):
+def _write_results(folder, fingerprint):
     ranking = Ranking(
         index=np.array([7, 2]),
         distance=np.array([0.25, 0.5]),
@@ -572,94 +563,98 @@ def _write_known(folder, fingerprint):
         file.attrs.update(facts)
 
 
-class TestDesk:
-    def test_labels_are_stored_once_and_acknowledged(self, desk, store):
-        (ack,) = desk.take("page", [label(1, 4), label(2, 5, "blank")])
+class TestLabelService:
+    def test_labels_are_stored_once_and_acknowledged(self, service, store):
+        (ack,) = service.take("page", [label(1, 4), label(2, 5, "blank")])
         assert (ack["kind"], ack["last"]) == ("ack", 2)
         assert [change["pattern"] for change in ack["changes"]] == [4, 5]
         assert store.current_labels("anna")[[4, 5]].tolist() == ["single", "blank"]
         assert store.history()[0].session == "morning/page"
 
     def test_what_was_sent_twice_is_acknowledged_twice_and_stored_once(
-        self, desk, store
+        self, service, store
     ):
         events = [label(1, 4), undo(2)]
-        first, second = (list(desk.take("page", events)) for _ in range(2))
+        first, second = (list(service.take("page", events)) for _ in range(2))
         assert first == second
         assert len(store.history()) == 2
 
-    def test_a_gap_is_asked_for_and_nothing_after_it_stored(self, desk, store):
-        list(desk.take("page", [label(1, 4)]))
-        (answer,) = desk.take("page", [label(3, 6)])
+    def test_a_gap_is_asked_for_and_nothing_after_it_stored(self, service, store):
+        list(service.take("page", [label(1, 4)]))
+        (answer,) = service.take("page", [label(3, 6)])
         assert answer == {"kind": "resend", "session": "page", "last": 1}
         assert store.current_labels()[6] == ""
 
-    def test_pages_count_for_themselves(self, desk, store):
-        list(desk.take("one", [label(1, 4)]))
-        (ack,) = desk.take("another", [label(1, 5)])
+    def test_pages_count_for_themselves(self, service, store):
+        list(service.take("one", [label(1, 4)]))
+        (ack,) = service.take("another", [label(1, 5)])
         assert ack["last"] == 1
         assert store.current_labels()[[4, 5]].tolist() == ["single"] * 2
 
     def test_after_a_failure_nothing_of_that_session_is_stored(
-        self, desk, store, monkeypatch
+        self, service, store, monkeypatch
     ):
-        list(desk.take("page", [label(1, 4)]))
+        list(service.take("page", [label(1, 4)]))
         with monkeypatch.context() as broken:
             broken.setattr(store, "record", _disk_is_full)
-            ack, refused = desk.take("page", [label(2, 5)])
+            ack, refused = service.take("page", [label(2, 5)])
         assert ack["changes"] == []
         assert refused["kind"] == "refused"
         assert refused["last"] == 1
         assert refused["message"] == "the disk is full"
         # The same message once more, sent before the page heard, after there is room:
-        *_, late = desk.take("page", [label(2, 5)])
+        *_, late = service.take("page", [label(2, 5)])
         assert late["kind"] == "refused"
         assert store.current_labels()[5] == ""
-        (ack,) = desk.take("a new session", [label(1, 5)])
+        (ack,) = service.take("a new session", [label(1, 5)])
         assert ack["kind"] == "ack"
 
-    def test_a_long_batch_is_acknowledged_in_parts(self, desk):
-        answers = list(desk.take("page", [label(i + 1, i) for i in range(N)]))
+    def test_a_long_batch_is_acknowledged_in_parts(self, service):
+        answers = list(service.take("page", [label(i + 1, i) for i in range(N)]))
         assert [answer["last"] for answer in answers] == [8, N]
 
-    def test_undo_takes_a_whole_batch_back(self, desk, store):
-        list(desk.take("page", [label(1, 4), label(2, 5), label(3, 6)]))
+    def test_undo_takes_a_whole_batch_back(self, service, store):
+        list(service.take("page", [label(1, 4), label(2, 5), label(3, 6)]))
         undos = [undo(4), undo(5, follows=6), undo(6, follows=5)]
-        (ack,) = desk.take("page", undos)
+        (ack,) = service.take("page", undos)
         assert [change["pattern"] for change in ack["changes"]] == [6, 5, 4]
         assert not store.current_labels().any()
 
-    def test_undo_of_a_batch_stops_at_what_was_labelled_elsewhere(self, desk, store):
-        list(desk.take("gallery", [label(1, 4), label(2, 5)]))
-        list(desk.take("labeller", [label(1, 9)]))
-        (ack,) = desk.take("gallery", [undo(3), undo(4, follows=5)])
+    def test_undo_of_a_batch_stops_at_what_was_labelled_elsewhere(self, service, store):
+        list(service.take("gallery", [label(1, 4), label(2, 5)]))
+        list(service.take("labeller", [label(1, 9)]))
+        (ack,) = service.take("gallery", [undo(3), undo(4, follows=5)])
         assert [change["pattern"] for change in ack["changes"]] == [9, None]
         assert store.current_labels()[[4, 5]].tolist() == ["single"] * 2
 
-    def test_undo_without_labels_says_that_there_are_none(self, desk):
-        (ack,) = desk.take("page", [undo(1)])
+    def test_undo_without_labels_says_that_there_are_none(self, service):
+        (ack,) = service.take("page", [undo(1)])
         assert ack["changes"] == [{"kind": "undo", "pattern": None}]
 
-    def test_an_undone_label_uncovers_what_others_say(self, desk, store):
+    def test_an_undone_label_uncovers_what_others_say(self, service, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
-        desk.look_again()
-        list(desk.take("page", [label(1, 3)]))
-        assert desk.labels_of(3)["label"] == "single"
-        assert desk.labels_of(3)["by"] == {"anna": "single", "bob": "multiple"}
-        assert desk.disagree().nonzero()[0].tolist() == [3]
-        (ack,) = desk.take("page", [undo(2)])
+        service.look_again()
+        list(service.take("page", [label(1, 3)]))
+        assert service.labels_of(3)["label"] == "single"
+        assert service.labels_of(3)["by"] == {"anna": "single", "bob": "multiple"}
+        assert service.disagree().nonzero()[0].tolist() == [3]
+        (ack,) = service.take("page", [undo(2)])
         assert ack["changes"][0]["label"] == "multiple"
 
     def test_a_blind_labeller_sees_nothing_of_others(self, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
-        desk = LabelService(store, "anna", "morning", blind=True)
-        said = desk.labels_of(3)
+        service = LabelService(store, "anna", "morning", blind=True)
+        said = service.labels_of(3)
         assert (said["label"], said["by"]) == ("", {})
-        assert not desk.codes().any()
+        assert not service.codes().any()
 
-    def test_codes_follow_the_order_of_the_words(self, desk):
-        list(desk.take("page", [label(k, k, word) for k, word in enumerate(LABELS, 1)]))
-        assert desk.codes()[1:6].tolist() == [1, 2, 3, 4, 5]
+    def test_codes_follow_the_order_of_the_words(self, service):
+        list(
+            service.take(
+                "page", [label(k, k, word) for k, word in enumerate(LABELS, 1)]
+            )
+        )
+        assert service.codes()[1:6].tolist() == [1, 2, 3, 4, 5]
 
     def test_a_labeller_without_a_name_is_refused(self, store):
         with pytest.raises(LabelsError, match="labeller: found an empty name"):
@@ -684,8 +679,8 @@ class TestDesk:
 class _Page:
     """The page's side of the protocol, over a network that loses and repeats."""
 
-    def __init__(self, desk):
-        self.desk = desk
+    def __init__(self, service):
+        self.service = service
         self.labelled = []
         self.unsaved = []
         self.delayed = []
@@ -703,7 +698,7 @@ class _Page:
             self.send([self.delayed.pop()] if self.delayed else [])
 
     def send(self, events):
-        for answer in self.desk.take("page", events):
+        for answer in self.service.take("page", events):
             if answer["kind"] == "ack":
                 self.unsaved = [e for e in self.unsaved if e["seq"] > answer["last"]]
             else:
@@ -741,7 +736,7 @@ class TestLabeller:
         codes = np.frombuffer(codes, np.uint8).reshape(patterns.shape[1:])
         expected = encode_pattern(patterns[3], patterns.bad_pixels, 1.0)
         assert np.array_equal(codes, expected.codes)
-        assert (content["pattern"], content["facts"]) == (3, {"photons": 3.0})
+        assert (content["pattern"], content["values"]) == (3, {"photons": 3.0})
 
     def test_labels_are_stored_from_any_thread(self, patterns, store):
         widget = label_patterns(patterns, store, labeller="anna")
@@ -801,6 +796,19 @@ class TestGallery:
     def test_a_page_holds_something(self, patterns, per_page):
         with pytest.raises(ParameterError, match="per_page: found"):
             show_gallery(patterns, [1], per_page=per_page)
+
+
+class TestBundles:
+    def test_they_are_made_of_the_sources_as_they_are(self):
+        names = [name for name in SOURCES.iterdir() if name.suffix in (".js", ".css")]
+        digest = hashlib.sha256()
+        for path in sorted([*names, SOURCES / "package-lock.json"]):
+            digest.update(f"{path.name}\n".encode() + path.read_bytes())
+        bundles = sorted(STATIC.iterdir())
+        assert {path.stem for path in bundles} == {"labeller", "gallery", "browser"}
+        for path in bundles:
+            first_line = path.read_text("utf-8").splitlines()[0]
+            assert digest.hexdigest() in first_line, "run `make bundle`"
 
 
 class TestPreview:

@@ -1,12 +1,12 @@
 """Widgets to look at patterns and to label them, in a notebook.
 
 `label_patterns` shows one pattern after the other, `show_gallery` a page of small ones,
-`browse_patterns` lets one look through a stack. `read_known` finds what later notebooks
-have left to be shown beside the patterns, `save_keys` keeps the keys that a person
-prefers, and `make_thumbnails` makes small patterns before they are asked for.
+`browse_patterns` lets one look through a stack. `read_results` finds what later
+notebooks have left to be shown beside the patterns, `save_keys` keeps the keys that a
+person prefers, and `make_thumbnails` makes small patterns before they are asked for.
 
-Python and page stand side by side: `label_service.py` and `outbox.js` are the two ends
-of saving labels.
+`js/` holds the pages, which `make bundle` puts into one file a widget in `static/`.
+`label_service.py` and `js/outbox.js` are the two ends of saving labels.
 """
 
 from helpers.widgets.gallery import Gallery, show_gallery
@@ -17,7 +17,7 @@ from helpers.widgets.pattern_browser import (
     browse_patterns,
     slide_purity,
 )
-from helpers.widgets.pattern_table import read_known
+from helpers.widgets.pattern_table import read_results
 from helpers.widgets.pixels import make_thumbnails
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "browse_patterns",
     "label_patterns",
     "make_thumbnails",
-    "read_known",
+    "read_results",
     "save_keys",
     "show_gallery",
     "slide_purity",

@@ -2,27 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import LABELS, LabelStore, Queue
+from helpers.labels import LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.keys import GALLERY_KEYS, choose_keys
 from helpers.widgets.label_service import LabelService, name_session
 from helpers.widgets.pattern_table import (
-    ALL,
     AS_GIVEN,
-    FILTERS,
-    Listing,
+    PatternOrder,
     check_column,
-    check_facts,
     check_index,
+    make_pattern_table,
 )
 from helpers.widgets.pixels import BAD, Thumbnails, preview_png
-from helpers.widgets.widget_base import DRAWING, Message, PatternWidget, join_files
+from helpers.widgets.widget_base import STATIC, Message, PatternWidget
 
 PREVIEW_SIDE = 48
 PREVIEW_COLUMNS = 8
@@ -33,40 +32,21 @@ class Gallery(PatternWidget):
 
     Parameters
     ----------
-    patterns
-        The stack.
-    listing
-        The patterns, their orders, and what is shown beside an enlarged one.
-    keys
-        The keys of each action.
+    patterns, order, keys, **base
+        As for `PatternWidget`.
     score_name
         What the score is called.
     threshold
         Where a line is drawn when patterns are sorted by score.
     per_page
         Patterns a page.
-    desk
-        Where labels go; None = look only.
     thumbnails
         The small patterns.
-    blind
-        True shows nothing that others or the model say.
     """
 
-    _esm = join_files(
-        *DRAWING,
-        "outbox.js",
-        "sheet.js",
-        "labelpage.js",
-        "thumbs.js",
-        "grid.js",
-        "gallery.js",
-    )
-    _css = join_files("common.css", "gallery.css")
+    _esm = STATIC / "gallery.js"
+    _css = STATIC / "gallery.css"
 
-    words = traitlets.List(list(LABELS)).tag(sync=True)
-    labeller = traitlets.Unicode().tag(sync=True)
-    can_label = traitlets.Bool().tag(sync=True)
     score_name = traitlets.Unicode().tag(sync=True)
     threshold = traitlets.Float(None, allow_none=True).tag(sync=True)
     per_page = traitlets.Int().tag(sync=True)
@@ -74,47 +54,28 @@ class Gallery(PatternWidget):
     def __init__(
         self,
         patterns: Patterns,
-        listing: Listing,
+        order: PatternOrder,
         keys: dict[str, list[str]],
         *,
         score_name: str,
         threshold: float | None,
         per_page: int,
-        desk: LabelService | None,
         thumbnails: Thumbnails,
-        blind: bool = False,
+        **base: Any,
     ) -> None:
-        facts = listing.facts
-        super().__init__(patterns, facts.without_opinions() if blind else facts, keys)
+        super().__init__(patterns, order, keys, first_order=AS_GIVEN, **base)
         self.score_name = score_name
         self.threshold = threshold
         self.per_page = per_page
-        self.can_label = desk is not None
-        self.labeller = desk.labeller if desk else ""
-        self._listing = listing
-        self._desk = desk
         self._thumbnails = thumbnails
-        self._answers |= {
-            "hello": self._greet,
-            "thumbnails": self._send_thumbnails,
-            "events": self._take,
-        }
+        self._answers["thumbnails"] = self._send_thumbnails
         self.preview = preview_png(self._first_page())
 
-    def index(self, order: str = AS_GIVEN, only: str = ALL) -> NDArray[np.int64]:
-        """Return the patterns, in the order in which they are shown.
-
-        Parameters
-        ----------
-        order
-            "as given" or the name of another order.
-        only
-            One of `helpers.widgets.pattern_table.FILTERS`, by the labels of now.
-        """
-        if self._desk is None:
-            return self._listing.index(order, only, np.full(len(self.patterns), ""))
-        desk = self._desk
-        return self._listing.index(order, only, desk.labels(), desk.disagree())
+    def _list(self, order: str, only: str) -> list[NDArray[Any]]:
+        index = self.index(order, only)
+        score = self._order.score
+        scores = np.empty(0) if score is None else score[index]
+        return [index, scores.astype(np.float32)]
 
     def _first_page(self) -> NDArray[np.uint8]:
         """Return the first page as one picture, (rows, columns) of codes."""
@@ -131,32 +92,6 @@ class Gallery(PatternWidget):
         ]
         return np.vstack(rows)
 
-    def _greet(self, content: Message) -> None:
-        codes = np.zeros(len(self.patterns), dtype=np.uint8)
-        if self._desk is not None:
-            self._desk.look_again()
-            codes = self._desk.codes()
-        order = content.get("order") or AS_GIVEN
-        only = content.get("only") or ALL
-        message = {
-            "kind": "state",
-            "view": content["view"],
-            "orders": self._listing.orders,
-            "order": order,
-            "filters": FILTERS if self._desk is not None else [ALL],
-            "only": only,
-            "why_empty": self._listing.why_empty(order),
-        }
-        index = self.index(order, only)
-        score = self._listing.score
-        scores = () if score is None else score[index]
-        buffers = [
-            index.astype(np.int32).tobytes(),
-            codes.tobytes(),
-            np.asarray(scores, dtype=np.float32).tobytes(),
-        ]
-        self.send(message, buffers)
-
     def _send_thumbnails(self, content: Message) -> None:
         pixels = self._thumbnails.of(content["patterns"])
         rows, columns = pixels[0].codes.shape
@@ -169,17 +104,6 @@ class Gallery(PatternWidget):
             "tops": [each.top for each in pixels],
         }
         self.send(message, [b"".join(each.codes.tobytes() for each in pixels)])
-
-    def _take(self, content: Message) -> None:
-        if self._desk is None:
-            return
-        for answer in self._desk.take(content["session"], content["events"]):
-            self.send(answer)
-
-    def _labels_of(self, pattern: int) -> Message:
-        if self._desk is None:
-            return {"by": {}}
-        return {"by": self._desk.labels_of(pattern)["by"]}
 
 
 def show_gallery(
@@ -234,13 +158,13 @@ def show_gallery(
         Which patterns a person should label next: one more order, and why each is asked
         for.
     blind
-        True hides what others and the model say, for an independent opinion.
+        True hides what others and the model found, for an independent opinion.
     keys
         As for `label_patterns`.
     work_dir
         The work folder, in which thumbnails are kept once made; None = not kept.
     session
-        A name of this sitting, kept with each label; None = the time of day.
+        A name of this session, kept with each label; None = the time of day.
 
     Raises
     ------
@@ -254,7 +178,7 @@ def show_gallery(
     if per_page < 1:
         msg = f"per_page: found {per_page}; expected at least 1 pattern a page."
         raise ParameterError(msg)
-    facts = check_facts(
+    table = make_pattern_table(
         n_patterns,
         queue,
         photons=photons,
@@ -262,26 +186,26 @@ def show_gallery(
         prediction=prediction,
         distance=distance,
     )
-    desk = None
+    labels = None
     if store is not None:
-        desk = LabelService(store, labeller, session or name_session(), blind)
-    listing = Listing(
-        facts,
+        labels = LabelService(store, labeller, session or name_session(), blind)
+    order = PatternOrder(
+        table,
         patterns.shuffled(),
         given=check_index("index", index, n_patterns),
         is_limited=True,
         queue=queue,
         score=check_column("score", score, n_patterns),
-        has_labels=desk is not None,
+        has_labels=labels is not None,
     )
     return Gallery(
         patterns,
-        listing,
+        order,
         choose_keys(GALLERY_KEYS, keys),
+        labels=labels,
         score_name=score_name,
         threshold=threshold,
         per_page=per_page,
-        desk=desk,
         thumbnails=Thumbnails(patterns, work_dir),
         blind=blind,
     )

@@ -3,7 +3,7 @@
 The page numbers what it sends: `{session, events: [{seq, kind, pattern, label, …}]}`,
 `kind` being "label" or "undo"; an undo that `follows` a pattern counts only if the one
 before it took back that pattern's label. A label that is a `repeat` was given without
-seeing the earlier one. The desk stores an event only if its `seq`
+seeing the earlier one. The kernel stores an event only if its `seq`
 comes next in its session, and answers with one of
 
 - `ack`: everything up to `last` is stored; `changes` says what each pattern is now;
@@ -141,7 +141,7 @@ class _Session:
 
 
 class LabelService:
-    """Store the events of any number of pages, and tell them what became of it.
+    """Store the events of any number of pages, and acknowledge or refuse them.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class LabelService:
     labeller
         Who labels here.
     session
-        A name for this sitting, kept with every label; each page adds its own number.
+        A name for this session, kept with every label; each page adds its own number.
     blind
         True shows and counts only this labeller's own labels.
     """
@@ -168,7 +168,7 @@ class LabelService:
         self.labeller = labeller.strip()
         self._session = session
         self._blind = blind
-        self._sittings: dict[str, _Session] = {}
+        self._sessions: dict[str, _Session] = {}
         self._just_now: deque[int] = deque(maxlen=APART)
         self.look_again()
 
@@ -187,34 +187,34 @@ class LabelService:
         self, session: str, events: list[dict[str, Any]]
     ) -> Iterator[dict[str, Any]]:
         """Store events in order; yield the answers to be sent to the page."""
-        sitting = self._sittings.setdefault(session, _Session())
+        state = self._sessions.setdefault(session, _Session())
         unanswered: list[int] = []
         for event in events:
             seq = int(event["seq"])
-            if seq > sitting.last + 1:
-                yield {"kind": "resend", "session": session, "last": sitting.last}
+            if seq > state.last + 1:
+                yield {"kind": "resend", "session": session, "last": state.last}
                 return
-            if seq > sitting.last and not self._write(session, sitting, event):
-                yield self._ack(session, sitting, unanswered)
+            if seq > state.last and not self._write(session, state, event):
+                yield self._ack(session, state, unanswered)
                 yield {
                     "kind": "refused",
                     "session": session,
-                    "last": sitting.last,
-                    "message": sitting.failure,
+                    "last": state.last,
+                    "message": state.failure,
                 }
                 return
             unanswered.append(seq)
             if len(unanswered) == EVENTS_PER_ACK:
-                yield self._ack(session, sitting, unanswered)
+                yield self._ack(session, state, unanswered)
                 unanswered = []
         if unanswered:
-            yield self._ack(session, sitting, unanswered)
+            yield self._ack(session, state, unanswered)
 
     def labels(self) -> NDArray[np.str_]:
         """Return the label word shown for each pattern, (n,), "" = unlabelled.
 
-        The labeller's own label where there is one; otherwise what most of the others
-        say, `unsure` where they tie.
+        The labeller's own label where there is one; otherwise the consensus of the
+        others, `unsure` where they tie.
         """
         own = self._by[self.labeller]
         return np.where(own == "", self._others, own)
@@ -252,8 +252,8 @@ class LabelService:
         return plan_repeats(index, self.labels() != "", own, chosen, share)
 
     def labels_of(self, pattern: int) -> dict[str, Any]:
-        """Return what one pattern is, and who said so."""
-        by = {who: str(words[pattern]) for who, words in self._by.items()}
+        """Return the label of one pattern, and who gave which."""
+        by = {who: str(labels[pattern]) for who, labels in self._by.items()}
         own = by[self.labeller]
         return {
             "pattern": pattern,
@@ -262,11 +262,11 @@ class LabelService:
             "repeated": pattern in self._repeated,
         }
 
-    def _write(self, session: str, sitting: _Session, event: dict[str, Any]) -> bool:
-        if sitting.failure:
+    def _write(self, session: str, state: _Session, event: dict[str, Any]) -> bool:
+        if state.failure:
             return False
         seq = int(event["seq"])
-        before = sitting.changes.get(seq - 1, {}).get("pattern")
+        before = state.changes.get(seq - 1, {}).get("pattern")
         try:
             if event["kind"] == "label":
                 change = self._record(session, event)
@@ -276,10 +276,10 @@ class LabelService:
                 change = {"kind": "nothing", "pattern": None}
         except Exception as error:
             # Whatever it is, the page must hear of it.
-            sitting.failure = f"{error}"
+            state.failure = f"{error}"
             return False
-        sitting.last = seq
-        sitting.changes[seq] = change
+        state.last = seq
+        state.changes[seq] = change
         return True
 
     def _record(self, session: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -314,15 +314,15 @@ class LabelService:
         return f"{self._session}/{session}"
 
     @staticmethod
-    def _ack(session: str, sitting: _Session, answered: list[int]) -> dict[str, Any]:
+    def _ack(session: str, state: _Session, answered: list[int]) -> dict[str, Any]:
         return {
             "kind": "ack",
             "session": session,
-            "last": sitting.last,
-            "changes": [sitting.changes[seq] for seq in answered],
+            "last": state.last,
+            "changes": [state.changes[seq] for seq in answered],
         }
 
 
 def name_session() -> str:
-    """Return the name of a sitting that begins now, in local time."""
+    """Return the name of a session that begins now, in local time."""
     return f"{datetime.now():%Y-%m-%d %H:%M:%S}"

@@ -1,27 +1,27 @@
 """Label patterns one after the other."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import traitlets
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.labels import LABELS, LabelStore, Queue
+from helpers.labels import LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.widgets.keys import LABELLER_KEYS, choose_keys
 from helpers.widgets.label_service import LabelService, RepeatPlan, name_session
 from helpers.widgets.pattern_table import (
     ALL,
     AS_GIVEN,
-    FILTERS,
+    AS_RECORDED,
     UNLABELLED,
-    Listing,
-    check_facts,
+    PatternOrder,
     check_index,
+    make_pattern_table,
 )
 from helpers.widgets.pixels import preview_png
-from helpers.widgets.widget_base import DRAWING, Message, PatternWidget, join_files
+from helpers.widgets.widget_base import STATIC, PatternWidget
 
 
 class Labeller(PatternWidget):
@@ -29,69 +29,33 @@ class Labeller(PatternWidget):
 
     Parameters
     ----------
-    patterns
-        The stack.
-    listing
-        The orders offered, and what is shown beside each pattern.
-    desk
+    patterns, order, keys, **base
+        As for `PatternWidget`.
+    labels
         Where labels go.
-    keys
-        The keys of each action.
-    order
-        The name of the first order.
-    only
-        One of `helpers.widgets.pattern_table.FILTERS`.
     relabel_share
         Share of the labeller's own patterns that come back to be labelled blind.
-    blind
-        True shows nothing that others or the model say.
     """
 
-    _esm = join_files(
-        *DRAWING, "viewer.js", "outbox.js", "sheet.js", "labelpage.js", "labeller.js"
-    )
-    _css = join_files("common.css", "viewer.css")
-
-    words = traitlets.List(list(LABELS)).tag(sync=True)
-    labeller = traitlets.Unicode().tag(sync=True)
+    _esm = STATIC / "labeller.js"
+    _css = STATIC / "labeller.css"
 
     def __init__(
         self,
         patterns: Patterns,
-        listing: Listing,
-        desk: LabelService,
+        order: PatternOrder,
         keys: dict[str, list[str]],
         *,
-        order: str,
-        only: str = ALL,
+        labels: LabelService,
         relabel_share: float = 0.0,
-        blind: bool = False,
+        **base: Any,
     ) -> None:
-        facts = listing.facts
-        super().__init__(patterns, facts.without_opinions() if blind else facts, keys)
-        self.labeller = desk.labeller
-        self._desk = desk
-        self._listing = listing
-        self._first_order = order
-        self._first_only = only
+        super().__init__(patterns, order, keys, labels=labels, **base)
+        self._service = labels
         self._relabel_share = relabel_share
-        self._answers |= {"hello": self._greet, "events": self._take}
-        index = self.index(order, only)
+        index = self.index(only=self._first_only)
         if index.size:
             self.preview = preview_png(self.pixels(int(index[0])).codes)
-
-    def index(self, order: str, only: str = ALL) -> NDArray[np.int64]:
-        """Return the patterns, in the order in which they are shown.
-
-        Parameters
-        ----------
-        order
-            "as given" where indices were given, or the name of an order.
-        only
-            One of `helpers.widgets.pattern_table.FILTERS`, by the labels of now.
-        """
-        desk = self._desk
-        return self._listing.index(order, only, desk.labels(), desk.disagree())
 
     def plan(self, order: str, only: str = ALL) -> RepeatPlan:
         """Return the patterns with those that come back to be labelled blind.
@@ -102,35 +66,11 @@ class Labeller(PatternWidget):
             As for `index`. In a list of one class nothing could come back blind.
         """
         share = self._relabel_share if only in (ALL, UNLABELLED) else 0.0
-        return self._desk.plan_repeats(self.index(order, only), share)
+        return self._service.plan_repeats(self.index(order, only), share)
 
-    def _greet(self, content: Message) -> None:
-        self._desk.look_again()
-        order = content.get("order") or self._first_order
-        only = content.get("only") or self._first_only
-        message = {
-            "kind": "state",
-            "view": content["view"],
-            "orders": self._listing.orders,
-            "order": order,
-            "filters": FILTERS,
-            "only": only,
-            "why_empty": self._listing.why_empty(order),
-        }
+    def _list(self, order: str, only: str) -> list[NDArray[Any]]:
         plan = self.plan(order, only)
-        buffers = [
-            plan.index.astype(np.int32).tobytes(),
-            self._desk.codes().tobytes(),
-            plan.is_repeat.astype(np.uint8).tobytes(),
-        ]
-        self.send(message, buffers)
-
-    def _take(self, content: Message) -> None:
-        for answer in self._desk.take(content["session"], content["events"]):
-            self.send(answer)
-
-    def _labels_of(self, pattern: int) -> Message:
-        return {"by": self._desk.labels_of(pattern)["by"]}
+        return [plan.index, plan.is_repeat.astype(np.uint8)]
 
 
 def label_patterns(
@@ -187,12 +127,12 @@ def label_patterns(
     distance
         (n,) distance to the nearest template; NaN = not ranked.
     blind
-        True hides what others and the model say, for an independent opinion.
+        True hides what others and the model found, for an independent opinion.
     keys
         Other keys for some actions, such as `{"single": "j"}`; None = those kept by
         `save_keys`. The help panel (?) shows the keys in force.
     session
-        A name of this sitting, kept with each label; None = the time of day.
+        A name of this session, kept with each label; None = the time of day.
 
     Returns
     -------
@@ -205,7 +145,7 @@ def label_patterns(
     LabelsError
         If `labeller` is empty.
     """
-    facts = check_facts(
+    table = make_pattern_table(
         len(patterns),
         queue,
         photons=photons,
@@ -215,17 +155,15 @@ def label_patterns(
     )
     given = None
     if order is not None and not isinstance(order, str):
-        given = check_index("order", order, len(patterns))
-    listing = Listing(facts, patterns.shuffled(), given=given, queue=queue)
-    first = order if isinstance(order, str) else "as recorded"
+        given, order = check_index("order", order, len(patterns)), AS_GIVEN
     return Labeller(
         patterns,
-        listing,
-        LabelService(store, labeller, session or name_session(), blind),
+        PatternOrder(table, patterns.shuffled(), given=given, queue=queue),
         choose_keys(LABELLER_KEYS, keys),
-        order=first if given is None else AS_GIVEN,
-        only=only,
+        labels=LabelService(store, labeller, session or name_session(), blind),
         relabel_share=_check_share(relabel_share),
+        first_order=order or AS_RECORDED,
+        first_only=only,
         blind=blind,
     )
 

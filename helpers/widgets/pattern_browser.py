@@ -3,20 +3,19 @@
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets
-import numpy as np
+import traitlets
 from numpy.typing import ArrayLike
 
 from helpers.patterns import Patterns
 from helpers.widgets.keys import BROWSER_KEYS, choose_keys
 from helpers.widgets.pattern_table import (
-    Facts,
-    check_facts,
+    AS_RECORDED,
+    PatternOrder,
     check_index,
-    named_orders,
-    sort_patterns,
+    make_pattern_table,
 )
 from helpers.widgets.pixels import preview_png
-from helpers.widgets.widget_base import DRAWING, Message, PatternWidget, join_files
+from helpers.widgets.widget_base import STATIC, PatternWidget
 
 if TYPE_CHECKING:
     from helpers.classifier import PurityCurve
@@ -27,34 +26,28 @@ class PatternBrowser(PatternWidget):
 
     Parameters
     ----------
-    patterns
-        The stack.
-    facts
-        What is shown beside each pattern.
+    patterns, order, keys
+        As for `PatternWidget`.
     start
         The pattern shown first.
     """
 
-    _esm = join_files(*DRAWING, "viewer.js", "browser.js")
-    _css = join_files("common.css", "viewer.css")
+    _esm = STATIC / "browser.js"
+    _css = STATIC / "browser.css"
 
-    def __init__(self, patterns: Patterns, facts: Facts, start: int = 0) -> None:
-        super().__init__(patterns, facts, choose_keys(BROWSER_KEYS))
-        self._start = start
-        self._answers["hello"] = self._greet
+    start = traitlets.Int().tag(sync=True)
+
+    def __init__(
+        self,
+        patterns: Patterns,
+        order: PatternOrder,
+        keys: dict[str, list[str]],
+        *,
+        start: int = 0,
+    ) -> None:
+        super().__init__(patterns, order, keys, first_order=AS_RECORDED)
+        self.start = start
         self.preview = preview_png(self.pixels(start).codes)
-
-    def _greet(self, content: Message) -> None:
-        order = content.get("order") or "as recorded"
-        index = sort_patterns(order, self.facts, self.patterns.shuffled())
-        message = {
-            "kind": "state",
-            "view": content["view"],
-            "orders": named_orders(self.facts),
-            "order": order,
-            "start": self._start,
-        }
-        self.send(message, [index.astype(np.int32).tobytes()])
 
 
 def browse_patterns(
@@ -88,15 +81,19 @@ def browse_patterns(
     ParameterError
         If there is no pattern `start`, or an array does not fit the stack.
     """
-    facts = check_facts(
+    table = make_pattern_table(
         len(patterns),
         photons=photons,
         hit_score=hit_score,
         prediction=prediction,
         distance=distance,
     )
-    first = int(check_index("start", start, len(patterns))[0])
-    return PatternBrowser(patterns, facts, first)
+    return PatternBrowser(
+        patterns,
+        PatternOrder(table, patterns.shuffled(), has_labels=False),
+        choose_keys(BROWSER_KEYS),
+        start=int(check_index("start", start, len(patterns))[0]),
+    )
 
 
 class PuritySlider(ipywidgets.VBox):

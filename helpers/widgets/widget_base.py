@@ -1,4 +1,4 @@
-"""What the three widgets share: the page's code, and answering its messages."""
+"""What the widgets share: the page's code, the list of patterns, and its messages."""
 
 import base64
 import threading
@@ -7,33 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
+from numpy.typing import NDArray
 
+from helpers.labels import LABELS
 from helpers.patterns import Patterns
-from helpers.widgets.pattern_table import Facts
+from helpers.widgets.label_service import LabelService
+from helpers.widgets.pattern_table import ALL, FILTERS, PatternOrder
 from helpers.widgets.pixels import COLOUR_MAPS, Pixels, colour_tables, make_pixels
 
 # A larger pattern is averaged down to this many pixels a side before it is sent.
 LONGEST_SIDE = 1040
 
-# What every widget's page begins with.
-DRAWING = ("dom.js", "drawing.js", "display.js", "link.js", "facts.js")
+# Made of the sources in js/ by `make bundle`.
+STATIC = Path(__file__).parent / "static"
 
 Message = dict[str, Any]
 
 
-def join_files(*names: str) -> str:
-    """Return files of this folder one after the other.
-
-    A widget takes one ES module and one style sheet. The parts are plain files without
-    imports; the last script exports `render`.
-    """
-    here = Path(__file__).parent
-    return "\n".join((here / name).read_text(encoding="utf-8") for name in names)
-
-
 class PatternWidget(anywidget.AnyWidget):
-    """A widget whose page asks for patterns and draws them.
+    """A widget whose page goes through patterns, and may label them.
 
     Messages come from the page in whatever thread the kernel chooses, so one lock is
     held while one is answered.
@@ -42,10 +36,16 @@ class PatternWidget(anywidget.AnyWidget):
     ----------
     patterns
         The stack.
-    facts
-        What is shown beside each pattern.
+    order
+        The orders offered, and what is shown beside each pattern.
     keys
         The keys of each action.
+    labels
+        Where labels go; None = look only.
+    first_order, first_only
+        The order and the filter with which the page begins.
+    blind
+        True shows nothing that others or the model say.
     """
 
     colour_tables = traitlets.Bytes().tag(sync=True)
@@ -53,18 +53,56 @@ class PatternWidget(anywidget.AnyWidget):
     preview = traitlets.Bytes().tag(sync=True)
     unit = traitlets.Unicode().tag(sync=True)
     key_table = traitlets.Dict().tag(sync=True)
+    words = traitlets.List(list(LABELS)).tag(sync=True)
+    labeller = traitlets.Unicode().tag(sync=True)
+    can_label = traitlets.Bool().tag(sync=True)
 
     def __init__(
-        self, patterns: Patterns, facts: Facts, keys: dict[str, list[str]]
+        self,
+        patterns: Patterns,
+        order: PatternOrder,
+        keys: dict[str, list[str]],
+        *,
+        labels: LabelService | None = None,
+        first_order: str,
+        first_only: str = ALL,
+        blind: bool = False,
     ) -> None:
         super().__init__(
             colour_tables=colour_tables(), unit=patterns.unit, key_table=keys
         )
         self.patterns = patterns
-        self.facts = facts
+        self.table = order.table.without_model_values() if blind else order.table
+        self.can_label = labels is not None
+        self.labeller = labels.labeller if labels else ""
+        self._order = order
+        self._labels = labels
+        self._first_order = first_order
+        self._first_only = first_only
         self._lock = threading.RLock()
-        self._answers: dict[str, Callable[[Message], None]] = {"fetch": self._fetch}
+        self._answers: dict[str, Callable[[Message], None]] = {
+            "hello": self._send_state,
+            "fetch": self._send_pixels,
+            "events": self._store_labels,
+        }
         self.on_msg(self._receive)
+
+    def index(self, order: str | None = None, only: str = ALL) -> NDArray[np.int64]:
+        """Return the patterns, in the order in which they are shown.
+
+        Parameters
+        ----------
+        order
+            "as given" where indices were given, or the name of an order; None = the
+            first.
+        only
+            One of `helpers.widgets.pattern_table.FILTERS`, by the labels of now.
+        """
+        order = order or self._first_order
+        if self._labels is None:
+            return self._order.index(order, only, np.full(len(self.patterns), ""))
+        labels, disagree = self._labels.labels(), self._labels.disagree()
+        return self._order.index(order, only, labels, disagree)
 
     def pixels(self, pattern: int, longest: int = LONGEST_SIDE) -> Pixels:
         """Return one pattern as the page draws it, no side longer than `longest`."""
@@ -76,11 +114,35 @@ class PatternWidget(anywidget.AnyWidget):
             try:
                 self._answers[content["kind"]](content)
             except Exception as error:
-                # A thread of the kernel has nobody to tell; the page has.
+                # Nobody sees an error in a thread of the kernel; the page shows it.
                 self.send({"kind": "trouble", "message": f"{error}"})
                 raise
 
-    def _fetch(self, content: Message) -> None:
+    def _send_state(self, content: Message) -> None:
+        codes = np.zeros(len(self.patterns), dtype=np.uint8)
+        if self._labels is not None:
+            self._labels.look_again()
+            codes = self._labels.codes()
+        order = content.get("order") or self._first_order
+        only = content.get("only") or self._first_only
+        message = {
+            "kind": "state",
+            "view": content["view"],
+            "orders": self._order.names,
+            "order": order,
+            "filters": FILTERS if self.can_label else [ALL],
+            "only": only,
+            "why_empty": self._order.why_empty(order),
+        }
+        index, *more = self._list(order, only)
+        buffers: list[NDArray[Any]] = [index.astype(np.int32), codes, *more]
+        self.send(message, [each.tobytes() for each in buffers])
+
+    def _list(self, order: str, only: str) -> list[NDArray[Any]]:
+        """Return the patterns to be shown, and what this widget sends with them."""
+        return [self.index(order, only)]
+
+    def _send_pixels(self, content: Message) -> None:
         for pattern in content["patterns"]:
             pixels = self.pixels(pattern)
             rows, columns = pixels.codes.shape
@@ -91,14 +153,16 @@ class PatternWidget(anywidget.AnyWidget):
                 "columns": columns,
                 "knee": pixels.knee,
                 "top": pixels.top,
-                "facts": self.facts.of(pattern),
-                **self._labels_of(pattern),
+                "values": self.table.row(pattern),
+                "by": self._labels.labels_of(pattern)["by"] if self._labels else {},
             }
             self.send(message, [pixels.codes.tobytes()])
 
-    def _labels_of(self, pattern: int) -> Message:
-        """Return what to tell about the labels of a pattern with its pixels."""
-        return {}
+    def _store_labels(self, content: Message) -> None:
+        if self._labels is None:
+            return
+        for answer in self._labels.take(content["session"], content["events"]):
+            self.send(answer)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**kwargs)

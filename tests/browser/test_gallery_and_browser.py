@@ -221,7 +221,7 @@ def test_the_browser_goes_everywhere(lab):
     field.fill("99")
     press("Enter")
     widget.get_by_text("There is no pattern 99").wait_for()
-    score = widget.locator(".sh-fact", has_text="hit score")
+    score = widget.locator(".sh-value", has_text="hit score")
     assert score.inner_text() == "hit score 0.966"
 
 

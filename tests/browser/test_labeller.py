@@ -398,8 +398,8 @@ def asking(run_notebook, patterns):
 
 def test_what_is_asked_for_comes_first_and_says_why(asking):
     assert asking.pattern == 17
-    assert "why: uncertain" in asking.text("facts")
-    assert "prediction" in asking.text("facts")
+    assert "why: uncertain" in asking.text("values")
+    assert "prediction" in asking.text("values")
     order = asking.widget.get_by_label("order of patterns")
     assert order.input_value() == "queue"
     order.select_option("uncertainty")
@@ -428,7 +428,7 @@ def test_a_pattern_that_comes_back_is_labelled_blind_and_can_be_undone(asking):
     assert again in range(10)  # labelled blank before
     assert asking.word == "unlabelled"
     assert asking.text("who") == ""
-    assert "prediction" not in asking.text("facts")
+    assert "prediction" not in asking.text("values")
     assert asking.label("3") == again
     asking.wait_saved()
     assert asking.lab.stored()[again] == "other"

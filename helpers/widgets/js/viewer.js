@@ -1,9 +1,16 @@
 // The picture of one pattern: canvas, colour scale, zoom and the value under the pointer.
 
+import { BAD, decodeValue } from "./colours.js";
+import { Display } from "./display.js";
+import { ColourScale, Look, paint } from "./drawing.js";
+import { actionButton, formatNumber, make, setText } from "./elements.js";
+import { withKeys } from "./keys.js";
+import { asBytes } from "./link.js";
+
 const BOX_PX = 520; // longest side of the picture; with all else it fits 800 px of height
 const ZOOMS = [1, 2, 4, 8];
 
-class Viewer {
+export class Viewer {
   constructor(model) {
     this.display = new Display(model, {
       onChange: () => this.draw(),
@@ -146,7 +153,7 @@ class Viewer {
     if (!isInside) return;
     const code = codes[row * columns + column];
     const value =
-      code === BAD ? "bad pixel" : `≈ ${sayNumber(valueOf(code, this.pixels))}`;
+      code === BAD ? "bad pixel" : `≈ ${formatNumber(decodeValue(code, this.pixels))}`;
     setText(this.readout, `row ${row}, column ${column}: ${value}`);
   }
 }

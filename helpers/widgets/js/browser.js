@@ -1,5 +1,22 @@
 // Look through the patterns; nothing is written.
 
+import {
+  actionButton,
+  Banner,
+  choice,
+  HelpPanel,
+  jumpField,
+  KEY_NOTES,
+  make,
+  setText,
+} from "./elements.js";
+import { Keys, withKeys } from "./keys.js";
+import { asBytes, asInt32, Link, PatternCache } from "./link.js";
+import { ValueList } from "./pattern_values.js";
+import { Viewer } from "./viewer.js";
+import "./common.css";
+import "./viewer.css";
+
 const AROUND = [0, 1, 2, 3, 4, -1, -2]; // fetched before they are needed
 
 class Browser {
@@ -84,8 +101,8 @@ class Browser {
     this.link.hello();
   }
 
-  begin({ orders, order, start }, [index]) {
-    const shown = this.pattern ?? start;
+  begin({ orders, order }, [index]) {
+    const shown = this.pattern ?? this.model.get("start");
     this.order = asInt32(index);
     this.chosen = order;
     this.slider.max = this.order.length - 1;
@@ -107,7 +124,7 @@ class Browser {
     const pixels = this.cache.get(pattern);
     if (pixels) this.viewer.show(pixels, pattern);
     else this.viewer.wait(`fetching pattern ${pattern}…`);
-    this.facts.show(pixels?.facts ?? {});
+    this.values.show(pixels?.values ?? {});
     this.slider.value = this.position;
     setText(this.place, `${this.position + 1} of ${this.order.length}`);
     if (document.activeElement !== this.jumpField) this.jumpField.value = pattern;
@@ -122,7 +139,7 @@ class Browser {
   build() {
     this.banner = new Banner();
     this.help = new HelpPanel(Object.values(this.actions), KEY_NOTES);
-    this.facts = new FactList(this.model.get("unit"));
+    this.values = new ValueList(this.model.get("unit"));
     this.slider = make("input", {
       type: "range",
       class: "sh-wide",
@@ -168,7 +185,7 @@ class Browser {
   }
 
   makeSide() {
-    return make("div", { class: "sh-side" }, this.facts.element, this.viewer.controls);
+    return make("div", { class: "sh-side" }, this.values.element, this.viewer.controls);
   }
 
   close() {

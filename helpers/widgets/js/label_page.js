@@ -1,12 +1,17 @@
 // What the labeller and the gallery share: labels that are shown at once, stored by the
 // kernel, and taken back before everybody's eyes if they could not be stored.
 
+import { Banner, choice, make, setText } from "./elements.js";
+import { LabelSheet } from "./label_sheet.js";
+import { Link } from "./link.js";
+import { askBeforeLeaving, Outbox } from "./outbox.js";
+
 /**
  * A page that labels. A subclass has a `look`, a `cache`, `describe()`, which shows the
  * labels as they are, `goBackTo(pattern, wasRepeat)`, which goes to where a label was
  * taken back, and `begin(content, buffers)`, which takes the state.
  */
-class LabelPage {
+export class LabelPage {
   constructor(model) {
     this.model = model;
     this.words = model.get("words");
@@ -99,7 +104,7 @@ class LabelPage {
     setText(this.spoken, `${which}: ${word}`);
   }
 
-  /** Labels on their way are not in what the kernel told. */
+  /** Labels on their way are not in the state that the kernel sent. */
   applyUnsaved() {
     for (const event of this.outbox.events) {
       if (event.kind !== "label") continue;
@@ -147,7 +152,7 @@ class LabelPage {
       repeats.map((event) => event.pattern),
       false,
     );
-    this.banner.show(`${sayTakenBack(patterns)} ${message}`);
+    this.banner.show(`${describeTakenBack(patterns)} ${message}`);
     if (patterns.length) this.goBackTo(patterns[0], lost[0].repeat);
     this.describe();
     this.link.hello();
@@ -176,10 +181,50 @@ class LabelPage {
   }
 }
 
-function sayTakenBack(patterns) {
+function describeTakenBack(patterns) {
   if (patterns.length === 0) return "The undo could not be saved.";
   const some = patterns.slice(0, 8).join(", ") + (patterns.length > 8 ? ", …" : "");
   if (patterns.length === 1)
     return `The label of pattern ${some} was not saved and is taken back.`;
   return `The labels of ${patterns.length} patterns (${some}) were not saved and are taken back.`;
+}
+
+/** How far it is: a bar with a stripe for each word, the counts in words, the speed. */
+class Progress {
+  constructor(words) {
+    this.words = words;
+    this.total = make("div", { class: "sh-progress-total", "aria-live": "off" });
+    this.stripes = words.map((word) =>
+      make("span", { class: `sh-stripe sh-is-${word}` }),
+    );
+    this.numbers = words.map(() => make("b", {}, "0"));
+    const legend = words.map((word, i) =>
+      make(
+        "span",
+        { class: "sh-legend" },
+        make("i", { class: `sh-is-${word}` }),
+        `${word} `,
+        this.numbers[i],
+      ),
+    );
+    this.element = make(
+      "div",
+      { class: "sh-progress", role: "group", "aria-label": "progress" },
+      this.total,
+      make("div", { class: "sh-progress-bar", "aria-hidden": "true" }, ...this.stripes),
+      make("div", { class: "sh-legends" }, ...legend),
+    );
+  }
+
+  draw(sheet) {
+    const counts = sheet.counts();
+    const n = sheet.order.length;
+    const speed = sheet.perMinute();
+    const pace = speed === null ? "" : ` · ${Math.round(speed)} per minute`;
+    setText(this.total, `${n - counts[0]} of ${n} labelled${pace}`);
+    this.words.forEach((_, i) => {
+      this.stripes[i].style.width = `${(100 * counts[i + 1]) / Math.max(1, n)}%`;
+      setText(this.numbers[i], String(counts[i + 1]));
+    });
+  }
 }

@@ -1,7 +1,11 @@
 // The parts of a gallery: small patterns, their scores, one enlarged.
 
+import { paint } from "./drawing.js";
+import { formatNumber, make, setText } from "./elements.js";
+import { ValueList } from "./pattern_values.js";
+
 /** One small pattern on a page; its elements are used again for every page. */
-class Thumb {
+export class Thumb {
   constructor(place, { click, enter, leave }) {
     this.canvas = make("canvas", { class: "sh-thumb-canvas" });
     this.number = make("span");
@@ -34,7 +38,7 @@ class Thumb {
 
   describe(pattern, score, word) {
     setText(this.number, String(pattern));
-    setText(this.score, score === null ? "" : sayNumber(score));
+    setText(this.score, score === null ? "" : formatNumber(score));
     setText(this.mark, word);
     this.element.className = `sh-thumb sh-is-${word || "unlabelled"}`;
     this.element.setAttribute(
@@ -52,7 +56,7 @@ class Thumb {
 }
 
 /** The scores of the patterns in a gallery. */
-class Scores {
+export class Scores {
   constructor(patterns, scores) {
     this.scores = new Map(Array.from(scores, (score, i) => [patterns[i], score]));
   }
@@ -85,19 +89,19 @@ class Scores {
 }
 
 /** One pattern, large, floating beside its thumbnail. */
-class Enlarged {
+export class Enlarged {
   constructor(unit) {
     this.pattern = null;
     this.stays = false; // with the cursor, and not only while the pointer rests
     this.canvas = make("canvas", { class: "sh-large-canvas" });
     this.title = make("div", { class: "sh-large-title" });
-    this.facts = new FactList(unit);
+    this.values = new ValueList(unit);
     this.element = make(
       "div",
       { class: "sh-large", hidden: "" },
       this.canvas,
       this.title,
-      this.facts.element,
+      this.values.element,
     );
   }
 
@@ -111,7 +115,7 @@ class Enlarged {
     this.element.hidden = false;
     paint(this.canvas, pixels, display.palette(pixels));
     setText(this.title, `pattern ${pattern}: ${words}`);
-    this.facts.show(pixels.facts ?? {});
+    this.values.show(pixels.values ?? {});
   }
 
   /** Stand to the right of the thumbnail, or to the left where there is no room. */
@@ -125,8 +129,4 @@ class Enlarged {
     element.style.left = `${Math.max(0, fits ? right : left)}px`;
     element.style.top = `${Math.max(0, Math.min(grid.offsetTop + thumb.offsetTop, lowest))}px`;
   }
-}
-
-function asFloat32(buffer) {
-  return new Float32Array(asBytes(buffer).slice().buffer);
 }

@@ -1,11 +1,11 @@
-// Turning bytes into a picture: contrast, colours, bad pixels and the colour scale.
+// Turning bytes into values and colours: scale, contrast, bad pixels, ticks.
 // How a pattern became bytes is written in pixels.py.
 
-const LEVELS = 254;
-const BAD = 255;
+export const LEVELS = 254;
+export const BAD = 255;
 
 /** What the display controls change, as it is at first. */
-function firstSettings() {
+export function firstSettings() {
   return {
     linear: false,
     map: 0,
@@ -17,7 +17,7 @@ function firstSettings() {
 }
 
 /** The value that a byte stands for, in the unit of the pattern. */
-function valueOf(code, { knee, top }) {
+export function decodeValue(code, { knee, top }) {
   return knee * Math.expm1((code / LEVELS) * Math.log1p(top / knee));
 }
 
@@ -28,18 +28,18 @@ function nearlyTop(pixels) {
   let left = 0.001 * (pixels.codes.length - counts[BAD]);
   let code = LEVELS;
   while (code > 1 && left >= counts[code]) left -= counts[code--];
-  return valueOf(code, pixels);
+  return decodeValue(code, pixels);
 }
 
 /** The value that this pattern is drawn brightest from. */
-function brightest(pixels, settings) {
+export function brightest(pixels, settings) {
   // On a linear scale a few bright pixels would leave all the others black.
   const top = settings.heldTop ?? (settings.linear ? nearlyTop(pixels) : pixels.top);
   return top * 2 ** -settings.stops;
 }
 
 /** The scale a pattern is drawn on: from a value to 0 (darkest) … 1, and back. */
-function makeScale(pixels, settings) {
+export function makeScale(pixels, settings) {
   const top = brightest(pixels, settings);
   const { knee } = pixels;
   const { linear, floor } = settings;
@@ -57,40 +57,29 @@ function makeScale(pixels, settings) {
 }
 
 /** The colour of each byte as one 32-bit number, in the order that ImageData wants. */
-function makePalette(pixels, settings, tables) {
+export function makePalette(pixels, settings, tables) {
   const scale = makeScale(pixels, settings);
   const palette = new Uint32Array(256);
   for (let code = 0; code <= LEVELS; code += 1) {
     palette[code] = tableColour(
       tables,
       settings.map,
-      Math.round(LEVELS * scale.place(valueOf(code, pixels))),
+      Math.round(LEVELS * scale.place(decodeValue(code, pixels))),
     );
   }
   palette[BAD] = settings.showBad ? tableColour(tables, settings.map, BAD) : palette[0];
   return palette;
 }
 
-function tableColour(tables, map, entry) {
+export function tableColour(tables, map, entry) {
   const at = 3 * (256 * map + entry);
   return (
     (0xff000000 | (tables[at + 2] << 16) | (tables[at + 1] << 8) | tables[at]) >>> 0
   );
 }
 
-/** Draw bytes on a canvas, one byte a canvas pixel. */
-function paint(canvas, { codes, rows, columns }, palette) {
-  if (canvas.width !== columns) canvas.width = columns;
-  if (canvas.height !== rows) canvas.height = rows;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(columns, rows);
-  const colours = new Uint32Array(image.data.buffer);
-  for (let i = 0; i < codes.length; i += 1) colours[i] = palette[codes[i]];
-  context.putImageData(image, 0, 0);
-}
-
 /** Round values for the ticks of a scale: 0, the powers of ten, and the top. */
-function tickValues(scale, linear) {
+export function tickValues(scale, linear) {
   const [low, high] = [scale.value(0), scale.value(1)];
   const values = linear ? [0.25, 0.5, 0.75].map((place) => scale.value(place)) : [];
   for (let power = -6; !linear && power < 12; power += 1) values.push(10 ** power);
@@ -103,56 +92,11 @@ function tickValues(scale, linear) {
 }
 
 /** Give each tick room: a list in rising order without those too near to the last. */
-function thinTicks(values, scale) {
+export function thinTicks(values, scale) {
   const kept = [];
   for (const value of values) {
     const crowded = kept.length && scale.place(value) - scale.place(kept.at(-1)) < 0.06;
     if (!crowded) kept.push(value);
   }
   return kept;
-}
-
-/** The colour scale beside a pattern, with numbers. */
-class ColourScale {
-  constructor(unit) {
-    this.canvas = make("canvas", { width: 1, height: 256, class: "sh-scale-colours" });
-    this.ticks = make("div", { class: "sh-scale-ticks" });
-    this.unit = make("div", { class: "sh-scale-unit" }, unit);
-    const body = make("div", { class: "sh-scale-body" }, this.canvas, this.ticks);
-    this.element = make(
-      "div",
-      { class: "sh-scale", "aria-hidden": "true" },
-      this.unit,
-      body,
-    );
-  }
-
-  draw(pixels, { settings, tables }) {
-    this.drawColours(settings, tables);
-    const scale = makeScale(pixels, settings);
-    const ticks = thinTicks(tickValues(scale, settings.linear), scale).map((value) =>
-      make("span", { style: `bottom: ${100 * scale.place(value)}%` }, sayNumber(value)),
-    );
-    this.ticks.replaceChildren(...ticks);
-  }
-
-  drawColours(settings, tables) {
-    const codes = Uint8Array.from({ length: 256 }, (_, row) =>
-      Math.min(LEVELS, 255 - row),
-    );
-    const palette = Uint32Array.from(codes.keys(), (entry) =>
-      tableColour(tables, settings.map, entry),
-    );
-    paint(this.canvas, { codes, rows: 256, columns: 1 }, palette);
-  }
-}
-
-/** The bytes of a message or trait, whichever view the transport made of them. */
-function asBytes(buffer) {
-  if (buffer instanceof ArrayBuffer) return new Uint8Array(buffer);
-  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
-}
-
-function asInt32(buffer) {
-  return new Int32Array(asBytes(buffer).slice().buffer);
 }

@@ -1,11 +1,32 @@
 // Talking with the kernel: who is there, and patterns fetched before they are needed.
 
-const ASK_AGAIN_MS = 1000; // messages vanish when a websocket reconnects
+export const ASK_AGAIN_MS = 1000; // messages vanish when a websocket reconnects
 const SILENT_MS = 2000; // after this long without an answer, say so
 const TICK_MS = 200;
 
+/** A random name for a session; `crypto.randomUUID` is missing on plain http. */
+export function randomName() {
+  if (globalThis.crypto?.randomUUID) return crypto.randomUUID();
+  const bytes = Array.from({ length: 16 }, () => Math.floor(256 * Math.random()));
+  return bytes.map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The bytes of a message or trait, whichever view the transport made of them. */
+export function asBytes(buffer) {
+  if (buffer instanceof ArrayBuffer) return new Uint8Array(buffer);
+  return new Uint8Array(buffer.buffer, buffer.byteOffset, buffer.byteLength);
+}
+
+export function asInt32(buffer) {
+  return new Int32Array(asBytes(buffer).slice().buffer);
+}
+
+export function asFloat32(buffer) {
+  return new Float32Array(asBytes(buffer).slice().buffer);
+}
+
 /** The bytes of recent and coming patterns. */
-class PatternCache {
+export class PatternCache {
   constructor(request, capacity = 64) {
     this.request = request;
     this.capacity = capacity;
@@ -69,7 +90,7 @@ class PatternCache {
  * It says hello until the kernel answers with the state, and keeps `root.dataset.state`:
  * "loading", "ready", or "dead" while something has gone unanswered for two seconds.
  */
-class Link {
+export class Link {
   constructor(model, root, { greeting, handlers, onStateChange, watched = [] }) {
     this.model = model;
     this.root = root;

@@ -1,5 +1,21 @@
 // Label one pattern after the other.
 
+import {
+  actionButton,
+  HelpPanel,
+  jumpField,
+  KEY_NOTES,
+  make,
+  setText,
+} from "./elements.js";
+import { Keys, withKeys } from "./keys.js";
+import { LabelPage } from "./label_page.js";
+import { asBytes, asInt32, PatternCache } from "./link.js";
+import { ValueList, withoutModelValues } from "./pattern_values.js";
+import { Viewer } from "./viewer.js";
+import "./common.css";
+import "./viewer.css";
+
 const AHEAD = 8; // patterns fetched before they are needed
 
 class Labeller extends LabelPage {
@@ -27,9 +43,7 @@ class Labeller extends LabelPage {
       run: () => this.goTo(this.position + by),
     });
     return {
-      ...Object.fromEntries(
-        this.words.map((word) => [word, this.labelAction(word)]),
-      ),
+      ...Object.fromEntries(this.words.map((word) => [word, this.labelAction(word)])),
       undo: {
         does: "take the last label back, as often as you like",
         run: () => this.undo(),
@@ -157,7 +171,7 @@ class Labeller extends LabelPage {
     return [...new Set(patterns)].filter((pattern) => pattern !== undefined);
   }
 
-  // --- what the kernel says -------------------------------------------------------------
+  // --- messages from the kernel ---------------------------------------------------------
 
   begin(content, [order, codes, repeats]) {
     const shown = this.startsAnew ? undefined : this.pattern;
@@ -201,12 +215,12 @@ class Labeller extends LabelPage {
     const word = sheet.wordAt(this.position);
     this.mark.className = `sh-mark sh-is-${word || "unlabelled"}`;
     setText(this.mark, word || "unlabelled");
-    setText(this.who, isBlind ? "" : sheet.sayWho(pattern));
+    setText(this.who, isBlind ? "" : sheet.describeLabellers(pattern));
     this.labelButtons.forEach((button, i) => {
       button.setAttribute("aria-pressed", this.words[i] === word);
     });
-    const facts = this.cache.get(pattern)?.facts ?? {};
-    this.facts.show(isBlind ? withoutOpinions(facts) : facts);
+    const values = this.cache.get(pattern)?.values ?? {};
+    this.values.show(isBlind ? withoutModelValues(values) : values);
     if (document.activeElement !== this.jumpField) this.jumpField.value = pattern;
   }
 
@@ -216,7 +230,7 @@ class Labeller extends LabelPage {
 
   build() {
     this.help = new HelpPanel(Object.values(this.actions), KEY_NOTES);
-    this.facts = new FactList(this.model.get("unit"));
+    this.values = new ValueList(this.model.get("unit"));
     this.mark = make("span", { class: "sh-mark" });
     this.who = make("span", { class: "sh-who" });
     this.root = make(
@@ -275,7 +289,7 @@ class Labeller extends LabelPage {
         actionButton(actions.first, "first unlabelled"),
       ),
       make("div", { class: "sh-verdict" }, this.mark, this.who),
-      this.facts.element,
+      this.values.element,
       this.progress.element,
       this.viewer.controls,
     );

@@ -1,5 +1,7 @@
 // What was labelled and is not yet known to be stored. The kernel's end is label_service.py.
 
+import { ASK_AGAIN_MS, randomName } from "./link.js";
+
 const MOST_UNSAVED = 8;
 
 /**
@@ -8,7 +10,7 @@ const MOST_UNSAVED = 8;
  * An item is one thing the person did: one label, one undo, or a whole page of labels.
  * `before` is what is needed to take its labels back if the store refuses them.
  */
-class Outbox {
+export class Outbox {
   constructor(send, { onChange, onRefused }) {
     this.sendMessage = send;
     this.onChange = onChange;
@@ -87,7 +89,7 @@ class Outbox {
 }
 
 /** Ask before the page is left while something is unsaved; returns how to stop that. */
-function askBeforeLeaving(outbox) {
+export function askBeforeLeaving(outbox) {
   const ask = (event) => {
     if (outbox.unsaved) event.preventDefault();
   };

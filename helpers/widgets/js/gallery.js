@@ -1,5 +1,23 @@
 // Pages of small patterns, labelled one by one, in ranges or by the page.
 
+import { Display } from "./display.js";
+import {
+  actionButton,
+  choice,
+  formatNumber,
+  HelpPanel,
+  KEY_NOTES,
+  make,
+  setText,
+} from "./elements.js";
+import { Grid } from "./grid.js";
+import { Keys, withKeys } from "./keys.js";
+import { LabelPage } from "./label_page.js";
+import { asBytes, asFloat32, asInt32, PatternCache } from "./link.js";
+import { Enlarged, Scores } from "./thumbs.js";
+import "./common.css";
+import "./gallery.css";
+
 const PAGE_SIZES = [24, 48, 96];
 const LOOK_MS = 150; // the pointer rests this long before a pattern is enlarged
 
@@ -177,7 +195,7 @@ class Gallery extends LabelPage {
     if (position !== undefined) this.grid.moveCursor(position - this.grid.cursor);
   }
 
-  // --- what the kernel says -------------------------------------------------------------
+  // --- messages from the kernel ---------------------------------------------------------
 
   begin(content, [index, codes, scores]) {
     const { sheet } = this;
@@ -278,7 +296,7 @@ class Gallery extends LabelPage {
     if (place < 0 || place > grid.patterns.length) return;
     const name = this.model.get("score_name");
     const counts = `${before} before this line, ${patterns.length - before} after`;
-    setText(this.line, `${name} ${sayNumber(threshold)}: ${counts}`);
+    setText(this.line, `${name} ${formatNumber(threshold)}: ${counts}`);
     grid.element.insertBefore(this.line, grid.thumbs[place]?.element ?? null);
   }
 
@@ -311,7 +329,7 @@ class Gallery extends LabelPage {
 
   drawEnlarged(pattern) {
     const pixels = this.cache.get(pattern) ?? this.thumbnails.get(pattern);
-    const words = `${this.sheet.wordOf(pattern) || "unlabelled"} ${this.sheet.sayWho(pattern)}`;
+    const words = `${this.sheet.wordOf(pattern) || "unlabelled"} ${this.sheet.describeLabellers(pattern)}`;
     this.enlarged.draw(pattern, pixels, this.display, words);
   }
 

@@ -1,10 +1,15 @@
 // How patterns are drawn: what the person can change, by key and by button.
 
+import { brightest, firstSettings, makePalette } from "./colours.js";
+import { actionButton, choice, make } from "./elements.js";
+import { withKeys } from "./keys.js";
+import { asBytes } from "./link.js";
+
 /**
  * The display settings of one widget; `onChange` draws anew, `shown` gives the pixels of
  * all patterns that can be seen.
  */
-class Display {
+export class Display {
   constructor(model, { onChange, shown }) {
     this.tables = asBytes(model.get("colour_tables"));
     this.mapNames = model.get("colour_maps");

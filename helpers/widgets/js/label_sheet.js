@@ -2,7 +2,7 @@
 
 const UNLABELLED = 0;
 
-class LabelSheet {
+export class LabelSheet {
   /**
    * `words` are the label words; in `codes` (one byte a pattern of the whole stack)
    * 0 means unlabelled and k the k-th word.
@@ -74,19 +74,19 @@ class LabelSheet {
     this.set(pattern, word, by ?? {});
   }
 
-  /** Who says so: "by you, bob"; and who says something else: "multiple by carol". */
-  sayWho(pattern) {
+  /** Who gave this label: "by you, bob"; and who another one: "multiple by carol". */
+  describeLabellers(pattern) {
     const word = this.wordOf(pattern);
     const by = Object.entries(this.by.get(pattern) ?? {}).filter(
-      ([, said]) => said !== "",
+      ([, given]) => given !== "",
     );
     const name = (who) => (who === this.labeller ? "you" : who);
-    const same = by.filter(([, said]) => said === word).map(([who]) => name(who));
-    const others = by.filter(([, said]) => said !== word);
+    const same = by.filter(([, given]) => given === word).map(([who]) => name(who));
+    const others = by.filter(([, given]) => given !== word);
     const agreeing = same.length ? [`by ${same.join(", ")}`] : [];
     return [
       ...agreeing,
-      ...others.map(([who, said]) => `${said} by ${name(who)}`),
+      ...others.map(([who, given]) => `${given} by ${name(who)}`),
     ].join("; ");
   }
 
@@ -107,7 +107,7 @@ class LabelSheet {
 
   counts() {
     const counts = new Array(this.words.length + 1).fill(0);
-    this.order.forEach((_, position) => (counts[this.codeAt(position)] += 1));
+    for (const position of this.order.keys()) counts[this.codeAt(position)] += 1;
     return counts;
   }
 
@@ -125,45 +125,5 @@ class LabelSheet {
     return recent.length > 2 && lasted > 0
       ? (60000 * (recent.length - 1)) / lasted
       : null;
-  }
-}
-
-/** How far it is: a bar with a stripe for each word, the counts in words, the speed. */
-class Progress {
-  constructor(words) {
-    this.words = words;
-    this.total = make("div", { class: "sh-progress-total", "aria-live": "off" });
-    this.stripes = words.map((word) =>
-      make("span", { class: `sh-stripe sh-is-${word}` }),
-    );
-    this.numbers = words.map(() => make("b", {}, "0"));
-    const legend = words.map((word, i) =>
-      make(
-        "span",
-        { class: "sh-legend" },
-        make("i", { class: `sh-is-${word}` }),
-        `${word} `,
-        this.numbers[i],
-      ),
-    );
-    this.element = make(
-      "div",
-      { class: "sh-progress", role: "group", "aria-label": "progress" },
-      this.total,
-      make("div", { class: "sh-progress-bar", "aria-hidden": "true" }, ...this.stripes),
-      make("div", { class: "sh-legends" }, ...legend),
-    );
-  }
-
-  draw(sheet) {
-    const counts = sheet.counts();
-    const n = sheet.order.length;
-    const speed = sheet.perMinute();
-    const pace = speed === null ? "" : ` · ${Math.round(speed)} per minute`;
-    setText(this.total, `${n - counts[0]} of ${n} labelled${pace}`);
-    this.words.forEach((_, i) => {
-      this.stripes[i].style.width = `${(100 * counts[i + 1]) / Math.max(1, n)}%`;
-      setText(this.numbers[i], String(counts[i + 1]));
-    });
   }
 }
