@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from helpers.errors import PatternsFileError
 from helpers.labels import read_pr772
@@ -333,6 +334,96 @@ def test_axes_in_another_order_are_told(axes: list[str] | str, path: Path) -> No
     assert "has the axes (" in problem
     assert "expected that axis first" in problem
     assert open_patterns(path, dataset="/scan/other").shape == (3, 3, 3)
+
+
+def write_array(path: Path, values: np.ndarray) -> Path:
+    if path.suffix == ".npz":
+        np.savez_compressed(path, mask=BAD, counts=values)
+    elif path.suffix == ".npy":
+        np.save(path, values)
+    else:
+        tifffile.imwrite(path, values, photometric="minisblack")
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", ">i4"])
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".tif", ".TIFF"])
+def test_arrays_and_images(ending: str, dtype: str, tmp_path: Path) -> None:
+    path = write_array(tmp_path / f"run7{ending}", COUNTS.astype(dtype))
+    patterns = open_patterns(path)
+    check(patterns, "array")
+    blocks = [block for _, block in patterns.map(np.copy, length=2)]
+    np.testing.assert_array_equal(np.concatenate(blocks), COUNTS)
+    np.testing.assert_array_equal(patterns[[4, 0]], COUNTS[[4, 0]])
+
+
+def test_several_arrays_as_one_stack(tmp_path: Path) -> None:
+    files = [write_array(tmp_path / f"{k}.npy", COUNTS + k) for k in range(2)]
+    patterns = open_patterns(files)
+    np.testing.assert_array_equal(patterns[:], np.concatenate([COUNTS, COUNTS + 1]))
+    assert "its patterns are in" in problem_of(
+        [write(tmp_path / "a.h5", {"patterns": COUNTS}), files[0]]
+    )
+
+
+def test_one_image_is_a_stack_of_one(tmp_path: Path) -> None:
+    patterns = open_patterns(write_array(tmp_path / "one.tif", COUNTS[0]))
+    np.testing.assert_array_equal(patterns[:], COUNTS[:1])
+
+
+def test_arrays_that_are_no_stack_are_told(tmp_path: Path) -> None:
+    path = write_array(tmp_path / "a.npy", COUNTS[0])
+    assert "has shape (5, 4) and dtype" in problem_of(path)
+    assert "Fortran order" in problem_of(write_array(path, np.asfortranarray(COUNTS)))
+    write_array(path, COUNTS).write_bytes(path.read_bytes()[:-30])
+    assert f"holds {N - 1} of {N} patterns: it is cut short" in problem_of(path)
+    path.write_bytes(b"on tape")
+    assert "cannot be read as .npy" in problem_of(path)
+    np.save(path, np.array([{}, {}], object), allow_pickle=True)
+    assert "expected numbers of shape" in problem_of(path)
+    np.savez(tmp_path / "b.npz", a=COUNTS, b=COUNTS)
+    assert "holds a (6, 5, 4), b (6, 5, 4)" in problem_of(tmp_path / "b.npz")
+    assert open_patterns(tmp_path / "b.npz", dataset="b").layout.patterns == "b"
+    (tmp_path / "b.npz").write_bytes(b"PK on tape")
+    assert "cannot be read as .npz" in problem_of(tmp_path / "b.npz")
+    (tmp_path / "c.tif").write_bytes(b"II*\0 on tape")
+    assert "cannot be read as .tif" in problem_of(tmp_path / "c.tif")
+
+
+def test_an_array_that_is_cut_while_it_is_open_is_told(tmp_path: Path) -> None:
+    path = write_array(tmp_path / "a.npy", COUNTS)
+    patterns = open_patterns(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(PatternsFileError, match="the file ends before"):
+        patterns[:]
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "is_told"),
+    [
+        ((48, 50, 300), None, True),
+        ((260, 257, 1200), (260, 257, 1), True),
+        ((40, 44, 50), (40, 44, 1), True),
+        ((300, 48, 50), None, False),
+        ((300, 48, 50), (1, 48, 50), False),
+        ((40, 44, 50), (40, 44, 50), False),
+        ((64, 32, 256), None, False),  # strips of a module
+    ],
+)
+def test_an_axis_order_that_looks_odd_is_told(
+    shape: tuple[int, int, int], chunks: Any, is_told: bool, path: Path
+) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", shape, "u1", chunks=chunks)[0] = 1
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        open_patterns(path)
+    texts = [str(each.message) for each in told if "moveaxis" in str(each.message)]
+    assert len(texts) == is_told
+    if is_told:
+        n, rows, columns = shape
+        assert f"read as {n} patterns of {rows} × {columns}" in texts[0]
+        assert f"{columns} patterns of {n} × {rows}" in texts[0]
 
 
 def test_frames_of_different_shapes(path: Path) -> None:

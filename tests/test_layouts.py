@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fabio
 import h5py
 import hdf5plugin
 import numpy as np
@@ -352,7 +353,7 @@ class TestBadPixelsFiles:
     def test_other_kind_of_file(self, name: str, tmp_path: Path) -> None:
         (tmp_path / name).write_text("0 1 0 1")
         problem = self.problem_of(tmp_path / name, tmp_path / name)
-        assert problem.startswith("is not a mask that can be read. Expected")
+        assert problem.startswith("is not a mask that can be read (")
 
     def test_wrong_shape(self, tmp_path: Path) -> None:
         path = tmp_path / "mask.npy"
@@ -513,3 +514,24 @@ class TestMaskShape:
         numbers = ["--patterns", "2", "--seed", "1"]
         assert main(["simulate", "--out", out, *numbers, "--mask", mask]) == 0
         np.testing.assert_array_equal(open_patterns(out).bad_pixels, bad)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".tif", ".edf", ".cbf"])
+def test_masks_in_other_kinds_of_file(ending: str, tmp_path: Path) -> None:
+    bad = np.zeros((30, 40), np.int32)
+    bad[10:12] = bad[:, 7] = 1
+    path = tmp_path / f"mask{ending}"
+    if ending == ".npz":
+        np.savez(path, bad)
+    elif ending == ".tif":
+        fabio.tifimage.TifImage(data=bad.astype("u1")).write(str(path))
+    elif ending == ".edf":
+        fabio.edfimage.EdfImage(data=bad).write(str(path))
+    else:
+        fabio.cbfimage.CbfImage(data=bad).write(str(path))
+    found = read_bad_pixels(f"{path} == 1", (30, 40)).pixels
+    np.testing.assert_array_equal(found, bad == 1)
+    assert find_mask_shape(path) == (30, 40)
+    path.write_bytes(path.read_bytes()[:20] + b"on tape")
+    with pytest.raises(PatternsFileError, match="is not a mask that can be read"):
+        read_bad_pixels(f"{path} == 1", (30, 40))

@@ -296,6 +296,11 @@ LAYOUTS = (
     Layout(name="NeXus", recognise=is_nexus, find=_find_nexus, bad_when=NEXUS_BITS),
 )
 
+ARRAY = Layout(
+    name="array",
+    recognise=lambda file: False,  # no HDF5 file either
+    patterns="",
+)
 EMC = Layout(
     name="Dragonfly .emc",
     recognise=lambda file: False,  # it is no HDF5 file, and recognised by its ending

@@ -1,6 +1,7 @@
 """Masks, read from the file of the patterns or another: True = leave out."""
 
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -42,10 +43,11 @@ def read_bad_pixels(where: str | Path, frame: tuple[int, int]) -> BadPixels:
     Parameters
     ----------
     where
-        `mask.npy`, `mask.byt` (raw uint8, as Dragonfly ships it) or
-        `file.h5:/path/to/mask`. The polarity must be known: it is where the values are
-        boolean (True = bad), in `.byt` files (2 = bad, as in Dragonfly) and for the
-        mask of a known layout. Otherwise, or to read it in another way, say which
+        `mask.npy`, `mask.npz`, a detector image (`mask.tif`, `mask.edf` …), `mask.byt`
+        (raw uint8, as Dragonfly ships it) or `file.h5:/path/to/mask`. The polarity must
+        be known: it is where the values are boolean (True = bad), in `.byt` files (2 =
+        bad, as in Dragonfly) and for the mask of a known layout. Otherwise, or to read
+        it in another way, say which
         values are bad after the name: `mask.npy == 0`, `file.h5:/mask != 0`.
     frame
         (rows, columns) of the patterns.
@@ -76,7 +78,7 @@ def read_bad_pixels(where: str | Path, frame: tuple[int, int]) -> BadPixels:
     if path.suffix == ".byt":
         raw = _read_raw(path, frame)
         return _convert(path, name, raw, bad_when or DRAGONFLY, frame)
-    return _convert(path, name, _read_npy(path), bad_when, frame)
+    return _convert(path, name, _read_array(path), bad_when, frame)
 
 
 def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
@@ -96,7 +98,7 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
         path = Path(name).expanduser()
         if not path.is_file():
             raise PatternsFileError(path, [describe_missing_file(path)])
-        shape = _read_npy(path).shape
+        shape = _read_array(path).shape
     if len(shape) < 2:
         problem = f"the mask has shape {shape}; expected (rows, columns)."
         raise PatternsFileError(path, [problem])
@@ -198,16 +200,35 @@ def _read_raw(path: Path, frame: tuple[int, int]) -> NDArray[np.uint8]:
     return values.reshape(frame)
 
 
-def _read_npy(path: Path) -> NDArray[Any]:
+def _read_array(path: Path) -> NDArray[Any]:
+    """Read a mask from a NumPy file or a detector image of any kind."""
     try:
-        mask: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False))
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                (mask,) = (arrays[name] for name in arrays.files)
+            return np.asarray(mask)
+        return _read_image(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         problem = (
-            "is not a mask that can be read. Expected an array saved by numpy.save "
-            "(.npy), raw bytes (.byt), or FILE.h5:/path/to/mask."
+            f"is not a mask that can be read ({error}). Expected an array saved by "
+            "numpy.save (.npy) or alone by numpy.savez (.npz), raw bytes (.byt), a "
+            "detector image (.tif, .edf, .cbf …), or FILE.h5:/path/to/mask."
         )
         raise PatternsFileError(path, [problem]) from error
-    return mask
+
+
+def _read_image(path: Path) -> NDArray[Any]:
+    import fabio  # slow to import
+
+    try:
+        with fabio.open(str(path)) as image:
+            return np.array(image.data)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a broken image makes its reader raise
+        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _convert(

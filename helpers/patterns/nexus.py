@@ -15,6 +15,8 @@ import numpy as np
 
 from helpers.patterns.hdf5 import follow, get_dataset
 
+MOST_NARROW, LEAST_NARROW = 3, 1.6  # sides of a detector: ratio
+SIDE = 16  # pixels: no detector is smaller
 _PATTERN_AXIS = re.compile(
     r"(?i).*(frame|pattern|image|event|shot|pulse|train|scan|time|tag|index)"
     r"|n(um(ber)?)?|i"
@@ -59,6 +61,32 @@ def find_axis_problems(file: h5py.File, where: str) -> Iterator[str]:
             f"{where} {dataset.shape} has the axes ({', '.join(axes)}), so that its "
             f"patterns are counted by {counted_by}; expected that axis first: "
             "(patterns, rows, columns). Write it again with numpy.moveaxis."
+        )
+
+
+def find_chunks(file: h5py.File, where: str) -> tuple[int, ...]:
+    """Return the shape of the chunks of a dataset; () without any."""
+    return getattr(get_dataset(file, where), "chunks", None) or ()
+
+
+def warn_of_axis_order(
+    where: str, shape: tuple[int, ...], chunks: tuple[int, ...] = ()
+) -> Iterator[str]:
+    """Warn where the last of three axes may be the one that counts the patterns.
+
+    So it is where a pattern would be long and narrow while the first two axes make a
+    usual detector, or where a chunk holds one value of the last axis and much of the
+    first.
+    """
+    n, rows, columns = shape
+    is_narrow = max(rows, columns) > MOST_NARROW * min(rows, columns)
+    is_detector = max(n, rows) < LEAST_NARROW * min(n, rows) and min(n, rows) >= SIDE
+    is_last_cut = len(chunks) == 3 and chunks[0] > 1 == chunks[2] < columns
+    if is_detector and (is_narrow or is_last_cut):
+        yield (
+            f"{where} {shape} is read as {n} patterns of {rows} × {columns}. If these "
+            f"are {columns} patterns of {n} × {rows}, the last axis counts them: write "
+            "the array again with numpy.moveaxis(array, -1, 0)."
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
+from helpers.patterns.array_files import is_array_file, open_array_file
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import (
     DetectorShape,
@@ -33,10 +34,10 @@ from helpers.patterns.hdf5 import (
     read_numbers,
     wrap_hdf5_errors,
 )
-from helpers.patterns.layout_table import EMC, Layout, find_layout
+from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
 from helpers.patterns.mask_convention import BadPixels, add_bad_pixels
 from helpers.patterns.masks import read_layout_mask
-from helpers.patterns.nexus import find_axis_problems
+from helpers.patterns.nexus import find_axis_problems, find_chunks, warn_of_axis_order
 from helpers.patterns.sources import Hdf5Source, Source
 
 UNIT_NAMES = ("unit", "units")
@@ -113,6 +114,8 @@ def open_pattern_file(
     """
     if is_emc(path):
         return _open_emc(path, dataset, use_mask=use_mask)
+    if is_array_file(path):
+        return _open_array_file(path, dataset)
     if is_run(path):
         return _open_run(path, dataset, geometry, use_mask=use_mask)
     warnings: list[str] = []
@@ -144,6 +147,19 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile
         bad_pixels=detector.bad_pixels if use_mask else None,
         notes=(detector.note, *source.notes),
         warnings=_name_file(path, source.warnings),
+    )
+
+
+def _open_array_file(path: Path, dataset: str | None) -> PatternFile:
+    source = open_array_file(path, dataset)
+    found = warn_of_axis_order("the array", source.shape)
+    return PatternFile(
+        layout=replace(ARRAY, patterns=source.where),
+        source=source,
+        unit="",
+        bad_pixels=None,
+        notes=source.notes,
+        warnings=_name_file(path, (*source.warnings, *found)),
     )
 
 
@@ -232,6 +248,9 @@ class _Reader:
         if self.problems:
             raise PatternsFileError(self.path, self.problems)
         source = self._open_source(kind)
+        self.warnings.extend(
+            warn_of_axis_order(where, source.shape, find_chunks(file, where))
+        )
         here = slice(source.shape[0])
         return PatternFile(
             layout=layout,
