@@ -615,7 +615,7 @@ def write_lists(file: h5py.File) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-class TestCirclesAndCrashes:
+class TestEndlessLoopsAndCrashes:
     """What the HDF5 library itself does not survive is told by a child process."""
 
     @pytest.mark.parametrize(
@@ -628,30 +628,28 @@ class TestCirclesAndCrashes:
             (write_lists, "/count_multi", {"dataset": "5x4"}),
         ],
     )
-    def test_round_in_a_circle(
+    def test_endless_loop(
         self, write_loose: Any, place: str, options: dict[str, Any], path: Path
     ) -> None:
         problem = problems_of(write_circle(path, write_loose), **options)
-        assert f"goes round in a circle at {place}, and was stopped after 0.5 s" in (
-            problem
-        )
+        assert f"loops endlessly at {place}, and was stopped after 0.5 s" in (problem)
         assert "Expected a file that can be read from end to end" in problem
         assert "Copy it again" in problem
 
     def test_in_files_of_labels_and_masks_too(self, path: Path) -> None:
         write_circle(path, write_truth)
-        with pytest.raises(PatternsFileError, match="round in a circle at /truth"):
+        with pytest.raises(PatternsFileError, match="loops endlessly at /truth"):
             open_hdf5(path)
 
     def test_one_of_several_files(self, tmp_path: Path) -> None:
         damaged = write_circle(tmp_path / "run2.h5", write_truth)
         files = [write(tmp_path / "run1.h5"), damaged, write(tmp_path / "run3.h5")]
-        with pytest.raises(PatternsFileError, match="round in a circle") as caught:
+        with pytest.raises(PatternsFileError, match="loops endlessly") as caught:
             open_patterns(files)
         assert caught.value.path == damaged
 
     def test_same_name_when_it_was_copied_again(self, path: Path) -> None:
-        assert "round in a circle" in problems_of(write_circle(path, write_truth))
+        assert "loops endlessly" in problems_of(write_circle(path, write_truth))
         with open_patterns(write(path)) as patterns:
             assert len(patterns) == 40
 
@@ -749,7 +747,7 @@ print(json.dumps("/truth"), flush=True)
         with warnings.catch_warnings(action="ignore"):  # of threads, from Python 3.12
             fork = os.fork()
         if fork == 0:
-            os._exit("round in a circle" not in hdf5_probe.find_fatal_damage(damaged))
+            os._exit("loops endlessly" not in hdf5_probe.find_fatal_damage(damaged))
         assert os.waitpid(fork, 0)[1] == 0
         assert hdf5_probe.find_fatal_damage(write(path.with_name("whole.h5"))) == ""
 

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from fuzz.seeds import write_emc, write_sparse
 
 from helpers.errors import PatternsFileError
 from helpers.labels import read_pr772
@@ -594,36 +595,11 @@ DRAGONFLY_NAMES = {".emc": "Dragonfly .emc", ".h5": "Dragonfly, sparse HDF5"}
 class TestDragonfly:
     """Sparse photons, whose shape is said by a person or a detector file."""
 
-    def lists(self) -> tuple[list[np.ndarray], ...]:
-        """Return the pixels with one photon, with more, and how many."""
-        flat = COUNTS.reshape(N, -1)
-        ones = [np.flatnonzero(row == 1).astype("i4") for row in flat]
-        multi = [np.flatnonzero(row > 1).astype("i4") for row in flat]
-        counts = [row[row > 1].astype("i4") for row in flat]
-        return ones, multi, counts
-
-    def write_emc(self, path: Path) -> Path:
-        ones, multi, counts = self.lists()
-        head = np.zeros(256, "<i4")
-        head[:2] = N, ROWS * COLUMNS
-        lengths = [list(map(len, part)) for part in (ones, multi)]
-        parts = [head, *lengths, *ones, *multi, *counts]
-        path.write_bytes(np.concatenate(parts).astype("<i4").tobytes())
-        return path
-
-    def write_sparse(self, path: Path) -> Path:
-        names = ("place_ones", "place_multi", "count_multi")
-        with h5py.File(path, "w") as file:
-            file["num_pix"] = np.array([ROWS * COLUMNS], "i4")
-            for name, lists in zip(names, self.lists(), strict=True):
-                dataset = file.create_dataset(name, (N,), h5py.vlen_dtype("i4"))
-                for number, values in enumerate(lists):
-                    dataset[number] = values
-        return path
-
     def write(self, folder: Path, ending: str) -> Path:
         path = folder / f"photons{ending}"
-        return self.write_emc(path) if ending == ".emc" else self.write_sparse(path)
+        write_photons = write_emc if ending == ".emc" else write_sparse
+        write_photons(path, COUNTS)
+        return path
 
     def write_detector(self, path: Path) -> Path:
         """Write a flat detector as Dragonfly makes it: x along the rows' axis."""
@@ -700,7 +676,7 @@ class TestDragonfly:
     def test_emc_that_does_not_add_up(
         self, integer: int, value: int, said: str, tmp_path: Path
     ) -> None:
-        path = self.write_emc(tmp_path / "a.emc")
+        path = self.write(tmp_path, ".emc")
         content = np.fromfile(path, "<i4")
         content[integer] = value
         content.tofile(path)
@@ -721,7 +697,7 @@ class TestDragonfly:
             patterns[0]
 
     def test_emc_cut_short(self, tmp_path: Path) -> None:
-        path = self.write_emc(tmp_path / "a.emc")
+        path = self.write(tmp_path, ".emc")
         path.write_bytes(path.read_bytes()[:-6])
         with pytest.warns(UserWarning, match="The 5 patterns that are there are read"):
             patterns = open_patterns(path, dataset="5x4")
@@ -730,7 +706,7 @@ class TestDragonfly:
         assert "cannot be told apart" in problem_of(path, dataset="5x4")
 
     def test_lists_of_different_lengths(self, tmp_path: Path) -> None:
-        path = self.write_sparse(tmp_path / "a.h5")
+        path = self.write(tmp_path, ".h5")
         with h5py.File(path, "a") as file:
             del file["count_multi"], file["num_pix"]
             file.create_dataset("count_multi", (N - 1,), h5py.vlen_dtype("i4"))

@@ -1,4 +1,4 @@
-"""HDF5 files, opened with a plain word about what is wrong with them."""
+"""Open HDF5 files, find what is in them, and describe what is wrong with them."""
 
 import re
 from collections import deque
@@ -82,7 +82,7 @@ def wrap_hdf5_errors(path: Path, doing: str) -> Iterator[None]:
 
 
 def describe_missing_file(path: Path) -> str:
-    """Say that a file is not there, and from where its name counts."""
+    """Say that a file is not there, and what its name is relative to."""
     counted = "" if path.is_absolute() else f" It counts from {Path.cwd()}."
     return f"there is no such file. Check the name.{counted}"
 
@@ -173,7 +173,7 @@ def get_whole_dataset(file: h5py.File, where: str) -> h5py.Dataset | None:
 
 
 def follow(group: h5py.Group, path: str) -> Any:
-    """Return what a path leads to; None if it leads nowhere or round in a circle."""
+    """Return what a path leads to; None if it leads nowhere or to itself."""
     try:
         return group.get(path)
     except (OSError, RuntimeError):  # too many links, or one into a damaged file
@@ -279,7 +279,7 @@ def _describe_target(file: h5py.File, path: str) -> str:
 
 
 def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
-    """Say why patterns of this shape can be no measurement; nothing if they can.
+    """Say why patterns cannot have this shape; nothing if they can.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def find_dataset_problems(
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> str:
-    """Say in words what values of a dtype that is no number are."""
+    """Name the values of a dtype that are not numbers."""
     if dtype.names:
         return f"records with the fields {', '.join(dtype.names)}"
     if h5py.check_ref_dtype(dtype) is not None:

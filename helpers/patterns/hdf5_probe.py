@@ -48,7 +48,7 @@ Tell = Callable[[str], None]
 
 
 def find_fatal_damage(path: Path) -> str:
-    """Say why the HDF5 library must not be let at a file; "" if it may open it.
+    """Return why the HDF5 library must not open a file; "" if it may.
 
     A file is probed once, as long as its size and its time stay the same. Where no
     child process can be started, none is probed.
@@ -67,7 +67,7 @@ def find_fatal_damage(path: Path) -> str:
 
 
 class _Child:
-    """The child process; another one after it ended."""
+    """Starts the child process, and another one after it ended."""
 
     def __init__(self) -> None:
         self.can_start = True
@@ -145,10 +145,10 @@ class _Child:
 
 
 def _describe_end(status: int, place: str) -> str:
-    """Say how reading ended at a place in a file."""
+    """Describe how reading ended at a place in a file."""
     if status in LIMIT_ENDS_BY:
         what = (
-            f"reading it goes round in a circle at {place}, and was stopped after "
+            f"reading it loops endlessly at {place}, and was stopped after "
             f"{CPU_SECONDS:g} s of CPU time without getting on"
         )
     else:

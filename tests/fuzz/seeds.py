@@ -66,28 +66,28 @@ def write_virtual(path: Path) -> None:
         file.create_virtual_dataset("patterns", layout)
 
 
-def list_photons() -> tuple[list[np.ndarray], ...]:
+def list_photons(patterns: np.ndarray) -> tuple[list[np.ndarray], ...]:
     """Return pixels with one photon, with more, and how many these have."""
-    flat = COUNTS.reshape(len(COUNTS), -1)
+    flat = patterns.reshape(len(patterns), -1)
     ones = [np.flatnonzero(row == 1) for row in flat]
     multi = [np.flatnonzero(row > 1) for row in flat]
     return ones, multi, [row[row > 1] for row in flat]
 
 
-def write_sparse(path: Path) -> None:
+def write_sparse(path: Path, patterns: np.ndarray = COUNTS) -> None:
     with h5py.File(path, "w") as file:
-        file["num_pix"] = COUNTS[0].size
+        file["num_pix"] = patterns[0].size
         names = ("place_ones", "place_multi", "count_multi")
-        for name, lists in zip(names, list_photons(), strict=True):
+        for name, lists in zip(names, list_photons(patterns), strict=True):
             dataset = file.create_dataset(name, (len(lists),), h5py.vlen_dtype("i4"))
             for number, values in enumerate(lists):
                 dataset[number] = values.astype("i4")
 
 
-def write_emc(path: Path) -> None:
-    ones, multi, counts = list_photons()
+def write_emc(path: Path, patterns: np.ndarray = COUNTS) -> None:
+    ones, multi, counts = list_photons(patterns)
     head = np.zeros(256, int)
-    head[:2] = len(COUNTS), COUNTS[0].size
+    head[:2] = len(patterns), patterns[0].size
     lengths = [list(map(len, part)) for part in (ones, multi)]
     parts = np.concatenate([head, *lengths, *ones, *multi, *counts])
     path.write_bytes(parts.astype("<i4").tobytes())
