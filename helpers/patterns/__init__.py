@@ -25,16 +25,11 @@ from helpers.patterns.mask_convention import (
     find_shape_problems,
 )
 from helpers.patterns.masks import find_mask_shape, read_bad_pixels
-from helpers.patterns.opening import open_patterns
-from helpers.patterns.pattern_file import (
-    PatternFile,
-    Unit,
-    find_unit,
-    open_pattern_file,
-)
+from helpers.patterns.opening import find_unit, open_patterns
+from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import batches, count_threads, reused_array, run_in_order
 from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source, Source
-from helpers.patterns.stack import Patterns
+from helpers.patterns.stack import Patterns, Unit
 
 __all__ = [
     "CXI_SHOTS",

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,12 @@ from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.masks import read_bad_pixels
-from helpers.patterns.pattern_file import (
-    PatternFile,
-    Unit,
-    find_unit,
-    open_pattern_file,
-)
-from helpers.patterns.stack import Patterns
+from helpers.patterns.pattern_file import PatternFile, open_pattern_file
+from helpers.patterns.stack import Patterns, Unit
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
 FILES_SAMPLED = 8  # files looked at for it
+RARE = 0.05  # share of values that are -1
 WARNINGS_SHOWN = 5
 
 
@@ -234,9 +231,9 @@ def _find_common_unit(
     chosen = np.linspace(0, len(pattern_files) - 1, n_files).astype(int)
     n_sampled = max(2, UNIT_SAMPLE // n_files)
     found: dict[str, tuple[Unit, Path]] = {}
-    for recording in (pattern_files[i] for i in chosen):
-        unit = find_unit(recording, bad_pixels, n_sampled)
-        found.setdefault(unit.name, (unit, recording.source.path))
+    for pattern_file in (pattern_files[i] for i in chosen):
+        unit = find_unit(pattern_file, bad_pixels, n_sampled)
+        found.setdefault(unit.name, (unit, pattern_file.source.path))
     known = [found[name] for name in found if name != "unknown"]
     if len(known) > 1:
         (one, path), (other, other_path) = known
@@ -247,3 +244,58 @@ def _find_common_unit(
         raise PatternsFileError(other_path, [problem])
     (unit, _), *_ = known or found.values()
     return unit
+
+
+def find_unit(
+    pattern_file: PatternFile, bad_pixels: NDArray[np.bool_], n_sampled: int = 8
+) -> Unit:
+    """Tell the unit of a file's patterns.
+
+    What the file or its layout says counts first. Otherwise a negative value other than
+    -1, or a fraction, at any good pixel of a few patterns means ADU; whole numbers mean
+    photons; and if all of them are 0, nothing is known unless they are recorded as
+    integers.
+
+    Parameters
+    ----------
+    pattern_file
+        The file.
+    bad_pixels
+        (rows, columns) bool, True = leave out; also NaN and infinite values count
+        nowhere.
+    n_sampled
+        How many evenly spread patterns are looked at.
+    """
+    if pattern_file.unit:
+        return Unit(pattern_file.unit, "as the file or its layout says")
+    with closing(pattern_file.source) as source:
+        chosen = np.unique(np.linspace(0, source.shape[0] - 1, n_sampled).astype(int))
+        patterns = np.empty((chosen.size, *source.shape[1:]), source.dtype)
+        for i, row in enumerate(chosen):
+            source.read_into(patterns[i : i + 1], row)
+    values = patterns[:, ~bad_pixels]
+    without = _find_minus_ones(values)
+    values = values[np.isfinite(values) & ~without]
+    seen = f"in {chosen.size} patterns spread over {source.path.name}"
+    if (values < 0).any():
+        return Unit("ADU", f"negative values were seen {seen}")
+    if source.dtype.kind in "iu":
+        but = ", but for -1 where there is no value" if without.any() else ""
+        why = f"assumed: recorded as {source.dtype}, none negative{but}"
+        return Unit("photons", why)
+    if not values.any():
+        return Unit("unknown", f"nothing but 0 was seen {seen}")
+    if (values % 1 != 0).any():
+        return Unit("ADU", f"fractions were seen {seen}")
+    return Unit("photons", f"assumed: nothing but whole numbers was seen {seen}")
+
+
+def _find_minus_ones(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Find the values, (m, pixels), that say -1 for none, as photon counters do.
+
+    A pixel has it always, or rarely; counts less a pedestal have it often.
+    """
+    without: NDArray[np.bool_] = values == -1
+    now_and_then = without[:, ~without.all(axis=0)]
+    is_rare = now_and_then.size == 0 or now_and_then.mean() < RARE
+    return without if is_rare else np.zeros_like(without)

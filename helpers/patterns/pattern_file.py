@@ -1,10 +1,9 @@
 """One file, read by its layout: its patterns and what is recorded beside them."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
@@ -41,7 +40,6 @@ from helpers.patterns.nexus import find_axis_problems, find_chunks, warn_of_axis
 from helpers.patterns.sources import Hdf5Source, Source
 
 UNIT_NAMES = ("unit", "units")
-RARE = 0.05  # share of values that are -1
 
 
 @dataclass(frozen=True)
@@ -391,73 +389,3 @@ def _read_unit(file: h5py.File, where: str) -> str:
     if "photon" in said.lower():
         return "photons"
     return "ADU" if "adu" in said.lower() else ""
-
-
-class Unit(NamedTuple):
-    """A unit and why it is thought to be so.
-
-    Attributes
-    ----------
-    name
-        "photons", "ADU" or "unknown".
-    why
-        In words, for `Patterns.describe`.
-    """
-
-    name: str
-    why: str
-
-
-def find_unit(
-    recording: PatternFile, bad_pixels: NDArray[np.bool_], n_sampled: int = 8
-) -> Unit:
-    """Tell the unit of a file's patterns.
-
-    What the file or its layout says counts first. Otherwise a negative value other than
-    -1, or a fraction, at any good pixel of a few patterns means ADU; whole numbers mean
-    photons; and if all of them are 0, nothing is known unless they are recorded as
-    integers.
-
-    Parameters
-    ----------
-    recording
-        The file.
-    bad_pixels
-        (rows, columns) bool, True = leave out; also NaN and infinite values count
-        nowhere.
-    n_sampled
-        How many evenly spread patterns are looked at.
-    """
-    if recording.unit:
-        return Unit(recording.unit, "as the file or its layout says")
-    with closing(recording.source) as source:
-        chosen = np.unique(np.linspace(0, source.shape[0] - 1, n_sampled).astype(int))
-        patterns = np.empty((chosen.size, *source.shape[1:]), source.dtype)
-        for i, row in enumerate(chosen):
-            source.read_into(patterns[i : i + 1], row)
-    values = patterns[:, ~bad_pixels]
-    without = _find_minus_ones(values)
-    values = values[np.isfinite(values) & ~without]
-    seen = f"in {chosen.size} patterns spread over {source.path.name}"
-    if (values < 0).any():
-        return Unit("ADU", f"negative values were seen {seen}")
-    if source.dtype.kind in "iu":
-        but = ", but for -1 where there is no value" if without.any() else ""
-        why = f"assumed: recorded as {source.dtype}, none negative{but}"
-        return Unit("photons", why)
-    if not values.any():
-        return Unit("unknown", f"nothing but 0 was seen {seen}")
-    if (values % 1 != 0).any():
-        return Unit("ADU", f"fractions were seen {seen}")
-    return Unit("photons", f"assumed: nothing but whole numbers was seen {seen}")
-
-
-def _find_minus_ones(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Find the values, (m, pixels), that say -1 for none, as photon counters do.
-
-    A pixel has it always, or rarely; counts less a pedestal have it often.
-    """
-    without: NDArray[np.bool_] = values == -1
-    now_and_then = without[:, ~without.all(axis=0)]
-    is_rare = now_and_then.size == 0 or now_and_then.mean() < RARE
-    return without if is_rare else np.zeros_like(without)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -17,7 +17,7 @@ from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
-from helpers.patterns.pattern_file import PatternFile, Unit
+from helpers.patterns.pattern_file import PatternFile
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -25,6 +25,21 @@ Key = int | np.integer[Any] | slice | ArrayLike
 
 FINGERPRINT_SAMPLE = 16
 NOTES_SHOWN = 8
+
+
+class Unit(NamedTuple):
+    """A unit and why it is thought to be so.
+
+    Attributes
+    ----------
+    name
+        "photons", "ADU" or "unknown".
+    why
+        In words, for `Patterns.describe`.
+    """
+
+    name: str
+    why: str
 
 
 class Patterns:
