@@ -58,6 +58,7 @@ from helpers.widgets.widget_base import STATIC
 
 N = 12
 SOURCES = STATIC.parent / "js"
+UNTIMED = settings(deadline=None)
 PIXELS = hnp.arrays(np.float32, (5, 4), elements=st.floats(-1e3, 1e6, width=32))
 
 
@@ -108,6 +109,7 @@ def say(widget, **content):
 
 
 class TestPixels:
+    @UNTIMED
     @given(PIXELS)
     def test_a_code_gives_its_value_back_within_half_a_step(self, pattern):
         pixels = encode_pattern(pattern, np.zeros(pattern.shape, dtype=bool))
@@ -144,6 +146,7 @@ class TestPixels:
         encode_pattern(pattern, np.array([[False, True]]))
         assert pattern.tolist() == [[-1, 5]]
 
+    @UNTIMED
     @given(PIXELS, hnp.arrays(bool, (5, 4)), st.integers(1, 6))
     def test_shrinking_averages_blocks_of_good_pixels(self, pattern, bad, longest):
         k = -(-5 // longest)
@@ -255,11 +258,10 @@ class TestRepeats:
     n = 400
     share = 0.1
 
-    def plan(self, n_labelled, index=None, chosen=None):
-        labelled = np.arange(self.n) < n_labelled
-        if chosen is None:
-            chosen = choose_repeats(self.n, self.share, "abc", "anna")
-        index = np.arange(self.n) if index is None else index
+    def plan(self, n_labelled):
+        index = np.arange(self.n)
+        labelled = index < n_labelled
+        chosen = choose_repeats(self.n, self.share, "abc", "anna")
         return plan_repeats(index, labelled, labelled, chosen, self.share), chosen
 
     def test_the_choice_is_random_but_stays_the_same(self):
@@ -270,6 +272,7 @@ class TestRepeats:
         assert 0.04 < first.mean() < 0.06
         assert (first & other).mean() < 0.01
 
+    @UNTIMED
     @given(st.integers(0, n))
     def test_the_list_itself_stays_as_it_was(self, n_labelled):
         plan, chosen = self.plan(n_labelled)
@@ -283,6 +286,7 @@ class TestRepeats:
         room = n_unlabelled * self.share if n_unlabelled else due.size
         assert n_due >= min(due.size, np.floor(room))
 
+    @UNTIMED
     @given(st.integers(0, n))
     def test_between_first_and_second_time_lie_others(self, n_labelled):
         plan, _ = self.plan(n_labelled)
@@ -309,41 +313,36 @@ class TestRepeats:
         assert not plan.is_repeat[: self.n].any()
         assert plan.is_repeat[self.n :].sum() == chosen.sum()
 
-    def test_without_a_share_nothing_comes_back(self, service):
-        list(service.take("page", [label(1, 4)]))
-        plan = service.plan_repeats(np.arange(N), 0.0)
-        assert plan.index.tolist() == list(range(N))
-        assert not plan.is_repeat.any()
+    def repeats(self, service):
+        plan = service.plan_repeats(np.arange(N), 1.0)
+        return set(plan.index[plan.is_repeat].tolist())
 
-    def test_only_own_labels_come_back_and_only_once(self, store):
+    def test_only_own_labels_come_back_and_only_once_unless_undone(self, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
         store.record(5, "single", labeller="anna", session="before", seq=1)
         service = LabelService(store, "anna", "morning")
-        plan = service.plan_repeats(np.arange(N), 1.0)
-        assert 5 in plan.index[plan.is_repeat]
-        assert 3 not in plan.index[plan.is_repeat]
+        assert 5 in self.repeats(service)
+        assert 3 not in self.repeats(service)
         list(service.take("page", [label(1, 5, "blank") | {"repeat": True}]))
         assert store.history(5)[-1].shown.startswith("blind repeat")
         assert service.labels_of(5)["repeated"]
-        plan = service.plan_repeats(np.arange(N), 1.0)
-        assert 5 not in plan.index[plan.is_repeat]
-
-    def test_an_undone_repeat_is_due_again(self, store):
-        store.record(5, "single", labeller="anna", session="before", seq=1)
-        service = LabelService(store, "anna", "morning")
-        list(service.take("page", [label(1, 5, "blank") | {"repeat": True}]))
+        assert 5 not in self.repeats(service)
         (ack,) = service.take("page", [undo(2)])
         (change,) = ack["changes"]
         assert (change["label"], change["repeated"]) == ("single", False)
-        later = LabelService(store, "anna", "evening")
-        plan = later.plan_repeats(np.arange(N), 1.0)
-        assert 5 in plan.index[plan.is_repeat]
+        assert 5 in self.repeats(LabelService(store, "anna", "evening"))
 
-    def test_what_was_labelled_just_now_does_not_come_back_at_once(self, service):
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_what_was_labelled_just_now_does_not_come_back_at_once(
+        self, service, share
+    ):
         list(service.take("page", [label(1, 4)]))
-        assert 4 not in service.plan_repeats(np.arange(N), 1.0).index[N:]
+        plan = service.plan_repeats(np.arange(N), share)
+        assert plan.index[~plan.is_repeat].tolist() == list(range(N))
+        assert 4 not in plan.index[plan.is_repeat]
+        assert share or not plan.is_repeat.any()
 
-    @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+    @pytest.mark.parametrize("share", [-0.1, float("nan")])
     def test_impossible_shares_are_refused(self, patterns, store, share):
         with pytest.raises(ParameterError, match="relabel_share: found"):
             label_patterns(patterns, store, labeller="anna", relabel_share=share)
@@ -402,9 +401,7 @@ class TestKeys:
         save_keys({})
         assert choose_keys(LABELLER_KEYS)["single"] == ["1", "s"]
 
-    @pytest.mark.parametrize(
-        "text", ['{"single": ', "[1, 2]", '{"single": 3}', '{"single": [[]]}', "\xff"]
-    )
+    @pytest.mark.parametrize("text", ['{"single": ', "[1, 2]", '{"single": 3}', "\xff"])
     def test_a_broken_settings_file_is_told_and_not_followed(self, text):
         keys.keys_file().parent.mkdir()
         keys.keys_file().write_bytes(text.encode("latin-1"))
@@ -644,8 +641,8 @@ class TestLabelService:
     def test_a_blind_labeller_sees_nothing_of_others(self, store):
         store.record(3, "multiple", labeller="bob", session="bob", seq=1)
         service = LabelService(store, "anna", "morning", blind=True)
-        said = service.labels_of(3)
-        assert (said["label"], said["by"]) == ("", {})
+        shown = service.labels_of(3)
+        assert (shown["label"], shown["by"]) == ("", {})
         assert not service.codes().any()
 
     def test_codes_follow_the_order_of_the_words(self, service):
@@ -792,10 +789,9 @@ class TestGallery:
         say(widget, kind="events", session="page", events=[label(1, 4)])
         assert store.current_labels("anna")[4] == "single"
 
-    @pytest.mark.parametrize("per_page", [0, -5])
-    def test_a_page_holds_something(self, patterns, per_page):
-        with pytest.raises(ParameterError, match="per_page: found"):
-            show_gallery(patterns, [1], per_page=per_page)
+    def test_a_page_holds_something(self, patterns):
+        with pytest.raises(ParameterError, match="per_page: found 0"):
+            show_gallery(patterns, [1], per_page=0)
 
 
 class TestBundles:
