@@ -1,13 +1,16 @@
 """What is no measurement is found from the patterns, and nothing else is."""
 
+import warnings
 from functools import cache
 
 import h5py
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from helpers import experiment
-from helpers.patterns import open_patterns
+from helpers.patterns import MaskConvention, decide_polarity, open_patterns
+from helpers.patterns.mask_convention import EUXFEL_BITS, NEXUS_BITS
 from helpers.simulate import Sample, pnccd_bad_pixels, simulate_patterns
 
 SHAPE = (96, 94)
@@ -307,3 +310,178 @@ def test_the_sums_are_the_obvious_ones(write):
     np.testing.assert_allclose(sums.squares, np.nansum(values**2, axis=0))
     np.testing.assert_array_equal(sums.lowest, np.nanmin(values, axis=0))
     np.testing.assert_array_equal(sums.highest, np.nanmax(values, axis=0))
+
+
+# A mask of which nobody says which values mean bad
+
+
+@pytest.fixture
+def open_masked(tmp_path):
+    """Open patterns with a mask beside them."""
+
+    def open_masked(values, **masks):
+        with h5py.File(tmp_path / "masked.h5", "w") as file:
+            file["patterns"] = values
+            for name, mask in masks.items():
+                file[name] = mask
+        return open_patterns(tmp_path / "masked.h5")
+
+    return open_masked
+
+
+def dilated(mask, n):
+    return ndimage.binary_dilation(mask, iterations=n)
+
+
+MARKED = {
+    "pnCCD": MASKS["pnCCD"],
+    "wide gaps": MASKS["wide gaps"],
+    "beam stop, with a margin": dilated(MASKS["beam stop with wire"], 2),
+    "missing quadrant, with a margin": dilated(MASKS["missing quadrant"], 1),
+    "dead pixels": some_pixels(7, 12),
+}
+TRUE_GAPS = MARKED | {
+    "beam stop, with a margin": MASKS["beam stop with wire"],
+    "missing quadrant, with a margin": MASKS["missing quadrant"],
+}
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(0, "u1"), (-1, "f8"), (65535, bool)])
+@pytest.mark.parametrize("marked", ["bad", "good"])
+@pytest.mark.parametrize("kind", MARKED)
+def test_the_patterns_decide_which_values_of_a_mask_are_bad(
+    open_masked, kind, marked, value, dtype
+):
+    values = with_value(simulated(), TRUE_GAPS[kind], value, "i4")
+    mask = MARKED[kind] if marked == "bad" else ~MARKED[kind]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the patterns do not decide")
+        patterns = open_masked(values, mask=mask.astype(dtype))
+    np.testing.assert_array_equal(patterns.bad_pixels, MARKED[kind])
+    assert not patterns.unclear_masks
+    assert "as the patterns decide: " in patterns.describe()
+    assert "% of these pixels are plainly no measurement" in patterns.describe()
+
+
+def test_a_mask_of_hot_pixels_alone_is_decided_by_them(open_masked):
+    values, hot = simulated().copy(), some_pixels(1)
+    values[:, hot] += np.random.default_rng(2).poisson(100, (400, hot.sum()))
+    patterns = open_masked(values, bad_pixels=hot.astype("u1"))
+    np.testing.assert_array_equal(patterns.bad_pixels, hot)
+
+
+def test_dragonfly_values_are_recognised(open_masked):
+    mask = np.where(MASKS["pnCCD"], 2, RADIUS > 30).astype("u1")
+    patterns = open_masked(with_value(simulated(), MASKS["pnCCD"], 0, "u2"), mask=mask)
+    np.testing.assert_array_equal(patterns.bad_pixels, MASKS["pnCCD"])
+    assert "Dragonfly" in patterns.describe()
+
+
+@pytest.mark.parametrize(
+    ("name", "bad_when"),
+    [("mask", 1), ("bad_pixels", 1), ("pixel_mask", 1), ("good_pixels", 0)],
+)
+def test_where_the_patterns_do_not_decide_the_name_does(open_masked, name, bad_when):
+    mask = (ROW > 50) & (COLUMN < 40)
+    with pytest.warns(UserWarning, match=f"do not decide which values of /{name} mean"):
+        patterns = open_masked(simulated(), **{name: mask.astype("u1")})
+    np.testing.assert_array_equal(patterns.bad_pixels, mask == bad_when)
+    (unclear,) = patterns.unclear_masks
+    np.testing.assert_array_equal(unclear.not_zero, mask)
+    assert "as its name says" in patterns.describe()
+
+
+def test_an_incomplete_mask_does_not_turn_round(open_masked):
+    """The gap is not in the mask, and what is in it cannot be seen to be bad."""
+    mask, gap = some_pixels(3), MASKS["missing quadrant"]
+    with pytest.warns(UserWarning, match="do not decide"):
+        patterns = open_masked(
+            with_value(simulated(), gap, 0, "u2"), mask=mask.astype("u1")
+        )
+    np.testing.assert_array_equal(patterns.bad_pixels, mask)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_mask_of_one_value_leaves_nothing_out(open_masked, value):
+    patterns = open_masked(simulated(), mask=np.full(SHAPE, value, "u1"))
+    assert not patterns.bad_pixels.any()
+    assert "has one value for all pixels" in patterns.describe()
+
+
+def test_a_mask_of_another_shape_is_told_of(open_masked):
+    with pytest.warns(UserWarning, match=r"/mask has shape .* It is not used"):
+        patterns = open_masked(simulated(), mask=np.zeros((3, 3)))
+    assert not patterns.bad_pixels.any()
+
+
+def test_without_patterns_the_name_decides():
+    mask = np.eye(4, dtype="u1")
+    assert decide_polarity(mask, None).convention == MaskConvention("!=", 0)
+    found = decide_polarity(mask, None, "good_pixel_mask")
+    assert found.convention == MaskConvention("==", 0)
+    assert not found.is_decided
+
+
+# The words of a CXI mask
+
+
+def words(*pairs):
+    mask = np.zeros(SHAPE, "u4")
+    for where, bits in pairs:
+        mask[where] |= bits
+    return mask
+
+
+EVERYWHERE, INNER, COLUMN_7 = NONE | True, RADIUS < 12, COLUMN == 7
+
+
+@pytest.mark.parametrize(
+    ("mask", "bad", "said"),
+    [
+        (words((EVERYWHERE, 16384 | 2048), (COLUMN_7, 4)), COLUMN_7, "2048 (artifact"),
+        (words((INNER, 2048)), NONE, "2048 (artifact corrected) in"),
+        (words((INNER, 8192)), NONE, "8192 (peak for hit finder) in"),
+        (words((INNER, 32), (COLUMN_7, 512)), COLUMN_7, "512 (missing) in 96: bad"),
+        (words((EVERYWHERE, 256), (INNER, 1)), INNER, "1 (invalid) in"),
+        (words((INNER, 4096)), INNER, "4096 (failed artifact correction)"),
+        (words((INNER, 2048 | 128)), INNER, "128 (bad)"),
+        (words((COLUMN_7, 65536)), COLUMN_7, "65536 (not in the list) in 96: bad"),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["u4", "f8"])
+def test_bits_of_cxi_masks_count_by_their_meaning(tmp_path, mask, bad, said, dtype):
+    path = tmp_path / "run.cxi"
+    with h5py.File(path, "w") as file:
+        file["cxi_version"] = 140
+        file["entry_1/data_1/data"] = simulated()[:5].astype("f4")
+        file["entry_1/data_1/mask"] = mask.astype(dtype)
+    patterns = open_patterns(path)
+    np.testing.assert_array_equal(patterns.bad_pixels, bad)
+    assert said in patterns.describe()
+    where = f"{path}:/entry_1/data_1/mask"
+    for condition in ("& 0x4", "& 4"):
+        asked = open_patterns(path, bad_pixels=f"{where} {condition}")
+        np.testing.assert_array_equal(asked.bad_pixels, mask & 4 != 0)
+
+
+def test_bits_of_a_mask_for_each_pattern_are_counted(tmp_path):
+    path = tmp_path / "run.cxi"
+    mask = np.tile(words((COLUMN_7, 8)), (6, 1, 1))
+    mask[2] |= 2048
+    with h5py.File(path, "w") as file:
+        file["entry_1/data_1/data"] = simulated()[:6].astype("f4")
+        file["entry_1/data_1/mask"] = mask
+    patterns = open_patterns(path)
+    np.testing.assert_array_equal(patterns.bad_pixels, COLUMN_7)
+    assert (
+        f"2048 (artifact corrected) in {COLUMN_7.size:,}: good" in patterns.describe()
+    )
+
+
+def test_words_of_other_facilities_keep_their_own_meaning(tmp_path):
+    mask = words((COLUMN_7, 2048))  # "value is NaN" at the European XFEL
+    found = EUXFEL_BITS(mask)
+    np.testing.assert_array_equal(found, COLUMN_7)
+    assert "2048 (value is NaN) in 96: bad" in EUXFEL_BITS.describe_bits([mask])
+    mask = words((COLUMN_7, 1 << 31), (INNER, 1))  # a virtual pixel is good in NeXus
+    np.testing.assert_array_equal(NEXUS_BITS(mask), INNER)

@@ -204,11 +204,13 @@ def test_file_of_a_facility(name: str, path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         patterns = open_patterns(path)
-    asked = [f"{facility.asks} is not used" in str(each.message) for each in caught]
+    undecided = f"do not decide which values of {facility.asks} mean bad"
+    asked = [undecided in str(each.message) for each in caught]
     assert asked == ([True] if facility.asks else [])
-    check(patterns, name, BAD if facility.has_mask else None, facility.unit)
+    has_mask = facility.has_mask or facility.asks
+    check(patterns, name, BAD if has_mask else None, facility.unit)
     if facility.asks:
-        assert "(no mask is used)" in patterns.describe()
+        assert "as its name says" in patterns.describe()
         mask = f"{path}:{facility.asks}"
         assert "not known which of its values" in problem_of(path, bad_pixels=mask)
         said = open_patterns(path, bad_pixels=f"{mask} != 0")
@@ -719,8 +721,8 @@ class TestDragonfly:
 class TestMeasuredFiles:
     def test_singfel(self, real_file: Callable[[str], Path]) -> None:
         path = real_file("diffr_0.2_diffr_out_0000001.h5")
-        with pytest.warns(UserWarning, match="/params/geom/mask is not used"):
-            patterns = open_patterns(path)
+        patterns = open_patterns(path)
+        assert "mask has one value for all pixels" in patterns.describe()
         assert patterns.shape == (3, 101, 101)
         assert patterns.layout.name == "singfel / SimEx"
         with h5py.File(path) as file:

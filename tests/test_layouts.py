@@ -137,7 +137,8 @@ class TestRecognition:
         assert found is not None
         np.testing.assert_array_equal(found.pixels, ~BAD)
         assert found.origin == (
-            "/entry_1/data_1/mask, whose values != 0 mean bad: CXI bits, 0 = good"
+            "/entry_1/data_1/mask, whose values & 0xffff96df mean bad: CXI bits, 0 = "
+            f"good; bits that occur, in pixels: 1 (invalid) in {BAD.size - 2}: bad"
         )
 
     def test_mask_for_each_pattern_counts_by_majority(self, path: Path) -> None:
@@ -240,14 +241,15 @@ def write_virtual(path: Path, part: Path) -> None:
 
 
 class TestWarnings:
-    def test_mask_of_unknown_polarity_is_not_used(self, path: Path) -> None:
+    def test_mask_of_unknown_polarity_is_read_by_its_name(self, path: Path) -> None:
         recording = open_pattern_file(
             write(path, patterns=COUNTS, mask=BAD.astype("u1"))
         )
-        assert recording.bad_pixels is None
+        assert recording.bad_pixels is not None
+        np.testing.assert_array_equal(recording.bad_pixels.pixels, BAD)
         (warning,) = recording.warnings
-        assert warning.startswith(f"{path}: /mask is not used, because it is not known")
-        assert f"bad_pixels='{path}:/mask != 0'" in warning
+        assert warning.startswith(f"{path}: the patterns do not decide which values of")
+        assert f"bad_pixels='{path}:/mask == 0'" in warning
 
     def test_strange_labels_count_as_unlabelled(self, path: Path) -> None:
         replace(write_liu_lab(path), "labels", np.array([1.0, 0, 7, 2, np.nan, 0]))

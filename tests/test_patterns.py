@@ -552,10 +552,14 @@ class TestWhatFilesSay:
     def test_warnings_name_the_caller(self, path: Path) -> None:
         with h5py.File(write(path), "a") as file:
             file["mask"] = BAD.astype("u1")
-        with pytest.warns(UserWarning, match="/mask is not used") as caught:
+        with pytest.warns(
+            UserWarning, match="which values of /mask mean bad"
+        ) as caught:
             patterns = open_patterns(path)
         assert caught[0].filename == __file__
-        assert not patterns.bad_pixels.any()
+        np.testing.assert_array_equal(patterns.bad_pixels, BAD)
+        (unclear,) = patterns.unclear_masks
+        np.testing.assert_array_equal(unclear.not_zero, BAD)
         said = open_patterns(path, bad_pixels=f"{path}:/mask == 1")
         np.testing.assert_array_equal(said.bad_pixels, BAD)
 

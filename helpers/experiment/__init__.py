@@ -6,32 +6,26 @@ starts from `open_experiment`, so a bad pixel proposed in the first notebook is 
 out everywhere.
 """
 
-from helpers.experiment.bad_pixels import (
-    MEANING,
-    Proposal,
-    accept_bad_pixels,
-    describe_bad_pixels,
-    find_bad_pixels,
-    propose_bad_pixels,
-    propose_shadows,
-)
 from helpers.experiment.measurements import (
     Measurements,
-    PixelSums,
     describe_lost_pixels,
     make_powder,
     measure_patterns,
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
+from helpers.experiment.proposals import (
+    accept_bad_pixels,
+    describe_bad_pixels,
+    find_bad_pixels,
+    propose_bad_pixels,
+    propose_shadows,
+)
 from helpers.experiment.record import Experiment, open_experiment, write_experiment
 
 __all__ = [
-    "MEANING",
     "Experiment",
     "Measurements",
-    "PixelSums",
-    "Proposal",
     "accept_bad_pixels",
     "describe_bad_pixels",
     "describe_lost_pixels",

@@ -9,88 +9,11 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import Patterns
+from helpers.physics import PixelSums, find_noise_limit
 
 LARGEST = float(np.finfo(np.float32).max)  # patterns are float32 once they are clean
 ROUNDING = 1e-6  # of a standard deviation that is 0, as a share of the mean
 SHOWN = 10  # indices in a message
-
-
-@dataclass
-class PixelSums:
-    """What each pixel did in all patterns; patterns of one value count nowhere.
-
-    Attributes
-    ----------
-    n_patterns
-        Patterns that are not one value all over.
-    lit_threshold
-        A pixel is lit from this value on, in the file's unit.
-    n_finite
-        (rows, columns) int64: patterns in which the pixel has a value: not NaN, not
-        infinite, not too large for float32. The others count nowhere.
-    n_lit
-        (rows, columns) uint32: patterns in which it is lit.
-    total, squares
-        (rows, columns) float64: sum of its values and of their squares.
-    lowest, highest
-        (rows, columns) float32: extremes of its values; inf and -inf without any.
-    """
-
-    n_patterns: int
-    lit_threshold: float
-    n_finite: NDArray[np.int64]
-    n_lit: NDArray[np.uint32]
-    total: NDArray[np.float64]
-    squares: NDArray[np.float64]
-    lowest: NDArray[np.float32]
-    highest: NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls,
-        values: NDArray[np.float32],
-        lit_threshold: float,
-        finite: NDArray[np.bool_] | None = None,
-    ) -> "PixelSums":
-        """Sum up some patterns.
-
-        Parameters
-        ----------
-        values
-            (m, rows, columns), 0 where they are not finite.
-        lit_threshold
-            In the unit of the values.
-        finite
-            (m, rows, columns); None if all are.
-        """
-        lit = (values >= lit_threshold).view(np.uint8)  # sums of bytes are fastest
-        doubled = values.astype(np.float64)
-        low = high = values
-        n_finite = np.full(values.shape[1:], len(values))
-        if finite is not None:
-            n_finite = np.count_nonzero(finite, axis=0)
-            low = np.where(finite, values, np.float32(np.inf))
-            high = np.where(finite, values, np.float32(-np.inf))
-        return cls(
-            n_patterns=len(values),
-            lit_threshold=lit_threshold,
-            n_finite=n_finite,
-            n_lit=np.add.reduce(lit, axis=0, dtype=np.uint32),
-            total=doubled.sum(axis=0),
-            squares=np.einsum("nij,nij->ij", doubled, doubled),
-            lowest=low.min(axis=0, initial=np.inf),
-            highest=high.max(axis=0, initial=-np.inf),
-        )
-
-    def add(self, other: "PixelSums") -> None:
-        """Add the sums of other patterns."""
-        self.n_patterns += other.n_patterns
-        self.n_finite += other.n_finite
-        self.n_lit += other.n_lit
-        self.total += other.total
-        self.squares += other.squares
-        np.minimum(self.lowest, other.lowest, out=self.lowest)
-        np.maximum(self.highest, other.highest, out=self.highest)
 
 
 @dataclass(frozen=True)
@@ -130,8 +53,8 @@ class Measurements:
 def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
     """Choose the value from which a pixel counts as lit, in the file's unit.
 
-    Photon counts: 1. Otherwise six robust standard deviations (median absolute
-    deviation × 1.4826) above the median of a sample, which read noise does not reach.
+    Photon counts: 1. Otherwise what read noise does not reach in a sample; see
+    `helpers.physics.find_noise_limit`.
 
     Parameters
     ----------
@@ -143,12 +66,7 @@ def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
     if patterns.unit == "photons":
         return 1.0
     sample = patterns[_spread_evenly(len(patterns), n_sampled)]
-    values = sample[:, ~patterns.bad_pixels]
-    middle = float(np.median(values))
-    noise = 1.4826 * float(np.median(np.abs(values - middle)))
-    if noise > 0:
-        return middle + 6 * noise
-    return float(np.nextafter(np.float32(middle), np.float32(np.inf)))
+    return find_noise_limit(sample[:, ~patterns.bad_pixels])
 
 
 def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:

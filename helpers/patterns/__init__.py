@@ -24,7 +24,13 @@ from helpers.patterns.mask_convention import (
     find_pixel_problems,
     find_shape_problems,
 )
-from helpers.patterns.masks import find_mask_shape, read_bad_pixels
+from helpers.patterns.masks import (
+    Polarity,
+    UnclearMask,
+    decide_polarity,
+    find_mask_shape,
+    read_bad_pixels,
+)
 from helpers.patterns.opening import find_unit, open_patterns
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import batches, count_threads, reused_array, run_in_order
@@ -45,12 +51,15 @@ __all__ = [
     "ModulesSource",
     "PatternFile",
     "Patterns",
+    "Polarity",
     "RunSource",
     "Source",
     "SparseSource",
+    "UnclearMask",
     "Unit",
     "batches",
     "count_threads",
+    "decide_polarity",
     "describe_missing_file",
     "find_datasets",
     "find_first_frame",

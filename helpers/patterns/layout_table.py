@@ -20,6 +20,7 @@ from helpers.patterns.hdf5 import (
 )
 from helpers.patterns.mask_convention import (
     CXI_BITS,
+    EUXFEL_BITS,
     GOOD_PIXELS,
     NEXUS_BITS,
     NOT_ZERO,
@@ -186,7 +187,7 @@ LAYOUTS = (
         patterns=f"{DETECTOR}/data",
         source=ModulesSource,
         bad_pixels=CXI_MASKS[::-1],
-        bad_when=CXI_BITS,
+        bad_when=EUXFEL_BITS,
         shots=CXI_SHOTS,
     ),
     Layout(

@@ -1,7 +1,7 @@
-"""What a mask means: which of its values are *bad* is said for each, never guessed."""
+"""What a mask means: which of its values are *bad*."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -13,7 +13,10 @@ from helpers.errors import PatternsFileError
 
 MASKS_SAMPLED = 64  # of one for each pattern
 
-_CONDITION = re.compile(r"(?P<name>.*?)\s*(?P<relation>==|!=)\s*(?P<value>-?\d+)\s*")
+_CONDITION = re.compile(
+    r"(?P<name>.*?)\s*(?P<relation>==|!=|&)\s*(?P<value>-?\d+|0[xX][0-9a-fA-F]+)\s*"
+)
+Relation = Literal["==", "!=", "&"]
 
 
 @dataclass(frozen=True)
@@ -23,32 +26,106 @@ class MaskConvention:
     Parameters
     ----------
     relation
-        "==" or "!=".
+        "==", "!=", or "&": any of these bits.
     value
         What the mask is compared with.
     meaning
         In words, where a standard or a program says it: "CXI bits, 0 = good".
+    bits
+        What each bit of the mask means, where they have meanings.
     """
 
-    relation: Literal["==", "!="]
+    relation: Relation
     value: int
     meaning: str = field(default="", compare=False)
+    bits: Mapping[int, str] = field(default_factory=dict, compare=False)
 
     def __call__(self, mask: NDArray[Any]) -> NDArray[np.bool_]:
         """Return where a mask says *bad*."""
+        if self.relation == "&":
+            words = _as_words(mask)
+            found: NDArray[np.bool_] = (words & self.value != 0) | (words != mask)
+            return found
         equal: NDArray[np.bool_] = mask == self.value
         return equal if self.relation == "==" else ~equal
 
     def __str__(self) -> str:
         """Return it as it is written after the name of a mask: `!= 0`."""
-        return f"{self.relation} {self.value}"
+        number = f"{self.value:#x}" if self.relation == "&" else self.value
+        return f"{self.relation} {number}"
+
+    @property
+    def reverse(self) -> str:
+        """What to write for the other polarity."""
+        if self.relation == "&":
+            return "== 0"
+        return f"{'!=' if self.relation == '==' else '=='} {self.value}"
+
+    def describe_bits(self, masks: Iterable[NDArray[Any]]) -> str:
+        """Say which bits occur, in how many pixels, and which of them mean bad.
+
+        Parameters
+        ----------
+        masks
+            One, or some of those for each pattern: (rows, columns) each.
+        """
+        if not self.bits:
+            return ""
+        words = np.bitwise_or.reduce([_as_words(mask) for mask in masks])
+        counts = {1 << n: np.count_nonzero(words & (1 << n)) for n in range(32)}
+        parts = [
+            f"{bit} ({self.bits.get(bit, 'not in the list')}) in {count:,}: "
+            f"{'bad' if self(np.array(bit)) else 'good'}"
+            for bit, count in counts.items()
+            if count
+        ]
+        return f"bits that occur, in pixels: {'; '.join(parts)}" if parts else ""
 
 
+def _as_words(mask: NDArray[Any]) -> NDArray[np.int64]:
+    """Return whole numbers; what is none, or NaN, comes out different."""
+    values = np.rint(np.nan_to_num(mask)) if mask.dtype.kind == "f" else mask
+    return np.asarray(values).astype(np.int64)
+
+
+def _name_bits(names: str) -> dict[int, str]:
+    """Return the name of each bit, from the lowest on; "-" has none."""
+    each = enumerate(names.split(", "))
+    return {1 << n: name for n, name in each if name != "-"}
+
+
+# Bits of the CXI file format, version 1.40, table of the pixel masks; F. R. N. C. Maia,
+# Nat. Methods 9, 854 (2012), doi 10.1038/nmeth.2110. The last one is Cheetah's.
+CXI_NAMES = _name_bits(
+    "invalid, saturated, hot, dead, shadowed, in peak mask, to be ignored, bad, "
+    "out of resolution limits, missing, noisy, artifact corrected, "
+    "failed artifact correction, peak for hit finder, photon background corrected, "
+    "in jet"
+)
+# These say what was done with a pixel or what it was used for, not that it is unusable.
+CXI_GOOD = 0x20 | 0x100 | 0x800 | 0x2000 | 0x4000
+# Base class NXdetector, pixel_mask: the upper half does not exclude a pixel.
+NEXUS_NAMES = _name_bits(
+    "gap, dead, under-responding, over-responding, noisy, -, "
+    "cluster of problematic pixels, -, user defined mask"
+) | {1 << 31: "virtual pixel"}
+# `BadPixels` of European XFEL's calibration (EXtra); nothing says which are harmless.
+EUXFEL_NAMES = _name_bits(
+    "offset out of threshold, noise out of threshold, offset or noise evaluation error,"
+    " no dark data, gain out of threshold, linear deviation, charge injection error, "
+    "flat-field gain error, flat-field gain deviation, no flat-field entries, "
+    "second charge injection error, value is NaN, value out of range, "
+    "gain thresholding error, standard deviation is zero, ASIC below noise, "
+    "interpolated, noisy ADC, overscan, non-sensitive, non-linear response, "
+    "wrong gain value, non-standard size"
+)
 NOT_ZERO = MaskConvention("!=", 0)
+ZERO = MaskConvention("==", 0)
 TRUE = MaskConvention("==", 1)
 ONE = MaskConvention("!=", 0, "1 = bad")
-CXI_BITS = MaskConvention("!=", 0, "CXI bits, 0 = good")
-NEXUS_BITS = MaskConvention("!=", 0, "NeXus bits, 0 = good")
+CXI_BITS = MaskConvention("&", 0xFFFFFFFF & ~CXI_GOOD, "CXI bits, 0 = good", CXI_NAMES)
+NEXUS_BITS = MaskConvention("&", 0xFFFF, "NeXus bits, 0 = good", NEXUS_NAMES)
+EUXFEL_BITS = MaskConvention("!=", 0, "European XFEL bits, 0 = good", EUXFEL_NAMES)
 GOOD_PIXELS = MaskConvention("==", 0, "1 = good")
 DRAGONFLY = MaskConvention(
     "==", 2, "Dragonfly: 0 = good, 1 = good but not for orientation, 2 = bad"
@@ -60,8 +137,12 @@ def split_condition(text: str) -> tuple[str, MaskConvention | None]:
     found = _CONDITION.fullmatch(text)
     if not found:
         return text, None
-    relation: Literal["==", "!="] = "==" if found["relation"] == "==" else "!="
-    return found["name"], MaskConvention(relation, int(found["value"]))
+    relation: Relation = "&"
+    if found["relation"] != "&":
+        relation = "==" if found["relation"] == "==" else "!="
+    is_hexadecimal = found["value"].lower().startswith("0x")
+    value = int(found["value"], 16 if is_hexadecimal else 10)
+    return found["name"], MaskConvention(relation, value)
 
 
 class BadPixels(NamedTuple):
@@ -88,9 +169,10 @@ def add_bad_pixels(
     return BadPixels(found.pixels | pixels, f"{found.origin}; {origin}")
 
 
-def say_origin(name: str, bad_when: MaskConvention) -> str:
+def say_origin(name: str, bad_when: MaskConvention, bits: str = "") -> str:
     """Say where bad pixels come from and what was taken to mean bad."""
-    meaning = f": {bad_when.meaning}" if bad_when.meaning else ""
+    parts = [part for part in (bad_when.meaning, bits) if part]
+    meaning = f": {'; '.join(parts)}" if parts else ""
     return f"{name}, whose values {bad_when} mean bad{meaning}"
 
 
@@ -112,12 +194,17 @@ def convert_mask(
     ndim
         How many dimensions the mask of one pattern has.
     """
+    votes = [bad_when(each) for each in sample_masks(mask, ndim)]
+    return np.asarray(2 * np.sum(votes, axis=0) > len(votes))
+
+
+def sample_masks(mask: Any, ndim: int = 2) -> Iterator[NDArray[Any]]:
+    """Give a mask, or an even sample of 64 if there is one for each pattern."""
     if mask.ndim == ndim:
-        return bad_when(mask[()])
-    chosen = np.unique(np.linspace(0, len(mask) - 1, MASKS_SAMPLED).astype(int))
-    votes = np.sum([bad_when(mask[i]) for i in chosen], axis=0)
-    majority: NDArray[np.bool_] = 2 * votes > chosen.size
-    return majority
+        yield mask[()]
+        return
+    for i in np.unique(np.linspace(0, len(mask) - 1, MASKS_SAMPLED).astype(int)):
+        yield mask[i]
 
 
 def find_shape_problems(

@@ -35,7 +35,7 @@ from helpers.patterns.hdf5 import (
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
 from helpers.patterns.mask_convention import BadPixels, add_bad_pixels
-from helpers.patterns.masks import read_layout_mask
+from helpers.patterns.masks import UnclearMask, read_layout_mask, read_unclear_masks
 from helpers.patterns.nexus import find_axis_problems, find_chunks, warn_of_axis_order
 from helpers.patterns.sources import Hdf5Source, Source
 
@@ -56,6 +56,8 @@ class PatternFile:
         "photons" or "ADU" if the file or its layout says so, else "".
     bad_pixels
         From the file's own mask and the gaps between detector modules; None without.
+    unclear_masks
+        Masks beside the patterns that were read as is usual for their names.
     labels
         (n,) label words, "" = none; None if the file holds no labels.
     true_labels
@@ -72,6 +74,7 @@ class PatternFile:
     source: Source
     unit: str
     bad_pixels: BadPixels | None
+    unclear_masks: tuple[UnclearMask, ...] = ()
     labels: NDArray[np.str_] | None = None
     true_labels: NDArray[np.str_] | None = None
     shots: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
@@ -245,16 +248,26 @@ class _Reader:
             truth = self._read_truth(shape[0])
         if self.problems:
             raise PatternsFileError(self.path, self.problems)
+        has_mask = bad_pixels is not None
         source = self._open_source(kind)
         self.warnings.extend(
             warn_of_axis_order(where, source.shape, find_chunks(file, where))
         )
+        bad_pixels = _assemble(bad_pixels, source)
+        unclear: tuple[UnclearMask, ...] = ()
+        if use_mask and not has_mask and shape is not None:
+            warn = self.warnings.append
+            found, unclear = read_unclear_masks(
+                self.path, file, layout, source, pattern=shape[1:], warn=warn
+            )
+            bad_pixels = _unite(found, bad_pixels)
         here = slice(source.shape[0])
         return PatternFile(
             layout=layout,
             source=source,
             unit=_read_unit(file, where) or layout.unit,
-            bad_pixels=_assemble(bad_pixels, source),
+            bad_pixels=bad_pixels,
+            unclear_masks=unclear,
             labels=None if labels is None else labels[here],
             true_labels=None if truth is None else truth[here],
             shots={name: ids[here] for name, ids in self._read_shots(shape)},
@@ -379,6 +392,12 @@ def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
     return add_bad_pixels(
         found, source.gaps, f"{n_gaps:,} in gaps between detector modules"
     )
+
+
+def _unite(found: BadPixels | None, others: BadPixels | None) -> BadPixels | None:
+    if found is None or others is None:
+        return found or others
+    return add_bad_pixels(found, others.pixels, others.origin)
 
 
 def _read_unit(file: h5py.File, where: str) -> str:

@@ -81,6 +81,9 @@ class Patterns:
         (n,) class names of simulated patterns, "" = none; None if no file holds them.
     file_index
         (n,) int64: number of the file (run) that each pattern is from.
+    unclear_masks
+        Masks in the files that were read as is usual for their names, because neither
+        the files nor the patterns say which of their values mean bad.
     shots
         What the facility calls each shot, by kind: "train", "pulse", "event". (n,)
         int64 each, -1 = not known; only kinds that a file holds.
@@ -110,6 +113,9 @@ class Patterns:
         self.recorded_labels = _join_labels([f.labels for f in pattern_files], lengths)
         self.true_labels = _join_labels([f.true_labels for f in pattern_files], lengths)
         self.shots = _join_shots([f.shots for f in pattern_files], lengths)
+        self.unclear_masks = tuple(
+            mask for one in pattern_files for mask in one.unclear_masks
+        )
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:

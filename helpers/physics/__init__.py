@@ -1,7 +1,15 @@
-"""What a pattern says without a person or a network: centre, polar maps, geometry."""
+"""What patterns say without a person or a network: centre, maps, pixels, geometry."""
 
 from helpers.physics.centre import angle_about, find_centre, radial_average, radius_from
 from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
+from helpers.physics.pixel_defects import (
+    MEANING,
+    SINGLE_PIXELS,
+    PixelSums,
+    Proposal,
+    find_defects,
+    find_noise_limit,
+)
 from helpers.physics.polar_grid import (
     REACH,
     FriedelAverage,
@@ -11,14 +19,20 @@ from helpers.physics.polar_grid import (
 )
 
 __all__ = [
+    "MEANING",
     "POLARISATIONS",
     "REACH",
+    "SINGLE_PIXELS",
     "FriedelAverage",
     "FriedelMaps",
     "Geometry",
+    "PixelSums",
     "PolarGrid",
+    "Proposal",
     "angle_about",
     "find_centre",
+    "find_defects",
+    "find_noise_limit",
     "inverse",
     "make_geometry",
     "radial_average",

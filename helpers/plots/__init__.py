@@ -25,6 +25,7 @@ from helpers.plots.pattern_plots import (
     plot_pattern,
     plot_proposed_pixels,
     show_patterns,
+    show_unclear_masks,
 )
 from helpers.plots.review_plots import (
     plot_patterson,
@@ -55,4 +56,5 @@ __all__ = [
     "plot_taken_and_left",
     "plot_training",
     "show_patterns",
+    "show_unclear_masks",
 ]

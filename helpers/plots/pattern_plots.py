@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, UnclearMask
 
 CLASS_COLOURS = {
     "single": "#0072B2",
@@ -187,6 +187,27 @@ def show_patterns(
     height = n_lines * (0.25 + 12 / COLUMNS * min(2.0, rows / columns))
     fig, ax = plt.subplots(figsize=(12, height), layout="constrained")
     plot_gallery(ax, patterns[shown], captions, patterns.bad_pixels, colours=colours)
+    return fig
+
+
+def show_unclear_masks(masks: Sequence[UnclearMask]) -> Figure | None:
+    """Draw both readings of masks that say not which values mean bad, side by side.
+
+    Parameters
+    ----------
+    masks
+        Of a stack: `patterns.unclear_masks`. Of many only the first is drawn.
+    """
+    from matplotlib import pyplot as plt  # slow to import
+
+    if not masks:
+        return None
+    mask = masks[0]
+    fig, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    readings = {"!= 0": mask.not_zero, "== 0": ~mask.not_zero}
+    for ax, (condition, bad_pixels) in zip(axes, readings.items(), strict=True):
+        plot_pattern(ax, mask.powder, bad_pixels, title=f"values {condition} are bad")
+    fig.suptitle(mask.name)
     return fig
 
 

@@ -1,7 +1,6 @@
 """Execute one notebook, and say where and why it stopped if it does."""
 
 import json
-import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from jupyter_client.manager import AsyncKernelManager
 from helpers import errors
 from helpers.errors import HelpersError, NotebookError
 from helpers.outputs import atomic_write
-from helpers.run.report import leave_pictures
+from helpers.run.report import find_warnings, leave_pictures
 
 START_KERNEL = [
     *("-m", "ipykernel_launcher"),
@@ -69,7 +68,6 @@ class ThisKernelManager(AsyncKernelManager):
 
 SECONDS_TO_START = 300  # a busy shared machine may need minutes to start a kernel
 LINES_SHOWN = 4
-WARNING = re.compile(r"^\S.*:\d+: UserWarning: (.+)$", re.MULTILINE)
 
 Cell = dict[str, Any]
 
@@ -118,7 +116,7 @@ def execute_notebook(
             f"Executed copy with all that was shown: {executed}"
         )
         raise NotebookError(message)
-    return _find_warnings(cells)
+    return find_warnings(cells)
 
 
 def _run(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> str:
@@ -204,10 +202,3 @@ def _heading(cells: Sequence[Cell]) -> str:
     lines = "\n".join("".join(cell["source"]) for cell in prose).splitlines()
     headings = [line.lstrip("# ") for line in lines if line.startswith("#")]
     return f", under «{headings[-1]}»" if headings else ""
-
-
-def _find_warnings(cells: Sequence[Cell]) -> list[str]:
-    outputs = [output for cell in cells for output in cell.get("outputs", ())]
-    streams = (o for o in outputs if o.get("name") == "stderr")
-    text = "\n".join("".join(stream["text"]) for stream in streams)
-    return list(dict.fromkeys(WARNING.findall(text)))

@@ -29,6 +29,7 @@ SAFE_TAGS = {
     "tr",
 }
 SAFE_ATTRIBUTES = ("alt", "class", "colspan", "height", "rowspan", "title", "width")
+WARNING = re.compile(r"^\S.*:\d+: UserWarning: (.+)$", re.MULTILINE)
 ERROR_MARK = "papermill-error-cell-tag"
 
 
@@ -63,6 +64,20 @@ def write_report(
     with atomic_write(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
+
+
+def find_warnings(cells: Sequence[Output]) -> list[str]:
+    """Return the first line of each warning that was shown.
+
+    Parameters
+    ----------
+    cells
+        Of an executed notebook.
+    """
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    streams = (o for o in outputs if o.get("name") == "stderr")
+    text = "\n".join("".join(stream["text"]) for stream in streams)
+    return list(dict.fromkeys(WARNING.findall(text)))
 
 
 def leave_pictures(outputs: Sequence[Output]) -> list[Output]:
@@ -133,6 +148,7 @@ def _contents(notebooks: dict[str, "NotebookNode"]) -> list[dict[str, Any]]:
             "sections": _sections(notebook),
             "run": notebook.metadata.get("papermill", {}),
             "stopped_at": _stopped_at(notebook),
+            "warnings": find_warnings(notebook.cells),
         }
         for name, notebook in notebooks.items()
     ]

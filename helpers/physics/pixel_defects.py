@@ -1,20 +1,19 @@
-"""Pixels that should be left out though no mask says so, found from sums.
+"""Pixels that are no measurement, found from what all patterns together show.
 
 Every pixel is compared with the others at its distance from the beam and with those
-around it. What is proposed and left out by default is plain: it cannot be chance.
+around it. What is found is plain: it cannot be chance.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import ParameterError
-from helpers.experiment.measurements import Measurements, PixelSums
-from helpers.physics import find_centre, radius_from
+from helpers.physics.centre import find_centre, radius_from
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -37,9 +36,85 @@ MEANING = {
     "shadow": "dark among lit pixels; so improbable by chance, powers of e",
     "dim": "less than half the light of its surroundings; share of it",
 }
-
-
 SINGLE_PIXELS = ("constant", "not finite", "dead", "hot", "flickering")
+
+
+@dataclass
+class PixelSums:
+    """What each pixel did in all patterns; patterns of one value count nowhere.
+
+    Attributes
+    ----------
+    n_patterns
+        Patterns that are not one value all over.
+    lit_threshold
+        A pixel is lit from this value on, in the file's unit.
+    n_finite
+        (rows, columns) int64: patterns in which the pixel has a value: not NaN, not
+        infinite, not too large for float32. The others count nowhere.
+    n_lit
+        (rows, columns) uint32: patterns in which it is lit.
+    total, squares
+        (rows, columns) float64: sum of its values and of their squares.
+    lowest, highest
+        (rows, columns) float32: extremes of its values; inf and -inf without any.
+    """
+
+    n_patterns: int
+    lit_threshold: float
+    n_finite: NDArray[np.int64]
+    n_lit: NDArray[np.uint32]
+    total: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    lowest: NDArray[np.float32]
+    highest: NDArray[np.float32]
+
+    @classmethod
+    def of(
+        cls,
+        values: NDArray[np.float32],
+        lit_threshold: float,
+        finite: NDArray[np.bool_] | None = None,
+    ) -> "PixelSums":
+        """Sum up some patterns.
+
+        Parameters
+        ----------
+        values
+            (m, rows, columns), 0 where they are not finite.
+        lit_threshold
+            In the unit of the values.
+        finite
+            (m, rows, columns); None if all are.
+        """
+        lit = (values >= lit_threshold).view(np.uint8)  # sums of bytes are fastest
+        doubled = values.astype(np.float64)
+        low = high = values
+        n_finite = np.full(values.shape[1:], len(values))
+        if finite is not None:
+            n_finite = np.count_nonzero(finite, axis=0)
+            low = np.where(finite, values, np.float32(np.inf))
+            high = np.where(finite, values, np.float32(-np.inf))
+        return cls(
+            n_patterns=len(values),
+            lit_threshold=lit_threshold,
+            n_finite=n_finite,
+            n_lit=np.add.reduce(lit, axis=0, dtype=np.uint32),
+            total=doubled.sum(axis=0),
+            squares=np.einsum("nij,nij->ij", doubled, doubled),
+            lowest=low.min(axis=0, initial=np.inf),
+            highest=high.max(axis=0, initial=-np.inf),
+        )
+
+    def add(self, other: "PixelSums") -> None:
+        """Add the sums of other patterns."""
+        self.n_patterns += other.n_patterns
+        self.n_finite += other.n_finite
+        self.n_lit += other.n_lit
+        self.total += other.total
+        self.squares += other.squares
+        np.minimum(self.lowest, other.lowest, out=self.lowest)
+        np.maximum(self.highest, other.highest, out=self.highest)
 
 
 class Proposal(NamedTuple):
@@ -58,10 +133,8 @@ class Proposal(NamedTuple):
     evidence: Floats
 
 
-def find_bad_pixels(
-    measurements: Measurements,
-    bad_pixels: Bools,
-    centre: tuple[float, float] | None = None,
+def find_defects(
+    sums: PixelSums, bad_pixels: Bools, centre: tuple[float, float] | None = None
 ) -> dict[str, Proposal]:
     """Find pixels that are no measurement, by what all patterns together show.
 
@@ -80,8 +153,8 @@ def find_bad_pixels(
 
     Parameters
     ----------
-    measurements
-        Of the whole stack, from `measure_patterns`.
+    sums
+        Over the patterns.
     bad_pixels
         (rows, columns) bool, True = left out already; never proposed again.
     centre
@@ -91,84 +164,24 @@ def find_bad_pixels(
     -------
     dict
         By kind, in the order of `MEANING`.
-
-    Raises
-    ------
-    ParameterError
-        If the measurements were read from a work folder, which keeps no sums.
     """
-    if measurements.pixels is None:
-        message = (
-            "these measurements hold no sums over the patterns for each pixel. "
-            "Make them with measure_patterns: a work folder does not keep them."
-        )
-        raise ParameterError(message)
-    search = _Search(measurements.pixels, bad_pixels, centre)
+    search = _Search(sums, bad_pixels, centre)
     found = search.find() if search.varies.any() else {}
     nothing = Proposal(np.zeros_like(bad_pixels), np.full(bad_pixels.shape, np.nan))
     return {kind: found.get(kind, nothing) for kind in MEANING}
 
 
-def propose_bad_pixels(
-    measurements: Measurements, bad_pixels: Bools
-) -> dict[str, Bools]:
-    """Return the single pixels that `find_bad_pixels` finds, (rows, columns) by kind.
+def find_noise_limit(values: NDArray[Any]) -> float:
+    """Return the value that noise does not reach, in the unit of the values.
 
-    "constant", "not finite", "dead", "hot" and "flickering"; parameters and errors are
-    those of `find_bad_pixels`.
+    Six robust standard deviations (median absolute deviation × 1.4826) above the
+    median; the next value above the median if more than half of them are alike.
     """
-    found = find_bad_pixels(measurements, bad_pixels)
-    return {kind: found[kind].pixels for kind in SINGLE_PIXELS}
-
-
-def propose_shadows(measurements: Measurements, bad_pixels: Bools) -> Bools:
-    """Return the gaps and beam stops that `find_bad_pixels` finds, (rows, columns)."""
-    return find_bad_pixels(measurements, bad_pixels)["shadow"].pixels
-
-
-def describe_bad_pixels(found: Mapping[str, Proposal]) -> str:
-    """Say for each kind how many pixels there are, and the numbers that decided.
-
-    Parameters
-    ----------
-    found
-        From `find_bad_pixels`.
-    """
-    lines = [
-        f"{kind}: {np.count_nonzero(pixels):,} pixels ({MEANING[kind]}: "
-        f"{np.nanmin(evidence):.3g} to {np.nanmax(evidence):.3g})."
-        for kind, (pixels, evidence) in found.items()
-        if pixels.any()
-    ]
-    return "\n".join(lines or ["No pixel looks like a bad one."])
-
-
-def accept_bad_pixels(
-    found: Mapping[str, Proposal],
-    *,
-    accept_proposed: bool = True,
-    accept_shadows: bool = True,
-    accept_dim: bool = False,
-) -> Bools:
-    """Return the pixels to leave out, (rows, columns) bool.
-
-    Parameters
-    ----------
-    found
-        From `find_bad_pixels`.
-    accept_proposed
-        Leave out single pixels: constant, not finite, dead, hot, flickering.
-    accept_shadows
-        Leave out shadows: gaps between modules, beam stops, dead modules.
-    accept_dim
-        Leave out what is dim.
-    """
-    accepted = dict.fromkeys(SINGLE_PIXELS, accept_proposed)
-    accepted |= {"shadow": accept_shadows, "dim": accept_dim}
-    taken: Bools = np.any(
-        [found[kind].pixels & yes for kind, yes in accepted.items()], axis=0
-    )
-    return taken
+    middle = float(np.median(values))
+    noise = 1.4826 * float(np.median(np.abs(values - middle)))
+    if noise > 0:
+        return middle + 6 * noise
+    return float(np.nextafter(np.float32(middle), np.float32(np.inf)))
 
 
 class _Search:
