@@ -328,13 +328,15 @@ def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layo
     PatternsFileError
         If no layout fits, and not exactly one dataset has three dimensions.
     """
-    known = list(_find_known(file))
+    known = _find_known(file)
     if dataset:
         where = f"/{dataset.strip('/')}"
-        same = [layout for layout in known if _is_same(file, layout.patterns, where)]
-        return replace(same[0], patterns=where, note="") if same else _plain(where)
-    if known:
-        return known[0]
+        same = (layout for layout in known if _is_same(file, layout.patterns, where))
+        found = next(same, None)
+        return replace(found, patterns=where, note="") if found else _plain(where)
+    found = next(known, None)
+    if found:
+        return found
     stacks = find_stacks(file)
     if len(stacks) != 1:
         problem = (
