@@ -24,13 +24,8 @@ from helpers.patterns.mask_convention import (
     find_pixel_problems,
     find_shape_problems,
 )
-from helpers.patterns.masks import (
-    Polarity,
-    UnclearMask,
-    decide_polarity,
-    find_mask_shape,
-    read_bad_pixels,
-)
+from helpers.patterns.mask_polarity import Polarity, decide_polarity
+from helpers.patterns.masks import UnclearMask, find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import find_unit, open_patterns
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import batches, count_threads, reused_array, run_in_order

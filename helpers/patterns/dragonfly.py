@@ -24,7 +24,7 @@ from helpers.patterns.hdf5 import (
     get_whole_dataset,
     open_hdf5,
 )
-from helpers.patterns.mask_convention import DRAGONFLY, BadPixels, say_origin
+from helpers.patterns.mask_convention import DRAGONFLY, BadPixels, describe_origin
 from helpers.patterns.partial_hdf5 import DAMAGE
 from helpers.patterns.sources import Hdf5Source, Source
 
@@ -134,7 +134,7 @@ def _read_detector(path: Path, n_pixels: int) -> DetectorShape | None:
         shape = _find_shape(x / (z + radius), y / (z + radius))
     if shape is None:
         return None
-    origin = say_origin(f"{path.name}:/mask", DRAGONFLY)
+    origin = describe_origin(f"{path.name}:/mask", DRAGONFLY)
     bad = BadPixels(DRAGONFLY(mask).reshape(shape), origin)
     return DetectorShape(
         shape, bad, f"{shape[0]} rows × {shape[1]} columns by {path.name}."

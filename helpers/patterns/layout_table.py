@@ -60,7 +60,7 @@ class Layout:
         "photons" or "ADU" where the layout says so, else "".
     bad_pixels
         Where a mask may be; the first that is there counts.
-    bad_when
+    mask_convention
         Which values of that mask mean bad.
     unclear_masks
         Where a mask may be whose polarity nobody says: it is not used, and a warning
@@ -85,7 +85,7 @@ class Layout:
     source: type[Hdf5Source] = DatasetSource
     unit: str = ""
     bad_pixels: tuple[str, ...] = ()
-    bad_when: MaskConvention = NOT_ZERO
+    mask_convention: MaskConvention = NOT_ZERO
     unclear_masks: tuple[str, ...] = ()
     labels: str = ""
     label_words: tuple[tuple[float, str], ...] = ()
@@ -143,7 +143,7 @@ LAYOUTS = (
         patterns="/patterns",
         unit="photons",
         bad_pixels=("/mask",),
-        bad_when=ONE,
+        mask_convention=ONE,
         true_labels="/truth",
     ),
     Layout(
@@ -151,7 +151,7 @@ LAYOUTS = (
         recognise=has("/patterns", "/labels", "/mask"),
         patterns="/patterns",
         bad_pixels=("/mask",),
-        bad_when=ONE,
+        mask_convention=ONE,
         labels="/labels",
         label_words=((1, "single"), (0, "other")),
     ),
@@ -179,7 +179,7 @@ LAYOUTS = (
         patterns=f"{ENTRY}/data_1/data",
         source=ModulesSource,
         bad_pixels=GOOD_PIXEL_MASKS,
-        bad_when=GOOD_PIXELS,
+        mask_convention=GOOD_PIXELS,
     ),
     Layout(
         name="EXtra-data virtual CXI",
@@ -187,7 +187,7 @@ LAYOUTS = (
         patterns=f"{DETECTOR}/data",
         source=ModulesSource,
         bad_pixels=CXI_MASKS[::-1],
-        bad_when=EUXFEL_BITS,
+        mask_convention=EUXFEL_BITS,
         shots=CXI_SHOTS,
     ),
     Layout(
@@ -195,14 +195,14 @@ LAYOUTS = (
         recognise=has(f"{IMAGE_K}/image_center"),
         patterns=f"{IMAGE_K}/data",
         bad_pixels=(f"{IMAGE_K}/mask",),
-        bad_when=CXI_BITS,
+        mask_convention=CXI_BITS,
     ),
     Layout(
         name="CXIDB 56",
         recognise=has(f"{IMAGE_K}/tags"),
         patterns=f"{IMAGE_K}/data",
         bad_pixels=(f"{IMAGE_K}/mask", f"{IMAGE_K}/mask_shared"),
-        bad_when=CXI_BITS,
+        mask_convention=CXI_BITS,
     ),
     *(
         Layout(
@@ -211,7 +211,7 @@ LAYOUTS = (
             patterns=f"{folder}/data",
             source=ModulesSource,
             bad_pixels=(f"{folder}/mask", f"{folder}/mask_shared", *masks),
-            bad_when=CXI_BITS,
+            mask_convention=CXI_BITS,
         )
         for what, folder, masks in (
             ("image", IMAGE_K, ()),
@@ -240,14 +240,14 @@ LAYOUTS = (
         recognise=has("/particles", f"{ENTRY}/data_1/data"),
         patterns=f"{ENTRY}/data_1/data",
         bad_pixels=CXI_MASKS,
-        bad_when=CXI_BITS,
+        mask_convention=CXI_BITS,
     ),
     Layout(
         name="CXI",
         patterns=f"{ENTRY}/data_1/data",
         source=ModulesSource,
         bad_pixels=CXI_MASKS,
-        bad_when=CXI_BITS,
+        mask_convention=CXI_BITS,
         shots=CXI_SHOTS,
     ),
     Layout(
@@ -255,14 +255,14 @@ LAYOUTS = (
         patterns=f"{DETECTOR_K}/data",
         source=ModulesSource,
         bad_pixels=(f"{DETECTOR_K}/mask", f"{ENTRY}/data_{{k}}/mask"),
-        bad_when=CXI_BITS,
+        mask_convention=CXI_BITS,
     ),
     Layout(
         name="CXI, image",
         patterns=f"{IMAGE_K}/data",
         source=ModulesSource,
         bad_pixels=(f"{IMAGE_K}/mask",),
-        bad_when=CXI_BITS,
+        mask_convention=CXI_BITS,
     ),
     Layout(name="skopi", patterns="/photons", source=ModulesSource, unit="photons"),
     *(
@@ -294,7 +294,9 @@ LAYOUTS = (
         shots=(("tag", f"{SACLA}/tag_*"),),
     ),
     Layout(name="plain", patterns="/patterns"),
-    Layout(name="NeXus", recognise=is_nexus, find=_find_nexus, bad_when=NEXUS_BITS),
+    Layout(
+        name="NeXus", recognise=is_nexus, find=_find_nexus, mask_convention=NEXUS_BITS
+    ),
 )
 
 ARRAY = Layout(
@@ -347,13 +349,13 @@ def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layo
     return _plain(stacks[0])
 
 
-def find_mask_rule(file: h5py.File, where: str) -> MaskConvention | None:
+def find_mask_convention(file: h5py.File, where: str) -> MaskConvention | None:
     """Return which values of a mask mean bad, if a known layout keeps it there."""
     for layout in _find_known(file):
         if where in layout.unclear_masks:
             return None  # whatever a layout further down may say
         if where in layout.bad_pixels:
-            return layout.bad_when
+            return layout.mask_convention
     return None
 
 

@@ -169,15 +169,15 @@ def add_bad_pixels(
     return BadPixels(found.pixels | pixels, f"{found.origin}; {origin}")
 
 
-def say_origin(name: str, bad_when: MaskConvention, bits: str = "") -> str:
+def describe_origin(name: str, convention: MaskConvention, bits: str = "") -> str:
     """Say where bad pixels come from and what was taken to mean bad."""
-    parts = [part for part in (bad_when.meaning, bits) if part]
+    parts = [part for part in (convention.meaning, bits) if part]
     meaning = f": {'; '.join(parts)}" if parts else ""
-    return f"{name}, whose values {bad_when} mean bad{meaning}"
+    return f"{name}, whose values {convention} mean bad{meaning}"
 
 
 def convert_mask(
-    mask: Any, bad_when: MaskConvention, ndim: int = 2
+    mask: Any, convention: MaskConvention, ndim: int = 2
 ) -> NDArray[np.bool_]:
     """Return the bad pixels of a mask, or of one for each pattern.
 
@@ -189,12 +189,12 @@ def convert_mask(
     mask
         (rows, columns) or (n, rows, columns); with detector modules, (modules, slow,
         fast) or (n, modules, slow, fast).
-    bad_when
+    convention
         Which of its values mean bad.
     ndim
         How many dimensions the mask of one pattern has.
     """
-    votes = [bad_when(each) for each in sample_masks(mask, ndim)]
+    votes = [convention(each) for each in sample_masks(mask, ndim)]
     return np.asarray(2 * np.sum(votes, axis=0) > len(votes))
 
 

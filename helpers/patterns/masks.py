@@ -3,7 +3,6 @@
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -20,24 +19,24 @@ from helpers.patterns.hdf5 import (
     is_numeric,
     open_hdf5,
 )
-from helpers.patterns.layout_table import Layout, find_mask_rule
+from helpers.patterns.layout_table import Layout, find_mask_convention
 from helpers.patterns.mask_convention import (
     DRAGONFLY,
     NOT_ZERO,
     TRUE,
-    ZERO,
     BadPixels,
     MaskConvention,
     add_bad_pixels,
     convert_mask,
+    describe_origin,
     find_pixel_problems,
     find_shape_problems,
     sample_masks,
-    say_origin,
     split_condition,
 )
+from helpers.patterns.mask_polarity import decide_polarity, sample_sums
 from helpers.patterns.sources import Source
-from helpers.physics import PixelSums, find_defects, find_noise_limit
+from helpers.physics import PixelSums
 
 MASK_NAMES = (
     "mask",
@@ -48,10 +47,6 @@ MASK_NAMES = (
     "good_pixels",
     "good_pixel_mask",
 )
-SAMPLE_BYTES = 64 * 2**20
-SAMPLED = (32, 200)  # fewest and most patterns
-MARKED = 0.2  # least share of plain defects among the pixels that a mask means
-LIGHT = 0.2  # least share of the light that the others hold
 
 _IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
 
@@ -83,21 +78,21 @@ def read_bad_pixels(where: str | Path, frame: tuple[int, int]) -> BadPixels:
         If the file is missing or of another kind, the polarity is not known, the shape
         is not that of the patterns, or every pixel is bad.
     """
-    name, bad_when = split_condition(str(where))
+    name, convention = split_condition(str(where))
     in_hdf5 = _IN_HDF5.fullmatch(name)
     if in_hdf5:
         path = Path(in_hdf5["file"]).expanduser()
         with open_hdf5(path) as file:
             mask = _find_mask(path, file, in_hdf5["dataset"])
-            known = find_mask_rule(file, mask.name)
-            return _convert(path, name, mask, bad_when or known, frame)
+            known = find_mask_convention(file, mask.name)
+            return _convert(path, name, mask, convention or known, frame)
     path = Path(name).expanduser()
     if not path.is_file():
         raise PatternsFileError(path, [describe_missing_file(path)])
     if path.suffix == ".byt":
         raw = _read_raw(path, frame)
-        return _convert(path, name, raw, bad_when or DRAGONFLY, frame)
-    return _convert(path, name, _read_array(path), bad_when, frame)
+        return _convert(path, name, raw, convention or DRAGONFLY, frame)
+    return _convert(path, name, _read_array(path), convention, frame)
 
 
 def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
@@ -160,7 +155,7 @@ def read_layout_mask(
     where = next((each for each in layout.bad_pixels if get_dataset(file, each)), "")
     if not where:
         return None
-    mask, convention = file[where], layout.bad_when
+    mask, convention = file[where], layout.mask_convention
     problems = list(find_shape_problems(where, mask.shape, pattern))
     if not is_numeric(mask) and mask.dtype != bool:
         problems.append(f"{where} holds {mask.dtype}; expected numbers.")
@@ -181,7 +176,7 @@ def read_layout_mask(
             f"bad_pixels='{path}:{where} {convention.reverse}'."
         )
     bits = convention.describe_bits(sample_masks(mask, len(pattern)))
-    return BadPixels(pixels, say_origin(where, convention, bits))
+    return BadPixels(pixels, describe_origin(where, convention, bits))
 
 
 class UnclearMask(NamedTuple):
@@ -249,7 +244,7 @@ def read_unclear_masks(
         convention = polarity.convention
         pixels = convention(mask)
         how = "as the patterns decide" if polarity.is_decided else "as its name says"
-        origin = f"{say_origin(where, convention)}, {how}: {polarity.why}"
+        origin = f"{describe_origin(where, convention)}, {how}: {polarity.why}"
         found = add_bad_pixels(found, pixels, origin)
         if not polarity.is_decided:
             warn(
@@ -284,122 +279,6 @@ def _find_unclear_masks(
             yield where, mask[()]
         else:
             yield where, convert_mask(mask, NOT_ZERO, len(pattern))
-
-
-def sample_sums(source: Source) -> PixelSums | None:
-    """Sum up at most 200 patterns spread over a file, fewer if they are large.
-
-    None if they cannot be read; whoever reads them later is told why.
-    """
-    n, rows, columns = source.shape
-    most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
-    chosen = np.unique(np.linspace(0, n - 1, most).astype(int))
-    blocks = np.array_split(chosen, -(-chosen.size // 8))
-    try:
-        with closing(source):
-            first = _read_some(source, blocks[0])
-            varies = first[:, (first != first[0]).any(axis=0)]
-            limit = find_noise_limit(varies[np.isfinite(varies)]) if varies.size else 1
-            sums = _sum_up(first, limit)
-            for block in blocks[1:]:
-                sums.add(_sum_up(_read_some(source, block), limit))
-    except PatternsFileError:
-        return None
-    return sums
-
-
-def _read_some(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    values = np.empty((rows.size, *source.shape[1:]), np.float32)
-    for i, row in enumerate(rows):
-        source.read_into(values[i : i + 1], int(row))
-    return values
-
-
-def _sum_up(values: NDArray[np.float32], limit: float) -> PixelSums:
-    finite = np.isfinite(values)
-    return PixelSums.of(np.where(finite, values, np.float32(0)), limit, finite)
-
-
-class Polarity(NamedTuple):
-    """Which values of a mask mean bad, and how that is known.
-
-    Attributes
-    ----------
-    convention
-        Which of its values mean bad.
-    is_decided
-        Whether the patterns decided; otherwise the name of the mask did.
-    why
-        The numbers, in words.
-    """
-
-    convention: MaskConvention
-    is_decided: bool
-    why: str
-
-
-def decide_polarity(
-    mask: NDArray[Any],
-    sums: PixelSums | None,
-    name: str = "mask",
-    gaps: NDArray[np.bool_] | None = None,
-) -> Polarity:
-    """Let the patterns decide which values of a mask mean bad.
-
-    They do where a good part of the pixels that would be left out, and a ten times
-    larger one than of the others, is plainly no measurement (constant, dead, hot, in a
-    shadow: `helpers.physics.find_defects`), and the others hold much of the light.
-    Otherwise the name decides, as is usual: of a mask of good pixels 0 means bad, of
-    all others everything else.
-
-    Parameters
-    ----------
-    mask
-        (rows, columns), of any type.
-    sums
-        Over some patterns; None without.
-    name
-        Of the mask.
-    gaps
-        (rows, columns) bool: pixels that are none; None without.
-    """
-    is_of_good = name.lower().startswith("good")
-    usual, other = (ZERO, NOT_ZERO) if is_of_good else (NOT_ZERO, ZERO)
-    if sums is None:
-        return Polarity(usual, False, "the patterns cannot be read")
-    gaps = np.zeros(mask.shape, np.bool_) if gaps is None else gaps
-    found = find_defects(sums, gaps)
-    defects = np.any([each.pixels for kind, each in found.items() if kind != "dim"], 0)
-    lit = np.where(defects, 0, sums.n_lit)
-    shares = {
-        convention: _compare(convention(mask)[~gaps], defects[~gaps], lit[~gaps])
-        for convention in (usual, other, DRAGONFLY)
-    }
-    fitting = [
-        (marked - others, convention)
-        for convention, (marked, others, light) in shares.items()
-        if marked >= max(MARKED, 10 * others) and light >= LIGHT
-    ]
-    chosen = max(fitting, key=lambda each: each[0])[1] if fitting else usual
-    marked, others, _ = shares[chosen]
-    why = (
-        f"{marked:.1%} of these pixels are plainly no measurement (constant, dead, hot "
-        f"or in a shadow in {sums.n_patterns} patterns), and {others:.1%} of the others"
-    )
-    return Polarity(chosen, bool(fitting), why)
-
-
-def _compare(
-    bad: NDArray[np.bool_], defects: NDArray[np.bool_], lit: NDArray[np.integer[Any]]
-) -> tuple[float, float, float]:
-    """Return the share of defects among bad and good pixels, and the good ones' light.
-
-    All 0 where no pixel, or each, is bad.
-    """
-    if bad.all() or not bad.any():
-        return 0.0, 0.0, 0.0
-    light = lit[~bad].sum() / max(lit.sum(), 1)
-    return float(defects[bad].mean()), float(defects[~bad].mean()), float(light)
 
 
 def _find_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:
@@ -457,24 +336,24 @@ def _convert(
     path: Path,
     name: str,
     mask: Any,
-    bad_when: MaskConvention | None,
+    convention: MaskConvention | None,
     frame: tuple[int, int],
 ) -> BadPixels:
-    if bad_when is None and mask.dtype == bool:
-        bad_when = TRUE
+    if convention is None and mask.dtype == bool:
+        convention = TRUE
     problems = list(find_shape_problems("the mask", mask.shape, frame))
-    if bad_when is None:
-        problems.append(_say_polarity(name, mask))
-    if problems or bad_when is None:
+    if convention is None:
+        problems.append(_ask_polarity(name, mask))
+    if problems or convention is None:
         raise PatternsFileError(path, problems)
-    pixels = convert_mask(mask, bad_when)
+    pixels = convert_mask(mask, convention)
     problems.extend(find_pixel_problems("the mask", pixels))
     if problems:
         raise PatternsFileError(path, problems)
-    return BadPixels(pixels, say_origin(name, bad_when))
+    return BadPixels(pixels, describe_origin(name, convention))
 
 
-def _say_polarity(name: str, mask: Any) -> str:
+def _ask_polarity(name: str, mask: Any) -> str:
     values = np.unique(mask[()])
     shown = ", ".join(map(str, values[:6])) + (", …" if values.size > 6 else "")
     return (
