@@ -337,7 +337,6 @@ def find_dataset_problems(
         yield from find_size_problems(where, dataset.shape)
         if dataset.size and not count_whole(file, dataset):
             yield f"{where}: not one pattern of it is there. Copy the file again."
-    yield from _find_missing_sources(path, dataset)
     yield from _find_missing_filters(dataset)
 
 
@@ -369,25 +368,3 @@ def _find_missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
             f"{', '.join(missing)}. Install its HDF5 plugin and set HDF5_PLUGIN_PATH, "
             "or write the file again with another compression (h5repack)."
         )
-
-
-def _find_missing_sources(path: Path, dataset: h5py.Dataset) -> Iterator[str]:
-    """Find the files that a virtual dataset lacks: HDF5 reads them as 0 in silence."""
-    if not dataset.is_virtual:
-        return
-    names = {source.file_name for source in dataset.virtual_sources()}
-    missing = sorted(name for name in names if not _is_there(path, name))
-    if missing:
-        yield (
-            f"{dataset.name} is a virtual dataset whose source files are missing: "
-            f"{', '.join(missing)}. Put them where they were when it was made."
-        )
-
-
-def _is_there(path: Path, name: str) -> bool:
-    """Tell whether a source of the virtual dataset in `path` can be found.
-
-    "." is the file itself; with "%" it is a family of files, which HDF5 resolves.
-    """
-    beside = path.resolve().parent / name
-    return name == "." or "%" in name or beside.exists() or Path(name).exists()

@@ -34,6 +34,7 @@ from helpers.patterns.hdf5 import (
     wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
+from helpers.patterns.links import find_link_problems
 from helpers.patterns.mask_convention import BadPixels, add_bad_pixels
 from helpers.patterns.masks import UnclearMask, read_layout_mask, read_unclear_masks
 from helpers.patterns.nexus import find_axis_problems, find_chunks, warn_of_axis_order
@@ -240,6 +241,8 @@ class _Reader:
         layout, file = self.layout, self.file
         where, kind = layout.patterns, layout.source
         shape = kind.check(self.path, file, where, self.problems)
+        for path in (where, *self._other_paths(use_mask=use_mask)):
+            self.problems.extend(find_link_problems(self.path, file, path))
         self.problems.extend(find_axis_problems(file, where))
         bad_pixels = labels = truth = None
         if shape is not None:
@@ -274,6 +277,14 @@ class _Reader:
             notes=self._gather_notes(source),
             warnings=_name_file(self.path, (*self.warnings, *source.warnings)),
         )
+
+    def _other_paths(self, *, use_mask: bool) -> Iterator[str]:
+        """Give where something beside the patterns may be."""
+        layout = self.layout
+        if use_mask:
+            yield from (*layout.bad_pixels, *layout.unclear_masks)
+        yield from (layout.labels, layout.true_labels)
+        yield from (where for _, where in layout.shots)
 
     def _open_source(self, kind: type[Hdf5Source]) -> Source:
         where = self.layout.patterns

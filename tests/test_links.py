@@ -1,0 +1,193 @@
+"""Links and virtual datasets whose sources cannot give their part are told, by name."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers.errors import PatternsFileError
+from helpers.patterns import open_patterns
+
+N, FRAME = 12, (6, 5)
+VALUES = np.random.default_rng(0).poisson(3, (N, *FRAME)).astype("u2") + 1
+
+
+def write_virtual(path: Path, where: str, sources: list[Path], n: int) -> None:
+    """Write a virtual dataset of equal parts, one of each source's `/d`."""
+    layout = h5py.VirtualLayout((n * len(sources), *FRAME), "u2")
+    for k, source in enumerate(sources):
+        part = h5py.VirtualSource(source.name, "/d", (n, *FRAME), "u2")
+        layout[k * n : (k + 1) * n] = part
+    with h5py.File(path, "a") as file:
+        file.create_virtual_dataset(where, layout, fillvalue=0)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Path]:
+    """Three files of four patterns, compressed as detectors write them."""
+    paths = [tmp_path / f"s{k}.h5" for k in range(3)]
+    for path, values in zip(paths, np.split(VALUES, 3), strict=True):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("d", data=values, chunks=(1, *FRAME), compression=1)
+    return paths
+
+
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def rename(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file.move("d", "e")
+
+
+def shorten(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["d"] = VALUES[:3]
+
+
+def archive(path: Path) -> None:
+    path.write_text("on tape")
+
+
+def nest(path: Path) -> None:
+    """Make the source virtual itself; its own source is gone."""
+    path.unlink()
+    write_virtual(path, "/d", [path.with_name("gone.h5")], 4)
+
+
+def circle(path: Path) -> None:
+    path.unlink()
+    write_virtual(path, "/d", [path], 4)
+
+
+BREAKS = {
+    lose: "source files are missing: s1.h5",
+    empty: "s1.h5: is empty",
+    cut: "s1.h5",
+    rename: "s1.h5:/d is not there",
+    shorten: "s1.h5:/d has shape (3, 6, 5); (4, 6, 5) is wanted",
+    archive: "s1.h5: is not an HDF5 file",
+    nest: "s1.h5:/d is a virtual dataset whose source files are missing: gone.h5",
+    circle: "s1.h5:/d leads back to itself",
+}
+
+
+def problem_of(path: Path) -> str:
+    with pytest.raises(PatternsFileError) as caught:
+        open_patterns(path)
+    assert caught.value.path == path
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__)
+def test_a_source_that_cannot_give_its_part_is_named(
+    damage: Callable[[Path], None], sources: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "run.h5"
+    write_virtual(path, "/patterns", sources, 4)
+    with open_patterns(path) as patterns:
+        np.testing.assert_array_equal(patterns[:], VALUES)
+    damage(sources[1])
+    assert BREAKS[damage] in problem_of(path)
+    outer = tmp_path / "outer.h5"
+    layout = h5py.VirtualLayout((N, *FRAME), "u2")
+    layout[:] = h5py.VirtualSource("run.h5", "/patterns", (N, *FRAME), "u2")
+    with h5py.File(outer, "w") as file:
+        file.create_virtual_dataset("patterns", layout)
+    problem = problem_of(outer)
+    assert "run.h5:/patterns is a virtual dataset" in problem
+    assert "s1.h5" in problem
+
+
+@pytest.mark.parametrize("part", [slice(2, 6), slice(0, 8, 2), slice(None)])
+def test_parts_of_sources_that_are_there_are_read(part: slice, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["d"] = VALUES
+    taken = VALUES[part]
+    layout = h5py.VirtualLayout(taken.shape, "u2")
+    layout[:] = h5py.VirtualSource("s.h5", "/d", VALUES.shape, "u2")[part]
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.create_virtual_dataset("patterns", layout)
+    with open_patterns(tmp_path / "run.h5") as patterns:
+        np.testing.assert_array_equal(patterns[:], taken)
+
+
+MASK, SHOTS = "/entry_1/data_1/mask", "/entry_1/eventNumber"
+DATA = "/entry_1/data_1/data"
+
+
+@pytest.mark.parametrize("where", [MASK, SHOTS])
+@pytest.mark.parametrize(
+    "link",
+    [
+        h5py.ExternalLink("gone.h5", "/x"),
+        h5py.ExternalLink("here.h5", "/x"),
+        h5py.SoftLink("/nowhere"),
+    ],
+    ids=["no file", "no dataset", "soft"],
+)
+def test_a_link_beside_the_patterns_that_leads_nowhere_is_named(
+    where: str, link: object, tmp_path: Path
+) -> None:
+    h5py.File(tmp_path / "here.h5", "w").close()
+    path = tmp_path / "run.cxi"
+    with h5py.File(path, "w") as file:
+        file[DATA] = VALUES
+        file[where] = link
+    problem = problem_of(path)
+    assert f"{where} is a link to " in problem
+    assert "which is not there" in problem
+    if where == MASK:  # other bad pixels are given: nobody asks for the mask
+        bad = np.zeros(FRAME, bool)
+        assert not open_patterns(path, bad_pixels=bad).bad_pixels.any()
+
+
+@pytest.mark.parametrize("where", [MASK, DATA])
+def test_a_group_on_the_way_that_is_lost_is_named(where: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.cxi"
+    with h5py.File(path, "w") as file:
+        file["/entry_1/detector/data"] = VALUES
+        file["/entry_1/data_1"] = h5py.SoftLink("/entry_1/detector")
+        file["/entry_1/detector/mask"] = h5py.ExternalLink("gone.h5", "/mask")
+    assert "/mask is a link to gone.h5:/mask, which is not there" in problem_of(path)
+
+
+def test_a_mask_whose_virtual_source_is_gone_is_never_read_as_good(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "run.cxi"
+    layout = h5py.VirtualLayout(FRAME, "u4")
+    layout[:] = h5py.VirtualSource("m.h5", "/mask", FRAME, "u4")
+    with h5py.File(path, "w") as file:
+        file[DATA] = VALUES
+        file.create_virtual_dataset(MASK, layout, fillvalue=0)
+    assert f"{MASK} is a virtual dataset whose source files are missing: m.h5" in (
+        problem_of(path)
+    )
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["mask"] = np.eye(*FRAME, dtype="u4")
+    assert open_patterns(path).bad_pixels.sum() == min(FRAME)
+
+
+def test_truth_and_labels_whose_source_is_gone_are_told(tmp_path: Path) -> None:
+    for name in ("truth", "labels"):
+        path = tmp_path / f"{name}.h5"
+        with h5py.File(path, "w") as file:
+            file["patterns"] = VALUES
+            file["mask"] = np.zeros(FRAME, "u1")
+            layout = h5py.VirtualLayout((N,), "f8" if name == "labels" else "S8")
+            layout[:] = h5py.VirtualSource("t.h5", "/t", (N,), layout.dtype)
+            file.create_virtual_dataset(name, layout)
+        assert f"/{name} is a virtual dataset whose source" in problem_of(path)
