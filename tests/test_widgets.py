@@ -360,14 +360,14 @@ class TestRepeats:
 class TestKeys:
     def test_preferred_keys_replace_the_usual_ones(self):
         chosen = choose_keys(GALLERY_KEYS, {"single": "j", "undo": ["v", "9"]})
-        assert chosen["single"] == ["j"]
-        assert chosen["all single"] == ["J"]
-        assert chosen["undo"] == ["v", "9"]
-        assert chosen["multiple"] == ["2", "m"]
+        assert chosen["single"].keys == ["j"]
+        assert chosen["all single"].keys == ["J"]
+        assert chosen["undo"].keys == ["v", "9"]
+        assert chosen["multiple"].keys == ["2", "m"]
 
     @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
     def test_the_usual_keys_do_not_conflict(self, table):
-        assert choose_keys(table) == {name: list(own) for name, own in table.items()}
+        assert choose_keys(table) == table
 
     @pytest.mark.parametrize(
         ("preferred", "message"),
@@ -395,18 +395,18 @@ class TestKeys:
             label_patterns(patterns, store, labeller="anna"),
             show_gallery(patterns, [1], store=store, labeller="anna"),
         ):
-            assert widget.key_table["single"] == ["j"]
+            assert widget.key_table["single"]["keys"] == ["j"]
         own = label_patterns(patterns, store, labeller="anna", keys={"single": "7"})
-        assert own.key_table["single"] == ["7"]
+        assert own.key_table["single"]["keys"] == ["7"]
         save_keys({})
-        assert choose_keys(LABELLER_KEYS)["single"] == ["1", "s"]
+        assert choose_keys(LABELLER_KEYS)["single"].keys == ["1", "s"]
 
     @pytest.mark.parametrize("text", ['{"single": ', "[1, 2]", '{"single": 3}', "\xff"])
     def test_a_broken_settings_file_is_told_and_not_followed(self, text):
         keys.keys_file().parent.mkdir()
         keys.keys_file().write_bytes(text.encode("latin-1"))
         with pytest.warns(UserWarning, match=r"keys\.json is not followed"):
-            assert choose_keys(LABELLER_KEYS)["single"] == ["1", "s"]
+            assert choose_keys(LABELLER_KEYS)["single"].keys == ["1", "s"]
 
 
 class TestThumbnails:

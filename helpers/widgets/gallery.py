@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from helpers.errors import ParameterError
 from helpers.labels import LabelStore, Queue
 from helpers.patterns import Patterns
-from helpers.widgets.keys import GALLERY_KEYS, choose_keys
+from helpers.widgets.keys import GALLERY_KEYS, KeyTable, choose_keys
 from helpers.widgets.label_service import LabelService, name_session
 from helpers.widgets.pattern_table import (
     AS_GIVEN,
@@ -55,7 +55,7 @@ class Gallery(PatternWidget):
         self,
         patterns: Patterns,
         order: PatternOrder,
-        keys: dict[str, list[str]],
+        keys: KeyTable,
         *,
         score_name: str,
         threshold: float | None,

@@ -1,4 +1,4 @@
-"""Which key does what in the widgets, and the keys that a person prefers.
+"""Which key does what in the widgets, its help text, and the keys a person prefers.
 
 `save_keys` keeps preferences in a file of the person's own, `keys.json` in the folder
 for settings (on Linux `~/.config/single-hits`), so they hold in every notebook.
@@ -8,6 +8,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from platformdirs import user_config_path
 
@@ -15,61 +16,81 @@ from helpers.errors import ParameterError
 from helpers.labels import LABELS
 from helpers.outputs import write_json
 
-KeyTable = Mapping[str, Sequence[str]]
 
-_HELP: KeyTable = {"help": ["?", "h"]}
-_LABEL: KeyTable = {
-    **{word: [str(i), word[0]] for i, word in enumerate(LABELS, start=1)},
-    "undo": ["z", "Backspace"],
-}
+class Key(NamedTuple):
+    """The keys of one action of a widget."""
+
+    keys: Sequence[str]
+    does: str  # for the help panel
+    repeats: bool = False  # while the key is held down
+
+
+KeyTable = Mapping[str, Key]
+
+_HELP: KeyTable = {"help": Key(["?", "h"], "show or hide these keys")}
+_WORD_KEYS = {word: [str(i), word[0]] for i, word in enumerate(LABELS, start=1)}
+_UNDO_KEYS = ["z", "Backspace"]
 _DISPLAY: KeyTable = {
-    "linear": ["l"],
-    "map": ["c"],
-    "darker": ["["],
-    "brighter": ["]"],
-    "floorDown": ["{"],
-    "floorUp": ["}"],
-    "hold": ["k"],
-    "bad": ["x"],
-    "reset": ["0"],
+    "linear": Key(["l"], "log or linear scale"),
+    "map": Key(["c"], "next colour map"),
+    "darker": Key(["["], "darker", True),
+    "brighter": Key(["]"], "brighter", True),
+    "floorDown": Key(["{"], "show more of the weak signal", True),
+    "floorUp": Key(["}"], "hide more of the weak signal", True),
+    "hold": Key(["k"], "keep this scale for all patterns, or give each its own"),
+    "bad": Key(["x"], "bad pixels in a colour of their own, or as dark as zero"),
+    "reset": Key(["0"], "scale and colours as at first"),
 }
-_ZOOM: KeyTable = {"zoomIn": ["+", "="], "zoomOut": ["-"]}
+_ZOOM: KeyTable = {
+    "zoomIn": Key(["+", "="], "zoom in; drag to move"),
+    "zoomOut": Key(["-"], "zoom out"),
+}
 
 LABELLER_KEYS: KeyTable = {
-    **_LABEL,
-    "back": ["ArrowLeft"],
-    "forward": ["ArrowRight"],
-    "skip": [" "],
-    "first": ["f", "Home"],
-    "jump": ["g"],
+    **{word: Key(keys, f"label {word}") for word, keys in _WORD_KEYS.items()},
+    "undo": Key(_UNDO_KEYS, "take the last label back, as often as you like"),
+    "back": Key(["ArrowLeft"], "previous pattern", True),
+    "forward": Key(["ArrowRight"], "next pattern", True),
+    "skip": Key([" "], "skip to the next unlabelled pattern"),
+    "first": Key(["f", "Home"], "first unlabelled pattern"),
+    "jump": Key(["g"], "go to a pattern by its index"),
     **_DISPLAY,
     **_ZOOM,
     **_HELP,
 }
 GALLERY_KEYS: KeyTable = {
-    **_LABEL,
-    **{f"all {word}": [word[0].upper()] for word in LABELS},
-    "toggle": [" "],
-    "page": ["a"],
-    "rest": ["r"],
-    "none": ["d"],
-    "left": ["ArrowLeft"],
-    "right": ["ArrowRight"],
-    "up": ["ArrowUp"],
-    "down": ["ArrowDown"],
-    "back": [",", "PageUp"],
-    "forward": [".", "PageDown"],
-    "enlarge": ["Enter", "e"],
+    **{
+        word: Key(keys, f"label {word}: the selected ones, or the one under the cursor")
+        for word, keys in _WORD_KEYS.items()
+    },
+    **{
+        f"all {word}": Key([word[0].upper()], f"label {word}: all on this page")
+        for word in LABELS
+    },
+    "undo": Key(_UNDO_KEYS, "take the last label, or page of labels, back"),
+    "toggle": Key([" "], "select the pattern under the cursor, or not"),
+    "page": Key(["a"], "select all on this page"),
+    "rest": Key(["r"], "select the unlabelled ones on this page"),
+    "none": Key(["d"], "select nothing"),
+    "left": Key(["ArrowLeft"], "cursor left; with Shift, select on the way", True),
+    "right": Key(["ArrowRight"], "cursor right; likewise", True),
+    "up": Key(["ArrowUp"], "cursor up; likewise", True),
+    "down": Key(["ArrowDown"], "cursor down; likewise", True),
+    "back": Key([",", "PageUp"], "previous page", True),
+    "forward": Key([".", "PageDown"], "next page", True),
+    "enlarge": Key(["Enter", "e"], "enlarge the pattern under the cursor, or stop"),
     **_DISPLAY,
     **_HELP,
 }
 BROWSER_KEYS: KeyTable = {
-    "back": ["ArrowLeft"],
-    "forward": ["ArrowRight", " "],
-    "farBack": ["PageUp"],
-    "farForward": ["PageDown"],
-    "byScore": ["n"],
-    "jump": ["g"],
+    "back": Key(["ArrowLeft"], "previous pattern", True),
+    "forward": Key(["ArrowRight", " "], "next pattern", True),
+    "farBack": Key(["PageUp"], "ten patterns back", True),
+    "farForward": Key(["PageDown"], "ten patterns on", True),
+    "byScore": Key(
+        ["n"], "next by hit score: the highest first, then one lower each time"
+    ),
+    "jump": Key(["g"], "go to a pattern by its index"),
     **_DISPLAY,
     **_ZOOM,
     **_HELP,
@@ -79,7 +100,7 @@ TABLES = {"labeller": LABELLER_KEYS, "gallery": GALLERY_KEYS, "browser": BROWSER
 
 def choose_keys(
     table: KeyTable, preferred: Mapping[str, str | Sequence[str]] | None = None
-) -> dict[str, list[str]]:
+) -> dict[str, Key]:
     """Return the keys of each action of a widget.
 
     Parameters
@@ -164,7 +185,7 @@ def _as_lists(preferred: Mapping[str, str | Sequence[str]]) -> dict[str, list[st
     }
 
 
-def _replace(table: KeyTable, preferred: dict[str, list[str]]) -> dict[str, list[str]]:
+def _replace(table: KeyTable, preferred: dict[str, list[str]]) -> dict[str, Key]:
     problems = [*_find_reserved(preferred), *_find_unknown(preferred)]
     capitals = {
         f"all {word}": [keys[0].upper()]
@@ -172,7 +193,10 @@ def _replace(table: KeyTable, preferred: dict[str, list[str]]) -> dict[str, list
         if word in LABELS and keys and keys[0].isalpha()
     }
     wanted = {**capitals, **preferred}
-    keys = {name: list(wanted.get(name, own)) for name, own in table.items()}
+    keys = {
+        name: own._replace(keys=list(wanted.get(name, own.keys)))
+        for name, own in table.items()
+    }
     problems += _find_conflicts(keys)
     if problems:
         raise ParameterError(" ".join(f"keys: {problem}" for problem in problems))
@@ -200,9 +224,9 @@ def _find_reserved(preferred: dict[str, list[str]]) -> Iterator[str]:
                 )
 
 
-def _find_conflicts(keys: dict[str, list[str]]) -> Iterator[str]:
+def _find_conflicts(keys: KeyTable) -> Iterator[str]:
     owners: dict[str, str] = {}
-    for name, key in ((name, key) for name, own in keys.items() for key in own):
+    for name, key in ((n, key) for n, own in keys.items() for key in own.keys):
         owner = owners.setdefault(key, name)
         if owner != name:
             yield (

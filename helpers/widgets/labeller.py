@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from helpers.errors import ParameterError
 from helpers.labels import LabelStore, Queue
 from helpers.patterns import Patterns
-from helpers.widgets.keys import LABELLER_KEYS, choose_keys
+from helpers.widgets.keys import LABELLER_KEYS, KeyTable, choose_keys
 from helpers.widgets.label_service import LabelService, RepeatPlan, name_session
 from helpers.widgets.pattern_table import (
     ALL,
@@ -44,7 +44,7 @@ class Labeller(PatternWidget):
         self,
         patterns: Patterns,
         order: PatternOrder,
-        keys: dict[str, list[str]],
+        keys: KeyTable,
         *,
         labels: LabelService,
         relabel_share: float = 0.0,

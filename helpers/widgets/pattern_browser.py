@@ -7,7 +7,7 @@ import traitlets
 from numpy.typing import ArrayLike
 
 from helpers.patterns import Patterns
-from helpers.widgets.keys import BROWSER_KEYS, choose_keys
+from helpers.widgets.keys import BROWSER_KEYS, KeyTable, choose_keys
 from helpers.widgets.pattern_table import (
     AS_RECORDED,
     PatternOrder,
@@ -38,12 +38,7 @@ class PatternBrowser(PatternWidget):
     start = traitlets.Int().tag(sync=True)
 
     def __init__(
-        self,
-        patterns: Patterns,
-        order: PatternOrder,
-        keys: dict[str, list[str]],
-        *,
-        start: int = 0,
+        self, patterns: Patterns, order: PatternOrder, keys: KeyTable, *, start: int = 0
     ) -> None:
         super().__init__(patterns, order, keys, first_order=AS_RECORDED)
         self.start = start

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from helpers.labels import LABELS
 from helpers.patterns import Patterns
+from helpers.widgets.keys import KeyTable
 from helpers.widgets.label_service import LabelService
 from helpers.widgets.pattern_table import ALL, FILTERS, PatternOrder
 from helpers.widgets.pixels import COLOUR_MAPS, Pixels, colour_tables, make_pixels
@@ -61,7 +62,7 @@ class PatternWidget(anywidget.AnyWidget):
         self,
         patterns: Patterns,
         order: PatternOrder,
-        keys: dict[str, list[str]],
+        keys: KeyTable,
         *,
         labels: LabelService | None = None,
         first_order: str,
@@ -69,7 +70,9 @@ class PatternWidget(anywidget.AnyWidget):
         blind: bool = False,
     ) -> None:
         super().__init__(
-            colour_tables=colour_tables(), unit=patterns.unit, key_table=keys
+            colour_tables=colour_tables(),
+            unit=patterns.unit,
+            key_table={name: key._asdict() for name, key in keys.items()},
         )
         self.patterns = patterns
         self.table = order.table.without_model_values() if blind else order.table

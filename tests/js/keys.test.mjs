@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Keys } from "../../helpers/widgets/js/keys.js";
+import { bindActions, Keys } from "../../helpers/widgets/js/keys.js";
 
 /** A widget's root without a browser: it only remembers who listens. */
 function makeKeys(actions = [], help = { isHidden: true, toggle() {} }) {
@@ -89,4 +89,13 @@ test("Escape closes the help panel first", () => {
   const help = { isHidden: false, n: 0, toggle: () => (help.n += 1) };
   assert.ok(press(makeKeys([], help), "Escape").stopped);
   assert.equal(help.n, 1);
+});
+
+test("actions have keys and order of the table, and none without a key is taken", () => {
+  const table = { undo: { keys: ["z"] }, skip: { keys: [" "] }, jump: { keys: ["g"] } };
+  const runs = { skip() {}, undo() {} };
+  const actions = bindActions(table, runs);
+  assert.deepEqual(Object.keys(actions), ["undo", "skip"]);
+  assert.deepEqual(actions.skip, { keys: [" "], run: runs.skip });
+  assert.throws(() => bindActions(table, { last() {} }), /no key for last/);
 });

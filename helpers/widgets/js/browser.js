@@ -10,7 +10,7 @@ import {
   make,
   setText,
 } from "./elements.js";
-import { Keys, withKeys } from "./keys.js";
+import { bindActions, Keys } from "./keys.js";
 import { asBytes, asInt32, Link, PatternCache } from "./link.js";
 import { ValueList } from "./pattern_values.js";
 import { Viewer } from "./viewer.js";
@@ -26,7 +26,10 @@ class Browser {
     this.position = 0;
     this.chosen = "";
     this.viewer = new Viewer(model);
-    this.actions = withKeys(this.makeActions(), model.get("key_table"));
+    this.actions = bindActions(model.get("key_table"), {
+      ...this.makeActions(),
+      ...this.viewer.makeActions(),
+    });
     this.cache = new PatternCache((patterns) =>
       this.link.send({ kind: "fetch", patterns }),
     );
@@ -45,29 +48,14 @@ class Browser {
   }
 
   makeActions() {
-    const step = (does, by) => ({
-      does,
-      repeats: true,
-      run: () => this.goTo(this.position + by),
-    });
     return {
-      back: step("previous pattern", -1),
-      forward: step("next pattern", 1),
-      farBack: step("ten patterns back", -10),
-      farForward: step("ten patterns on", 10),
-      byScore: {
-        does: "next by hit score: the highest first, then one lower each time",
-        run: () => this.nextByScore(),
-      },
-      jump: {
-        does: "go to a pattern by its index",
-        run: () => this.jumpField.select(),
-      },
-      ...this.viewer.actions,
-      help: {
-        does: "show or hide these keys",
-        run: () => this.help.toggle(),
-      },
+      back: () => this.goTo(this.position - 1),
+      forward: () => this.goTo(this.position + 1),
+      farBack: () => this.goTo(this.position - 10),
+      farForward: () => this.goTo(this.position + 10),
+      byScore: () => this.nextByScore(),
+      jump: () => this.jumpField.select(),
+      help: () => this.help.toggle(),
     };
   }
 

@@ -2,7 +2,7 @@
 
 import { brightest, firstSettings, makePalette } from "./colours.js";
 import { actionButton, choice, make } from "./elements.js";
-import { withKeys } from "./keys.js";
+import { bindActions } from "./keys.js";
 import { asBytes } from "./link.js";
 
 /**
@@ -16,7 +16,7 @@ export class Display {
     this.onChange = onChange;
     this.shown = shown;
     this.settings = firstSettings();
-    this.actions = withKeys(this.makeActions(), model.get("key_table"));
+    this.actions = bindActions(model.get("key_table"), this.makeActions());
     this.element = this.makeControls();
   }
 
@@ -47,46 +47,15 @@ export class Display {
   makeActions() {
     const { settings } = this;
     return {
-      linear: {
-        does: "log or linear scale",
-        run: () => this.change({ linear: !settings.linear }),
-      },
-      map: {
-        does: "next colour map",
-        run: () => this.change({ map: (settings.map + 1) % this.mapNames.length }),
-      },
-      darker: {
-        does: "darker",
-        repeats: true,
-        run: () => this.shift("stops", -0.5, -4, 10),
-      },
-      brighter: {
-        does: "brighter",
-        repeats: true,
-        run: () => this.shift("stops", 0.5, -4, 10),
-      },
-      floorDown: {
-        does: "show more of the weak signal",
-        repeats: true,
-        run: () => this.shift("floor", -0.05, 0, 0.8),
-      },
-      floorUp: {
-        does: "hide more of the weak signal",
-        repeats: true,
-        run: () => this.shift("floor", 0.05, 0, 0.8),
-      },
-      hold: {
-        does: "keep this scale for all patterns, or give each its own",
-        run: () => this.hold(),
-      },
-      bad: {
-        does: "bad pixels in a colour of their own, or as dark as zero",
-        run: () => this.change({ showBad: !settings.showBad }),
-      },
-      reset: {
-        does: "scale and colours as at first",
-        run: () => this.change(firstSettings()),
-      },
+      linear: () => this.change({ linear: !settings.linear }),
+      map: () => this.change({ map: (settings.map + 1) % this.mapNames.length }),
+      darker: () => this.shift("stops", -0.5, -4, 10),
+      brighter: () => this.shift("stops", 0.5, -4, 10),
+      floorDown: () => this.shift("floor", -0.05, 0, 0.8),
+      floorUp: () => this.shift("floor", 0.05, 0, 0.8),
+      hold: () => this.hold(),
+      bad: () => this.change({ showBad: !settings.showBad }),
+      reset: () => this.change(firstSettings()),
     };
   }
 

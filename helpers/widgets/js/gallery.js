@@ -11,7 +11,7 @@ import {
   setText,
 } from "./elements.js";
 import { Grid } from "./grid.js";
-import { Keys, withKeys } from "./keys.js";
+import { bindActions, Keys } from "./keys.js";
 import { LabelPage } from "./label_page.js";
 import { asBytes, asFloat32, asInt32, PatternCache } from "./link.js";
 import { Enlarged, Scores } from "./thumbs.js";
@@ -41,7 +41,10 @@ class Gallery extends LabelPage {
     });
     this.thumbnails = this.makeCache("thumbnails", 600);
     this.cache = this.makeCache("fetch", 64);
-    this.actions = withKeys(this.makeActions(), model.get("key_table"));
+    this.actions = bindActions(model.get("key_table"), {
+      ...this.makeActions(),
+      ...this.display.makeActions(),
+    });
     this.build();
     el.append(this.root);
     this.connect({
@@ -60,82 +63,32 @@ class Gallery extends LabelPage {
   // --- what can be done, by key or button -----------------------------------------------
 
   makeActions() {
-    return {
-      ...(this.canLabel
-        ? { ...this.makeLabelActions(), ...this.makeSelectActions() }
-        : {}),
-      ...this.makeMoves(),
-      enlarge: {
-        does: "enlarge the pattern under the cursor, or stop",
-        run: () => this.toggleEnlarged(),
-      },
-      ...this.display.actions,
-      help: {
-        does: "show or hide these keys",
-        run: () => this.help.toggle(),
-      },
-    };
-  }
-
-  makeMoves() {
     const { grid } = this;
-    const move = (does, by) => ({
-      does,
-      repeats: true,
-      run: (event) => grid.moveCursor(by(), event.shiftKey),
-    });
-    const turn = (does, by) => ({
-      does,
-      repeats: true,
-      run: () => grid.turnTo(grid.page + by),
-    });
     return {
-      left: move("cursor left; with Shift, select on the way", () => -1),
-      right: move("cursor right; likewise", () => 1),
-      up: move("cursor up; likewise", () => -grid.columns),
-      down: move("cursor down; likewise", () => grid.columns),
-      back: turn("previous page", -1),
-      forward: turn("next page", 1),
+      ...(this.canLabel ? this.makeLabelActions() : {}),
+      left: ({ shiftKey }) => grid.moveCursor(-1, shiftKey),
+      right: ({ shiftKey }) => grid.moveCursor(1, shiftKey),
+      up: ({ shiftKey }) => grid.moveCursor(-grid.columns, shiftKey),
+      down: ({ shiftKey }) => grid.moveCursor(grid.columns, shiftKey),
+      back: () => grid.turnTo(grid.page - 1),
+      forward: () => grid.turnTo(grid.page + 1),
+      enlarge: () => this.toggleEnlarged(),
+      help: () => this.help.toggle(),
     };
   }
 
   makeLabelActions() {
-    const { grid, words } = this;
-    const one = (word) => ({
-      does: `label ${word}: the selected ones, or the one under the cursor`,
-      run: () => this.label(grid.targets, word),
-    });
-    const all = (word) => ({
-      does: `label ${word}: all on this page`,
-      run: () => this.label(grid.patterns, word),
-    });
+    const { grid, sheet, words } = this;
+    const one = (word) => [word, () => this.label(grid.targets, word)];
+    const all = (word) => [`all ${word}`, () => this.label(grid.patterns, word)];
+    const isUnlabelled = (pattern) => !sheet.wordOf(pattern);
     return {
-      ...Object.fromEntries(words.map((word) => [word, one(word)])),
-      ...Object.fromEntries(words.map((word) => [`all ${word}`, all(word)])),
-      undo: {
-        does: "take the last label, or page of labels, back",
-        run: () => this.undo(),
-      },
-    };
-  }
-
-  makeSelectActions() {
-    const { grid, sheet } = this;
-    return {
-      toggle: {
-        does: "select the pattern under the cursor, or not",
-        run: () => grid.toggle(),
-      },
-      page: {
-        does: "select all on this page",
-        run: () => grid.select(grid.patterns),
-      },
-      rest: {
-        does: "select the unlabelled ones on this page",
-        run: () =>
-          grid.select(grid.patterns.filter((pattern) => !sheet.wordOf(pattern))),
-      },
-      none: { does: "select nothing", run: () => grid.select([]) },
+      ...Object.fromEntries([...words.map(one), ...words.map(all)]),
+      undo: () => this.undo(),
+      toggle: () => grid.toggle(),
+      page: () => grid.select(grid.patterns),
+      rest: () => grid.select(grid.patterns.filter(isUnlabelled)),
+      none: () => grid.select([]),
     };
   }
 

@@ -47,10 +47,17 @@ function isForNotebook({ key, ctrlKey, metaKey, altKey }) {
   );
 }
 
-/** Give each action its keys, which keys.py chooses. */
-export function withKeys(actions, keys) {
-  for (const [name, action] of Object.entries(actions)) action.keys = keys[name];
-  return actions;
+/**
+ * The actions of a widget, in the order of `table`, the keys.py table of the widget:
+ * `{ keys, does, repeats, run }`. `runs` holds what each one does, by its name.
+ */
+export function bindActions(table, runs) {
+  const unknown = Object.keys(runs).filter((name) => !table[name]);
+  if (unknown.length) throw new Error(`keys.py has no key for ${unknown}`);
+  const names = Object.keys(table).filter((name) => runs[name]);
+  return Object.fromEntries(
+    names.map((name) => [name, { ...table[name], run: runs[name] }]),
+  );
 }
 
 /**

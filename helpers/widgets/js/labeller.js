@@ -8,7 +8,7 @@ import {
   make,
   setText,
 } from "./elements.js";
-import { Keys, withKeys } from "./keys.js";
+import { bindActions, Keys } from "./keys.js";
 import { LabelPage } from "./label_page.js";
 import { asBytes, asInt32, PatternCache } from "./link.js";
 import { ValueList, withoutModelValues } from "./pattern_values.js";
@@ -24,7 +24,10 @@ class Labeller extends LabelPage {
     this.position = 0;
     this.whyEmpty = "";
     this.viewer = new Viewer(model);
-    this.actions = withKeys(this.makeActions(), model.get("key_table"));
+    this.actions = bindActions(model.get("key_table"), {
+      ...this.makeActions(),
+      ...this.viewer.makeActions(),
+    });
     this.cache = new PatternCache((patterns) =>
       this.link.send({ kind: "fetch", patterns }),
     );
@@ -37,41 +40,17 @@ class Labeller extends LabelPage {
   }
 
   makeActions() {
-    const step = (does, by) => ({
-      does,
-      repeats: true,
-      run: () => this.goTo(this.position + by),
-    });
+    const labels = this.words.map((word) => [word, () => this.label(word)]);
     return {
-      ...Object.fromEntries(this.words.map((word) => [word, this.labelAction(word)])),
-      undo: {
-        does: "take the last label back, as often as you like",
-        run: () => this.undo(),
-      },
-      back: step("previous pattern", -1),
-      forward: step("next pattern", 1),
-      skip: {
-        does: "skip to the next unlabelled pattern",
-        run: () => this.goToUnlabelled(this.position),
-      },
-      first: {
-        does: "first unlabelled pattern",
-        run: () => this.goToUnlabelled(-1),
-      },
-      jump: {
-        does: "go to a pattern by its index",
-        run: () => this.jumpField.select(),
-      },
-      ...this.viewer.actions,
-      help: {
-        does: "show or hide these keys",
-        run: () => this.help.toggle(),
-      },
+      ...Object.fromEntries(labels),
+      undo: () => this.undo(),
+      back: () => this.goTo(this.position - 1),
+      forward: () => this.goTo(this.position + 1),
+      skip: () => this.goToUnlabelled(this.position),
+      first: () => this.goToUnlabelled(-1),
+      jump: () => this.jumpField.select(),
+      help: () => this.help.toggle(),
     };
-  }
-
-  labelAction(word) {
-    return { does: `label ${word}`, run: () => this.label(word) };
   }
 
   get look() {

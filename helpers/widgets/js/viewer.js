@@ -4,7 +4,7 @@ import { BAD, decodeValue } from "./colours.js";
 import { Display } from "./display.js";
 import { ColourScale, Look, paint } from "./drawing.js";
 import { actionButton, formatNumber, make, setText } from "./elements.js";
-import { withKeys } from "./keys.js";
+import { bindActions } from "./keys.js";
 import { asBytes } from "./link.js";
 
 const BOX_PX = 520; // longest side of the picture; with all else it fits 800 px of height
@@ -19,8 +19,7 @@ export class Viewer {
     this.zoom = 1;
     this.centre = [0.5, 0.5]; // of the zoomed part, as shares of width and height
     this.pixels = null;
-    const own = withKeys(this.makeActions(), model.get("key_table"));
-    this.actions = { ...this.display.actions, ...own };
+    this.actions = bindActions(model.get("key_table"), this.makeActions());
     this.build(model.get("unit"));
   }
 
@@ -46,8 +45,9 @@ export class Viewer {
 
   makeActions() {
     return {
-      zoomIn: { does: "zoom in; drag to move", run: () => this.zoomBy(1) },
-      zoomOut: { does: "zoom out", run: () => this.zoomBy(-1) },
+      ...this.display.makeActions(),
+      zoomIn: () => this.zoomBy(1),
+      zoomOut: () => this.zoomBy(-1),
     };
   }
 
