@@ -195,3 +195,14 @@ def test_a_truncated_array_file_says_so(written):
 def test_patterns_of_nothing_but_nan_are_refused(write, counts):
     with pytest.raises(PatternsFileError, match="every value is NaN or infinite"):
         experiment.measure_patterns(write(counts * np.nan), 1)
+
+
+def test_a_file_of_another_size_than_was_inspected_is_told(write, counts, tmp_path):
+    patterns = write(counts)
+    measured = experiment.measure_patterns(patterns, 1)
+    experiment.write_experiment(tmp_path / "work", patterns, measured, (12, 9))
+    patterns.close()
+    with patterns.files[0].open("ab") as file:
+        file.write(b"more")
+    with pytest.warns(UserWarning, match="when 01-inspect read it"):
+        experiment.open_experiment(tmp_path / "work")

@@ -1,4 +1,4 @@
-"""Links and virtual datasets whose sources cannot give their part are told, by name."""
+"""What HDF5 would read as zeros is told: lost sources and links, files that change."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.errors import PatternsFileError
-from helpers.patterns import open_patterns
+from helpers.patterns import open_patterns, partial_hdf5
 
 N, FRAME = 12, (6, 5)
 VALUES = np.random.default_rng(0).poisson(3, (N, *FRAME)).astype("u2") + 1
@@ -191,3 +191,51 @@ def test_truth_and_labels_whose_source_is_gone_are_told(tmp_path: Path) -> None:
             layout[:] = h5py.VirtualSource("t.h5", "/t", (N,), layout.dtype)
             file.create_virtual_dataset(name, layout)
         assert f"/{name} is a virtual dataset whose source" in problem_of(path)
+
+
+def test_a_file_that_changes_while_it_is_open_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with h5py.File(path, "w") as file:
+        file["patterns"] = VALUES
+    patterns = open_patterns(path)
+    patterns.check_unchanged()
+    size = path.stat().st_size
+    os.truncate(path, size - 100)
+    with pytest.raises(
+        PatternsFileError, match=rf"{size - 100:,} bytes; it had {size:,}"
+    ):
+        patterns.check_unchanged()
+    with pytest.raises(PatternsFileError, match="the file ends before"):
+        list(patterns.map(np.sum))
+    path.unlink()
+    with pytest.raises(PatternsFileError, match="when it was opened"):
+        patterns.check_unchanged()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of another system")
+def test_reading_needs_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    import fcntl
+
+    path = tmp_path / "run.h5"
+    with h5py.File(path, "w") as file:
+        file["patterns"] = VALUES
+    monkeypatch.setattr(partial_hdf5, "has_writer", lambda _: False)
+    with path.open("r+b") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)  # as on a disk that gives no lock
+        with open_patterns(path) as patterns:
+            np.testing.assert_array_equal(patterns[:], VALUES)
+    assert not [each for each in recwarn if "being written" in str(each.message)]
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="there is no /proc/locks")
+def test_a_lock_of_a_writer_is_seen(tmp_path: Path) -> None:
+    import fcntl
+
+    path = tmp_path / "run.h5"
+    path.write_bytes(b"x")
+    assert not partial_hdf5.has_writer(path)
+    with path.open("r+b") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        assert partial_hdf5.has_writer(path)

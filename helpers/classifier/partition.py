@@ -168,7 +168,7 @@ def _virtual_source(
 ) -> Any:
     """Name the dataset in `file` as seen from the partition; None if there is none."""
     try:
-        with h5py.File(file) as source:
+        with h5py.File(file, locking=False) as source:
             dataset = source[patterns.layout.patterns]
             if dataset.shape != shape:
                 return None

@@ -168,6 +168,7 @@ def _write_predictions(
     model_file: Path,
     patterns: Patterns,
 ) -> None:
+    patterns.check_unchanged()
     with atomic_hdf5(path) as file:
         file["predictions"] = model.calibration.apply(raw)
         file["raw"] = raw

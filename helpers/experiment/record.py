@@ -1,5 +1,6 @@
 """`experiment.json` for the facts that a person reads, `experiment.h5` for arrays."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,7 @@ def write_experiment(
     **facts
         More for `experiment.json`: thresholds and what was chosen by hand.
     """
+    patterns.check_unchanged()
     work_dir = Path(work_dir)
     arrays = vars(measurements) | {"bad_pixels": patterns.bad_pixels}
     with atomic_hdf5(work_dir / MEASUREMENTS.name) as file:
@@ -67,6 +69,7 @@ def write_experiment(
         write_provenance(file, fingerprint=patterns.fingerprint)
     content = {
         "patterns_files": [str(path.resolve()) for path in patterns.files],
+        "patterns_sizes": list(patterns.file_sizes),
         "dataset": patterns.layout.patterns,
         "layout": patterns.layout.name,
         "description": patterns.describe(),
@@ -116,7 +119,21 @@ def open_experiment(
             "Give the files that were inspected, or a new work_dir."
         )
         raise OtherPatternsError(message)
+    _warn_of_other_sizes(patterns, facts.get("patterns_sizes", []))
     row, column = facts["centre"]
     sums: dict[str, Any] = dict(arrays)
     measured = Measurements(**sums)
     return Experiment(patterns, (row, column), measured, facts, work_dir)
+
+
+def _warn_of_other_sizes(patterns: Patterns, sizes: list[int]) -> None:
+    """Say which files are not of the size that 01-inspect saw."""
+    for path, size, before in zip(
+        patterns.files, patterns.file_sizes, sizes, strict=False
+    ):
+        if size != before:
+            warnings.warn(
+                f"{path} has {size:,} bytes; it had {before:,} when 01-inspect read "
+                "it. If it was not recompressed, copy it again, and run 01-inspect.",
+                stacklevel=3,
+            )

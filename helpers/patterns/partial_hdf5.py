@@ -22,9 +22,13 @@ _FAR = 2**62  # HDF5 asks whether a file is as long as it says; this one always 
 
 
 def open_unprobed(path: Path, warnings: list[str] | None = None) -> h5py.File:
-    """Open an HDF5 file as `open_hdf5` does, though the library may not survive it."""
+    """Open an HDF5 file as `open_hdf5` does, though the library may not survive it.
+
+    Reading needs no lock, and some network disks have none to give. So a writer is not
+    met by failing to get one, but looked up.
+    """
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking=has_writer(path))
     except OSError as error:
         file = _open_partial(path)
         if file is None:
@@ -43,7 +47,9 @@ def _open_partial(path: Path) -> h5py.File | None:
     """Open a file that HDF5 refuses because a writer has it or its end is missing."""
     try:
         # On any other file HDF5 would look again and again for what is not there.
-        return h5py.File(path, "r", swmr=True) if is_swmr(path) else PartialFile(path)
+        if is_swmr(path):
+            return h5py.File(path, "r", swmr=True, locking=False)
+        return PartialFile(path)
     except DAMAGE:
         return None
 
@@ -101,6 +107,19 @@ def _close_all() -> None:
     """Close what is open: HDF5 would call into Python after its end, and crash."""
     for file in list(_OPEN):
         file.close()
+
+
+def has_writer(path: Path) -> bool:
+    """Tell whether a program on this machine has locked a file to write it (Linux)."""
+    try:
+        inode = str(path.stat().st_ino)
+        locks = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return any(
+        "WRITE" in fields and any(each.endswith(f":{inode}") for each in fields)
+        for fields in map(str.split, locks.splitlines())
+    )
 
 
 def is_swmr(path: Path) -> bool:

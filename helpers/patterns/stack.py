@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from helpers.errors import PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
 from helpers.patterns.layout_table import Layout
@@ -65,6 +66,8 @@ class Patterns:
     ----------
     files
         The files, in the order of the stack.
+    file_sizes
+        In bytes, when they were opened; 0 for a run's folder.
     layout
         Of the first file; the patterns are in the same place in all of them.
     shape
@@ -102,6 +105,7 @@ class Patterns:
         self._bad_pixels.pixels.setflags(write=False)
         self._unit = unit
         self.files = tuple(source.path for source in sources)
+        self.file_sizes = tuple(map(_size_of, self.files))
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
         dtypes = {source.dtype for source in sources}
@@ -116,6 +120,24 @@ class Patterns:
         self.unclear_masks = tuple(
             mask for one in pattern_files for mask in one.unclear_masks
         )
+
+    def check_unchanged(self) -> None:
+        """Refuse to go on where a file was cut, replaced or lost since it was opened.
+
+        Whoever writes a result calls it first: HDF5 reads what a file has lost as 0.
+
+        Raises
+        ------
+        PatternsFileError
+            If a file has another size than when it was opened.
+        """
+        for path, size in zip(self.files, self.file_sizes, strict=True):
+            if (found := _size_of(path)) != size:
+                problem = (
+                    f"has {found:,} bytes; it had {size:,} when it was opened, so what "
+                    "was read from it may be wrong. Copy it again, then run this again."
+                )
+                raise PatternsFileError(path, [problem])
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:
@@ -420,6 +442,14 @@ def _join_shots(
         name: np.concatenate([part.get(name, np.full(n, -1)) for part, n in pairs])
         for name in names
     }
+
+
+def _size_of(path: Path) -> int:
+    """Return the size of a file, in bytes; 0 of a folder, -1 of what is not there."""
+    try:
+        return 0 if path.is_dir() else path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:

@@ -343,6 +343,7 @@ def rank_patterns(
         raise ParameterError(message)
     options = MetricOptions(centre, n_rotations, step_deg, max_bytes)
     nearest = chosen.nearest(patterns, hits, options)
+    patterns.check_unchanged()
     return _order(nearest, hits, metric, patterns.fingerprint)
 
 

@@ -268,7 +268,7 @@ def _scores(work_dir: Path) -> str:
 
 
 def _predictions(work_dir: Path) -> str:
-    with h5py.File(work_dir / "predictions.h5") as file:
+    with h5py.File(work_dir / "predictions.h5", locking=False) as file:
         predictions = file["predictions"][()]
         threshold = float(file.attrs["threshold"])
     n_single = int((predictions >= threshold).sum())

@@ -142,7 +142,7 @@ def _write_block(file: h5py.File, start: int, simulation: Simulation) -> None:
 
 def _read_truth(path: str | Path) -> tuple[NDArray[np.str_], str]:
     try:
-        with h5py.File(path) as file:
+        with h5py.File(path, locking=False) as file:
             truth = file["truth"].asstr()[:].astype(str)
             return truth, str(file.attrs.get("made_at", ""))
     except KeyError as error:
