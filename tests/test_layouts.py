@@ -459,6 +459,27 @@ def test_a_new_kind_of_file_needs_a_layout_and_a_source(
         np.testing.assert_array_equal(read_all(recording.source), COUNTS)
     assert find_unit(recording, NO_BAD_PIXELS).name == "photons"
 
+    @pytest.mark.parametrize("zero", [200, 1000, 32768])
+    @pytest.mark.parametrize("dtype", ["u2", "f4"])
+    def test_whole_numbers_on_a_pedestal_are_no_photons(
+        self, dtype: str, zero: int, path: Path
+    ) -> None:
+        rng = np.random.default_rng(0)
+        photons = rng.poisson(np.geomspace(0.01, 40, 30 * 40), (9, 30 * 40))
+        adu = np.rint(zero + rng.normal(0, 12, photons.shape) + 130 * photons)
+        with h5py.File(path, "w") as file:
+            file["raw"] = adu.clip(0, 65535).reshape(9, 30, 40).astype(dtype)
+        patterns = open_patterns(path)
+        assert patterns.unit == "ADU"
+        assert "no value is near 0" in patterns.describe()
+
+    def test_bright_photon_counts_are_photons(self, path: Path) -> None:
+        rng = np.random.default_rng(0)
+        falling = np.geomspace(1, 3000, 30 * 40).reshape(30, 40)
+        with h5py.File(path, "w") as file:
+            file["counts"] = rng.poisson(falling, (9, 30, 40)).astype("u2")
+        assert open_patterns(path).unit == "photons"
+
 
 class TestMeasuredFiles:
     def test_liu_lab(self, real_file: Callable[[str], Path]) -> None:

@@ -21,6 +21,8 @@ from helpers.patterns.stack import Patterns, Unit
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
 FILES_SAMPLED = 8  # files looked at for it
+LOWEST_SHARE = 0.001  # of the values: what is below may be defects
+LOWEST_PHOTONS = 10  # that the darkest pixels of photon counts do not reach
 RARE = 0.05  # share of values that are -1
 WARNINGS_SHOWN = 5
 
@@ -277,17 +279,37 @@ def find_unit(
     without = _find_minus_ones(values)
     values = values[np.isfinite(values) & ~without]
     seen = f"in {chosen.size} patterns spread over {source.path.name}"
-    if (values < 0).any():
-        return Unit("ADU", f"negative values were seen {seen}")
+    if why := _find_sign_of_adu(values):
+        return Unit("ADU", f"{why} {seen}")
     if source.dtype.kind in "iu":
         but = ", but for -1 where there is no value" if without.any() else ""
         why = f"assumed: recorded as {source.dtype}, none negative{but}"
         return Unit("photons", why)
     if not values.any():
         return Unit("unknown", f"nothing but 0 was seen {seen}")
-    if (values % 1 != 0).any():
-        return Unit("ADU", f"fractions were seen {seen}")
     return Unit("photons", f"assumed: nothing but whole numbers was seen {seen}")
+
+
+def _find_sign_of_adu(values: NDArray[Any]) -> str:
+    """Say by what values show that they are no photon counts; "" if they may be."""
+    if (values < 0).any():
+        return "negative values were seen"
+    if (values % 1 != 0).any():
+        return "fractions were seen"
+    pedestal = _find_pedestal(values)
+    return f"no value is near 0, most are near {pedestal:g}" if pedestal else ""
+
+
+def _find_pedestal(values: NDArray[Any]) -> float:
+    """Return the value that stands for no signal, where that is far from 0; else 0.
+
+    Nearly all pixels of nearly all patterns see few photons or none. So values that
+    reach neither 0 nor a small part of their median are counts of something else.
+    """
+    if not values.size:
+        return 0.0
+    low, middle = np.quantile(values.astype(np.float64), [LOWEST_SHARE, 0.5])
+    return float(middle) if low > max(LOWEST_PHOTONS, middle / 4) else 0.0
 
 
 def _find_minus_ones(values: NDArray[Any]) -> NDArray[np.bool_]:
