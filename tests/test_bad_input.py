@@ -721,6 +721,10 @@ print(json.dumps("/truth"), flush=True)
             with open_patterns(write(path.with_name(name))) as patterns:
                 assert len(patterns) == 40
 
+    def test_child_process_imports_nothing_slow(self) -> None:
+        code = "import sys, helpers.patterns; sys.exit('scipy' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+
     @POSIX
     def test_can_be_interrupted(self, path: Path) -> None:
         write_circle(path, write_truth)

@@ -24,7 +24,6 @@ from helpers.patterns.mask_convention import (
     find_pixel_problems,
     find_shape_problems,
 )
-from helpers.patterns.mask_polarity import Polarity, decide_polarity
 from helpers.patterns.masks import UnclearMask, find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import find_unit, open_patterns
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
@@ -46,7 +45,6 @@ __all__ = [
     "ModulesSource",
     "PatternFile",
     "Patterns",
-    "Polarity",
     "RunSource",
     "Source",
     "SparseSource",
@@ -54,7 +52,6 @@ __all__ = [
     "Unit",
     "batches",
     "count_threads",
-    "decide_polarity",
     "describe_missing_file",
     "find_datasets",
     "find_first_frame",

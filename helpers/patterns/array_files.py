@@ -1,7 +1,6 @@
 """Stacks that lie in files of other kinds than HDF5: NumPy arrays and TIFF images."""
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem, find_size_problems
 from helpers.patterns.sources import ContiguousPatterns, Source
-
-_UNREADABLE = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile)
 
 
 def is_array_file(path: Path) -> bool:
@@ -41,8 +38,11 @@ def open_array_file(path: Path, dataset: str | None = None) -> Source:
         raise PatternsFileError(path, [problem])
     try:
         return _SOURCES[path.suffix.lower()](path, dataset or "")
-    except _UNREADABLE as error:
-        problem = f"cannot be read as {path.suffix} ({error}). Copy the file again."
+    except PatternsFileError:
+        raise
+    except Exception as error:  # on a damaged file a parser may raise anything
+        why = " ".join(f"{type(error).__name__} {error}".split())
+        problem = f"cannot be read as {path.suffix} ({why}). Copy the file again."
         raise PatternsFileError(path, [problem]) from error
 
 
@@ -116,18 +116,16 @@ class TiffSource(Source):
     def _open(self) -> Any:
         import tifffile
 
-        try:
-            return tifffile.TiffFile(self.path)
-        except tifffile.TiffFileError as error:
-            raise ValueError(str(error)) from error
+        return tifffile.TiffFile(self.path)
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         try:
             with self._open() as file:
                 pages = file.asarray(key=range(start, start + len(out)), series=0)
                 out[...] = np.asarray(pages).reshape(out.shape)
-        except (OSError, ValueError, IndexError) as error:
-            problem = f"{self._describe_unreadable(start, len(out))} ({error})."
+        except Exception as error:  # on a damaged file a parser may raise anything
+            why = f"{type(error).__name__} {error}"
+            problem = f"{self._describe_unreadable(start, len(out))} ({why})."
             raise PatternsFileError(self.path, [problem]) from error
 
 

@@ -4,7 +4,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -34,9 +34,10 @@ from helpers.patterns.mask_convention import (
     sample_masks,
     split_condition,
 )
-from helpers.patterns.mask_polarity import decide_polarity, sample_sums
 from helpers.patterns.sources import Source
-from helpers.physics import PixelSums
+
+if TYPE_CHECKING:
+    from helpers.physics import PixelSums
 
 MASK_NAMES = (
     "mask",
@@ -230,6 +231,11 @@ def read_unclear_masks(
     unclear
         The masks that were read as is usual for their names.
     """
+    from helpers.patterns.mask_polarity import (  # and SciPy, which is slow
+        decide_polarity,
+        sample_sums,
+    )
+
     found: BadPixels | None = None
     unclear = []
     sums: PixelSums | None = None

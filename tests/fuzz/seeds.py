@@ -8,6 +8,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import tifffile
 
 from helpers.experiment import measure_patterns, write_experiment
 from helpers.patterns import open_patterns
@@ -58,6 +59,15 @@ def write_frames(path: Path) -> None:
             file[f"hit_{number}/lbl"] = number % 3
 
 
+def write_nexus(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        data = file.create_group("scan/data")
+        file.attrs["default"], data.parent.attrs["default"] = "scan", "data"
+        data.attrs["signal"], data.attrs["axes"] = "counts", ["frame", "y", "x"]
+        data["counts"] = COUNTS
+        data["pixel_mask"] = np.eye(*FRAME, dtype="u4")
+
+
 def write_virtual(path: Path) -> None:
     layout = h5py.VirtualLayout(COUNTS.shape, "i4")
     layout[:] = h5py.VirtualSource(".", "raw", COUNTS.shape)
@@ -93,6 +103,15 @@ def write_emc(path: Path, patterns: np.ndarray = COUNTS) -> None:
     path.write_bytes(parts.astype("<i4").tobytes())
 
 
+def write_npy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, COUNTS)
+
+
+def write_tif(path: Path) -> None:
+    tifffile.imwrite(path, COUNTS.astype("u2"))
+
+
 def write_csv(path: Path) -> None:
     words = ("single", "multiple", "other", "blank", "unsure")
     with path.open("w", newline="") as file:
@@ -116,9 +135,11 @@ def write_json(path: Path) -> None:
 SEEDS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "hdf5": (
         *(write_plain, write_chunked, write_cxi, write_modules),
-        *(write_frames, write_virtual, write_sparse),
+        *(write_frames, write_virtual, write_sparse, write_nexus),
     ),
     "emc": (write_emc,),
+    "npy": (write_npy,),
+    "tif": (write_tif,),
     "csv": (write_csv,),
     "json": (write_json,),
 }

@@ -8,7 +8,11 @@ from fuzz.run import SEEDS, Counts, Worker, fuzz
 
 
 @pytest.mark.parametrize(
-    ("kind", "n"), [("hdf5", 150), ("emc", 250), ("csv", 500), ("json", 120)]
+    ("kind", "n"),
+    [
+        *(("hdf5", 150), ("emc", 250), ("npy", 150), ("tif", 60)),
+        *(("csv", 500), ("json", 120)),
+    ],
 )
 def test_damaged_files_are_told_clearly(kind: str, n: int) -> None:
     counts = fuzz(kind, seed=1, n=n)
@@ -19,7 +23,7 @@ def test_damaged_files_are_told_clearly(kind: str, n: int) -> None:
 
 
 def test_every_kind_is_in_the_bounded_run() -> None:
-    assert set(SEEDS) == {"hdf5", "emc", "csv", "json"}
+    assert set(SEEDS) == {"hdf5", "emc", "npy", "tif", "csv", "json"}
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,14 @@ def open_json(path: Path) -> None:
     open_experiment(work).patterns.close()
 
 
-OPENERS = {"hdf5": open_hdf5, "emc": open_emc, "csv": open_csv, "json": open_json}
+OPENERS = {
+    "hdf5": open_hdf5,
+    "emc": open_emc,
+    "npy": open_stack,
+    "tif": open_stack,
+    "csv": open_csv,
+    "json": open_json,
+}
 
 
 def try_to_open(kind: str, path: Path) -> tuple[str, str]:
