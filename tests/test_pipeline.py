@@ -433,3 +433,21 @@ def read_when_ready(file: int) -> bytes:
     ready, _, _ = select.select([file], [], [], 120)
     assert ready, "nothing has come"
     return os.read(file, 100)
+
+
+def test_a_detector_file_named_as_dataset_is_seen_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "det.h5").write_bytes(b"")
+    (tmp_path / "260x257").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def read(name: str, value: str) -> str:
+        return read_value(value, Parameter("01-x", name, "str", '""', ""))
+
+    assert read("dataset", "det.h5") == str(tmp_path / "det.h5")
+    assert read("dataset", "gone.h5") == "gone.h5"
+    assert read("dataset", "/entry/data") == "/entry/data"
+    assert read("dataset", "260x257") == "260x257"
+    assert read("geometry_file", "~/a.geom") == str(tmp_path / "a.geom")

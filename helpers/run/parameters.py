@@ -206,7 +206,13 @@ def read_value(given: Any, parameter: Parameter) -> Any:
             f"{parameter.default} ({parameter.notebook}: {parameter.comment})."
         )
         raise ParameterError(message) from error
-    return _absolute(value) if parameter.name.endswith(PATH_ENDINGS) else value
+    is_path = parameter.name.endswith(PATH_ENDINGS)
+    return _absolute(value) if is_path or _names_a_file(value) else value
+
+
+def _names_a_file(value: Any) -> bool:
+    """Tell whether a text is the name of a file here, such as a detector's `det.h5`."""
+    return isinstance(value, str) and bool(Path(value).suffix) and Path(value).is_file()
 
 
 def _read_list(given: Any) -> list[Any]:
@@ -256,4 +262,6 @@ def _absolute(value: Any) -> Any:
     """Make paths absolute, since a notebook runs in its own folder."""
     if isinstance(value, list):
         return [_absolute(item) for item in value]
-    return str(Path(value).absolute()) if value and "://" not in value else value
+    if not value or "://" in value:
+        return value
+    return str(Path(value).expanduser().absolute())

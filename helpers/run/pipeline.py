@@ -154,14 +154,14 @@ def _runner_parameters(
     patterns = [_patterns_path(each) for each in patterns_files]
     return {
         "patterns_file": patterns[0] if len(patterns) == 1 else patterns,
-        "work_dir": str(Path(work_dir).absolute()),
+        "work_dir": str(Path(work_dir).expanduser().absolute()),
         # "" too must be given: the notebook's own value is the example's labels
         "labels_file": _labels_path(labels_file) if labels_file else "",
     }
 
 
 def _patterns_path(path: str | Path) -> str:
-    path = Path(path).absolute()
+    path = Path(path).expanduser().absolute()
     wildcards = any(sign in str(path) for sign in "*?[")
     if not wildcards and not path.exists():
         raise PatternsFileError(path, [describe_missing_file(path)])
@@ -169,7 +169,7 @@ def _patterns_path(path: str | Path) -> str:
 
 
 def _labels_path(path: str | Path) -> str:
-    path = Path(path).absolute()
+    path = Path(path).expanduser().absolute()
     if not path.exists():
         message = f"{path}: {describe_missing_file(path)}"
         raise LabelsError(message)
@@ -178,7 +178,7 @@ def _labels_path(path: str | Path) -> str:
 
 def _make_reports_folder(work_dir: str | Path) -> Path:
     """Make the work folder and `reports/` in it, before hours go into filling them."""
-    reports = Path(work_dir).absolute() / REPORTS_NAME
+    reports = Path(work_dir).expanduser().absolute() / REPORTS_NAME
     try:
         reports.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=reports):
