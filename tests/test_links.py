@@ -239,3 +239,13 @@ def test_a_lock_of_a_writer_is_seen(tmp_path: Path) -> None:
     with path.open("r+b") as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)
         assert partial_hdf5.has_writer(path)
+
+
+@pytest.mark.parametrize("shape", [(N, 1, *FRAME), (N, *FRAME, 1), (N, 1, 1, *FRAME)])
+def test_axes_of_length_1_are_told_with_what_to_do(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["patterns"] = VALUES.reshape(shape)
+    problem = problem_of(tmp_path / "run.h5")
+    assert f"write it again as dataset[()].reshape{VALUES.shape}" in problem

@@ -331,13 +331,24 @@ def find_dataset_problems(
     if dataset.ndim not in dimensions:
         yield (
             f"{where} has shape {dataset.shape}; expected (patterns, rows, "
-            f"columns). {describe_choices(file)}"
+            f"columns). {_describe_squeezed(dataset)}{describe_choices(file)}"
         )
     else:
         yield from find_size_problems(where, dataset.shape)
         if dataset.size and not count_whole(file, dataset):
             yield f"{where}: not one pattern of it is there. Copy the file again."
     yield from _find_missing_filters(dataset)
+
+
+def _describe_squeezed(dataset: h5py.Dataset) -> str:
+    """Say how to write a dataset again whose axes of length 1 are in the way."""
+    shape = tuple(n for n in dataset.shape if n != 1)
+    if len(shape) != 3 or len(shape) == dataset.ndim:
+        return ""
+    return (
+        f"Without its axes of length 1 it would be {shape}: write it again as "
+        f"dataset[()].reshape{shape}. "
+    )
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> str:
