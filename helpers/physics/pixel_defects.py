@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CERTAIN = 7.0  # -ln of the chance that anything in the whole picture is taken wrongly
-MOSTLY = 0.5  # share of the patterns without a value from which a pixel is left out
+MOSTLY = 0.5  # a pixel without a value in a larger share of the patterns is left out
 DARK = 0.05  # share of the light of its surroundings that a shadow has at most
 DIM = 0.5  # the same of a pixel that is worth a look
 SMALLEST_SHADOW = 9  # pixels; fewer are dead pixels
@@ -139,7 +139,7 @@ def find_defects(
     """Find pixels that are no measurement, by what all patterns together show.
 
     *Constant*: one value in all patterns, other than the one that the good pixels start
-    from: a fill value. *Not finite*: NaN or infinite in half of the patterns or more.
+    from: a fill value. *Not finite*: NaN or infinite in more than half of the patterns.
     *Hot*: lit more than three times as often, or five times as bright, as the brighter
     ones of its surroundings. *Flickering*: ten times the variance, and not by a single
     event. *Dead* and *shadow* (9 pixels and more: gaps, beam stops, modules): never
@@ -199,7 +199,7 @@ class _Search:
         self._sums = sums
         self._n = np.maximum(sums.n_finite, 1)
         self._centre = centre
-        has_values = (sums.n_finite > (1 - MOSTLY) * sums.n_patterns) & ~bad_pixels
+        has_values = (sums.n_finite >= (1 - MOSTLY) * sums.n_patterns) & ~bad_pixels
         self._not_finite = ~has_values & ~bad_pixels
         self._constant = has_values & (sums.lowest == sums.highest)
         self.varies = has_values & ~self._constant
