@@ -10,7 +10,7 @@ EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 JS = helpers/widgets/js
 
-.PHONY: run test lab bench bench-models bench-labels bench-labeller bench-memory fuzz check check-js bundle pictures lock clean
+.PHONY: run test lab bench bench-models bench-masks bench-labels bench-labeller bench-memory fuzz check check-js bundle pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -61,6 +61,9 @@ bench: $(READY)
 
 bench-models: $(READY)
 	$(BIN)/python tests/bench/bench_models.py
+
+bench-masks: $(READY)
+	$(BIN)/python tests/bench/bench_masks.py
 
 bench-labels: $(READY)
 	$(BIN)/python tests/bench/bench_active.py

@@ -282,7 +282,7 @@ def test_nan_belongs_to_its_pattern(find, write, n_modules):
 
 def test_a_pixel_without_value_in_most_patterns_is_left_out(find):
     values = simulated().astype("f4")
-    values[::2, 5:9, 5:9] = values[::3, 50, 50] = np.inf
+    values[np.arange(400) % 5 > 1, 5:9, 5:9] = values[::2, 50, 50] = np.inf
     found = find(values)["not finite"]
     assert found.pixels.sum() == 16
     assert found.pixels[5:9, 5:9].all()
