@@ -479,6 +479,64 @@ def test_bits_of_a_mask_for_each_pattern_are_counted(tmp_path):
     )
 
 
+@pytest.fixture
+def masked_now_and_then(tmp_path):
+    """Write photons, and masks that call a module bad in one pattern of fifty."""
+    path, n = tmp_path / "run.cxi", 200
+    masks = np.tile(words((COLUMN_7, 8)), (n, 1, 1))
+    masks[::50, :24] |= 512
+    with h5py.File(path, "w") as file:
+        file["entry_1/data_1/data"] = simulated()[:n]
+        file["entry_1/data_1/mask"] = masks
+    return path, masks != 0
+
+
+def test_a_mask_for_each_pattern_belongs_to_its_pattern(masked_now_and_then):
+    path, masks = masked_now_and_then
+    patterns, values = open_patterns(path), simulated()[: len(masks)]
+    np.testing.assert_array_equal(patterns.bad_pixels, COLUMN_7)
+    assert "what only some call bad is left out in their patterns" in (
+        patterns.describe()
+    )
+    expected = np.where(masks, 0, values)
+    np.testing.assert_array_equal(patterns[:], expected)
+    np.testing.assert_array_equal(patterns[[150, 3, 50]], expected[[150, 3, 50]])
+    np.testing.assert_array_equal(patterns.read_raw(50), values[50])
+    measured = experiment.measure_patterns(patterns, 1)
+    lost = (masks & ~COLUMN_7).sum(axis=(1, 2))
+    np.testing.assert_array_equal(measured.lost_pixels, lost)
+    powder = np.where(masks, np.nan, values).astype("f8")
+    powder[:, COLUMN_7] = 0
+    np.testing.assert_allclose(measured.powder, np.nanmean(powder, axis=0))
+    assert not left_out(experiment.find_bad_pixels(measured, COLUMN_7)).any()
+
+
+def test_masks_for_each_pattern_count_in_later_stages(masked_now_and_then, tmp_path):
+    path, masks = masked_now_and_then
+    patterns = open_patterns(path)
+    measured = experiment.measure_patterns(patterns, 1)
+    more = COLUMN_7 | (ROW == 50)
+    patterns = patterns.with_bad_pixels(more)
+    experiment.write_experiment(tmp_path / "work", patterns, measured, CENTRE)
+    found = experiment.open_experiment(tmp_path / "work").patterns
+    np.testing.assert_array_equal(found.bad_pixels, more)
+    np.testing.assert_array_equal(
+        found[50], np.where(masks[50] | more, 0, simulated()[50])
+    )
+    given = open_patterns(path, bad_pixels=more)
+    np.testing.assert_array_equal(given[50], np.where(more, 0, simulated()[50]))
+
+
+@pytest.mark.parametrize("n", [3, 200])
+def test_equal_masks_for_all_patterns_are_one_mask(tmp_path, n):
+    with h5py.File(tmp_path / "run.cxi", "w") as file:
+        file["entry_1/data_1/data"] = simulated()[:n]
+        file["entry_1/data_1/mask"] = np.tile(words((COLUMN_7, 8)), (n, 1, 1))
+    patterns = open_patterns(tmp_path / "run.cxi")
+    assert not patterns.has_mask_of_each
+    np.testing.assert_array_equal(patterns.bad_pixels, COLUMN_7)
+
+
 def test_words_of_other_facilities_keep_their_own_meaning(tmp_path):
     mask = words((COLUMN_7, 2048))  # "value is NaN" at the European XFEL
     found = EUXFEL_BITS(mask)

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from helpers.physics import PixelSums, find_noise_limit
 LARGEST = float(np.finfo(np.float32).max)  # patterns are float32 once they are clean
 ROUNDING = 1e-6  # of a standard deviation that is 0, as a share of the mean
 SHOWN = 10  # indices in a message
+LOOKED_AT = 256  # patterns that may hold too large values
 
 
 @dataclass(frozen=True)
@@ -132,11 +133,11 @@ def measure_patterns(
     measure = _Measure(patterns.bad_pixels, lit_threshold)
     pixels = PixelSums.of(np.zeros((0, *patterns.shape[1:]), np.float32), lit_threshold)
     parts = []
-    for _, part in patterns.map(measure, raw=True, progress="Measure"):
+    for _, part in patterns.map(measure, keep_nan=True, progress="Measure"):
         parts.append(part.of_patterns)
         pixels.add(part.pixels)
     each = _OfPatterns(*map(np.concatenate, zip(*parts, strict=True)))
-    _check_not_too_large(patterns, np.flatnonzero(each.too_large))
+    _check_not_too_large(patterns, np.flatnonzero(each.is_infinite))
     _check_finite(patterns, each.lost_pixels)
     powder, spread = _make_powder(pixels, each.only_value, patterns.bad_pixels)
     _check_alike(patterns, powder, spread)
@@ -177,7 +178,7 @@ class _OfPatterns(NamedTuple):
     photons: NDArray[np.float64]
     lit_pixels: NDArray[np.int64]
     lost_pixels: NDArray[np.int64]
-    too_large: NDArray[np.bool_]
+    is_infinite: NDArray[np.bool_]  # somewhere
     only_value: NDArray[np.float64]  # NaN where there are several
 
 
@@ -193,16 +194,17 @@ class _Measure:
     bad_pixels: NDArray[np.bool_]
     lit_threshold: float
 
-    def __call__(self, recorded: NDArray[Any]) -> _Part:
-        only_value = _find_only_values(recorded)
-        finite = _find_finite(recorded)
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = recorded.astype(np.float32, copy=False)
-        lost = too_large = np.zeros(len(values), np.int64)
-        if finite is not None:
-            too_large = (np.isfinite(recorded) & ~finite).any(axis=(1, 2))
+    def __call__(self, values: NDArray[np.float32]) -> _Part:
+        only_value = _find_only_values(values)
+        finite: NDArray[np.bool_] | None = np.isfinite(values)
+        lost = np.zeros(len(values), np.int64)
+        is_infinite = np.zeros(len(values), np.bool_)
+        if finite is None or finite.all():
+            finite = None
+        else:
+            is_infinite |= np.isinf(values).any(axis=(1, 2))
             lost = np.count_nonzero(~finite & ~self.bad_pixels, axis=(1, 2))
-            values = np.where(finite, values, np.float32(0))
+            values[~finite] = 0
         values[:, self.bad_pixels] = 0
         count = np.isnan(only_value)
         if not count.all():
@@ -217,7 +219,7 @@ class _Measure:
                     [np.count_nonzero(each >= self.lit_threshold) for each in values]
                 ),
                 lost_pixels=lost,
-                too_large=too_large.astype(np.bool_),
+                is_infinite=is_infinite,
                 only_value=only_value,
             ),
             pixels,
@@ -229,23 +231,12 @@ def _sum_positive(values: NDArray[np.float32]) -> float:
     return float(positive.sum(dtype=np.float64))
 
 
-def _find_only_values(recorded: NDArray[Any]) -> NDArray[np.float64]:
+def _find_only_values(values: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the value of patterns that have no other; NaN for all others."""
-    flat = recorded.reshape(len(recorded), -1)
+    flat = values.reshape(len(values), -1)
     same = flat[:, 0] == flat[:, -1]  # most patterns need no second look
     same[same] = (flat[same] == flat[same, :1]).all(axis=1)
     return np.where(same, flat[:, 0], np.nan)
-
-
-def _find_finite(recorded: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Tell which values float32 can hold; None if all of them."""
-    if recorded.dtype.kind != "f":
-        return None
-    if recorded.dtype.itemsize <= np.dtype(np.float32).itemsize:
-        finite = np.isfinite(recorded)
-    else:
-        finite = np.abs(recorded) <= LARGEST
-    return None if finite.all() else np.asarray(finite)
 
 
 def _make_powder(
@@ -281,9 +272,15 @@ def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.flo
     return total
 
 
-def _check_not_too_large(patterns: Patterns, found: NDArray[np.int64]) -> None:
-    if not found.size:
+def _check_not_too_large(patterns: Patterns, infinite: NDArray[np.int64]) -> None:
+    """Warn of values that are infinite in float32 alone."""
+    if patterns.dtype.itemsize <= np.dtype(np.float32).itemsize:
         return
+    sizes = ((i, np.abs(patterns.read_raw(i))) for i in infinite[:LOOKED_AT].tolist())
+    too_large = [i for i, x in sizes if ((x > LARGEST) & (x < np.inf)).any()]
+    if not too_large:
+        return
+    found = np.array(too_large)
     message = (
         f"{patterns.files[0]}: {found.size:,} of the {len(patterns):,} patterns hold "
         f"values beyond ±{LARGEST:.1e}, which count as 0: {_name_some(found)}. No "

@@ -77,6 +77,7 @@ def write_experiment(
         "unit": patterns.unit,
         "centre": list(centre),
         "n_bad_pixels": int(patterns.bad_pixels.sum()),
+        "has_mask_of_each": patterns.has_mask_of_each,
         **facts,
     }
     origin = provenance(fingerprint=patterns.fingerprint)
@@ -106,12 +107,14 @@ def open_experiment(
     work_dir = Path(work_dir)
     facts = EXPERIMENT.read_json(work_dir / EXPERIMENT.name)
     arrays, _ = MEASUREMENTS.read_hdf5(work_dir / MEASUREMENTS.name)
+    bad_pixels = arrays.pop("bad_pixels")
     patterns = open_patterns(
         patterns_file or facts["patterns_files"],
         dataset=facts["dataset"],
-        bad_pixels=arrays.pop("bad_pixels"),
+        # the files' own masks are asked again where each pattern has one
+        bad_pixels=None if facts.get("has_mask_of_each") else bad_pixels,
         geometry=facts.get("geometry_file"),
-    )
+    ).with_bad_pixels(bad_pixels)
     if patterns.fingerprint != facts["fingerprint"]:
         message = (
             f"{work_dir} belongs to {', '.join(facts['patterns_files'])}; found other "

@@ -228,6 +228,7 @@ class RunSource(Source):
         self._linked = linked
         self.shape, self.dtype, self.chunk = linked.shape, linked.dtype, linked.chunk
         self.gaps, self.notes = linked.gaps, linked.notes
+        self.masks = linked.masks
         weakref.finalize(self, shutil.rmtree, linked.path.parent, ignore_errors=True)
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
@@ -239,6 +240,9 @@ class RunSource(Source):
                 f"gone or damaged. {' '.join(error.problems)}"
             )
             raise PatternsFileError(self.path, [problem]) from error
+
+    def leave_out(self, out: NDArray[np.float32], start: int) -> None:  # noqa: D102
+        self._linked.leave_out(out, start)
 
     def close(self) -> None:  # noqa: D102
         self._linked.close()

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 
 MASKS_SAMPLED = 64  # of one for each pattern
+COMPARED = (64, 512)  # fewest and most that are looked at to see if they differ
+COMPARED_BYTES = 256 * 2**20
 
 _CONDITION = re.compile(
     r"(?P<name>.*?)\s*(?P<relation>==|!=|&)\s*(?P<value>-?\d+|0[xX][0-9a-fA-F]+)\s*"
@@ -154,10 +157,14 @@ class BadPixels(NamedTuple):
         (rows, columns) bool, True = leave out.
     origin
         In words, for `Patterns.describe`.
+    of_each
+        Where the file has a mask for each pattern, and its convention, if these masks
+        differ: what only some of them call bad is left out in their patterns.
     """
 
     pixels: NDArray[np.bool_]
     origin: str
+    of_each: tuple[str, MaskConvention] | None = None
 
 
 def add_bad_pixels(
@@ -166,7 +173,9 @@ def add_bad_pixels(
     """Leave out more pixels than were found to be bad already."""
     if found is None:
         return BadPixels(pixels, origin)
-    return BadPixels(found.pixels | pixels, f"{found.origin}; {origin}")
+    return found._replace(
+        pixels=found.pixels | pixels, origin=f"{found.origin}; {origin}"
+    )
 
 
 def describe_origin(name: str, convention: MaskConvention, bits: str = "") -> str:
@@ -198,13 +207,41 @@ def convert_mask(
     return np.asarray(2 * np.sum(votes, axis=0) > len(votes))
 
 
-def sample_masks(mask: Any, ndim: int = 2) -> Iterator[NDArray[Any]]:
-    """Give a mask, or an even sample of 64 if there is one for each pattern."""
+def sample_masks(
+    mask: Any, ndim: int = 2, n: int = MASKS_SAMPLED
+) -> Iterator[NDArray[Any]]:
+    """Give a mask, or an even sample if there is one for each pattern."""
     if mask.ndim == ndim:
         yield mask[()]
         return
-    for i in np.unique(np.linspace(0, len(mask) - 1, MASKS_SAMPLED).astype(int)):
+    for i in np.unique(np.linspace(0, len(mask) - 1, n).astype(int)):
         yield mask[i]
+
+
+def find_masks_of_each(
+    mask: h5py.Dataset, convention: MaskConvention, pixels: NDArray[np.bool_]
+) -> tuple[str, MaskConvention] | None:
+    """Tell where masks for each pattern are, unless all seem to be the same.
+
+    Parameters
+    ----------
+    mask
+        One mask, or one for each pattern.
+    convention
+        Which of its values mean bad.
+    pixels
+        Which are bad in most patterns.
+    """
+    if mask.ndim == pixels.ndim:
+        return None
+    n = int(np.clip(COMPARED_BYTES // max(mask[0].nbytes, 1), *COMPARED))
+    same = all(
+        (convention(each) == pixels).all()
+        for each in sample_masks(mask, pixels.ndim, n)
+    )
+    return (
+        None if same and n >= min(len(mask), COMPARED[1]) else (mask.name, convention)
+    )
 
 
 def find_shape_problems(

@@ -29,6 +29,7 @@ from helpers.patterns.mask_convention import (
     add_bad_pixels,
     convert_mask,
     describe_origin,
+    find_masks_of_each,
     find_pixel_problems,
     find_shape_problems,
     sample_masks,
@@ -177,7 +178,11 @@ def read_layout_mask(
             f"bad_pixels='{path}:{where} {convention.reverse}'."
         )
     bits = convention.describe_bits(sample_masks(mask, len(pattern)))
-    return BadPixels(pixels, describe_origin(where, convention, bits))
+    origin = describe_origin(where, convention, bits)
+    of_each = find_masks_of_each(mask, convention, pixels)
+    if of_each:
+        origin += ". They differ: what only some call bad is left out in their patterns"
+    return BadPixels(pixels, origin, of_each)
 
 
 class UnclearMask(NamedTuple):

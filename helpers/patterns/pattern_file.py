@@ -264,6 +264,7 @@ class _Reader:
                 self.path, file, layout, source, pattern=shape[1:], warn=warn
             )
             bad_pixels = _unite(found, bad_pixels)
+        source.masks = bad_pixels.of_each if bad_pixels else None
         here = slice(source.shape[0])
         return PatternFile(
             layout=layout,
@@ -396,7 +397,7 @@ def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
     """Bring bad pixels into the shape of the patterns, and leave out the gaps."""
     if found is not None:
         pixels = source.assemble(found.pixels).reshape(source.shape[1:])
-        found = BadPixels(pixels, found.origin)
+        found = found._replace(pixels=pixels)
     if source.gaps is None:
         return found
     n_gaps = np.count_nonzero(source.gaps)

@@ -289,7 +289,8 @@ class JoinedSources:
         rows
             (m,) indices from 0, in any order, with repeats.
         tidy
-            Alters each piece in place as soon as it is read.
+            Alters each piece in place as soon as it is read; `keep` reads it exactly as
+            recorded, without what masks for each pattern leave out.
         """
         if _are_consecutive(rows):
             self._read_range(out, int(rows[0]), tidy)
@@ -321,6 +322,10 @@ class JoinedSources:
             n = _piece_length(source) - row % source.chunk
             piece = out[done : done + min(n, source.shape[0] - row)]
             self._read_piece(piece, source, row)
+            if tidy is not keep and source.masks is not None:
+                with self._lock:
+                    self._turn_to(source)
+                    source.leave_out(piece, row)
             tidy(piece)
             done += len(piece)
 
@@ -329,9 +334,7 @@ class JoinedSources:
         if out.dtype != source.dtype:  # NumPy converts faster, and for many at once
             recorded = np.empty(out.shape, source.dtype)
         with self._lock:
-            if source is not self._open:
-                self._open.close()
-                self._open = source
+            self._turn_to(source)
             descriptor = source.lend_descriptor()
             if descriptor is None:
                 source.read_into(recorded, row)
@@ -343,6 +346,12 @@ class JoinedSources:
         if recorded is not out:
             with np.errstate(over="ignore", invalid="ignore"):
                 out[...] = recorded
+
+    def _turn_to(self, source: Source) -> None:
+        """Close the file that is open if another is wanted; the lock is held."""
+        if source is not self._open:
+            self._open.close()
+            self._open = source
 
     def _find_runs(self, ascending: NDArray[np.int64]) -> Iterator[slice]:
         """Cut sorted indices into runs that are worth reading in one go.

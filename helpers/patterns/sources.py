@@ -23,6 +23,7 @@ from helpers.patterns.hdf5 import (
     open_hdf5,
     wrap_hdf5_errors,
 )
+from helpers.patterns.mask_convention import MaskConvention
 from helpers.patterns.partial_hdf5 import count_whole
 
 
@@ -138,6 +139,8 @@ class Source(ABC):
         Where they lie, if they lie there as in memory; None otherwise.
     gaps
         (rows, columns) bool, True where no pixel of the detector is; None without any.
+    masks
+        Where a mask for each pattern is in the file, and its convention; None without.
     notes
         What was found or assumed, one sentence each, for `Patterns.describe`.
     warnings
@@ -147,6 +150,7 @@ class Source(ABC):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     chunk: int = 1
+    masks: tuple[str, MaskConvention] | None = None
     contiguous: ContiguousPatterns | None = None
     gaps: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
@@ -173,6 +177,12 @@ class Source(ABC):
         ------
         PatternsFileError
             If the file is gone or damaged.
+        """
+
+    def leave_out(self, out: NDArray[np.float32], start: int) -> None:  # noqa: B027
+        """Set to NaN what the masks for each pattern call bad in them.
+
+        Parameters are those of `read_into`.
         """
 
     def lend_descriptor(self) -> int | None:
@@ -232,6 +242,16 @@ class Hdf5Source(Source):
         file = self._open()
         with wrap_hdf5_errors(self.path, self._describe_unreadable(start, len(out))):
             self._read_into(out, file, start)
+
+    def leave_out(self, out: NDArray[np.float32], start: int) -> None:  # noqa: D102
+        if self.masks is None:
+            return
+        where, convention = self.masks
+        masks = self._open()[where]
+        with wrap_hdf5_errors(self.path, f"the masks of {where} cannot be read"):
+            for number, pattern in enumerate(out, start):
+                bad = self.assemble(convention(masks[number]))
+                pattern[bad.reshape(pattern.shape)] = np.nan
 
     def lend_descriptor(self) -> int | None:  # noqa: D102
         if self.contiguous is not None:

@@ -140,6 +140,11 @@ class Patterns:
                 raise PatternsFileError(path, [problem])
 
     @property
+    def has_mask_of_each(self) -> bool:
+        """Whether files have masks for each pattern that differ."""
+        return any(source.masks for source in self._stack.sources)
+
+    @property
     def bad_pixels(self) -> NDArray[np.bool_]:
         """(rows, columns) bool, True = leave out."""
         return self._bad_pixels.pixels
@@ -186,6 +191,7 @@ class Patterns:
         start: int = 0,
         length: int | None = None,
         raw: bool = False,
+        keep_nan: bool = False,
         progress: str = "",
     ) -> Iterator[tuple[slice, Result]]:
         """Apply a function to parts of the stack, one after the other, on all cores.
@@ -211,6 +217,9 @@ class Patterns:
             longer.
         raw
             Give patterns as recorded in place of clean ones, as `read_raw` does.
+        keep_nan
+            Give float32 with NaN where a pattern has no value, of its mask or of
+            itself; infinite values and bad pixels stay.
         progress
             Name of the work, for a bar that shows up if it takes long; none without it.
 
@@ -234,7 +243,7 @@ class Patterns:
         """
         rows = self._find_rows(slice(None) if index is None else index).ravel()
         parts = self._cut(rows, length or self._fitting(scan.PART_BYTES))
-        work = scan.Apply(_Read(self, rows, raw), function)
+        work = scan.Apply(_Read(self, rows, raw, keep_nan), function)
         return scan.run_parts(work, parts, start, progress)
 
     def map_in_groups(
@@ -374,9 +383,15 @@ class Patterns:
         return out.reshape(*rows.shape, *self.shape[1:])
 
     def _read_into(
-        self, out: NDArray[Any], rows: NDArray[np.int64], *, raw: bool
+        self,
+        out: NDArray[Any],
+        rows: NDArray[np.int64],
+        *,
+        raw: bool,
+        keep_nan: bool = False,
     ) -> None:
-        self._stack.read_into(out, rows, scan.keep if raw else self._clean)
+        clean = _leave_nan if keep_nan else self._clean
+        self._stack.read_into(out, rows, scan.keep if raw else clean)
 
     def _find_rows(self, key: Key) -> NDArray[np.int64]:
         """Return the indices that a key means, in an array of the key's shape."""
@@ -394,6 +409,10 @@ class Patterns:
             values[~finite] = 0
 
 
+def _leave_nan(_: NDArray[np.float32]) -> None:
+    """Leave values as they were read, with NaN where the pattern's own mask says so."""
+
+
 @dataclass(frozen=True)
 class _Read:
     """Reads a part, in whichever thread, into the memory of that thread."""
@@ -401,13 +420,14 @@ class _Read:
     patterns: Patterns
     rows: NDArray[np.int64]
     raw: bool
+    keep_nan: bool = False
 
     def __call__(self, part: slice) -> NDArray[Any]:
         rows = self.rows[part]
         shape = (rows.size, *self.patterns.shape[1:])
         dtype = self.patterns.dtype if self.raw else np.dtype(np.float32)
         block = scan.reused_array("patterns", shape, dtype)
-        self.patterns._read_into(block, rows, raw=self.raw)
+        self.patterns._read_into(block, rows, raw=self.raw, keep_nan=self.keep_nan)
         return block
 
 

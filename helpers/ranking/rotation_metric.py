@@ -55,7 +55,11 @@ def nearest_by_rotation(
         return Nearest.join(list(map(templates.compare, maps)))
 
     found = patterns.map_in_groups(
-        grid.average, compare, _AT_ONCE, raw=True, progress="Ranking"
+        grid.average,
+        compare,
+        _AT_ONCE,
+        raw=not patterns.has_mask_of_each,
+        progress="Ranking",
     )
     return Nearest.join([nearest for _, nearest in found])
 
