@@ -1,3 +1,4 @@
+import h5py
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from matplotlib.figure import Figure
 
 from helpers import plots
 from helpers.patterns import open_patterns
+from helpers.plots.pattern_plots import find_crop
 from helpers.simulate import write_simulated
 
 mpl.use("agg")
@@ -168,3 +170,23 @@ def test_proposed_pixels_are_counted(ax):
     proposed = {"hot": np.eye(4, dtype=bool)}
     plots.plot_proposed_pixels(ax, np.ones((4, 4)), np.zeros((4, 4), bool), proposed)
     assert ax.get_legend().get_texts()[0].get_text() == "hot: 4"
+
+
+def test_galleries_show_where_the_signal_is(tmp_path):
+    rows, columns = np.mgrid[:120, :140]
+    spot = 50 * np.exp(-((rows - 70) ** 2 + (columns - 60) ** 2) / 2 / 9**2)
+    flat = np.full((120, 140), 0.3)
+    rng = np.random.default_rng(0)
+    for name, mean in (("spot", spot + 0.01), ("flat", flat), ("dark", 0 * flat)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["patterns"] = rng.poisson(mean, (9, 120, 140)).astype("u2")
+    down, right = find_crop(open_patterns(tmp_path / "spot.h5"))
+    assert 70 - 40 < down.start < 70 - 18 < 70 + 18 < down.stop < 70 + 40
+    assert 60 - 40 < right.start < 60 - 18 < 60 + 18 < right.stop < 60 + 40
+    share = spot[down, right].sum() / spot.sum()
+    assert share > 0.98
+    patterns = open_patterns(tmp_path / "dark.h5")
+    assert find_crop(patterns) == (slice(0, 120), slice(0, 140))
+    figure = plots.show_patterns(open_patterns(tmp_path / "spot.h5"), [0, 3])
+    assert "of 120 × 140, where the signal is" in figure.axes[0].get_title("left")
+    plt.close(figure)

@@ -48,7 +48,10 @@ def mark_threshold(ax: Axes, threshold: float | None, *, horizontal: bool) -> No
 
 
 _BAD = "#8c8c8c"
-COLUMNS = 8  # thumbnails in a line of a gallery
+CROP_SAMPLE = 64  # patterns that say where the signal is
+SIGNAL_SHOWN = 0.99  # share of it in the square that galleries show
+LEAST_CROP = 16  # pixels from its middle to its edge
+COLUMNS = 6  # thumbnails in a line of a gallery
 _REASONS = (  # colours that everyone can tell apart
     "#D55E00",
     "#56B4E9",
@@ -182,12 +185,57 @@ def show_patterns(
     colours = None
     if labels is not None:
         colours = [CLASS_COLOURS.get(str(word), "black") for word in labels[shown]]
+    rows, columns = find_crop(patterns)
+    cut = patterns[shown][:, rows, columns]
+    bad_pixels = patterns.bad_pixels[rows, columns]
     n_lines = max(1, -(-shown.size // COLUMNS))
-    rows, columns = patterns.shape[1:]
-    height = n_lines * (0.25 + 12 / COLUMNS * min(2.0, rows / columns))
+    height = n_lines * (0.3 + 12 / COLUMNS * min(2.0, cut.shape[1] / cut.shape[2]))
     fig, ax = plt.subplots(figsize=(12, height), layout="constrained")
-    plot_gallery(ax, patterns[shown], captions, patterns.bad_pixels, colours=colours)
+    plot_gallery(ax, cut, captions, bad_pixels, colours=colours)
+    whole = patterns.shape[1:]
+    if cut.shape[1:] != whole:
+        text = f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
+        text += f"{columns.stop - 1} of {whole[0]} × {whole[1]}, where the signal is"
+        ax.set_title(text, fontsize=8, color="0.4", loc="left")
     return fig
+
+
+def find_crop(patterns: Patterns) -> tuple[slice, slice]:
+    """Find the square about the beam that holds nearly all signal, the same for all.
+
+    Signal is what the mean of patterns spread over the stack has above its level far
+    out.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+
+    Returns
+    -------
+    rows, columns
+        All of them where the signal reaches to the rim.
+    """
+    sample = np.linspace(0, len(patterns) - 1, CROP_SAMPLE).astype(np.int64)
+    powder = np.maximum(patterns[np.unique(sample)].mean(axis=0, dtype=np.float64), 0)
+    everything = slice(0, powder.shape[0]), slice(0, powder.shape[1])
+    if not powder.any():
+        return everything
+    row, column = (np.average(at, weights=powder) for at in np.indices(powder.shape))
+    down, right = np.ogrid[everything]
+    far = np.maximum(np.abs(down - row), np.abs(right - column))
+    ring = np.rint(far).astype(np.intp)[~patterns.bad_pixels]
+    n_pixels = np.bincount(ring)
+    sums = np.bincount(ring, powder[~patterns.bad_pixels])
+    level = np.median((sums / np.maximum(n_pixels, 1))[-n_pixels.size // 4 :])
+    inside = np.cumsum(sums - level * n_pixels)
+    reach = int(np.argmax(inside >= SIGNAL_SHOWN * inside[-1]))
+    half = max(reach, LEAST_CROP)
+    rows, columns = (
+        slice(max(0, round(at) - half), min(n, round(at) + half + 1))
+        for at, n in zip((row, column), powder.shape, strict=True)
+    )
+    return rows, columns
 
 
 def show_unclear_masks(masks: Sequence[UnclearMask]) -> Figure | None:
