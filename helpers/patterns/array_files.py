@@ -116,7 +116,9 @@ class TiffSource(Source):
     def _open(self) -> Any:
         import tifffile
 
-        return tifffile.TiffFile(self.path)
+        file = tifffile.TiffFile(self.path)
+        len(file.pages)  # else a circle of pages would be followed for ever
+        return file
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         try:
