@@ -99,6 +99,7 @@ class Fact:
 
     what: str
     is_right: Callable[[Any], bool]
+    may_lack: bool = False
 
 
 def _is_number(found: Any) -> bool:
@@ -125,6 +126,9 @@ SHARE = Fact(
 )
 COUNT = Fact("a whole number", lambda found: _is_number(found) and found == int(found))
 FLAG = Fact("true or false", lambda found: isinstance(found, bool | np.bool_))
+SIZES = Fact("sizes of files", _is_list(COUNT.is_right), may_lack=True)
+GEOMETRY = Fact("a path", lambda found: isinstance(found, str | None), may_lack=True)
+MASK_OF_EACH = Fact(FLAG.what, FLAG.is_right, may_lack=True)
 POINT = Fact("row and column", _is_list(_is_number, length=2))
 NAMES = Fact("names and values", lambda found: isinstance(found, dict))
 
@@ -237,7 +241,8 @@ class WorkFile:
             yield from values.find_value_problems(name, arrays[name], n_patterns)
 
     def _find_fact_problems(self, facts: Mapping[str, Any]) -> Iterator[str]:
-        missing = [name for name in self.facts if name not in facts]
+        needed = (name for name, fact in self.facts.items() if not fact.may_lack)
+        missing = [name for name in needed if name not in facts]
         if missing:
             yield f"it lacks {', '.join(missing)}"
         for name, fact in self.facts.items():
@@ -262,6 +267,9 @@ EXPERIMENT = WorkFile(
         "dataset": PATH,
         "centre": POINT,
         "fingerprint": TEXT,
+        "patterns_sizes": SIZES,
+        "geometry_file": GEOMETRY,
+        "has_mask_of_each": MASK_OF_EACH,
     },
 )
 MEASUREMENTS = WorkFile(

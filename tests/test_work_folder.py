@@ -26,6 +26,7 @@ FACTS = {
     "file names": ["x.h5"],
     "words": ["x"],
     "row and column": [1.0, 2.0],
+    "sizes of files": [7],
     "names and values": {"x": 1},
 }
 
