@@ -108,13 +108,13 @@ def predict_and_die(folder: Path) -> None:
     """Predict in a process that kills itself once two batches are written."""
 
     class Deadly(Patterns):
-        def _read_into(self, out: Any, rows: Any, *, raw: bool) -> None:
+        def _read_into(self, out: Any, rows: Any, *, raw: bool, **how: Any) -> None:
             parts = list((folder / "work").glob(".predictions-*"))
             while rows[0] >= 30 and not parts[0].stat().st_size >= 2 * BATCH * 4:
                 time.sleep(0.001)
             if rows[0] >= 30 and not raw:
                 os.kill(os.getpid(), signal.SIGKILL)
-            super()._read_into(out, rows, raw=raw)
+            super()._read_into(out, rows, raw=raw, **how)
 
     patterns = open_patterns([folder / "run0.h5", folder / "run1.h5"])
     patterns.__class__ = Deadly
@@ -170,10 +170,10 @@ def test_runs_that_are_killed_at_any_moment_end_with_the_same_bytes(
 
 
 def remember(read_into: Any, first: list[int]) -> Any:
-    def read(self: Patterns, out: Any, rows: Any, *, raw: bool) -> None:
+    def read(self: Patterns, out: Any, rows: Any, *, raw: bool, **how: Any) -> None:
         if not raw:  # as recorded is what the fingerprint is made from
             first.append(int(rows[0]))
-        read_into(self, out, rows, raw=raw)
+        read_into(self, out, rows, raw=raw, **how)
 
     return read
 
