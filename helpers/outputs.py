@@ -279,6 +279,28 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def open_to_read(path: str | Path, **options: Any) -> h5py.File:
+    """Open an HDF5 file to read, also on a disk that has no locks to give.
+
+    Reading needs none. But HDF5 refuses to open a file twice in one process with
+    different settings, so the usual one is tried first.
+
+    Raises
+    ------
+    OSError
+        As `h5py.File` does.
+    """
+    try:
+        return h5py.File(path, "r", **options)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        try:
+            return h5py.File(path, "r", locking=False, **options)
+        except OSError:
+            raise error from None
+
+
 def sha256_of(path: str | Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import HelpersError, ModelError, WorkFolderError
+from helpers.outputs import open_to_read
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class WorkFile:
         """
         self.check_exists(path)
         try:
-            with h5py.File(path, locking=False) as file:
+            with open_to_read(path) as file:
                 self._refuse(path, self._find_dataset_problems(file))
                 arrays = {
                     name: file[name].asstr()[()].astype(str)

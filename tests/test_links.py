@@ -249,3 +249,12 @@ def test_axes_of_length_1_are_told_with_what_to_do(
         file["patterns"] = VALUES.reshape(shape)
     problem = problem_of(tmp_path / "run.h5")
     assert f"write it again as dataset[()].reshape{VALUES.shape}" in problem
+
+
+def test_a_user_may_open_the_file_too(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["patterns"] = VALUES
+    with open_patterns(tmp_path / "run.h5") as patterns:
+        patterns[0]
+        with h5py.File(tmp_path / "run.h5") as file:
+            np.testing.assert_array_equal(file["patterns"][3], patterns[3])

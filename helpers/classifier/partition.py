@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import CLASSES
-from helpers.outputs import atomic_folder, atomic_hdf5, write_provenance
+from helpers.outputs import atomic_folder, atomic_hdf5, open_to_read, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
 from helpers.work_folder import PARTITION
@@ -168,7 +168,7 @@ def _virtual_source(
 ) -> Any:
     """Name the dataset in `file` as seen from the partition; None if there is none."""
     try:
-        with h5py.File(file, locking=False) as source:
+        with open_to_read(file) as source:
             dataset = source[patterns.layout.patterns]
             if dataset.shape != shape:
                 return None

@@ -10,6 +10,7 @@ from weakref import WeakSet
 import h5py
 
 from helpers.errors import PatternsFileError
+from helpers.outputs import open_to_read
 
 DAMAGE = (
     *(OSError, RuntimeError, LookupError, TypeError, ValueError),
@@ -28,7 +29,8 @@ def open_unprobed(path: Path, warnings: list[str] | None = None) -> h5py.File:
     met by failing to get one, but looked up.
     """
     try:
-        return h5py.File(path, "r", locking=has_writer(path))
+        # a writer's lock counts; that a disk has none to give does not
+        return h5py.File(path, "r") if has_writer(path) else open_to_read(path)
     except OSError as error:
         file = _open_partial(path)
         if file is None:
@@ -48,7 +50,7 @@ def _open_partial(path: Path) -> h5py.File | None:
     try:
         # On any other file HDF5 would look again and again for what is not there.
         if is_swmr(path):
-            return h5py.File(path, "r", swmr=True, locking=False)
+            return open_to_read(path, swmr=True)
         return PartialFile(path)
     except DAMAGE:
         return None

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from helpers.errors import (
     HelpersError,
     LabelsError,
@@ -19,6 +17,7 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
+from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
 from helpers.run.notebook import execute_notebook
 from helpers.run.parameters import assign_parameters
@@ -268,7 +267,7 @@ def _scores(work_dir: Path) -> str:
 
 
 def _predictions(work_dir: Path) -> str:
-    with h5py.File(work_dir / "predictions.h5", locking=False) as file:
+    with open_to_read(work_dir / "predictions.h5") as file:
         predictions = file["predictions"][()]
         threshold = float(file.attrs["threshold"])
     n_single = int((predictions >= threshold).sum())

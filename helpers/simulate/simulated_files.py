@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from helpers.errors import PatternsFileError
-from helpers.outputs import atomic_hdf5, atomic_write, write_provenance
+from helpers.outputs import atomic_hdf5, atomic_write, open_to_read, write_provenance
 from helpers.patterns import open_patterns
 from helpers.simulate.detector import Detector
 from helpers.simulate.exposures import (
@@ -142,7 +142,7 @@ def _write_block(file: h5py.File, start: int, simulation: Simulation) -> None:
 
 def _read_truth(path: str | Path) -> tuple[NDArray[np.str_], str]:
     try:
-        with h5py.File(path, locking=False) as file:
+        with open_to_read(path) as file:
             truth = file["truth"].asstr()[:].astype(str)
             return truth, str(file.attrs.get("made_at", ""))
     except KeyError as error:
