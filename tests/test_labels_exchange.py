@@ -136,7 +136,7 @@ def test_what_a_csv_no_longer_holds_is_named(store, write):
     with pytest.warns(UserWarning, match=r"no longer holds 1 labels .*\(patterns 5\)"):
         assert store.import_csv(write(PLAIN)) == 0
     assert words_of(store)[5] == "other"
-    store.import_csv(write("pattern,label\n7,single\n").rename("other.csv"))
+    store.import_csv(write("pattern,label\n7,single\n", "other.csv"))
 
 
 def test_csv_names_the_labellers_and_the_moment(store, write):
