@@ -31,8 +31,6 @@ class Values:
         A letter for each dimension: the same letter is the same length in a file.
     low, high
         Limits of the values, which they may reach.
-    may_be_nan
-        Whether NaN is a value here.
     are_patterns
         Whether they are indices of patterns, below the number of patterns.
     """
@@ -41,7 +39,6 @@ class Values:
     shape: str
     low: float = -math.inf
     high: float = math.inf
-    may_be_nan: bool = False
     are_patterns: bool = False
 
     def find_problems(
@@ -71,7 +68,7 @@ class Values:
         if values.dtype.kind not in "iuf" or not values.size:
             return
         is_nan = np.isnan(values)
-        if is_nan.any() and not self.may_be_nan:
+        if is_nan.any():
             yield f"{name} holds NaN"
         if is_nan.all():
             return
@@ -121,7 +118,6 @@ PATH = Fact("a path", lambda found: isinstance(found, str))
 TEXT = Fact("a text", lambda found: isinstance(found, str))
 FILES = Fact("file names", _is_list(TEXT.is_right))
 WORDS = Fact("words", _is_list(TEXT.is_right))
-NUMBER = Fact("a number", _is_number)
 SHARE = Fact(
     "a number from 0 to 1", lambda found: _is_number(found) and 0 <= found <= 1
 )

@@ -19,7 +19,6 @@ LENGTHS = {"n": 3, "r": 4, "c": 5, "t": 3, "v": 2, "e": 2, "p": 6}
 FACTS = {
     "a text": "x",
     "a path": "/x",
-    "a number": 1.5,
     "a number from 0 to 1": 0.5,
     "a whole number": 7,
     "true or false": True,

@@ -203,8 +203,7 @@ class _Known:
 
     def __init__(self, connection: sa.Connection, labellers: Sequence[str]) -> None:
         self._moments = _newest_moments(connection, labellers)
-        self._dated: set[GivenLabel] = set()
-        self._moments_of: set[tuple[str, int | None, datetime | None]] = set()
+        self._labels_at: dict[tuple[Any, ...], set[str | None]] = {}
         self._last_word: dict[tuple[str, int | None], str | None] = {}
         self._last_seq: dict[str, int] = {}
         c = label_events.c
@@ -234,23 +233,17 @@ class _Known:
 
     def is_mended(self, given: GivenLabel) -> bool:
         """Tell whether the word of a label was changed, but not its time."""
-        key = given.labeller, given.pattern
-        before = self._last_word.get(key, given.label)
-        was_there = (*key, given.labelled_at) in self._moments_of
-        return (
-            given.labelled_at is not None
-            and was_there
-            and (before != given.label or given not in self._dated)
-        )
+        there = self._labels_at.get(_moment_of(given), set())
+        last = self._last_word.get((given.labeller, given.pattern), given.label)
+        return bool(there) and (last != given.label or given.label not in there)
 
     def _has(self, given: GivenLabel) -> bool:
         if given.labelled_at is not None:
-            return given in self._dated
+            return given.label in self._labels_at.get(_moment_of(given), set())
         return self._last_word.get((given.labeller, given.pattern)) == given.label
 
     def _add(self, event: LabelEvent) -> None:
-        self._dated.add(_as_given(event))
-        self._moments_of.add((event.labeller, event.pattern, event.labelled_at))
+        self._labels_at.setdefault(_moment_of(event), set()).add(event.label)
         if event.kind == "import":
             self._last_word[event.labeller, event.pattern] = event.label
             self._last_seq[event.session] = event.seq
@@ -275,9 +268,8 @@ def _dated(event: LabelEvent, newest: dict[str, datetime]) -> LabelEvent:
     return replace(event, labelled_at=moment)
 
 
-def _as_given(event: LabelEvent) -> GivenLabel:
-    pattern, label = event.pattern, event.label
-    return GivenLabel(pattern or 0, label or "", event.labeller, event.labelled_at)
+def _moment_of(each: LabelEvent | GivenLabel) -> tuple[Any, ...]:
+    return each.labeller, each.pattern, each.labelled_at
 
 
 def _import_session(given: GivenLabel) -> str:

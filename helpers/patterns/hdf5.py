@@ -262,7 +262,7 @@ def _describe_others(file: h5py.File) -> str:
 
 def _describe_broken_links(file: h5py.File) -> str:
     broken = [path for path, item in walk(file) if item is None]
-    targets = [f"{path} -> {_describe_target(file, path)}" for path in broken]
+    targets = [f"{path} -> {describe_target(file, path)}" for path in broken]
     if not broken:
         return ""
     return (
@@ -271,8 +271,9 @@ def _describe_broken_links(file: h5py.File) -> str:
     )
 
 
-def _describe_target(file: h5py.File, path: str) -> str:
-    link = file.get(path, getlink=True)
+def describe_target(group: h5py.Group, path: str) -> str:
+    """Say where a link is said to lead: a path, or a file and a path in it."""
+    link = group.get(path, getlink=True)
     outside = getattr(link, "filename", "")
     inside = getattr(link, "path", "a damaged part of the file")
     return f"{outside}:{inside}" if outside else str(inside)

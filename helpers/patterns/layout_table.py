@@ -114,8 +114,9 @@ def _is_there(file: h5py.File, path: str) -> bool:
 
 
 def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
-    masks = find_pixel_masks(file)
-    return replace(layout, patterns=find_signal(file), bad_pixels=masks)
+    signal = find_signal(file)
+    masks = find_pixel_masks(file, signal)
+    return replace(layout, patterns=signal, bad_pixels=masks)
 
 
 ENTRY = "/entry_1"

@@ -11,7 +11,13 @@ from typing import Any
 import h5py
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import enumerate_some, follow, get_dataset, open_hdf5
+from helpers.patterns.hdf5 import (
+    describe_target,
+    enumerate_some,
+    follow,
+    get_dataset,
+    open_hdf5,
+)
 from helpers.patterns.partial_hdf5 import is_whole
 
 MEND = "Put it where it was when the file was written, or copy it again."
@@ -135,11 +141,8 @@ def _find_broken_link(file: h5py.File, where: str) -> str:
             return ""
         found = follow(group, name)
         if found is None:
-            link = group.get(name, getlink=True)
-            target = getattr(link, "path", "a damaged part of the file")
-            outside = getattr(link, "filename", "")
-            target = f"{outside}:{target}" if outside else target
             here = f"{group.name.rstrip('/')}/{name}"
+            target = describe_target(group, name)
             return f"{here} is a link to {target}, which is not there. {MEND}"
         group = found
     return ""

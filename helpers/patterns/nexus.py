@@ -38,12 +38,12 @@ def find_signal(file: h5py.File) -> str:
     return ""
 
 
-def find_pixel_masks(file: h5py.File) -> tuple[str, ...]:
+def find_pixel_masks(file: h5py.File, signal: str) -> tuple[str, ...]:
     """Return where masks of the detector may be: beside the data, and in NXdetector."""
-    entry = "/" + find_signal(file).strip("/").split("/")[0]
+    entry = "/" + signal.strip("/").split("/")[0]
     groups = _find_groups(file, "NXdetector")
     found = [f"{g.name}/pixel_mask" for g in groups if g.name.startswith(f"{entry}/")]
-    return (f"{find_signal(file).rsplit('/', 1)[0]}/pixel_mask", *found)
+    return (f"{signal.rsplit('/', 1)[0]}/pixel_mask", *found)
 
 
 def find_axis_problems(file: h5py.File, where: str) -> Iterator[str]:
