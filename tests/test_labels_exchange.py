@@ -74,6 +74,7 @@ PLAIN = "pattern,label\n0,single\n3,blank\n"
         PLAIN.replace(",", "\t"),
         "sep=;\r\n" + PLAIN.replace(",", ";"),
         "# labelled at night\n#\n" + PLAIN,
+        "# columns: pattern,label\n" + PLAIN,
         PLAIN.upper(),
         PLAIN.replace(",", ";") + ";\n;\n",
         PLAIN + ",\n ,\n",
@@ -218,6 +219,20 @@ def test_any_name_survives_export_and_import(tmp_path_factory, names, word):
         store.export_csv(folder / "labels.csv")
         other.import_csv(folder / "labels.csv")
         assert other.labellers() == store.labellers() == tuple(sorted(set(names)))
+
+
+@pytest.mark.parametrize("name", ['"', '"Q"', "'", "#1", "sep=", "a,b", "a;b", "=1+1"])
+def test_names_of_odd_characters_survive_export_and_import(store, tmp_path, name):
+    store.record(0, "single", labeller=name, session="s", seq=0)
+    store.export_csv(tmp_path / "labels.csv")
+    with open_label_store(tmp_path / "b.sqlite", "abc", N_PATTERNS) as other:
+        other.import_csv(tmp_path / "labels.csv")
+        assert other.labellers() == (name,)
+
+
+def test_a_labeller_in_the_first_column_may_begin_like_a_comment(store, write):
+    store.import_csv(write("labeller,pattern,label\n#1,0,single\nsep=,1,blank\n"))
+    assert store.labellers() == ("#1", "sep=")
 
 
 def test_export_of_nothing_is_a_header(store, tmp_path):

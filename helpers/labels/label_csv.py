@@ -23,7 +23,7 @@ UNNAMED = "imported"
 
 _MOST_PROBLEMS = 50
 _WHOLE = re.compile(r"^(\d+)[.,]0*$")  # 12.0, as programs for tables write 12
-_NO_HEADER = re.compile(r"\s*(#|sep=|$)")
+_PREAMBLE = re.compile(r"(?:[ \t]*(?:(?:#|sep=).*)?\n)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -156,29 +156,40 @@ def read_text(path: Path) -> str:
 
 def find_header(text: str) -> str:
     """Return the first line that is no comment and no `sep=` of a spreadsheet."""
-    lines = (line for line in text.split("\n") if not _NO_HEADER.match(line))
-    return next(lines, "").lower()
+    return _split_preamble(text)[1].split("\n", 1)[0].lower()
+
+
+def _split_preamble(text: str) -> tuple[str, str]:
+    preamble = _PREAMBLE.match(text)
+    end = preamble.end() if preamble else 0
+    return text[:end], text[end:]
 
 
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns, and line number and fields of each row."""
     text = read_text(path)
     header = find_header(text)
-    delimiter = max(",;\t", key=header.count)
+    preamble, table = _split_preamble(text)
     reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True
+        io.StringIO(table, newline=""),
+        delimiter=max(",;\t", key=header.count),
+        skipinitialspace=True,
     )
-    rows = [
-        (reader.line_num, [field.strip().strip('"').strip() for field in fields])
+    filled = [
+        (reader.line_num + preamble.count("\n"), fields)
         for fields in reader
+        if any(field.strip() for field in fields)
     ]
-    filled = [row for row in rows if any(row[1]) and not _is_no_header(row[1])]
-    names = [name.lower() for name in filled[0][1]] if filled else []
+    names = [_unquote(name).lower() for name in filled[0][1]] if filled else []
     return names, filled[1:]
 
 
-def _is_no_header(fields: Sequence[str]) -> bool:
-    return _NO_HEADER.match(fields[0]) is not None and fields[0] != ""
+def _unquote(field: str) -> str:
+    """Take the quotes off a field that had a space before them.
+
+    Only where a quote can mean nothing: the name of a person may begin with one.
+    """
+    return field.strip().strip('"').strip()
 
 
 def _check_header(path: Path, header: Sequence[str]) -> None:
@@ -231,11 +242,13 @@ class _RowParser:
 
     def _given(self, fields: dict[str, str]) -> GivenLabel:
         text = {name: (fields.get(name) or "").strip() for name in COLUMNS}
-        pattern = parse_pattern(text["pattern"], self._n_patterns, self._first_index)
+        pattern = parse_pattern(
+            _unquote(text["pattern"]), self._n_patterns, self._first_index
+        )
         self._check_file(pattern, text["file"])
         return GivenLabel(
             pattern=pattern,
-            label=self._find_word(text["label"]),
+            label=self._find_word(_unquote(text["label"])),
             labeller=_labeller(text["labeller"] or self._labeller),
             labelled_at=_moment(text["labelled_at"]),
         )
