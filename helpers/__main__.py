@@ -83,14 +83,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="parameters",
         metavar=("NAME", "VALUE"),
-        help="set a parameter of the notebooks that have it; may be repeated",
+        help="set a parameter of the notebooks that have it, or of one alone, such as "
+        "rank.n_shown; may be repeated",
     )
     parser.add_argument(
         "--only",
         nargs="+",
         default=[],
-        metavar="NN",
-        help="run only the notebooks whose names begin so, such as 03 04",
+        metavar="NOTEBOOK",
+        help="run only these notebooks, by name or by number, such as rank train",
     )
     parser.add_argument(
         "--notebooks",

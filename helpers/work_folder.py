@@ -284,7 +284,7 @@ MEASUREMENTS = WorkFile(
 )
 PARTITION = WorkFile(
     "partition.h5",
-    "03-rank",
+    "04-rank",
     "the training, validation and test sets",
     {
         f"{part}/{name}": values
@@ -300,13 +300,13 @@ PARTITION = WorkFile(
 )
 CLEAN_SINGLE_HITS = WorkFile(
     "clean_single_hits.h5",
-    "03-rank",
+    "04-rank",
     "the clean single hits that are templates",
     {"clean_single_hits": Values(np.float32, "nrc"), "index": _INDEX},
 )
 RANKING = WorkFile(
     "ranking.h5",
-    "03-rank",
+    "04-rank",
     "all other patterns, nearest to a clean single hit first",
     {
         "index": _INDEX,
@@ -316,11 +316,11 @@ RANKING = WorkFile(
     },
     {"metric": TEXT, "n_rotations": COUNT, "n_templates": COUNT, "fingerprint": TEXT},
 )
-MODEL = WorkFile("model.keras", "04-train", "the network", error=ModelError)
-WEIGHTS = WorkFile("model.weights.h5", "04-train", "its weights", error=ModelError)
+MODEL = WorkFile("model.keras", "05-train", "the network", error=ModelError)
+WEIGHTS = WorkFile("model.weights.h5", "05-train", "its weights", error=ModelError)
 MODEL_FACTS = WorkFile(
     "model.json",
-    "04-train",
+    "05-train",
     "how the network was made and how good it is",
     facts={
         "model": TEXT,
@@ -334,7 +334,7 @@ MODEL_FACTS = WorkFile(
 )
 PREDICTIONS = WorkFile(
     "predictions.h5",
-    "05-review",
+    "06-review",
     "the probability of a single hit for every pattern",
     {
         "predictions": Values(np.float32, "n", low=0, high=1),
@@ -342,4 +342,4 @@ PREDICTIONS = WorkFile(
     },
     {"threshold": SHARE, "fingerprint": TEXT, "patterns_files": TEXT},
 )
-QUEUE = WorkFile("to_label.csv", "06-improve", "the most useful patterns to label next")
+QUEUE = WorkFile("to_label.csv", "07-improve", "the most useful patterns to label next")

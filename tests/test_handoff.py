@@ -709,7 +709,7 @@ def test_adu_per_photon_of_1_was_never_told(adu_run, tmp_path, capsys):
 def test_command_needs_what_05_review_writes(work_dir, capsys):
     (work_dir / "predictions.h5").unlink()
     assert hand_over(work_dir, "indices") == 1
-    assert "05-review" in capsys.readouterr().err
+    assert "06-review" in capsys.readouterr().err
 
 
 def test_command_lists_the_formats(capsys):

@@ -243,7 +243,7 @@ def break_model(work_dir: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no json", r"model.json is not there.*Run 04-train"),
+        ("no json", r"model.json is not there.*Run 05-train"),
         ("json cut short", r"model.json cannot be read"),
         ("json lacks threshold", r"model.json is not what.*lacks threshold"),
         ("other classes", r"classes cat, dog; expected not_single, single"),

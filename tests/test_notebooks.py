@@ -20,7 +20,7 @@ from helpers.run.parameters import READERS, read_parameters
 from helpers.run.pipeline import find_notebooks, summarise
 from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
 
-NAMES = ["01-inspect", "02-label", "03-rank", "04-train", "05-review", "06-improve"]
+NAMES = ["01-inspect", "03-label", "04-rank", "05-train", "06-review", "07-improve"]
 FORBIDDEN = ("@interact", "%matplotlib", "input(")
 LOOPS = (ast.For, ast.While, ast.AsyncFor)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -272,7 +272,7 @@ def test_selection_follows_labels_then_predictions(work_dir: Path) -> None:
 
 @pytest.mark.notebooks
 def test_executed_copies_hold_the_given_parameters(work_dir: Path) -> None:
-    executed = nbformat.read(work_dir / "reports" / "04-train.ipynb", as_version=4)
+    executed = nbformat.read(work_dir / "reports" / "05-train.ipynb", as_version=4)
     assert executed.metadata.papermill.parameters.epochs == 2
     assert not executed.metadata.papermill.exception
 
@@ -319,7 +319,7 @@ def test_measured_patterns_with_their_own_labels_and_mask(
 def test_measured_adu_without_labels_can_be_inspected_and_labelled(
     tmp_path: Path, real_file: Callable[[str], Path]
 ) -> None:
-    run_notebooks(real_file("pnccd_adu_10.h5"), tmp_path, only=["01", "02"])
+    run_notebooks(real_file("pnccd_adu_10.h5"), tmp_path, only=["inspect", "label"])
     facts = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
     assert (facts["shape"], facts["unit"]) == ([10, 260, 257], "ADU")
     row, column = facts["centre"]

@@ -25,7 +25,13 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.run import run_notebooks
-from helpers.run.parameters import Parameter, read_parameters, read_value
+from helpers.run.parameters import (
+    Parameter,
+    assign_parameters,
+    is_called,
+    read_parameters,
+    read_value,
+)
 from helpers.run.pipeline import summarise
 
 PARAMETERS = """\
@@ -235,6 +241,29 @@ def test_unknown_and_wrong_parameters_are_refused_in_one_message(
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.parametrize("name", ["label", "02", "2", "02-label"])
+def test_a_notebook_is_meant_by_its_name_or_its_number(
+    notebooks: Path, name: str
+) -> None:
+    first, second = notebooks / "01-look.ipynb", notebooks / "02-label.ipynb"
+    assert is_called(second, name)
+    assert not is_called(first, name)
+    given = {f"{name}.spread": 0.2, "spread": 0.1}
+    assert assign_parameters([first, second], {}, given) == [{}, {"spread": 0.2}]
+
+
+def test_a_value_for_one_notebook_needs_that_notebook_and_its_parameter(
+    notebooks: Path,
+) -> None:
+    given = {"label.n_shown": 3, "lab.spread": 0.5, "look.work_dir": "x"}
+    with pytest.raises(ParameterError) as caught:
+        assign_parameters(sorted(notebooks.iterdir()), {}, given)
+    message = str(caught.value)
+    assert "02-label has no parameter n_shown." in message
+    assert "lab.spread: no notebook that runs is called lab." in message
+    assert "look.work_dir is set by --work-dir" in message
+
+
 def test_labels_need_a_notebook_that_takes_them(
     notebooks: Path, patterns_file: Path, tmp_path: Path
 ) -> None:
@@ -266,7 +295,7 @@ def test_folder_that_cannot_be_made_is_named_before_anything_runs(
 def test_unknown_notebook_and_empty_folder_are_named(
     notebooks: Path, patterns_file: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ParameterError, match=r"with 07\. There are 01-look, 02-"):
+    with pytest.raises(ParameterError, match=r"called 07\. There are 01-look, 02-"):
         run_notebooks(patterns_file, tmp_path, only=["07"], notebooks_dir=notebooks)
     with pytest.raises(ParameterError, match="holds no notebooks"):
         run_notebooks(patterns_file, tmp_path, notebooks_dir=tmp_path / "none")

@@ -218,7 +218,7 @@ def test_missing_broken_and_foreign_predictions_are_refused(
     with h5py.File(path, "w") as file:
         file["predictions"] = np.zeros(50, np.float32)
     with pytest.raises(
-        WorkFolderError, match=r"predictions.h5 is not what 05-review writes"
+        WorkFolderError, match=r"predictions.h5 is not what 06-review writes"
     ):
         read_predictions(path)
     monkeypatch.setattr(prediction, "load_model", load_thirds)

@@ -300,11 +300,11 @@ def test_clean_single_hits_survive_their_file(tmp_path, stack_of, noisy):
 
 def test_a_missing_or_foreign_ranking_says_what_to_do(tmp_path):
     path = tmp_path / "ranking.h5"
-    with pytest.raises(WorkFolderError, match=r"ranking\.h5 is not there.*Run 03-rank"):
+    with pytest.raises(WorkFolderError, match=r"ranking\.h5 is not there.*Run 04-rank"):
         read_ranking(path)
     path.write_text("not HDF5")
     with pytest.raises(
-        WorkFolderError, match=r"ranking\.h5 cannot be read.*Run 03-rank again"
+        WorkFolderError, match=r"ranking\.h5 cannot be read.*Run 04-rank again"
     ):
         read_ranking(path)
     with h5py.File(path, "w") as file:

@@ -286,11 +286,11 @@ def test_partition_still_reads_after_the_whole_folder_moved(tmp_path):
 
 def test_a_missing_or_foreign_partition_is_refused(tmp_path):
     with pytest.raises(
-        WorkFolderError, match=r"partition.h5 is not there.*Run 03-rank"
+        WorkFolderError, match=r"partition.h5 is not there.*Run 04-rank"
     ):
         read_partition(tmp_path / "partition.h5")
     write_rings(tmp_path / "run.h5", 5, 0)
-    with pytest.raises(WorkFolderError, match=r"run.h5 is not what 03-rank writes"):
+    with pytest.raises(WorkFolderError, match=r"run.h5 is not what 04-rank writes"):
         read_partition(tmp_path / "run.h5")
 
 

@@ -120,7 +120,7 @@ def read_predictions(path: str | Path, patterns: Patterns | None = None) -> Pred
     if patterns is not None and attributes["fingerprint"] != patterns.fingerprint:
         message = (
             f"{path} was made from {attributes['patterns_files']}; found other "
-            f"patterns in {', '.join(map(str, patterns.files))}. Run 05-review again."
+            f"patterns in {', '.join(map(str, patterns.files))}. Run 06-review again."
         )
         raise OtherPatternsError(message)
     return predictions

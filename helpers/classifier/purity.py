@@ -244,7 +244,7 @@ def expect_purity(
     if np.unique(is_single(words[known])).size < 2:
         message = (
             f"{known.sum()} labels tell how far the probabilities can be trusted; "
-            "expected some single and some other ones. Label more in 02-label."
+            "expected some single and some other ones. Label more in 03-label."
         )
         raise LabelsError(message)
     corrections = _draw_corrections(out_of_fold[known], is_single(words[known]), seed)

@@ -175,7 +175,7 @@ def _check_class_sizes(labels: NDArray[np.str_]) -> None:
         message = (
             f"{n_single} labels say single and {n_other} say multiple, other or blank; "
             f"expected at least {FEWEST_PER_CLASS} of each, better 50. "
-            "Label more patterns in 02-label."
+            "Label more patterns in 03-label."
         )
         raise LabelsError(message)
 

@@ -162,7 +162,7 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
     ):
         message = (
             f"{here}: patterns have shape {found['pattern_shape']}; the model was "
-            f"trained on {model.facts['pattern_shape']}. Train it on these in 04-train."
+            f"trained on {model.facts['pattern_shape']}. Train it on these in 05-train."
         )
         raise ModelError(message)
     key = "bad_pixels_sha256"
@@ -170,7 +170,7 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
         message = (
             f"{here}: {int(patterns.bad_pixels.sum())} bad pixels, which are not those "
             "that the model was trained with. Open the patterns with the same bad "
-            "pixels, or train again in 04-train."
+            "pixels, or train again in 05-train."
         )
         raise ModelError(message)
 

@@ -243,7 +243,7 @@ def check_same_patterns(name: str, found: Identity, expected: Identity) -> None:
         "the same order, or choose another work folder. If you are sure that these "
         "are the same patterns in the same order (the file was recompressed, its "
         "dtype changed, or patterns were appended at the end), say so once with "
-        "same_run=True, which is a parameter of 02-label too: the labels stay as "
+        "same_run=True, which is a parameter of 03-label too: the labels stay as "
         "they are."
     )
     raise OtherPatternsError(message)

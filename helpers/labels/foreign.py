@@ -418,7 +418,7 @@ def _check_codes(path: Path, codes: Iterable[str], words: Mapping[str, str]) -> 
     if unknown:
         message = (
             f"{path}: nothing says which word is meant by {', '.join(sorted(unknown))}."
-            f" Pass words={{…}} with, for each code, {allowed}; in 02-label, "
+            f" Pass words={{…}} with, for each code, {allowed}; in 03-label, "
             "label_words=['1 single', '0 other']."
         )
         raise LabelsError(message)

@@ -369,7 +369,7 @@ class LabelStore(LabelReader):
             message = (
                 f"{source} no longer holds {len(gone)} labels that were imported from "
                 f"it before (patterns {shown}{more}); they stay as they are. To leave "
-                "them out, label them unsure, there or in 02-label."
+                "them out, label them unsure, there or in 03-label."
             )
             warnings.warn(message, stacklevel=4)
         return n_new

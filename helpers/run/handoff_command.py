@@ -27,7 +27,7 @@ INDENT = 16
 def add_handoff_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what may be typed after `python -m helpers handoff`."""
     parser.description = textwrap.fill(
-        "Choose single hits by label and prediction, as 05-review does, and write them "
+        "Choose single hits by label and prediction, as 06-review does, and write them "
         "for another program, into selection/FORMAT in the work folder."
     )
     parser.epilog = f"formats:\n{describe_formats()}"

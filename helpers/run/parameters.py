@@ -6,7 +6,7 @@ parameter. Both are refused here, all of them in one message, before anything ru
 
 import ast
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class Parameter:
     Attributes
     ----------
     notebook
-        Name of the notebook, such as "03-rank".
+        Name of the notebook, such as "04-rank".
     name
         Name of the parameter.
     annotation
@@ -52,6 +52,20 @@ class Parameter:
         """Say what the parameter is, as a help text does."""
         about = f"{self.annotation}, {self.default} by default, in {self.notebook}"
         return f"{self.name} ({about}): {self.comment}"
+
+
+def is_called(notebook: Path, name: str) -> bool:
+    """Tell whether a notebook is meant by `name`: its number, its verb, its beginning.
+
+    Parameters
+    ----------
+    notebook
+        Path of the notebook, such as 04-rank.ipynb.
+    name
+        Such as "rank", "04", "4" or "04-rank".
+    """
+    number, _, verb = notebook.stem.partition("-")
+    return notebook.name.startswith(name) or name.zfill(2) == number or name == verb
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
@@ -101,7 +115,8 @@ def assign_parameters(
     from_the_runner
         Patterns, work folder and labels: given to every notebook that knows the name.
     from_the_user
-        Values by parameter name. A string is read as the type that the notebook
+        Values by parameter name, for one notebook alone if its name and a dot stand
+        before, such as "rank.n_shown". A string is read as the type that the notebook
         gives the parameter; a relative path is seen from the current folder.
 
     Raises
@@ -113,11 +128,11 @@ def assign_parameters(
     known = [read_parameters(notebook) for notebook in notebooks]
     problems = [
         *_missing_names(known, from_the_runner, notebooks),
-        *_unknown_names(known, from_the_user),
+        *_unknown_names(dict(zip(notebooks, known, strict=True)), from_the_user),
     ]
     assigned = []
-    for of_notebook in known:
-        values, wrong = _read_values(of_notebook, from_the_user)
+    for notebook, of_notebook in zip(notebooks, known, strict=True):
+        values, wrong = _read_values(of_notebook, _given_to(notebook, from_the_user))
         problems += wrong
         own = {k: v for k, v in from_the_runner.items() if k in of_notebook}
         assigned.append(own | values)
@@ -140,31 +155,66 @@ def _missing_names(
     ]
 
 
+def _given_to(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is meant for a notebook; what names it counts more than what not."""
+    to_all, to_this = {}, {}
+    for name, value in given.items():
+        called, dot, own_name = name.partition(".")
+        if not dot:
+            to_all[name] = value
+        elif is_called(notebook, called):
+            to_this[own_name] = value
+    return to_all | to_this
+
+
 def _unknown_names(
-    known: Sequence[Mapping[str, Parameter]], given: Mapping[str, Any]
+    known: Mapping[Path, Mapping[str, Parameter]], given: Mapping[str, Any]
 ) -> list[str]:
-    free = {
+    problems, n_unknown = [], 0
+    for name in given:
+        own_name = name.rpartition(".")[2]
+        if own_name in FROM_THE_RUNNER:
+            set_by = FROM_THE_RUNNER[own_name]
+            problems.append(f"{name} is set by {set_by}, not as a parameter.")
+        elif not any(own_name in _meant(each, name, known[each]) for each in known):
+            n_unknown += 1
+            problems.append(_unknown_name(name, known))
+    if n_unknown:
+        free = _free_parameters(known.values())
+        problems += ["Known parameters:", *(f"  {each}" for each in free.values())]
+    return problems
+
+
+def _meant(
+    notebook: Path, name: str, known: Mapping[str, Parameter]
+) -> Mapping[str, Parameter]:
+    """Return the parameters of a notebook, if `name` may mean one of them."""
+    called, dot, _ = name.partition(".")
+    return known if not dot or is_called(notebook, called) else {}
+
+
+def _unknown_name(name: str, known: Mapping[Path, Mapping[str, Parameter]]) -> str:
+    called, dot, own_name = name.rpartition(".")
+    meant = [path for path in known if not dot or is_called(path, called)]
+    if not meant:
+        names = ", ".join(notebook.stem for notebook in known)
+        return f"{name}: no notebook that runs is called {called}. There are {names}."
+    free = _free_parameters(known[path] for path in meant)
+    closest = difflib.get_close_matches(own_name, free, n=1)
+    question = f" Did you mean {called + dot}{closest[0]}?" if closest else ""
+    whom = meant[0].stem if dot else "No notebook that runs"
+    has = "has no" if dot else "has a"
+    return f"{whom} {has} parameter {own_name}.{question}"
+
+
+def _free_parameters(known: Iterable[Mapping[str, Parameter]]) -> dict[str, Parameter]:
+    """Return all parameters but those that the runner gives, by name."""
+    return {
         name: parameter
         for of_notebook in known
         for name, parameter in of_notebook.items()
         if name not in FROM_THE_RUNNER
     }
-    problems = [
-        f"{name} is set by {FROM_THE_RUNNER[name]}, not as a parameter."
-        for name in given
-        if name in FROM_THE_RUNNER
-    ]
-    unknown = [name for name in given if name not in free | FROM_THE_RUNNER]
-    problems += [_unknown_name(name, free) for name in unknown]
-    if unknown:
-        problems += ["Known parameters:", *(f"  {each}" for each in free.values())]
-    return problems
-
-
-def _unknown_name(name: str, free: Mapping[str, Parameter]) -> str:
-    closest = difflib.get_close_matches(name, free, n=1)
-    question = f" Did you mean {closest[0]}?" if closest else ""
-    return f"No notebook that runs has a parameter {name}.{question}"
 
 
 def _read_values(

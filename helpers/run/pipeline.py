@@ -20,7 +20,7 @@ from helpers.errors import (
 from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
 from helpers.run.notebook import execute_notebook
-from helpers.run.parameters import assign_parameters
+from helpers.run.parameters import assign_parameters, is_called
 from helpers.run.report import write_report
 
 NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"
@@ -69,11 +69,12 @@ def run_notebooks(
     labels_file
         CSV file of labels, for the notebook that takes them.
     parameters
-        Further values by parameter name. Each notebook gets those that it knows; a
-        string is read as the type that the notebook gives the parameter.
+        Further values by parameter name. Each notebook gets those that it knows, or
+        one alone if its name stands before, as in "rank.n_shown"; a string is read as
+        the type that the notebook gives the parameter.
     only
-        Beginnings of the names of the notebooks to run, such as ("03", "04"); all of
-        them when empty.
+        Names or numbers of the notebooks to run, such as ("rank", "05"); all of them
+        when empty.
     notebooks_dir
         Where the notebooks lie, and run; `notebooks/` of the repository when not given.
     say
@@ -135,11 +136,11 @@ def find_notebooks(notebooks_dir: str | Path) -> list[Path]:
 
 def _choose(notebooks: Sequence[Path], only: Sequence[str]) -> list[Path]:
     names = ", ".join(each.stem for each in notebooks)
-    for start in only:
-        if not any(each.name.startswith(start) for each in notebooks):
-            message = f"No notebook begins with {start}. There are {names}."
+    for name in only:
+        if not any(is_called(each, name) for each in notebooks):
+            message = f"No notebook is called {name}. There are {names}."
             raise ParameterError(message)
-    return [e for e in notebooks if not only or e.name.startswith(tuple(only))]
+    return [e for e in notebooks if not only or any(is_called(e, n) for n in only)]
 
 
 def _runner_parameters(

@@ -340,7 +340,7 @@ def _read_distance(path: Path, patterns: Patterns) -> NDArray[np.floating]:
 
     ranking = read_ranking(path)
     if ranking.fingerprint != patterns.fingerprint:
-        message = f"{path} is of other patterns. Run 03-rank again."
+        message = f"{path} is of other patterns. Run 04-rank again."
         raise OtherPatternsError(message)
     distance = np.full(len(patterns), np.nan)
     distance[ranking.index] = ranking.distance

@@ -1,7 +1,7 @@
 """Measure the peak memory of each notebook on runs of very different length.
 
     python tests/bench/bench_memory.py [--sizes 3000 30000 300000] [--shape 260 257]
-        [--only 01 03 05] [--keep FOLDER]
+        [--only inspect rank review] [--keep FOLDER]
 
 A few hundred simulated patterns are repeated by a virtual dataset, so that a run of
 any length needs no room on the disk. Every notebook runs by the command line on its
@@ -30,9 +30,9 @@ import numpy as np
 
 from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
 
-STAGES = ("01", "02", "03", "04", "05", "06")
+STAGES = ("inspect", "label", "rank", "train", "review", "improve")
 REPEATED = 300  # patterns that are simulated
-SETTINGS = {"03": ["-p", "baseline", ""], "04": ["-p", "epochs", "2"]}
+SETTINGS = {"rank": ["-p", "baseline", ""], "train": ["-p", "epochs", "2"]}
 
 
 class Use(NamedTuple):
@@ -113,7 +113,7 @@ def measure(folder: Path, n: int, only: list[str]) -> dict[str, Use]:
     for stage in only:
         command = [sys.executable, "-m", "helpers", "run", "--patterns", str(path)]
         command += ["--work-dir", str(folder / f"work{n}"), "--only", stage]
-        if stage == "02":
+        if stage == "label":
             command += ["--labels", str(folder / "labels.csv")]
         used[stage] = run(command + SETTINGS.get(stage, []))
         print(f"{n:,} patterns, {stage}: {say(used[stage])}", flush=True)

@@ -17,12 +17,12 @@ from playwright.sync_api import Browser, sync_playwright
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = {  # the heading above the figure
     "01-inspect": "## Patterns along the run",
-    "03-rank": "## The best",
-    "04-train": "The same test set in pictures",
-    "05-review": "## Around the threshold",
-    "06-improve": "From left to right: the pattern",
+    "04-rank": "## The best",
+    "05-train": "The same test set in pictures",
+    "06-review": "## Around the threshold",
+    "07-improve": "From left to right: the pattern",
 }
-WIDGETS = {"02-label": 0}  # which widget of the notebook
+WIDGETS = {"03-label": 0}  # which widget of the notebook
 WIDTH = 1000
 
 
