@@ -22,6 +22,7 @@ ROOMS = sorted(
     if path.suffix == ".py" or (path / "__init__.py").exists()
 )
 CONDA_NAMES = {
+    "dask": "dask-core",
     "jupyter-client": "jupyter_client",
     "matplotlib": "matplotlib-base",
     "playwright": "playwright-python",
