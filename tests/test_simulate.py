@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import reference
+from scipy.ndimage import center_of_mass as centre_of_mass
 
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import open_patterns
@@ -22,23 +23,31 @@ from helpers.simulate import (
     write_example_labels,
     write_simulated,
 )
+from helpers.simulate.bodies import BODIES, draw_body
 from helpers.simulate.exposures import scattered_intensity
 from helpers.simulate.sample import CLASSES, Particle, draw_shot
 from helpers.simulate.shapes import (
     ICOSAHEDRON_VERTICES,
     ICOSAHEDRON_VOLUME,
-    Cluster,
+    Composite,
     Polyhedron,
+    draw_direction,
     draw_lumps,
     draw_rotation,
+    equal_edge_nm,
     equal_sphere_nm,
-    icosahedron,
     sphere,
 )
 
 SMALL = (64, 63)
 CENTRED = Detector(shape=(65, 65), centre=(32.0, 32.0), pixel_mm=1.2)
+EDGE_NM = equal_edge_nm(69.0)
+NONE_BAD = np.zeros((65, 65), bool)
 QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def icosahedron(size_nm, rotation, lumps=None):
+    return draw_body("icosahedron", 0).place(equal_edge_nm(size_nm), rotation, lumps)
 
 
 @pytest.fixture
@@ -98,11 +107,38 @@ def test_amplitude_ahead_is_the_volume(rng):
     for shape in (
         icosahedron(69.0, draw_rotation(rng)),
         sphere(equal_sphere_nm(69.0)),
-        Cluster((sphere(equal_sphere_nm(69.0)),), np.array([[40.0, -30.0, 0.0]])),
+        Composite((sphere(equal_sphere_nm(69.0)),), np.array([[40.0, -30.0, 0.0]])),
     ):
         ahead = shape.amplitude(far_field)[32, 32]
         # 0.2 %: a few hundred samples of the thickness.
         assert ahead == pytest.approx(volume, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_every_body_scatters_as_its_volume_and_reaches_no_further(name, rng):
+    far_field = FarField(CENTRED)
+    body, turned = draw_body(name, 5), draw_rotation(rng)
+    ahead = body.place(50.0, turned, None).amplitude(far_field)[32, 32]
+    assert ahead.real == pytest.approx(50.0**3, rel=0.01)
+    assert ahead.imag == pytest.approx(0, abs=0.01 * 50.0**3)
+    reach = [body.reach(draw_direction(rng)) for _ in range(50)]
+    # A ball of this volume reaches 0.62; a rod of 4 : 1 is the longest of all.
+    assert 0.2 < min(reach) < 0.65 < max(reach) < 2.5
+
+
+@pytest.mark.parametrize("name", ["rod", "polyhedron", "clump"])
+def test_a_body_depends_on_its_seed(name):
+    direction = np.array([0.36, 0.48, 0.8])
+    first, again, other = (draw_body(name, k).reach(direction) for k in (1, 1, 2))
+    assert first == again != other
+
+
+def test_two_of_a_body_that_touch_reach_as_far_as_both(rng):
+    body = draw_body("rod", 3)
+    along = np.array([0.0, 0.0, 1.0])
+    edges = body.corners.max(axis=0)
+    assert body.reach(along) == pytest.approx(edges[2])
+    assert body.reach(-along) == pytest.approx(edges[2])
 
 
 def test_cube_is_a_product_of_sincs():
@@ -149,7 +185,7 @@ def test_twice_the_size_halves_the_rings():
 
 def test_even_and_uneven_particles_are_point_symmetric(rng):
     particle = Particle(
-        icosahedron(69.0, draw_rotation(rng), draw_lumps(rng, 69.0, 0.1)), 69.0
+        icosahedron(69.0, draw_rotation(rng), draw_lumps(rng, 29.0, EDGE_NM, 0.1)), 69.0
     )
     intensity = scattered_intensity((particle,), FarField(CENTRED))
     # Friedel's law holds for every real density; float32 amplitudes leave 1e-5.
@@ -159,7 +195,7 @@ def test_even_and_uneven_particles_are_point_symmetric(rng):
 
 def test_rotated_particle_gives_rotated_pattern(rng):
     far_field = FarField(CENTRED)
-    rotation, lumps = draw_rotation(rng), draw_lumps(rng, 69.0, 0.1)
+    rotation, lumps = draw_rotation(rng), draw_lumps(rng, 29.0, EDGE_NM, 0.1)
     turned_lumps = replace(lumps, positions_nm=lumps.positions_nm @ QUARTER_TURN.T)
     before = icosahedron(69.0, rotation, lumps).amplitude(far_field)
     after = icosahedron(69.0, QUARTER_TURN @ rotation, turned_lumps).amplitude(
@@ -561,3 +597,38 @@ def test_labels_from_a_file_without_truth_are_refused(tmp_path):
     with pytest.raises(PatternsFileError, match=r"absent\.h5"):
         write_example_labels(tmp_path / "absent.h5", tmp_path / "labels.csv")
     assert not (tmp_path / "labels.csv").exists()
+
+
+def test_beam_brightness_and_background_drift_along_the_run():
+    calm = Sample(single=1, multiple=0, other=0, blank=0, fluence_spread=0)
+    drifting = replace(calm, drift_px=3, fluence_drift=0.7, drift_shots=4)
+    first, last = (
+        simulate_patterns(4, 1, sample=sample, detector=CENTRED, bad_pixels=NONE_BAD)
+        for sample in (calm, drifting)
+    )
+    ratio = last.details["photons"] / first.details["photons"]
+    assert ratio == pytest.approx(np.exp([0, 0.7, 0, -0.7]), rel=0.05)
+    still, moved = (
+        [centre_of_mass(pattern[24:41, 24:41]) for pattern in some.patterns]
+        for some in (first, last)
+    )
+    shift = np.subtract(moved, still).mean(axis=1)
+    assert shift[1] > 1 > abs(shift[0])
+    assert shift[3] < -1
+
+
+def test_pedestal_and_gain_are_put_on_what_was_counted():
+    counted = Sample(single=1, multiple=0, other=0, blank=0)
+    recorded = replace(counted, adu_per_photon=30, pedestal_adu=-100)
+    photons, adu = (
+        simulate_patterns(2, 1, sample=sample, bad_pixels=pnccd_bad_pixels(SMALL))
+        for sample in (counted, recorded)
+    )
+    good = ~pnccd_bad_pixels(SMALL)
+    assert np.all(adu.patterns[:, good] == 30 * photons.patterns[:, good] - 100)
+    assert np.all(adu.patterns[:, ~good] == 0)
+
+
+def test_an_unknown_body_is_refused():
+    with pytest.raises(ParameterError, match="body is 'banana', expected one of"):
+        Sample(body="banana")

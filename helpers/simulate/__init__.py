@@ -16,12 +16,14 @@ H. K. N. Reddy et al. (2017), Sci. Data 4, 170079, https://doi.org/10.1038/sdata
 (the experiment whose geometry is the default)
 """
 
+from helpers.simulate.bodies import BODIES
 from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
 from helpers.simulate.exposures import Simulation, Simulator, simulate_patterns
 from helpers.simulate.sample import SAMPLES, Sample
 from helpers.simulate.simulated_files import write_example_labels, write_simulated
 
 __all__ = [
+    "BODIES",
     "SAMPLES",
     "Detector",
     "FarField",

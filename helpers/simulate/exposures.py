@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from operator import index as as_index
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from helpers.simulate.shapes import equal_sphere_nm, sphere
 BLOCK_BYTES = 2**24
 DETAILS = np.dtype(
     [
-        ("kind", "S11"),
+        ("kind", "S20"),
         ("n_particles", "i8"),
         ("size_nm", "f8"),
         ("second_fluence", "f8"),
@@ -36,7 +37,8 @@ class Simulation(NamedTuple):
     Attributes
     ----------
     patterns
-        float32 (n, rows, columns), photon counts, bad pixels 0.
+        float32 (n, rows, columns), photon counts (where the sample says so, ADU), bad
+        pixels 0.
     true_labels
         str (n,), class names.
     details
@@ -137,9 +139,12 @@ class Simulator:
         photons
             float32 (rows, columns), expected number, 0 in bad pixels.
         """
+        return self._expected_photons(shot, self._far_field)
+
+    def _expected_photons(self, shot: Shot, far_field: FarField) -> NDArray[np.float32]:
         if not shot.particles:
             return np.zeros(self.detector.shape, dtype=np.float32)
-        intensity = scattered_intensity(shot.particles, self._far_field) * self._good
+        intensity = scattered_intensity(shot.particles, far_field) * self._good
         scale = self._photons_per_intensity * shot.fluence
         if shot.total_share is not None:
             scale = self.sample.photons * shot.total_share / float(intensity.sum())
@@ -152,13 +157,27 @@ class Simulator:
         rng = np.random.default_rng(
             np.random.SeedSequence(self.seed, spawn_key=(index,))
         )
-        shot = draw_shot(rng, self.sample)
-        expected = self.expected_photons(shot)
+        sample, phase = self.sample, np.sin(2 * np.pi * index / self.sample.drift_shots)
+        shot = draw_shot(rng, sample)
+        shot = replace(
+            shot, fluence=shot.fluence * np.exp(sample.fluence_drift * phase)
+        )
+        expected = self._expected_photons(shot, self._aim(rng, phase))
         details = _details(shot, float(expected.sum()))
-        expected += self._background * np.float32(shot.fluence)
+        background = shot.fluence * np.exp(sample.background_drift * phase)
+        expected += self._background * np.float32(background)
         if shot.particles and rng.random() < self.sample.streak_share:
             expected += self._streaks(rng, expected)
         return self._count(rng, expected), shot.true_labels, details
+
+    def _aim(self, rng: np.random.Generator, phase: float) -> FarField:
+        """Return where the beam hits in a shot."""
+        sample = self.sample
+        if not (sample.jitter_px or sample.drift_px):
+            return self._far_field
+        moved = rng.normal(scale=sample.jitter_px, size=2) + sample.drift_px * phase
+        row, column = np.add(self.detector.centre, moved)
+        return FarField(replace(self.detector, centre=(float(row), float(column))))
 
     def _count(
         self, rng: np.random.Generator, expected: NDArray[np.float32]
@@ -167,6 +186,9 @@ class Simulator:
         if self.sample.read_noise:
             noise = rng.standard_normal(counts.shape, dtype=np.float32)
             counts += np.float32(self.sample.read_noise) * noise * self._good
+        if self.sample.adu_per_photon != 1 or self.sample.pedestal_adu:
+            counts *= np.float32(self.sample.adu_per_photon)
+            counts += np.float32(self.sample.pedestal_adu) * self._good
         return counts
 
     def _streaks(

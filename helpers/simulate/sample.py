@@ -2,25 +2,28 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
+from helpers.simulate.bodies import BODIES, Body, ConvexBody, draw_body
 from helpers.simulate.shapes import (
-    Cluster,
+    Composite,
     Ellipsoid,
     Polyhedron,
     Shape,
     draw_direction,
     draw_lumps,
     draw_rotation,
+    equal_edge_nm,
     equal_sphere_nm,
-    icosahedron,
     sphere,
 )
 
+ICOSAHEDRON = "icosahedron"
 CLASSES = ("single", "multiple", "other", "blank")
 RANGES = MappingProxyType(
     {
@@ -36,6 +39,13 @@ RANGES = MappingProxyType(
         "focus_nm": (1, 1e5),
         "streak_share": (0, 1),
         "read_noise": (0, 1e3),
+        "jitter_px": (0, 20),
+        "drift_px": (0, 50),
+        "fluence_drift": (0, 3),
+        "background_drift": (0, 3),
+        "drift_shots": (2, 1e9),
+        "adu_per_photon": (1e-3, 1e5),
+        "pedestal_adu": (-1e5, 1e5),
     }
 )
 
@@ -48,16 +58,21 @@ class Sample:
     ----------
     single, multiple, other, blank
         Share of each class; together 1.
+    body
+        What its particles look like: a name in `BODIES`. All of them are alike.
+    body_seed
+        What such a kind leaves open (how long a rod is) is drawn with it.
     size_nm
-        Median size of the icosahedra, from a vertex to the opposite one.
+        Median size of the icosahedron, from a vertex to the opposite one, that has the
+        volume of a particle.
     size_spread
         Standard deviation of ln(size).
     lumpiness
-        Unevenness inside the icosahedra: root mean square of what random lumps scatter
-        forward, as a share of the whole amplitude. It fills the dark rings.
+        Unevenness inside convex bodies with flat faces: root mean square of what random
+        lumps scatter forward, as a share of the whole amplitude. It fills dark rings.
     photons
-        Photons, on good pixels, from one icosahedron of median size in a pulse of
-        median fluence. Two particles scatter about twice as many.
+        Photons, on good pixels, from a sphere of a median particle's volume in a pulse
+        of median fluence. Two particles scatter about twice as many.
     fluence_spread
         Standard deviation of ln(fluence), pulse energy and place in the focus together.
     background
@@ -76,6 +91,15 @@ class Sample:
         no mask leaves out.
     read_noise
         Standard deviation of a normal noise on each good pixel, in photons.
+    jitter_px
+        Standard deviation of the beam's place from shot to shot, along either axis.
+    drift_px, fluence_drift, background_drift
+        How far the beam moves along the run, and ln(fluence) and ln(background) change:
+        amplitudes of a sine.
+    drift_shots
+        Its period.
+    adu_per_photon, pedestal_adu
+        What a photon adds to a pixel's value, and what a pixel without one has.
 
     Raises
     ------
@@ -87,6 +111,8 @@ class Sample:
     multiple: float = 0.40
     other: float = 0.20
     blank: float = 0.10
+    body: str = ICOSAHEDRON
+    body_seed: int = 0
     size_nm: float = 69.0
     size_spread: float = 0.025
     lumpiness: float = 0.04
@@ -99,6 +125,13 @@ class Sample:
     focus_nm: float = 600.0
     streak_share: float = 0.0
     read_noise: float = 0.0
+    jitter_px: float = 0.0
+    drift_px: float = 0.0
+    fluence_drift: float = 0.0
+    background_drift: float = 0.0
+    drift_shots: float = 1000.0
+    adu_per_photon: float = 1.0
+    pedestal_adu: float = 0.0
 
     def __post_init__(self) -> None:
         """Check what was given."""
@@ -106,6 +139,11 @@ class Sample:
         if problems:
             message = f"Sample: {'; '.join(problems)}."
             raise ParameterError(message)
+
+    @cached_property
+    def drawn_body(self) -> Body:
+        """What all its particles look like."""
+        return draw_body(self.body, self.body_seed)
 
     @property
     def class_shares(self) -> NDArray[np.float64]:
@@ -119,6 +157,8 @@ class Sample:
                 yield f"{name} is {value}, expected {lowest:g} to {highest:g}"
 
     def _problems_of_several(self) -> Iterator[str]:
+        if self.body not in BODIES:
+            yield f"body is {self.body!r}, expected one of {', '.join(BODIES)}"
         total = float(self.class_shares.sum())
         if not np.isclose(total, 1):
             yield f"{', '.join(CLASSES)} add up to {total:.4g}, expected 1"
@@ -235,7 +275,7 @@ def _draw_blank(_: np.random.Generator, __: Sample, fluence: float) -> Shot:
 
 
 def _draw_single(rng: np.random.Generator, sample: Sample, fluence: float) -> Shot:
-    return Shot("single", "icosahedron", (_draw_icosahedron(rng, sample),), fluence)
+    return Shot("single", sample.body, (_draw_particle(rng, sample),), fluence)
 
 
 def _draw_multiple(rng: np.random.Generator, sample: Sample, fluence: float) -> Shot:
@@ -256,26 +296,38 @@ def _draw_other(rng: np.random.Generator, sample: Sample, fluence: float) -> Sho
     return Shot("other", kind, (particle,), fluence, total_share=share)
 
 
-def _draw_icosahedron(
+def _draw_particle(
     rng: np.random.Generator,
     sample: Sample,
     position_nm: Vector | None = None,
     fluence: float = 1.0,
+    rotation: Vector | None = None,
 ) -> Particle:
     size_nm = float(sample.size_nm * np.exp(rng.normal(scale=sample.size_spread)))
     place = np.zeros(3) if position_nm is None else position_nm
-    return Particle(_draw_virus(rng, sample, size_nm), size_nm, place, fluence)
+    return Particle(
+        _draw_shape(rng, sample, size_nm, rotation), size_nm, place, fluence
+    )
 
 
-def _draw_virus(rng: np.random.Generator, sample: Sample, size_nm: float) -> Shape:
-    lumps = draw_lumps(rng, size_nm, sample.lumpiness)
-    return icosahedron(size_nm, draw_rotation(rng), lumps)
+def _draw_shape(
+    rng: np.random.Generator,
+    sample: Sample,
+    size_nm: float,
+    rotation: Vector | None = None,
+) -> Shape:
+    body, edge_nm = sample.drawn_body, equal_edge_nm(size_nm)
+    lumps = None
+    if isinstance(body, ConvexBody):
+        lumps = draw_lumps(rng, body.lump_radius * edge_nm, edge_nm, sample.lumpiness)
+    turned = draw_rotation(rng) if rotation is None else rotation
+    return body.place(edge_nm, turned, lumps)
 
 
 def _draw_several(rng: np.random.Generator, sample: Sample) -> tuple[Particle, ...]:
-    first = _draw_icosahedron(rng, sample)
+    first = _draw_particle(rng, sample)
     more = (
-        _draw_icosahedron(
+        _draw_particle(
             rng, sample, _draw_place(rng, sample), fluence=rng.uniform(0.2, 1)
         )
         for _ in range(rng.choice([1, 2, 3], p=[0.65, 0.25, 0.10]))
@@ -285,15 +337,26 @@ def _draw_several(rng: np.random.Generator, sample: Sample) -> tuple[Particle, .
 
 def _draw_weak_second(rng: np.random.Generator, sample: Sample) -> tuple[Particle, ...]:
     fluence = rng.uniform(*sample.weak_fluence)
-    second = _draw_icosahedron(rng, sample, _draw_place(rng, sample), fluence)
-    return _draw_icosahedron(rng, sample), second
+    second = _draw_particle(rng, sample, _draw_place(rng, sample), fluence)
+    return _draw_particle(rng, sample), second
 
 
 def _draw_close_pair(rng: np.random.Generator, sample: Sample) -> tuple[Particle, ...]:
-    # Two icosahedra touch at 0.79 (face to face) to 1 (tip to tip) of their size.
-    apart_nm = sample.size_nm * rng.uniform(0.8, 1.1) * draw_direction(rng)
-    second = _draw_icosahedron(rng, sample, apart_nm)
-    return _draw_icosahedron(rng, sample), second
+    if sample.body == ICOSAHEDRON:
+        # Two of them touch at 0.79 (face to face) to 1 (tip to tip) of their size.
+        apart_nm = sample.size_nm * rng.uniform(0.8, 1.1) * draw_direction(rng)
+        second = _draw_particle(rng, sample, apart_nm)
+        return _draw_particle(rng, sample), second
+    direction = draw_direction(rng)
+    rotations = [draw_rotation(rng) for _ in range(2)]
+    reach = [
+        sample.drawn_body.reach(rotation.T @ (sign * direction))
+        for sign, rotation in zip((1, -1), rotations, strict=True)
+    ]
+    touch_nm = sum(reach) * equal_edge_nm(sample.size_nm)
+    apart_nm = touch_nm * rng.uniform(0.9, 1.1) * direction
+    second = _draw_particle(rng, sample, apart_nm, rotation=rotations[1])
+    return _draw_particle(rng, sample, rotation=rotations[0]), second
 
 
 def _draw_place(rng: np.random.Generator, sample: Sample) -> Vector:
@@ -321,7 +384,7 @@ def _draw_spheroid(rng: np.random.Generator, sample: Sample) -> Particle:
 
 def _draw_wrong_size(rng: np.random.Generator, sample: Sample) -> Particle:
     size_nm = sample.size_nm * _draw_wrong_factor(rng, 0.5, 1.8)
-    return Particle(_draw_virus(rng, sample, size_nm), size_nm)
+    return Particle(_draw_shape(rng, sample, size_nm), size_nm)
 
 
 def _draw_debris(rng: np.random.Generator, sample: Sample) -> Particle:
@@ -346,7 +409,7 @@ def _draw_aggregate(rng: np.random.Generator, sample: Sample) -> Particle:
         places_nm[new] = places_nm[old] + touch_nm * draw_direction(rng)
     drops = tuple(sphere(diameter_nm) for diameter_nm in diameters_nm)
     across_nm = float(np.ptp(places_nm, axis=0).max() + diameters_nm.mean())
-    return Particle(Cluster(drops, places_nm), across_nm)
+    return Particle(Composite(drops, places_nm), across_nm)
 
 
 def _draw_wrong_factor(

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from helpers.simulate.detector import FarField
 
 GOLDEN = (1 + np.sqrt(5)) / 2
-# Per edge of length 1: vertex to opposite vertex, face to opposite face, volume.
+# Per edge of length 1: vertex to opposite vertex, volume.
 ICOSAHEDRON_VERTICES = np.sqrt(GOLDEN * np.sqrt(5))
-ICOSAHEDRON_FACES = GOLDEN**2 / np.sqrt(3)
 ICOSAHEDRON_VOLUME = 5 * GOLDEN**2 / 6
 N_LUMPS = 60
 LUMP_NM = 3.7  # standard deviation of a lump's density along any line
@@ -142,8 +141,8 @@ class Ellipsoid:
 
 
 @dataclass(frozen=True, eq=False)
-class Cluster:
-    """Several bodies that stick together.
+class Composite:
+    """Several bodies that stick together, or lie one within another.
 
     Parameters
     ----------
@@ -151,16 +150,26 @@ class Cluster:
         The bodies.
     positions_nm
         float64 (n_parts, 3), where each one's origin lies.
+    densities
+        float64 (n_parts,), relative; where bodies overlap, they add up. None = 1.
     """
 
     parts: tuple[Shape, ...]
     positions_nm: NDArray[np.float64]
+    densities: NDArray[np.float64] | None = None
 
     def amplitude(self, far_field: FarField) -> NDArray[np.complex64]:
         """Return the amplitude: the sum over the parts, each with its phase."""
+        densities = (
+            np.ones(len(self.parts)) if self.densities is None else self.densities
+        )
         amplitudes = [
-            part.amplitude(far_field) * far_field.shift(position_nm)
-            for part, position_nm in zip(self.parts, self.positions_nm, strict=True)
+            part.amplitude(far_field)
+            * far_field.shift(position_nm)
+            * np.float32(density)
+            for part, position_nm, density in zip(
+                self.parts, self.positions_nm, densities, strict=True
+            )
         ]
         return np.asarray(np.sum(amplitudes, axis=0), dtype=np.complex64)
 
@@ -180,23 +189,15 @@ def sphere_amplitude(u_squared: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.where(u_squared < 0.09, series, formula)
 
 
-def icosahedron(
-    size_nm: float, rotation: NDArray[np.float64], lumps: Lumps | None = None
-) -> Polyhedron:
-    """Return a regular icosahedron about the origin.
+def equal_edge_nm(size_nm: float) -> float:
+    """Return the edge of the cube that has an icosahedron's volume.
 
     Parameters
     ----------
     size_nm
-        From a vertex to the opposite one.
-    rotation
-        float64 (3, 3); with `numpy.eye(3)`, 2-fold axes lie along rows, columns, beam.
-    lumps
-        What makes its density uneven, rotated already; None = even.
+        The icosahedron, from a vertex to the opposite one.
     """
-    face_nm = size_nm / 2 * ICOSAHEDRON_FACES / ICOSAHEDRON_VERTICES
-    distances_nm = np.full(len(FACE_NORMALS), face_nm)
-    return Polyhedron(FACE_NORMALS @ rotation.T, distances_nm, size_nm / 2, lumps)
+    return float(np.cbrt(ICOSAHEDRON_VOLUME)) * size_nm / float(ICOSAHEDRON_VERTICES)
 
 
 def equal_sphere_nm(size_nm: float) -> float:
@@ -207,8 +208,7 @@ def equal_sphere_nm(size_nm: float) -> float:
     size_nm
         The icosahedron, from a vertex to the opposite one.
     """
-    volume = ICOSAHEDRON_VOLUME * (size_nm / ICOSAHEDRON_VERTICES) ** 3
-    return float(np.cbrt(6 / np.pi * volume))
+    return float(np.cbrt(6 / np.pi)) * equal_edge_nm(size_nm)
 
 
 def sphere(diameter_nm: float) -> Ellipsoid:
@@ -222,25 +222,29 @@ def sphere(diameter_nm: float) -> Ellipsoid:
     return Ellipsoid(np.full(3, diameter_nm / 2), np.eye(3))
 
 
-def draw_lumps(rng: np.random.Generator, size_nm: float, lumpiness: float) -> Lumps:
-    """Draw the lumps of an icosahedron.
+def draw_lumps(
+    rng: np.random.Generator, radius_nm: float, edge_nm: float, lumpiness: float
+) -> Lumps:
+    """Draw the lumps of a body.
 
     Parameters
     ----------
     rng
         Source of chance.
-    size_nm
-        The icosahedron, from a vertex to the opposite one.
+    radius_nm
+        Of the ball about the origin in which they lie.
+    edge_nm
+        Edge of the cube of the body's volume.
     lumpiness
-        Root mean square of what all lumps scatter at q = 0, as a share of the
-        icosahedron's amplitude.
+        Root mean square of what all lumps scatter at q = 0, as a share of the body's
+        amplitude.
     """
-    diameter_nm = equal_sphere_nm(size_nm)
     directions = rng.normal(size=(N_LUMPS, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     # Uniform in a ball that leaves the lumps' outskirts inside the body.
-    radii_nm = (diameter_nm / 2 - LUMP_NM) * np.cbrt(rng.random((N_LUMPS, 1)))
-    typical_nm3 = lumpiness * np.pi / 6 * diameter_nm**3 / np.sqrt(N_LUMPS)
+    inner_nm = max(radius_nm - LUMP_NM, 0)
+    radii_nm = inner_nm * np.cbrt(rng.random((N_LUMPS, 1)))
+    typical_nm3 = lumpiness * edge_nm**3 / np.sqrt(N_LUMPS)
     return Lumps(directions * radii_nm, typical_nm3 * rng.normal(size=N_LUMPS))
 
 

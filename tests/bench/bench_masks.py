@@ -33,6 +33,7 @@ from helpers.classifier.network import predict_inputs
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import rank_patterns
 from helpers.simulate import Detector, FarField, pnccd_bad_pixels
+from helpers.simulate.bodies import draw_body
 from helpers.simulate.exposures import scattered_intensity
 from helpers.simulate.sample import Particle
 from helpers.simulate.shapes import (
@@ -42,7 +43,8 @@ from helpers.simulate.shapes import (
     draw_direction,
     draw_lumps,
     draw_rotation,
-    icosahedron,
+    equal_edge_nm,
+    equal_sphere_nm,
     sphere,
 )
 
@@ -284,7 +286,9 @@ def draw_shape(kind: str, rng: np.random.Generator, size_nm: float) -> Shape:
     if kind == "spheroid":
         return Ellipsoid(np.array([0.95, 0.95, 1.1]) * 0.4 * size_nm, turned)
     if kind == "icosahedron":
-        return icosahedron(size_nm, turned, draw_lumps(rng, size_nm, 0.04))
+        body, edge_nm = draw_body(kind, 0), equal_edge_nm(size_nm)
+        lumps = draw_lumps(rng, equal_sphere_nm(size_nm) / 2, edge_nm, 0.04)
+        return body.place(edge_nm, turned, lumps)
     if kind == "octahedron":
         corners = np.array(np.meshgrid(*[[-1, 1]] * 3)).reshape(3, -1).T / np.sqrt(3)
         return convex(corners, np.full(8, size_nm / 2 / np.sqrt(3)), turned, size_nm)
