@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers.classifier import FringeFeatures, fringe_features
-from helpers.classifier.fringe_features import Window
+from helpers.classifier import FringeFeatures
 from helpers.classifier.invariant_network import decode_pixels, encode_pixels
 from helpers.errors import ParameterError
+from helpers.physics import PattersonMaps, Window, patterson
 
 SIZE = 48
 MIDDLE = ((SIZE - 1) / 2, (SIZE - 1) / 2)
@@ -99,7 +99,7 @@ def test_a_hot_pixel_is_kept_down(features, patterns, monkeypatch):
     hot = patterns.copy()
     hot[:, 8, 30] = 50 * patterns.max()
     change = np.median(np.abs(features(hot) - features(patterns)))
-    monkeypatch.setattr(fringe_features, "LOUDEST", 1e9)
+    monkeypatch.setattr(patterson, "LOUDEST", 1e9)
     without_limit = np.median(np.abs(features(hot) - features(patterns)))
     assert change < without_limit / 2
 
@@ -112,7 +112,7 @@ def test_the_map_is_that_of_the_slow_twin(patterns):
     bad_pixels[30, 10:20] = True
     patterns = np.where(bad_pixels, 0, patterns)
     centre = (22.8, 24.1)
-    maps = FringeFeatures(bad_pixels, centre).make_maps(patterns[:2])
+    maps = PattersonMaps(bad_pixels, centre).make_maps(patterns[:2])
     for found, pattern in zip(maps, patterns, strict=False):
         expected = reference.fringe_map(pattern, bad_pixels, centre)
         scale = np.abs(expected).max() / np.abs(found).max()
@@ -128,7 +128,7 @@ def test_a_weak_second_particle_is_a_peak_at_its_place(features, down, right):
     phase = down * (rows - MIDDLE[0]) + right * (columns - MIDDLE[1])
     fringe_features = 1 + 0.3 * np.cos(2 * np.pi * phase / SIZE)
     pattern = make_patterns(make_bad_pixels(), 1) * fringe_features.astype(np.float32)
-    (found,) = features.make_maps(pattern)
+    (found,) = features.maps.make_maps(pattern)
     rows_apart, columns_apart = np.indices(found.shape) - SIZE // 2
     found[np.hypot(rows_apart, columns_apart) < 6] = 0
     peak = np.unravel_index(np.argmax(found), found.shape)

@@ -9,9 +9,8 @@ from scipy import fft
 from scipy.special import expit
 
 from helpers.classifier.calibration import RAW_LIMIT
-from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.trained_model import TrainedModel
-from helpers.physics import angle_about, radius_from
+from helpers.physics import PattersonMaps, angle_about, radius_from
 
 N_RINGS = 12
 N_SECTORS = 12
@@ -103,10 +102,10 @@ def explain_pattern(
     Zeiler and Fergus, ECCV (2014) 818, section 4.2,
     doi 10.1007/978-3-319-10590-1_53 (occlusion).
     """
-    features = FringeFeatures(bad_pixels, centre)
+    maps = PattersonMaps(bad_pixels, centre)
     rings = _ring_means(pattern, bad_pixels, centre)
     places = np.where(bad_pixels, -1, _cut_places(pattern.shape, centre))
-    separations = _cut_separations(pattern.shape, _period(features))
+    separations = _cut_separations(pattern.shape, _period(maps))
     log_odds = _log_odds(model, pattern[np.newaxis])[0]
     of_place, of_separation = (
         log_odds - np.concatenate([_log_odds(model, some) for some in without])
@@ -118,13 +117,13 @@ def explain_pattern(
     usual = _ring_means(typical, bad_pixels, centre)
     usual *= rings[~bad_pixels].sum() / max(usual[~bad_pixels].sum(), 1e-12)
     with_usual = np.where(bad_pixels, 0, pattern - rings + usual)
-    size = features.window.size
+    size = maps.window.size
     shown = fft.fftshift(_cut_separations((size, size), size))
     return Saliency(
         by_place=_spread(of_place, places),
         by_separation=_spread(of_separation, shown),
-        period=_period(features),
-        patterson=features.make_maps(pattern[np.newaxis])[0],
+        period=_period(maps),
+        patterson=maps.make_maps(pattern[np.newaxis])[0],
         by_rings=float(log_odds - _log_odds(model, with_usual[np.newaxis])[0]),
         log_odds=float(log_odds),
     )
@@ -152,9 +151,9 @@ def describe_saliency(saliency: Saliency) -> str:
     )
 
 
-def _period(features: FringeFeatures) -> int:
+def _period(maps: PattersonMaps) -> int:
     """Return how many pixels the Patterson map is made from, along a side."""
-    return features.window.size * features.window.binning
+    return maps.window.size * maps.window.binning
 
 
 def _log_odds(

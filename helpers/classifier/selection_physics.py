@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from helpers.classifier.fringe_features import FringeFeatures, Window
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment
 from helpers.handoff import estimate_diameters
 from helpers.patterns import Patterns
-from helpers.physics import Geometry
+from helpers.physics import Geometry, PattersonMaps, Window
 
 FEWEST_CELLS = 100
 MAD_TO_SIGMA = 1.4826
@@ -57,8 +56,8 @@ class PattersonScore:
         centre: tuple[float, float],
         diameter: float,
     ) -> None:
-        self._features = FringeFeatures(bad_pixels, centre)
-        size = self._features.window.size
+        self._maps = PattersonMaps(bad_pixels, centre)
+        size = self._maps.window.size
         separation = np.hypot(*np.indices((size, size)) - size // 2)
         self.beyond = (separation > self.margin * diameter) & (separation < size // 2)
         if np.count_nonzero(self.beyond) < FEWEST_CELLS:
@@ -84,7 +83,7 @@ class PattersonScore:
             (m,) float64: the highest value beyond the particle's size, in standard
             deviations of the map there; 0 for a pattern without photons.
         """
-        maps = self._features.make_maps(patterns)
+        maps = self._maps.make_maps(patterns)
         values = maps[:, self.beyond].astype(np.float64)
         noise = MAD_TO_SIGMA * np.median(np.abs(values), axis=1)
         score = np.zeros(len(patterns))

@@ -2,6 +2,7 @@
 
 from helpers.physics.centre import angle_about, find_centre, radial_average, radius_from
 from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
+from helpers.physics.patterson import PattersonMaps, Whitened, Window
 from helpers.physics.pixel_defects import (
     MEANING,
     SINGLE_PIXELS,
@@ -26,9 +27,12 @@ __all__ = [
     "FriedelAverage",
     "FriedelMaps",
     "Geometry",
+    "PattersonMaps",
     "PixelSums",
     "PolarGrid",
     "Proposal",
+    "Whitened",
+    "Window",
     "angle_about",
     "find_centre",
     "find_defects",
