@@ -1,5 +1,6 @@
 """The stack is what NumPy would give of all files, read lazily and left unchanged."""
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -422,11 +423,52 @@ class TestFingerprint:
         }
         assert len(found) == 3
 
-    def test_reads_little(self, path: Path, reads: list[tuple[int, int]]) -> None:
+    def test_reads_little_of_a_large_stack(
+        self, path: Path, reads: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("helpers.patterns.fingerprint.READ_BYTES", 40 * 32)
         patterns = open_patterns(write(path, np.zeros((300, 2, 2))))
         reads.clear()
         assert patterns.fingerprint == patterns.fingerprint
-        assert sum(length for _, length in reads) == 16
+        assert sum(length for _, length in reads) == 16 + 40
+
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("large", [False, True])
+    def test_sees_single_hits_between_blanks(
+        self, tmp_path: Path, packed: bool, large: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if large:
+            monkeypatch.setattr("helpers.patterns.fingerprint.READ_BYTES", 1)
+        options = {"chunks": (1, 12, 12), "compression": "gzip"} if packed else {}
+        found = []
+        for hit in (0, 131, 132):
+            run = np.zeros((400, 12, 12), np.uint16)
+            run[hit, 3:9, 3:9] = np.arange(36).reshape(6, 6)[:: 1 - 2 * (hit % 2)]
+            patterns = open_patterns(write(tmp_path / f"{hit}.h5", run, **options))
+            found.append(patterns.fingerprint)
+        assert len(set(found)) == 3
+        assert found[1][:32] == found[2][:32]  # 16 patterns do not tell them apart
+
+    def test_sees_attributes_but_not_when_a_file_was_simulated(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        first = open_patterns(write(path)).fingerprint
+        for name, differs in (("run", True), ("made_at", False)):
+            other = write(tmp_path / f"{name}.h5")
+            with h5py.File(other, "a") as file:
+                file.attrs[name] = "8"
+            assert (open_patterns(other).fingerprint != first) == differs
+
+    def test_random_order_is_that_of_older_versions(self, path: Path) -> None:
+        patterns = open_patterns(write(path))
+        whole = hashlib.sha256(f"{patterns.shape} {patterns.dtype.str}".encode())
+        some = np.unique(np.linspace(0, len(patterns) - 1, 16).astype(int))
+        for values in patterns.read_raw(some):
+            whole.update(values.tobytes())
+        before = whole.hexdigest()
+        assert patterns.fingerprint[:32] == before[:32]
+        order = np.random.default_rng(int(before, 16)).permutation(len(patterns))
+        np.testing.assert_array_equal(patterns.shuffled(), order)
 
 
 class TestFiles:

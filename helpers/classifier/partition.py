@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import CLASSES
+from helpers.made_from import check_fits, name_bad_pixels
 from helpers.outputs import atomic_folder, atomic_hdf5, open_to_read, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
@@ -54,6 +55,7 @@ def write_partition(
         write_provenance(
             file,
             fingerprint=patterns.fingerprint,
+            made_from={"bad_pixels": name_bad_pixels(patterns.bad_pixels)},
             patterns_files=[str(source) for source in patterns.files],
         )
     return path
@@ -72,9 +74,13 @@ def read_partition(path: str | Path) -> tuple[Split, NDArray[np.str_]]:
     Raises
     ------
     WorkFolderError
-        If the file is missing, broken or not a partition.
+        If the file is missing, broken or not a partition, or was made with other bad
+        pixels than are left out now.
+    OtherPatternsError
+        If it divides other patterns.
     """
     arrays, facts = PARTITION.read_hdf5(path)
+    check_fits(path, PARTITION)
     parts = (*PARTS, "to_predict")
     indices = {part: arrays[f"{part}/index"] for part in parts}
     labels = np.concatenate([arrays[f"{part}/label"] for part in parts])

@@ -24,6 +24,7 @@ from helpers.classifier.trained_model import (
 )
 from helpers.classifier.training import read_inputs
 from helpers.errors import OtherPatternsError
+from helpers.made_from import MODEL_ELSEWHERE, check_fits, name_bad_pixels
 from helpers.outputs import atomic_hdf5, explain_os_errors, write_provenance
 from helpers.patterns import Patterns, batches
 from helpers.ranking import Ranking
@@ -109,11 +110,13 @@ def read_predictions(path: str | Path, patterns: Patterns | None = None) -> Pred
     Raises
     ------
     WorkFolderError
-        If the file is missing or broken.
+        If the file is missing or broken, or another network or other bad pixels are in
+        the folder now.
     OtherPatternsError
         If the predictions are of other patterns.
     """
     arrays, attributes = PREDICTIONS.read_hdf5(path)
+    check_fits(path, PREDICTIONS)
     predictions = Predictions(
         arrays["predictions"], arrays["raw"], attributes["threshold"], attributes
     )
@@ -181,6 +184,8 @@ def _write_predictions(
             model_sha256=model.facts["model_sha256"],
             patterns_files=[str(source) for source in patterns.files],
             fingerprint=patterns.fingerprint,
+            made_from={"bad_pixels": name_bad_pixels(patterns.bad_pixels)},
+            **{MODEL_ELSEWHERE: model_file.parent.resolve() != path.parent.resolve()},
         )
 
 

@@ -19,6 +19,7 @@ from helpers.classifier.calibration import Calibration
 from helpers.classifier.network import Network, import_keras, predict_inputs
 from helpers.classifier.networks import restore_network
 from helpers.errors import ModelError, ParameterError
+from helpers.made_from import check_fits
 from helpers.outputs import atomic_write, provenance, sha256_of, write_json
 from helpers.patterns import Patterns
 from helpers.work_folder import MODEL, MODEL_FACTS, WEIGHTS
@@ -123,11 +124,15 @@ def load_model(work_dir: str | Path) -> TrainedModel:
     ------
     ModelError
         If a file is missing or broken, the two do not belong together, or the network
-        was trained for other classes.
+        was trained for other classes, or about another centre, with other bad pixels or
+        labels than the folder has now.
     """
     work_dir = Path(work_dir)
-    facts = MODEL_FACTS.read_json(work_dir / MODEL_FACTS.name)
+    path = work_dir / MODEL_FACTS.name
+    facts = MODEL_FACTS.read_json(path)
     _check_facts(work_dir, facts)
+    # a network of another run of the same detector may stand here, too
+    check_fits(path, MODEL_FACTS, may_be_of_others=True)
     network = _restore_network(work_dir / MODEL_FACTS.name, facts)
     return TrainedModel(
         network=network,

@@ -32,6 +32,7 @@ from helpers.classifier.trained_model import (
     save_model,
 )
 from helpers.errors import LabelsError
+from helpers.made_from import name_bad_pixels, name_centre, name_labels
 from helpers.patterns import Patterns
 from helpers.work_folder import PARTITION
 
@@ -96,6 +97,7 @@ def train_model(
         "patterns_files": [str(path) for path in patterns.files],
         "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
     }
+    facts["made_from"] = _name_origin(patterns, split, labels, network)
     n_unlabelled = N_UNLABELLED if network.is_solved else 0
     index = _draw(split.to_predict, n_unlabelled, schedule.seed)
     unlabelled = read_inputs(patterns, index, network)
@@ -108,6 +110,16 @@ def train_model(
         schedule=schedule,
         recall=recall,
     )
+
+
+def _name_origin(
+    patterns: Patterns, split: Split, labels: NDArray[np.str_], network: Network
+) -> dict[str, str]:
+    centre = getattr(network, "centre", None)
+    return {
+        "bad_pixels": name_bad_pixels(patterns.bad_pixels),
+        "labels": name_labels(labels, {name: getattr(split, name) for name in PARTS}),
+    } | ({} if centre is None else {"centre": name_centre(centre)})
 
 
 def train_from_images(

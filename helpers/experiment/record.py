@@ -8,9 +8,19 @@ from typing import Any
 
 from helpers.errors import OtherPatternsError
 from helpers.experiment.measurements import Measurements
+from helpers.made_from import check_fits, look_alike, name_bad_pixels, name_file
 from helpers.outputs import atomic_hdf5, provenance, write_json, write_provenance
 from helpers.patterns import Patterns, open_patterns
 from helpers.work_folder import EXPERIMENT, MEASUREMENTS
+
+OTHERS = "Give the files that were inspected, or a new work_dir."
+LOOK_ALIKE = (
+    "They agree in the few patterns that older versions of this package compared, but "
+    "not in the rest: an older version wrote here, the file was packed in another way, "
+    "or this is another run. If they are the same patterns, run "
+    f"{EXPERIMENT.writer} again, and say same_run once where labels are opened; else "
+    "give the files that were inspected, or a new work_dir."
+)
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,11 @@ def write_experiment(
         "has_mask_of_each": patterns.has_mask_of_each,
         **facts,
     }
-    origin = provenance(fingerprint=patterns.fingerprint)
+    made_from = {
+        "bad_pixels": name_bad_pixels(patterns.bad_pixels),
+        "geometry": name_file(facts.get("geometry_file")),
+    }
+    origin = provenance(fingerprint=patterns.fingerprint, made_from=made_from)
     write_json(work_dir / EXPERIMENT.name, content | origin)
     return work_dir / EXPERIMENT.name
 
@@ -106,7 +120,9 @@ def open_experiment(
     """
     work_dir = Path(work_dir)
     facts = EXPERIMENT.read_json(work_dir / EXPERIMENT.name)
+    check_fits(work_dir / EXPERIMENT.name, EXPERIMENT)
     arrays, _ = MEASUREMENTS.read_hdf5(work_dir / MEASUREMENTS.name)
+    check_fits(work_dir / MEASUREMENTS.name, MEASUREMENTS)
     bad_pixels = arrays.pop("bad_pixels")
     patterns = open_patterns(
         patterns_file or facts["patterns_files"],
@@ -116,10 +132,11 @@ def open_experiment(
         geometry=facts.get("geometry_file"),
     ).with_bad_pixels(bad_pixels)
     if patterns.fingerprint != facts["fingerprint"]:
+        alike = look_alike(patterns.fingerprint, facts["fingerprint"])
         message = (
             f"{work_dir} belongs to {', '.join(facts['patterns_files'])}; found other "
             f"patterns in {', '.join(map(str, patterns.files))}. "
-            "Give the files that were inspected, or a new work_dir."
+            f"{LOOK_ALIKE if alike else OTHERS}"
         )
         raise OtherPatternsError(message)
     _warn_of_other_sizes(patterns, facts.get("patterns_sizes", []))

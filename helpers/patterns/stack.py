@@ -1,7 +1,6 @@
 """The stack of patterns that every stage reads from."""
 
 import copy
-import hashlib
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from helpers.errors import PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
+from helpers.patterns.fingerprint import digest_sample, make_fingerprint
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.pattern_file import PatternFile
@@ -24,7 +24,6 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Key = int | np.integer[Any] | slice | ArrayLike
 
-FINGERPRINT_SAMPLE = 16
 NOTES_SHOWN = 8
 
 
@@ -299,21 +298,28 @@ class Patterns:
     def fingerprint(self) -> str:
         """What tells this stack from others, wherever its files are: hexadecimal.
 
-        The SHA-256 of shape, dtype and the bytes of 16 evenly spread patterns as they
-        are recorded. Bad pixels do not change it.
+        Made from the patterns as they are recorded, what the facility calls the shots,
+        and the attributes of files and datasets. Bad pixels do not change it.
         """
-        digest = hashlib.sha256(f"{self.shape} {self.dtype.str}".encode())
-        chosen = np.linspace(0, len(self) - 1, FINGERPRINT_SAMPLE).astype(np.int64)
-        for values in self.read_raw(np.unique(chosen)):
-            digest.update(values.tobytes())
-        return digest.hexdigest()
+        return make_fingerprint(
+            self._sample,
+            self.shape,
+            self.dtype,
+            self.read_raw,
+            sources=self._stack.sources,
+            shots=self.shots,
+        )
+
+    @cached_property
+    def _sample(self) -> str:
+        return digest_sample(self.shape, self.dtype, self.read_raw)
 
     def shuffled(self) -> NDArray[np.int64]:
         """Return all pattern indices in random order, always the same for a stack.
 
         Whoever labels or checks patterns in this order works on the same random sample.
         """
-        return np.random.default_rng(int(self.fingerprint, 16)).permutation(len(self))
+        return np.random.default_rng(int(self._sample, 16)).permutation(len(self))
 
     def with_bad_pixels(self, bad_pixels: NDArray[np.bool_]) -> Self:
         """Return the same patterns with other bad pixels instead of the present ones.

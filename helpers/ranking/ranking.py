@@ -1,6 +1,6 @@
 """Rank a stack by one of the `METRICS`; keep, judge and compare rankings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
+from helpers.made_from import check_fits, name_bad_pixels, name_centre, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.ranking.article_metric import ARTICLE
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
@@ -43,6 +44,8 @@ class Ranking:
         Number of clean single hits.
     fingerprint
         Fingerprint of the patterns that were ranked.
+    made_from
+        What else the ranking depends on; see `helpers.made_from`.
     """
 
     index: NDArray[np.int64]
@@ -53,6 +56,7 @@ class Ranking:
     n_rotations: int
     n_templates: int
     fingerprint: str
+    made_from: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Count the ranked patterns."""
@@ -82,6 +86,7 @@ def write_clean_single_hits(
             file,
             source_files=[str(source) for source in patterns.files],
             fingerprint=patterns.fingerprint,
+            made_from={"bad_pixels": name_bad_pixels(patterns.bad_pixels)},
         )
 
 
@@ -108,6 +113,7 @@ def read_clean_single_hits(
         If the file is missing or is not one of ours.
     """
     arrays, _ = CLEAN_SINGLE_HITS.read_hdf5(path)
+    check_fits(path, CLEAN_SINGLE_HITS)
     return arrays["clean_single_hits"], arrays["index"]
 
 
@@ -117,7 +123,7 @@ def write_ranking(path: str | Path, ranking: Ranking) -> None:
         for name, values in RANKING.datasets.items():
             file[name] = np.asarray(getattr(ranking, name), dtype=values.dtype)
         facts = {name: getattr(ranking, name) for name in RANKING.facts}
-        write_provenance(file, **facts)
+        write_provenance(file, **facts, made_from=ranking.made_from)
 
 
 def read_ranking(path: str | Path) -> Ranking:
@@ -126,11 +132,15 @@ def read_ranking(path: str | Path) -> Ranking:
     Raises
     ------
     WorkFolderError
-        If the file is missing or is not a ranking.
+        If the file is missing or is not a ranking, or was made about another centre or
+        with other bad pixels than the folder has now.
+    OtherPatternsError
+        If it is of other patterns.
     """
     arrays, facts = RANKING.read_hdf5(path)
+    check_fits(path, RANKING)
     values: dict[str, Any] = arrays | {name: facts[name] for name in RANKING.facts}
-    return Ranking(**values)
+    return Ranking(**values, made_from=read_origin(path))
 
 
 _LEVEL = 0.95
@@ -344,7 +354,12 @@ def rank_patterns(
     options = MetricOptions(centre, n_rotations, step_deg, max_bytes)
     nearest = chosen.nearest(patterns, hits, options)
     patterns.check_unchanged()
-    return _order(nearest, hits, metric, patterns.fingerprint)
+    made_from = {"patterns": patterns.fingerprint}
+    made_from |= {"bad_pixels": name_bad_pixels(patterns.bad_pixels)}
+    if centre is not None and metric == ROTATION.name:
+        made_from["centre"] = name_centre(centre)
+    ranking = _order(nearest, hits, metric, patterns.fingerprint)
+    return replace(ranking, made_from=made_from)
 
 
 def find_metric(name: str) -> Metric:

@@ -1,0 +1,261 @@
+"""What each file of a work folder was made from, and what of it fits no longer.
+
+Every file says under `made_from` what it depends on, by the names of `SOURCES`, as a
+short text that a person can read and that changes when the thing does. Whoever reads a
+file compares that with what the folder holds now, so that nothing is used beside what
+it does not belong to.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.errors import HelpersError, OtherPatternsError
+from helpers.outputs import open_to_read
+from helpers.work_folder import (
+    EXPERIMENT,
+    MEASUREMENTS,
+    MODEL_FACTS,
+    PARTITION,
+    WorkFile,
+)
+
+MADE_FROM = "made_from"
+MODEL_ELSEWHERE = "model_elsewhere"  # the folder's own network was not asked
+DIGITS = 12  # of a SHA-256, enough to tell two apart
+SETS = ("training", "validation", "test")
+
+Names = dict[str, str]
+
+
+HALF = 32  # of a fingerprint: what older versions looked at
+
+
+def look_alike(one: str, other: str) -> bool:
+    """Tell whether two fingerprints differ only in what older versions did not see.
+
+    Then one was written by an older version, the stack was packed in another way, or
+    the two are runs whose sampled patterns are alike, such as blank ones.
+    """
+    is_pair = one != other and len(one) == len(other) == 2 * HALF
+    return is_pair and one[:HALF] == other[:HALF]
+
+
+def digest(content: bytes) -> str:
+    """Return a short text that stands for content."""
+    return hashlib.sha256(content).hexdigest()[:DIGITS]
+
+
+def name_bad_pixels(bad_pixels: NDArray[np.bool_]) -> str:
+    """Return a short text for (rows, columns) bool: how many, and a digest."""
+    packed = np.packbits(bad_pixels).tobytes()
+    return f"{np.count_nonzero(bad_pixels)} pixels ({digest(packed)})"
+
+
+def name_centre(centre: tuple[float, float]) -> str:
+    """Return a short text for (row, column) in pixels."""
+    return f"row {centre[0]:.3f}, column {centre[1]:.3f}"
+
+
+def name_file(path: str | Path | None) -> str:
+    """Return a short text for the content of a file; "none" without one."""
+    if not path:
+        return "none"
+    try:
+        return f"{Path(path).name} ({digest(Path(path).read_bytes())})"
+    except OSError:
+        return f"{Path(path).name} (not there)"
+
+
+def name_labels(words: NDArray[np.str_], parts: Mapping[str, NDArray[np.int64]]) -> str:
+    """Return a short text for labels and the sets that they were divided into.
+
+    Parameters
+    ----------
+    words
+        (n,) label words.
+    parts
+        Pattern indices by the name of the set.
+    """
+    told = {
+        name: [index.tolist(), words[index].tolist()] for name, index in parts.items()
+    }
+    n_labels = sum(index.size for index in parts.values())
+    text = json.dumps(told, sort_keys=True)
+    return f"{n_labels} labels ({digest(text.encode())})"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that files are made from.
+
+    Attributes
+    ----------
+    what
+        In words.
+    settled_in
+        The file that says what it is now.
+    name_now
+        Reads that file, and returns the short text.
+    """
+
+    what: str
+    settled_in: WorkFile
+    name_now: Callable[[Path], str]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return facts
+
+
+def _name_bad_pixels_in(path: Path) -> str:
+    with open_to_read(path) as file:
+        return name_bad_pixels(file["bad_pixels"][()])
+
+
+def _name_labels_in(path: Path) -> str:
+    with open_to_read(path) as file:
+        parts = {name: file[f"{name}/index"][()] for name in SETS}
+        words = np.concatenate([file[f"{name}/label"].asstr()[()] for name in SETS])
+    index = np.concatenate([*parts.values()])
+    of_stack = np.full(max(index, default=-1) + 1, "", dtype=object)
+    of_stack[index] = words
+    return name_labels(of_stack, parts)
+
+
+SOURCES = {
+    "patterns": Source(
+        "patterns", EXPERIMENT, lambda path: str(_read_json(path)["fingerprint"])
+    ),
+    "bad_pixels": Source("bad pixels", MEASUREMENTS, _name_bad_pixels_in),
+    "centre": Source(
+        "centre", EXPERIMENT, lambda path: name_centre(_read_json(path)["centre"])
+    ),
+    "geometry": Source(
+        "geometry",
+        EXPERIMENT,
+        lambda path: name_file(_read_json(path).get("geometry_file")),
+    ),
+    "labels": Source("labels or sets", PARTITION, _name_labels_in),
+    "model": Source(
+        "network", MODEL_FACTS, lambda path: str(_read_json(path)["model_sha256"])
+    ),
+}
+BROKEN = (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError)
+
+
+def read_origin(path: str | Path) -> Names:
+    """Return what a file says that it was made from; {} where it says nothing.
+
+    Parameters
+    ----------
+    path
+        An HDF5 or JSON file of the work folder, or none.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".json":
+            return _gather(_read_json(path))
+        with open_to_read(path) as file:
+            facts = dict(file.attrs)
+            return _gather(facts) | _name_model(facts)
+    except BROKEN:
+        return {}  # whoever reads all of it says what is wrong with it
+
+
+def _gather(facts: Mapping[str, Any]) -> Names:
+    found = facts.get(MADE_FROM, {})
+    names = json.loads(found) if isinstance(found, str) else found
+    known = {name: str(value) for name, value in names.items() if name in SOURCES}
+    told = facts.get("fingerprint")  # as older versions wrote, too
+    return known | ({"patterns": told} if isinstance(told, str) else {})
+
+
+def _name_model(facts: Mapping[str, Any]) -> Names:
+    told = None if facts.get(MODEL_ELSEWHERE) else facts.get("model_sha256")
+    return {"model": told} if isinstance(told, str) else {}
+
+
+def find_changes(path: str | Path) -> dict[str, str]:
+    """Say what a file was made from that is another now in its folder.
+
+    Parameters
+    ----------
+    path
+        A file of a work folder. What neither it nor the folder tells is not compared.
+
+    Returns
+    -------
+        By the name of the source, a sentence that says what made it out of date.
+    """
+    path = Path(path)
+    changes = {}
+    for name, before in read_origin(path).items():
+        now = _name_now(SOURCES[name], path.parent)
+        if now is not None and now != before:
+            changes[name] = _say_change(SOURCES[name], before, now)
+    return changes
+
+
+def check_fits(
+    path: str | Path, work_file: WorkFile, *, may_be_of_others: bool = False
+) -> None:
+    """Refuse a file that was made from something else than its folder holds now.
+
+    Parameters
+    ----------
+    path
+        The file.
+    work_file
+        What it should be.
+    may_be_of_others
+        True for what may have been made from other patterns, such as a network.
+
+    Raises
+    ------
+    OtherPatternsError
+        If it is of other patterns.
+    WorkFolderError
+        Or another error of the file: the rest that it was made from has changed.
+    """
+    changes = find_changes(path)
+    if changes and not (may_be_of_others and "patterns" in changes):
+        message = (
+            f"{path} ({work_file.holds}) does not fit the rest of its folder. "
+            f"{' '.join(changes.values())} Run {work_file.writer} again."
+        )
+        is_other = "patterns" in changes
+        family: type[HelpersError] = OtherPatternsError if is_other else work_file.error
+        raise family(message)
+
+
+def _name_now(source: Source, folder: Path) -> str | None:
+    try:
+        return source.name_now(folder / source.settled_in.name)
+    except BROKEN:
+        return None
+
+
+def _say_change(source: Source, before: str, now: str) -> str:
+    if look_alike(before, now):
+        why = "They agree only in the few patterns that older versions compared."
+    else:
+        why = ""
+    settled = source.settled_in
+    said = (
+        f"The {source.what}, which {settled.writer} settles in {settled.name}: found "
+        f"{_shorten(now)}; this file was made from {_shorten(before)}. {why}"
+    )
+    return said.strip()
+
+
+def _shorten(text: str) -> str:
+    """Cut a whole digest, of which nobody reads more than the beginning."""
+    return text if " " in text or len(text) <= DIGITS else f"{text[:DIGITS]}…"

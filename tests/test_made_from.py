@@ -1,0 +1,217 @@
+"""Nothing stale is used: each file of a work folder fits the others, or is refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from helpers import classifier
+from helpers.errors import HelpersError, ModelError, OtherPatternsError, WorkFolderError
+from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.made_from import find_changes, look_alike, read_origin
+from helpers.patterns import Patterns, open_patterns
+from helpers.ranking import (
+    rank_patterns,
+    read_clean_single_hits,
+    read_ranking,
+    write_clean_single_hits,
+    write_ranking,
+)
+from helpers.simulate import write_simulated
+
+CENTRE = (24.0, 23.0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with patterns and a work folder from each stage."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_simulated(folder / "run.h5", 80, 3, bad_pixels=np.zeros((48, 48), bool))
+    write_simulated(folder / "other.h5", 80, 4, bad_pixels=np.zeros((48, 48), bool))
+    work_dir = folder / "work"
+    patterns = inspect(work_dir, open_patterns(folder / "run.h5"))
+    rank(work_dir, patterns)
+    train(work_dir, patterns)
+    classifier.predict_patterns(patterns, work_dir)
+    return folder
+
+
+@pytest.fixture
+def work_dir(finished: Path, tmp_path: Path) -> Path:
+    """Give a copy of that work folder."""
+    shutil.copytree(finished / "work", tmp_path / "work")
+    return tmp_path / "work"
+
+
+def inspect(work_dir: Path, patterns: Patterns, centre=CENTRE, **facts) -> Patterns:
+    measured = measure_patterns(patterns, 1)
+    write_experiment(work_dir, patterns, measured, centre, **facts)
+    return patterns
+
+
+def rank(work_dir: Path, patterns: Patterns, seed: int = 1) -> None:
+    words = patterns.true_labels
+    split = classifier.split_labels(words, patterns.file_index, seed=seed)
+    classifier.write_partition(work_dir / "partition.h5", patterns, split, words)
+    hits = split.training[words[split.training] == "single"]
+    write_clean_single_hits(work_dir / "clean_single_hits.h5", patterns, hits)
+    write_ranking(work_dir / "ranking.h5", rank_patterns(patterns, hits, centre=CENTRE))
+
+
+def train(work_dir: Path, patterns: Patterns) -> None:
+    split, words = classifier.read_partition(work_dir / "partition.h5")
+    network = classifier.make_network("invariant", patterns, centre=CENTRE)
+    classifier.train_model(patterns, split, words, work_dir, network)
+
+
+READERS = {
+    "partition.h5": classifier.read_partition,
+    "clean_single_hits.h5": read_clean_single_hits,
+    "ranking.h5": read_ranking,
+    "model.json": lambda path: classifier.load_model(path.parent),
+    "predictions.h5": classifier.read_predictions,
+}
+WRITERS = {
+    "partition.h5": "04-rank",
+    "clean_single_hits.h5": "04-rank",
+    "ranking.h5": "04-rank",
+    "model.json": "05-train",
+    "predictions.h5": "06-review",
+}
+
+
+def find_refused(work_dir: Path) -> dict[str, HelpersError]:
+    """Return the errors of reading each file, by its name."""
+    refused = {}
+    for name, read in READERS.items():
+        try:
+            read(work_dir / name)
+        except HelpersError as error:
+            refused[name] = error
+    return refused
+
+
+def check_told(refused: dict[str, HelpersError], names: set[str], what: str) -> None:
+    assert refused.keys() == names
+    for name, error in refused.items():
+        assert what in str(error)
+        assert f"Run {WRITERS[name]} again." in str(error)
+
+
+def test_what_a_run_wrote_fits(work_dir: Path) -> None:
+    assert find_refused(work_dir) == {}
+    for name in (*READERS, "experiment.json", "experiment.h5"):
+        assert read_origin(work_dir / name)["patterns"]
+        assert find_changes(work_dir / name) == {}
+
+
+def test_another_centre_makes_ranking_and_network_stale(
+    work_dir: Path, finished: Path
+) -> None:
+    inspect(work_dir, open_patterns(finished / "run.h5"), (20.0, 30.0))
+    refused = find_refused(work_dir)
+    check_told(refused, {"ranking.h5", "model.json"}, "row 20.000, column 30.000")
+    assert "01-inspect settles" in str(refused["model.json"])
+    with pytest.raises(ModelError, match="centre"):
+        classifier.predict_patterns(open_experiment(work_dir).patterns, work_dir)
+
+
+def test_a_centre_written_by_hand_is_seen(work_dir: Path) -> None:
+    path = work_dir / "experiment.json"
+    facts = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(facts | {"centre": [20, 30]}))
+    assert find_refused(work_dir).keys() == {"ranking.h5", "model.json"}
+
+
+def test_other_bad_pixels_make_all_that_follows_stale(
+    work_dir: Path, finished: Path
+) -> None:
+    patterns = open_patterns(finished / "run.h5")
+    bad = patterns.bad_pixels.copy()
+    bad[3, :7] = True
+    inspect(work_dir, patterns.with_bad_pixels(bad))
+    check_told(find_refused(work_dir), {*READERS}, "bad pixels")
+
+
+def test_files_of_another_stack_are_refused(
+    work_dir: Path, finished: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    patterns = inspect(other, open_patterns(finished / "other.h5"))
+    rank(other, patterns)
+    foreign = ("partition.h5", "clean_single_hits.h5", "ranking.h5")
+    for name in foreign:
+        shutil.copy(other / name, work_dir / name)
+    refused = find_refused(work_dir)
+    check_told(refused, {*foreign, "model.json"}, "")
+    for name in foreign:
+        assert isinstance(refused[name], OtherPatternsError)
+
+
+def test_network_of_other_labels_is_refused(work_dir: Path, finished: Path) -> None:
+    patterns = open_patterns(finished / "run.h5")
+    rank(work_dir, patterns, seed=9)
+    check_told(find_refused(work_dir), {"model.json"}, "labels or sets")
+    rank(work_dir, patterns)
+    assert find_refused(work_dir) == {}
+
+
+def test_predictions_of_another_network_are_refused(
+    work_dir: Path, finished: Path
+) -> None:
+    patterns = open_patterns(finished / "run.h5")
+    rank(work_dir, patterns, seed=9)
+    train(work_dir, patterns)
+    check_told(find_refused(work_dir), {"predictions.h5"}, "The network")
+    classifier.predict_patterns(patterns, work_dir)
+    assert find_refused(work_dir) == {}
+
+
+def test_network_of_another_run_may_predict(finished: Path, tmp_path: Path) -> None:
+    patterns = inspect(tmp_path / "w", open_patterns(finished / "other.h5"), (20, 24))
+    classifier.predict_patterns(patterns, tmp_path / "w", finished / "work")
+    found = classifier.read_predictions(tmp_path / "w" / "predictions.h5", patterns)
+    assert len(found.probability) == 80
+    for name in ("model.json", "model.keras", "model.weights.h5"):
+        shutil.copy(finished / "work" / name, tmp_path / "w")
+    classifier.predict_patterns(patterns, tmp_path / "w")
+
+
+def test_array_file_of_another_inspection_is_refused(
+    work_dir: Path, finished: Path
+) -> None:
+    with h5py.File(work_dir / "experiment.h5", "a") as file:
+        file["bad_pixels"][5, 5] = True
+    with pytest.raises(WorkFolderError, match=r"bad pixels.*Run 01-inspect again"):
+        open_experiment(work_dir)
+
+
+def test_changed_geometry_file_is_told(finished: Path, tmp_path: Path) -> None:
+    geometry = tmp_path / "det.geom"
+    geometry.write_text("one")
+    patterns = open_patterns(finished / "run.h5")
+    work_dir = tmp_path / "w"
+    inspect(work_dir, patterns, geometry_file=str(geometry))
+    geometry.write_text("two")
+    with pytest.raises(WorkFolderError, match=r"geometry.*det\.geom.*Run 01-inspect"):
+        open_experiment(work_dir)
+
+
+def test_folder_of_an_older_version_says_so(work_dir: Path) -> None:
+    path = work_dir / "experiment.json"
+    facts = json.loads(path.read_text("utf-8"))
+    old = facts["fingerprint"][:32] + "0" * 32
+    assert look_alike(old, facts["fingerprint"])
+    path.write_text(json.dumps(facts | {"fingerprint": old}))
+    with pytest.raises(OtherPatternsError, match="older version"):
+        open_experiment(work_dir)
+
+
+def test_files_without_a_word_of_their_origin_are_read(work_dir: Path) -> None:
+    with h5py.File(work_dir / "predictions.h5", "a") as file:
+        del file.attrs["made_from"]
+    assert read_origin(work_dir / "predictions.h5").keys() == {"patterns", "model"}
+    assert find_refused(work_dir) == {}
