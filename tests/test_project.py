@@ -30,6 +30,8 @@ CONDA_NAMES = {
 }
 IMPORT_NAMES = {
     "PIL": "pillow",
+    "jscatter": "jupyter-scatter",
+    "openTSNE": "opentsne",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
     "IPython": "ipykernel",
