@@ -99,6 +99,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="run the notebooks of this folder, such as a copy that you have changed",
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="run also the notebooks that would give the same as before",
+    )
     parser.set_defaults(command=_run)
 
 
@@ -152,6 +157,7 @@ def _run(options: argparse.Namespace) -> None:
         dict(options.parameters),
         only=options.only,
         notebooks_dir=options.notebooks,
+        force=options.force,
         say=lambda line: print(line, flush=True),
     )
     print(

@@ -183,22 +183,25 @@ def _name_model(facts: Mapping[str, Any]) -> Names:
     return {"model": told} if isinstance(told, str) else {}
 
 
-def find_changes(path: str | Path) -> dict[str, str]:
+def find_changes(path: str | Path, folder: str | Path | None = None) -> dict[str, str]:
     """Say what a file was made from that is another now in its folder.
 
     Parameters
     ----------
     path
         A file of a work folder. What neither it nor the folder tells is not compared.
+    folder
+        The work folder; that of the file when not given.
 
     Returns
     -------
         By the name of the source, a sentence that says what made it out of date.
     """
     path = Path(path)
+    folder = Path(folder or path.parent)
     changes = {}
     for name, before in read_origin(path).items():
-        now = _name_now(SOURCES[name], path.parent)
+        now = _name_now(SOURCES[name], folder)
         if now is not None and now != before:
             changes[name] = _say_change(SOURCES[name], before, now)
     return changes

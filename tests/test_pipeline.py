@@ -8,7 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import nbformat
@@ -33,6 +35,7 @@ from helpers.run.parameters import (
     read_value,
 )
 from helpers.run.pipeline import summarise
+from helpers.run.stages import claim_folder
 
 PARAMETERS = """\
 patterns_file: str = "../data/example.h5"  # one file or several
@@ -480,3 +483,85 @@ def test_a_detector_file_named_as_dataset_is_seen_from_the_current_folder(
     assert read("dataset", "/entry/data") == "/entry/data"
     assert read("dataset", "260x257") == "260x257"
     assert read("geometry_file", "~/a.geom") == str(tmp_path / "a.geom")
+
+
+# Skipped where nothing has changed
+
+
+COUNT_RUNS = """\
+import pathlib
+path = pathlib.Path(work_dir, "{0}.txt")
+path.write_text(str(int(path.read_text()) + 1 if path.exists() else 1))
+"""
+
+
+@pytest.fixture
+def two_stages(tmp_path: Path) -> Callable[..., list[str]]:
+    """Give what runs two notebooks that count their runs, and what was said then."""
+    folder = tmp_path / "nb"
+    for name, line in (
+        ("01-a", 'ask_file: str = ""  # x'),
+        ("02-b", "n: int = 1  # x"),
+    ):
+        write_notebook(folder / f"{name}.ipynb", [COUNT_RUNS.format(name)], line)
+    (tmp_path / "p.h5").touch()
+
+    def run(**options: Any) -> list[str]:
+        said: list[str] = []
+        options = {"notebooks_dir": folder, "say": said.append} | options
+        run_notebooks(tmp_path / "p.h5", tmp_path / "w", **options)
+        counts = [(tmp_path / "w" / f"{n}.txt").read_text() for n in ("01-a", "02-b")]
+        return [*counts, *said]
+
+    return run
+
+
+def test_second_run_skips_and_says_so(two_stages: Callable[..., list[str]]) -> None:
+    assert two_stages()[:2] == ["1", "1"]
+    first, second, *said = two_stages()
+    assert (first, second) == ("1", "1")
+    assert all("skipped, since nothing" in line for line in said)
+    assert len(said) == 2
+    assert two_stages(force=True)[:2] == ["2", "2"]
+
+
+def test_what_has_changed_runs_again_and_so_does_what_follows(
+    two_stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    two_stages()
+    counts = two_stages(parameters={"n": "2"})
+    assert counts[:2] == ["1", "2"]
+    assert "02-b: runs again, since this has changed: n" in counts
+    (tmp_path / "w" / "02-b.txt").write_text("7")  # as a later program might
+    assert two_stages(parameters={"n": "2"})[:2] == ["1", "8"]
+    ask = tmp_path / "mask.npy"
+    ask.write_text("one")
+    options = {"n": "2", "ask_file": str(ask)}
+    assert two_stages(parameters=options)[:2] == ["2", "9"]
+    ask.write_text("another")
+    assert two_stages(parameters=options)[:2] == ["3", "10"]
+    assert two_stages(parameters=options)[:2] == ["3", "10"]
+    (tmp_path / "p.h5").write_text("more")
+    assert two_stages(parameters=options)[:2] == ["4", "11"]
+    copy = tmp_path / "w" / "reports" / "02-b.ipynb"
+    copy.unlink()
+    assert two_stages(parameters=options)[:2] == ["4", "12"]
+
+
+def test_record_of_runs_holds_no_values(
+    two_stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    two_stages(parameters={"ask_file": "postgresql://me:geheim@host/db"})
+    assert "geheim" not in (tmp_path / "w" / ".stages.json").read_text("utf-8")
+
+
+def test_second_run_in_the_same_folder_is_refused(
+    two_stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    two_stages()
+    with (
+        claim_folder(tmp_path / "w", print),
+        pytest.raises(WorkFolderError, match=rf"in use by process {os.getpid()} on"),
+    ):
+        two_stages(force=True)
+    assert two_stages(force=True)[:2] == ["2", "2"]

@@ -6,12 +6,14 @@ is `python -m helpers handoff`.
 """
 
 from helpers.run.handoff_command import add_handoff_arguments, hand_over
-from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks, summarise
+from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks
+from helpers.run.summary import describe_state, summarise
 
 __all__ = [
     "NOTEBOOKS_DIR",
     "PipelineRun",
     "add_handoff_arguments",
+    "describe_state",
     "hand_over",
     "run_notebooks",
     "summarise",

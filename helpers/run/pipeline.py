@@ -1,6 +1,5 @@
 """Run the notebooks one after the other and collect what they show in one report."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,22 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from helpers.errors import (
-    HelpersError,
     LabelsError,
     NotebookError,
     ParameterError,
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
 from helpers.run.notebook import execute_notebook
 from helpers.run.parameters import assign_parameters, is_called
 from helpers.run.report import write_report
+from helpers.run.stages import StageBook, claim_folder
+from helpers.run.summary import summarise
+
+__all__ = [
+    "NOTEBOOKS_DIR",
+    "PipelineRun",
+    "find_notebooks",
+    "run_notebooks",
+    "summarise",
+]
 
 NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"
 REPORTS_NAME = "reports"
 REPORT_NAME = "report.html"
+SKIPPED = "skipped, since nothing that it depends on has changed (--force runs it)"
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,14 @@ def run_notebooks(
     *,
     only: Sequence[str] = (),
     notebooks_dir: str | Path | None = None,
+    force: bool = False,
     say: Callable[[str], None] = _say_nothing,
 ) -> PipelineRun:
     """Run the notebooks in order; keep executed copies and one HTML report.
+
+    A notebook is skipped where all that it depends on (patterns, parameters, labels,
+    files of earlier notebooks, itself and this package) and all that it wrote are as
+    they were when it ran.
 
     Parameters
     ----------
@@ -77,6 +90,8 @@ def run_notebooks(
         when empty.
     notebooks_dir
         Where the notebooks lie, and run; `notebooks/` of the repository when not given.
+    force
+        True runs also what need not run again.
     say
         Called with a line of text whenever a notebook has ended.
 
@@ -85,7 +100,8 @@ def run_notebooks(
     ParameterError
         If a parameter is unknown or has a wrong type; nothing has run then.
     PatternsFileError, LabelsError, WorkFolderError
-        If a file does not exist or the folder cannot be written; nothing has run then.
+        If a file does not exist, the folder cannot be written, or another run works in
+        it; nothing has run then.
     NotebookError
         If a notebook stops; the message names it, its cell and the reason. Its
         executed copy and the report are written nevertheless.
@@ -95,19 +111,47 @@ def run_notebooks(
     files = _runner_parameters(patterns_files, work_dir, labels_file)
     assigned = assign_parameters(chosen, files, parameters or {})
     reports = _make_reports_folder(work_dir)
-    try:
-        for notebook, values in zip(chosen, assigned, strict=True):
-            _forget_from(notebook, every, reports)
-            started = time.monotonic()
-            warned = execute_notebook(notebook, reports / notebook.name, values)
-            say(f"{notebook.stem}: done in {_duration(time.monotonic() - started)}")
-            for warning in warned:
-                say(f"  Warning: {warning}")
-    except NotebookError:
-        with suppress(WorkFolderError):  # a full disk is said by the notebook already
-            _write_report(every, reports)
-        raise
-    return _write_report(every, reports)
+    with claim_folder(reports.parent, say):
+        book = StageBook(reports.parent, reports, every)
+        try:
+            for notebook, values in zip(chosen, assigned, strict=True):
+                why = "" if force else book.why_run(notebook, values)
+                if why is None:
+                    _say_ended(say, notebook, SKIPPED, book.warnings_of(notebook))
+                    continue
+                if why:
+                    say(f"{notebook.stem}: runs again, since this has changed: {why}")
+                _forget(notebook, every, chosen, reports)
+                _run(notebook, values, book, reports, say)
+        except NotebookError:
+            _forget(notebook, every, (), reports, but_not_itself=True)
+            with suppress(WorkFolderError):  # a full disk is said already
+                _write_report(every, reports)
+            raise
+        return _write_report(every, reports)
+
+
+def _run(
+    notebook: Path,
+    values: Mapping[str, Any],
+    book: StageBook,
+    reports: Path,
+    say: Callable[[str], None],
+) -> None:
+    started = time.monotonic()
+    book.begin(notebook, values)
+    warned = execute_notebook(notebook, reports / notebook.name, values)
+    book.finish(notebook, values, warned)
+    done = f"done in {_duration(time.monotonic() - started)}"
+    _say_ended(say, notebook, done, warned)
+
+
+def _say_ended(
+    say: Callable[[str], None], notebook: Path, how: str, warned: Sequence[str]
+) -> None:
+    say(f"{notebook.stem}: {how}")
+    for warning in warned:
+        say(f"  Warning: {warning}")
 
 
 def find_notebooks(notebooks_dir: str | Path) -> list[Path]:
@@ -191,9 +235,21 @@ def _make_reports_folder(work_dir: str | Path) -> Path:
         raise WorkFolderError(message) from error
 
 
-def _forget_from(notebook: Path, every: Sequence[Path], reports: Path) -> None:
-    """Remove executed copies that are out of date as soon as `notebook` runs."""
-    for each in every[every.index(notebook) :]:
+def _forget(
+    notebook: Path,
+    every: Sequence[Path],
+    chosen: Sequence[Path],
+    reports: Path,
+    *,
+    but_not_itself: bool = False,
+) -> None:
+    """Remove executed copies that are out of date as soon as `notebook` runs.
+
+    Its own, and those of later notebooks that are not `chosen` to be looked at in turn.
+    """
+    later = every[every.index(notebook) + 1 :]
+    own = () if but_not_itself else (notebook,)
+    for each in (*own, *(one for one in later if one not in chosen)):
         (reports / each.name).unlink(missing_ok=True)
 
 
@@ -207,83 +263,3 @@ def _write_report(every: Sequence[Path], reports: Path) -> PipelineRun:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
-
-
-def summarise(work_dir: str | Path) -> list[str]:
-    """Say what the notebooks found, one line for each stage that has left a file.
-
-    Parameters
-    ----------
-    work_dir
-        The work folder. What is absent, or cannot be read, is passed over.
-    """
-    lines = []
-    for describe in (_patterns, _labels, _model, _scores, _predictions, _selection):
-        with suppress(OSError, LookupError, TypeError, ValueError, HelpersError):
-            lines.append(describe(Path(work_dir)))
-    return lines
-
-
-def _patterns(work_dir: Path) -> str:
-    facts = _read_json(work_dir / "experiment.json")
-    n_patterns, n_rows, n_columns = facts["shape"]
-    return (
-        f"patterns     {n_patterns} of {n_rows} × {n_columns} pixels, {facts['unit']}, "
-        f"{facts['n_bad_pixels']} bad pixels"
-    )
-
-
-def _labels(work_dir: Path) -> str:
-    from helpers.labels import open_label_store
-
-    facts = _read_json(work_dir / "experiment.json")
-    path = work_dir / "labels.sqlite"
-    path.stat()  # a store that is not there would be made
-    with open_label_store(path, facts["fingerprint"], facts["shape"][0]) as store:
-        counts = store.counts()
-    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"labels       {sum(counts.values())}: {words or 'none yet'}"
-
-
-def _model(work_dir: Path) -> str:
-    facts = _read_json(work_dir / "model.json")
-    n_tested = sum(facts["n_labels"]["test"].values())
-    return (
-        f"model        {facts['model']}, trained on {facts['n_fitted']} labels, "
-        f"tested on {n_tested} others"
-    )
-
-
-def _scores(work_dir: Path) -> str:
-    metrics = _read_json(work_dir / "model.json")["metrics"]
-    scores = [
-        f"{name} {metrics[key]['value']:.2f} "
-        f"({metrics[key]['low']:.2f}–{metrics[key]['high']:.2f})"
-        for key, name in METRICS.items()
-    ]
-    return f"test scores  {', '.join(scores)}"
-
-
-def _predictions(work_dir: Path) -> str:
-    with open_to_read(work_dir / "predictions.h5") as file:
-        predictions = file["predictions"][()]
-        threshold = float(file.attrs["threshold"])
-    n_single = int((predictions >= threshold).sum())
-    return (
-        f"predictions  {n_single} of {predictions.size} patterns are single with "
-        f"probability {threshold:.2f} or more"
-    )
-
-
-def _selection(work_dir: Path) -> str:
-    path = work_dir / "selection" / "selection.txt"
-    n_selected = len(path.read_text(encoding="ascii").split())
-    return f"selection    {n_selected} patterns, listed in {path}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

@@ -1,0 +1,247 @@
+"""What each notebook was run with, so that one that would give the same is skipped.
+
+`.stages.json` in the work folder keeps, for each notebook, a short text for everything
+that it depended on and for everything that it wrote. Values of parameters are kept as
+digests: an address of a database may hold a password.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from helpers import __version__
+from helpers.errors import HelpersError, WorkFolderError
+from helpers.made_from import digest
+from helpers.outputs import write_json
+
+BOOK_NAME = ".stages.json"
+LOCK_NAME = ".running"
+LABELS_NAME = "labels.sqlite"
+LABELS = "the labels"
+IMPORTS_LABELS = "labels_file"
+READS_LABELS = (IMPORTS_LABELS, "store_url")  # parameters of notebooks that do
+
+Marks = dict[str, str]
+
+
+class StageBook:
+    """The record of the notebooks that were run in a work folder.
+
+    Parameters
+    ----------
+    work_dir
+        The work folder.
+    reports
+        Its folder of executed copies.
+    every
+        All notebooks of the pipeline, in order.
+    """
+
+    def __init__(self, work_dir: Path, reports: Path, every: Sequence[Path]) -> None:
+        self._work_dir = work_dir
+        self._reports = reports
+        self._every = [notebook.name for notebook in every]
+        self._book = _read_book(work_dir / BOOK_NAME)
+        self._before: Marks = {}
+        self._depends_on: Marks = {}
+
+    def why_run(self, notebook: Path, values: Mapping[str, Any]) -> str | None:
+        """Say why a notebook has to run, "" if it never did; None: it need not.
+
+        Parameters
+        ----------
+        notebook
+            Its path.
+        values
+            Its parameters.
+        """
+        stage = self._book.get(notebook.name)
+        if stage is None or not (self._reports / notebook.name).exists():
+            return ""
+        now = self._find_dependencies(notebook, values)
+        before = stage["depends_on"]
+        changed = [name for name, mark in now.items() if before.get(name) != mark]
+        wrote: Marks = stage["wrote"]
+        there = _mark_files(self._work_dir)
+        changed += [name for name, mark in wrote.items() if there.get(name) != mark]
+        return ", ".join(dict.fromkeys(changed)) or None
+
+    def warnings_of(self, notebook: Path) -> list[str]:
+        """Return the warnings that a notebook showed when it ran."""
+        return list(self._book[notebook.name]["warnings"])
+
+    def begin(self, notebook: Path, values: Mapping[str, Any]) -> None:
+        """Forget a notebook that is about to run, and see what it will depend on."""
+        self._book.pop(notebook.name, None)
+        self._write()
+        self._before = _mark_files(self._work_dir)
+        self._depends_on = self._find_dependencies(notebook, values)
+
+    def finish(
+        self, notebook: Path, values: Mapping[str, Any], warnings: Sequence[str]
+    ) -> None:
+        """Keep what a notebook depended on and wrote, once it has ended well."""
+        now = _mark_files(self._work_dir)
+        wrote = {k: mark for k, mark in now.items() if self._before.get(k) != mark}
+        for stage in self._book.values():  # a file belongs to who wrote it last
+            for name in wrote:
+                stage["wrote"].pop(name, None)
+        if IMPORTS_LABELS in values:  # it is not to run again for what it brought in
+            self._depends_on[LABELS] = _mark_labels(self._work_dir, values)
+        self._book[notebook.name] = {
+            "depends_on": self._depends_on,
+            "wrote": wrote,
+            "warnings": list(warnings),
+        }
+        self._write()
+
+    def _write(self) -> None:
+        write_json(self._work_dir / BOOK_NAME, self._book)
+
+    def _find_dependencies(self, notebook: Path, values: Mapping[str, Any]) -> Marks:
+        found = {
+            "the notebook": _digest_notebook(notebook),
+            "the package": _digest_package(),
+        }
+        for name, value in values.items():
+            marks = [] if name == "work_dir" else _mark_paths(value)
+            found[name] = digest(json.dumps([value, *marks]).encode())
+        if any(name in values for name in READS_LABELS):
+            found[LABELS] = _mark_labels(self._work_dir, values)
+        there = _mark_files(self._work_dir)
+        place = self._every.index(notebook.name)
+        for earlier in self._every[:place]:
+            for name in self._book.get(earlier, {}).get("wrote", {}):
+                found[name] = there.get(name, "")
+        return found
+
+
+def _read_book(path: Path) -> dict[str, Any]:
+    try:
+        book = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            name: stage
+            for name, stage in book.items()
+            if {"depends_on", "wrote", "warnings"} <= stage.keys()
+        }
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _mark_files(work_dir: Path) -> Marks:
+    """Return a mark for each file and folder of a work folder that notebooks write."""
+    left_out = ("reports", LABELS_NAME)
+    return {
+        path.name: _mark(path)
+        for path in sorted(work_dir.iterdir())
+        if not path.name.startswith((".", *left_out))
+    }
+
+
+def _mark(path: Path) -> str:
+    """Return a text that changes when a file does, or any in a folder; "" of none."""
+    try:
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if p.is_file()]
+            marks = [[str(p.relative_to(path)), _mark(p)] for p in inside]
+            return digest(json.dumps(marks).encode())
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _mark_paths(value: Any) -> Iterator[str]:
+    """Give the marks of the files that a parameter names."""
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, str) and os.sep in each and "://" not in each:
+            named = each.rsplit(":/", 1)[0]  # a dataset in a file
+            found = [Path(each), Path(named), *_find_matches(Path(each))]
+            yield from (_mark(path) for path in dict.fromkeys(found))
+
+
+def _find_matches(path: Path) -> list[Path]:
+    is_pattern = any(sign in path.name for sign in "*?[")
+    return sorted(path.parent.glob(path.name)) if is_pattern else []
+
+
+def _mark_labels(work_dir: Path, values: Mapping[str, Any]) -> str:
+    from helpers.labels import open_label_store
+
+    place = values.get("store_url") or work_dir / LABELS_NAME
+    with suppress(HelpersError, OSError, LookupError, ValueError):
+        if isinstance(place, Path):
+            place.stat()  # a store that is not there would be made
+        path = work_dir / "experiment.json"
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        with open_label_store(place, facts["fingerprint"], facts["shape"][0]) as store:
+            told = [str(event) for event in store.history()]
+        return digest(json.dumps(told).encode())
+    return "unknown"
+
+
+def _digest_notebook(notebook: Path) -> str:
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    sources = [
+        [cell["cell_type"], "".join(cell["source"])] for cell in content["cells"]
+    ]
+    return digest(json.dumps(sources).encode())
+
+
+@cache
+def _digest_package() -> str:
+    """Return a text that changes with the package, also where that is being written."""
+    folder = Path(__file__).parents[1]
+    files = sorted(path for path in folder.rglob("*.py"))
+    return digest(b"".join([__version__.encode(), *(p.read_bytes() for p in files)]))
+
+
+@contextmanager
+def claim_folder(work_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Keep other runs out of a work folder while the block runs.
+
+    The system lets go of it with the process, however that ends.
+
+    Parameters
+    ----------
+    work_dir
+        The work folder.
+    say
+        Called with a line of text where the disk has no locks to give.
+
+    Raises
+    ------
+    WorkFolderError
+        If another run works there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with (work_dir / LOCK_NAME).open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            who = file.read().strip() or "another run"
+            message = (
+                f"{work_dir} is in use by {who}. Two runs in one work folder "
+                "would overwrite each other's files. Wait until it has ended, or give "
+                "another --work-dir."
+            )
+            raise WorkFolderError(message) from error
+        except OSError:
+            say(f"  {work_dir} has no locks: start no second run in it.")
+        file.truncate(0)
+        host = os.uname().nodename
+        since = datetime.now().astimezone().isoformat(" ", "seconds")
+        file.write(f"process {os.getpid()} on {host}, since {since}")
+        file.flush()
+        yield
+        file.truncate(0)
