@@ -34,6 +34,26 @@ class LabelsError(HelpersError):
     """Labels cannot be read, stored or used."""
 
 
+class StoreLostError(LabelsError):
+    """The label store that was opened is gone, or is another by now.
+
+    Parameters
+    ----------
+    name
+        The store.
+    what
+        What happened to it.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(
+            f"{name}: {what}. Nothing is stored any more, so that no label is lost "
+            "unseen. Put it back, or a backup of it, and open it anew (run the "
+            "notebook again). What was given in this session can be written to a new "
+            "place: by the button on the page, or with store.rescue()."
+        )
+
+
 class OtherPatternsError(HelpersError):
     """A file in the work folder was made from other patterns than these."""
 

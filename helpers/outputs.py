@@ -87,18 +87,25 @@ def _say_free(path: Path, error: OSError) -> str:
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block succeeds.
 
     A crash, a full disk or Ctrl-C inside the block leaves whatever stood at `path`
     before, and no half-written file.
+
+    Parameters
+    ----------
+    path
+        Where the file will stand.
+    private
+        True keeps the file from being read by all, as names of people should be.
 
     Raises
     ------
     WorkFolderError
         If the disk is full or read-only, or the folder may not be written.
     """
-    with explain_os_errors(path), _in_its_place(Path(path)) as temporary:
+    with explain_os_errors(path), _in_its_place(Path(path), private) as temporary:
         yield temporary
 
 
@@ -199,7 +206,7 @@ class _PatientFile(io.RawIOBase):
 
 
 @contextmanager
-def _in_its_place(path: Path) -> Iterator[Path]:
+def _in_its_place(path: Path, private: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(
         prefix=f".{path.stem}-", suffix="".join(path.suffixes), dir=path.parent
@@ -209,7 +216,7 @@ def _in_its_place(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _flush_to_disk(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(new_file_mode(private=private))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -310,6 +317,17 @@ def sha256_of(path: str | Path) -> str:
 def _flush_to_disk(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def new_file_mode(*, private: bool = False) -> int:
+    """Return the permissions of a new file, as the user's umask has them.
+
+    Parameters
+    ----------
+    private
+        True leaves out those who are neither the owner nor of the group.
+    """
+    return (0o660 if private else 0o666) & ~_umask()
 
 
 def _umask() -> int:

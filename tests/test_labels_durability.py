@@ -3,11 +3,9 @@
 import multiprocessing
 import os
 import resource
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ import sqlalchemy as sa
 
 from helpers.errors import LabelsError
 from helpers.labels import LABELS, open_label_store
-from helpers.labels.database import is_on_local_disk
 
 N_PATTERNS = 1000
 KILLS = 50
@@ -139,11 +136,7 @@ def write_on(store, acknowledged):
 
 
 @pytest.mark.parametrize("full_disk", [file_size_limit, page_limit])
-@pytest.mark.parametrize("local", [True, False])
-def test_full_disk_loses_nothing_and_work_goes_on_afterwards(
-    path, full_disk, local, monkeypatch
-):
-    monkeypatch.setattr("helpers.labels.database.is_on_local_disk", lambda _: local)
+def test_full_disk_loses_nothing_and_work_goes_on_afterwards(path, full_disk):
     acknowledged = [0]
     with open_store(path):
         pass
@@ -159,14 +152,9 @@ def test_full_disk_loses_nothing_and_work_goes_on_afterwards(
     assert seqs == list(range(1, last + 2))
 
 
-@pytest.mark.parametrize("local", [True, False])
-def test_file_that_may_only_be_read_gives_its_labels_and_takes_none(
-    path, local, monkeypatch
-):
-    with monkeypatch.context() as patch:
-        patch.setattr("helpers.labels.database.is_on_local_disk", lambda _: local)
-        with open_store(path) as store:
-            store.record(2, "single", labeller="anna", session="s", seq=1)
+def test_file_that_may_only_be_read_gives_its_labels_and_takes_none(path):
+    with open_store(path) as store:
+        store.record(2, "single", labeller="anna", session="s", seq=1)
     with open_store(f"sqlite:///file:{path}?mode=ro&uri=true") as store:
         assert store.current_labels()[2] == "single"
         with pytest.raises(LabelsError, match=r"may write there"):
@@ -186,7 +174,7 @@ def test_store_in_a_folder_that_may_not_be_written(tmp_path):
 
 
 def test_waiting_for_another_program_ends_with_an_error(path, monkeypatch):
-    monkeypatch.setattr("helpers.labels.database.BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr("helpers.labels.store_file.BUSY_TIMEOUT_S", 0)
     with open_store(path) as store, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LabelsError, match=r"no other program holds the database"):
@@ -194,51 +182,6 @@ def test_waiting_for_another_program_ends_with_an_error(path, monkeypatch):
         other.rollback()
         store.record(0, "single", labeller="anna", session="s", seq=1)
         assert store.last_seq("s") == 1
-
-
-def test_copy_taken_while_the_store_is_open_can_be_merged(path, tmp_path):
-    """A copy may miss the newest labels (they are in the -wal file), but no older."""
-    with open_store(path) as store:
-        store.record(0, "single", labeller="anna", session="s", seq=1)
-    with open_store(path) as store:
-        store.record(1, "blank", labeller="anna", session="s", seq=2)
-        shutil.copy(path, tmp_path / "copy.sqlite")
-        with open_store(tmp_path / "copy.sqlite") as copy:
-            copy.record(2, "other", labeller="ben", session="t", seq=1)
-            assert store.merge(copy) == 1
-        assert store.current_labels()[:3].tolist() == ["single", "blank", "other"]
-
-
-def pragma(path, name):
-    with closing(sqlite3.connect(path)) as database:
-        return database.execute(f"PRAGMA {name}").fetchone()[0]
-
-
-@pytest.mark.parametrize(("local", "journal"), [(True, "wal"), (False, "delete")])
-def test_journal_suits_the_file_system(path, local, journal, monkeypatch):
-    monkeypatch.setattr("helpers.labels.database.is_on_local_disk", lambda _: local)
-    with open_store(path) as store:
-        store.record(0, "single", labeller="anna", session="s", seq=1)
-        assert pragma(path, "journal_mode") == journal
-        assert path.with_name("labels.sqlite-wal").exists() == local
-
-
-def test_store_that_was_moved_to_a_network_disk_changes_its_journal(path, monkeypatch):
-    with open_store(path) as store:
-        store.record(0, "single", labeller="anna", session="s", seq=1)
-    monkeypatch.setattr("helpers.labels.database.is_on_local_disk", lambda _: False)
-    with open_store(path) as store:
-        assert store.current_labels()[0] == "single"
-    assert pragma(path, "journal_mode") == "delete"
-
-
-def test_wal_that_others_use_on_a_network_disk_is_refused(path, monkeypatch):
-    monkeypatch.setattr("helpers.labels.database.BUSY_TIMEOUT_S", 0)
-    with open_store(path) as store:
-        store.record(0, "single", labeller="anna", session="s", seq=1)
-        monkeypatch.setattr("helpers.labels.database.is_on_local_disk", lambda _: False)
-        with pytest.raises(LabelsError, match="no other program holds the database"):
-            open_store(path)
 
 
 def test_each_commit_is_flushed_to_the_disk(path):
@@ -254,43 +197,6 @@ def test_each_commit_is_flushed_to_the_disk(path):
     finally:
         sa.event.remove(sa.Engine, "begin", look)
     assert set(found) == {2}  # FULL
-
-
-MOUNTS = r"""
-/dev/sda1 / ext4 rw 0 0
-tmpfs /fast tmpfs rw 0 0
-server:/home /home nfs4 rw 0 0
-/dev/sdb1 /home/local xfs rw 0 0
-gpfs /gpfs gpfs rw 0 0
-server:/my\040data /my\040data cifs rw 0 0
-/dev/sdc1 /data ext4 rw 0 0
-lustre /data lustre rw 0 0
-sshfs /mnt fuse.sshfs rw 0 0
-""".strip()
-
-
-@pytest.mark.parametrize(
-    ("file", "local"),
-    [
-        ("/scratch/labels.sqlite", True),
-        ("/fast/labels.sqlite", True),
-        ("/home/anna/labels.sqlite", False),
-        ("/home/local/labels.sqlite", True),
-        ("/homely/labels.sqlite", True),
-        ("/gpfs/labels.sqlite", False),
-        ("/my data/labels.sqlite", False),
-        ("/data/labels.sqlite", False),
-        ("/mnt/labels.sqlite", False),
-    ],
-)
-def test_only_file_systems_known_to_be_local_are_called_local(tmp_path, file, local):
-    mounts = tmp_path / "mounts"
-    mounts.write_text(MOUNTS)
-    assert is_on_local_disk(Path(file), mounts) is local
-
-
-def test_without_a_list_of_mounts_nothing_is_called_local(tmp_path):
-    assert is_on_local_disk(tmp_path, tmp_path / "absent") is False
 
 
 def test_folder_of_the_store_is_made(tmp_path):
@@ -318,7 +224,7 @@ def test_folder_instead_of_a_file_is_refused(tmp_path):
         ("sqlite:///:memory:", "in memory would lose every label"),
         ("nosuch://host/base", "no driver that can be used"),
         ("oracle+nosuch://host/base", "no driver that can be used"),
-        ("http//://x y", "neither a path such as"),
+        ("http//://x y", "cannot be read. Expected a path such as"),
     ],
 )
 def test_address_that_cannot_be_used_is_refused(address, message):

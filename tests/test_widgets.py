@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -605,6 +606,24 @@ class TestLabelService:
         assert store.current_labels()[5] == ""
         (ack,) = service.take("a new session", [label(1, 5)])
         assert ack["kind"] == "ack"
+
+    def test_a_store_that_is_gone_is_told_and_what_was_given_can_be_rescued(
+        self, service, store
+    ):
+        list(service.take("page", [label(1, 4)]))
+        file = Path(store.name)
+        file.unlink()
+        _, refused = service.take("page", [label(2, 5)])
+        assert (refused["kind"], refused["last"]) == ("refused", 1)
+        assert "gone from its place" in refused["lost"]
+        service.look_again()
+        assert service.lost == refused["lost"]
+        assert service.labels_of(4)["label"] == "single"
+        assert f"Written: {file.parent}/labels-rescued-" in service.rescue()
+        assert not file.exists()
+
+    def test_nothing_to_rescue_is_said(self, service):
+        assert "nothing was given in this session" in service.rescue()
 
     def test_a_long_batch_is_acknowledged_in_parts(self, service):
         answers = list(service.take("page", [label(i + 1, i) for i in range(N)]))

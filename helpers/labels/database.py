@@ -1,28 +1,27 @@
 """A database that keeps what it acknowledged, and knows which patterns it is for."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from helpers import __version__
-from helpers.errors import LabelsError, OtherPatternsError
+from helpers.errors import LabelsError, OtherPatternsError, StoreLostError
 from helpers.labels.events import now
-from helpers.labels.schema import labelled_patterns, metadata, same_runs
-
-BUSY_TIMEOUT_S = 30
-"""How long to wait while another process writes to the same SQLite file."""
-
-LOCAL_FILE_SYSTEMS = {
-    *("apfs", "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfs"),
-    *("hfsplus", "jfs", "nilfs2", "ntfs", "ntfs3", "overlay", "ramfs", "reiserfs"),
-    *("tmpfs", "ufs", "vfat", "xfs", "zfs"),
-}
-"""Where processes share memory through a file, which SQLite's WAL relies on."""
+from helpers.labels.schema import (
+    find_our_tables,
+    find_schema_problems,
+    labelled_patterns,
+    metadata,
+    same_runs,
+)
+from helpers.labels.store_file import StoreFile
+from helpers.labels.store_server import StoreServer
+from helpers.labels.store_url import describe_url, hide_passwords, read_url
 
 
 class Database:
@@ -35,167 +34,77 @@ class Database:
     Parameters
     ----------
     url_or_path
-        A path is an SQLite file, made where it is absent; anything with `://` in it
-        is a SQLAlchemy URL.
+        A path is an SQLite file; anything with `://` in it is a SQLAlchemy URL.
     """
 
     def __init__(self, url_or_path: str | Path) -> None:
-        url = _url(url_or_path)
-        self.name = _name(url)
+        self._url = read_url(url_or_path)
+        self.name = describe_url(self._url)
         self._lock = threading.RLock()
-        self._engine = _engine(url, self.name)
-        self._writer = self._engine.execution_options(writes=True)
+        self._is_file = self._url.get_backend_name() == "sqlite"
+        make_place = StoreFile if self._is_file else StoreServer
+        self._place: StoreFile | StoreServer = make_place(self._url, self.name)
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is nothing yet to be opened."""
+        return self._place.is_absent
+
+    @property
+    def may_be_filled(self) -> bool:
+        """Whether a database without tables of ours is one for a new store.
+
+        An SQLite file without them is another program's.
+        """
+        return not self._is_file
+
+    def make(self, fill: Callable[[sa.Connection], None]) -> None:
+        """Make a new store; `fill` runs in one transaction."""
+        with self._lock, self._explaining_errors():
+            self._place.make(fill)
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection inside a transaction that only reads."""
-        with self._transaction(self._engine) as connection:
+        with self._transaction(self._place.engine) as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Give a connection inside a transaction; on disk once the block has ended."""
-        with self._transaction(self._writer) as connection:
+        writer = self._place.engine.execution_options(writes=True)
+        with self._transaction(writer) as connection:
             yield connection
 
     def close(self) -> None:
         """Close every connection."""
         with self._lock:
-            self._engine.dispose()
+            self._place.engine.dispose()
 
     @contextmanager
     def _transaction(self, engine: sa.Engine) -> Iterator[sa.Connection]:
+        with (
+            self._lock,
+            self._explaining_errors(),
+            self._place.watching(),
+            engine.begin() as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def _explaining_errors(self) -> Iterator[None]:
         try:
-            with self._lock, engine.begin() as connection:
-                yield connection
+            yield
         except SQLAlchemyError as error:
+            reason = hide_passwords(_reason(error), self._url)
+            if self._place.is_lost(getattr(error, "orig", None)):
+                raise StoreLostError(self.name, f"it is damaged («{reason}»)") from None
             message = (
-                f"{self.name}: the database answered «{_reason(error)}». Nothing of "
-                "this step was stored; what was stored before is safe. Check that the "
-                "disk is not full, that you may write there, and that no other "
-                "program holds the database; then try again."
+                f"{self.name}: the database answered «{reason}». "
+                f"{self._place.say_what_to_do()}"
             )
-            raise LabelsError(message) from error
-
-
-def is_on_local_disk(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
-    """Say whether `path` lies on a file system known to be this machine's own.
-
-    Where that cannot be told (no list of mounts, a type not known to be local) the
-    answer is no: a slower journal is better than a broken one.
-    """
-    if not mounts.exists():
-        return False
-    kinds = _mounted(mounts.read_text(encoding="utf-8", errors="replace"))
-    path = path.resolve()
-    holder = next((each for each in (path, *path.parents) if each in kinds), None)
-    return holder is not None and kinds[holder] in LOCAL_FILE_SYSTEMS
-
-
-def _mounted(mounts: str) -> dict[Path, str]:
-    fields = (line.split() for line in mounts.splitlines())
-    return {Path(_unescape(point)): kind for _, point, kind, *_ in fields}
-
-
-def _unescape(mount_point: str) -> str:
-    for code in ("\\040", "\\011", "\\012", "\\134"):
-        mount_point = mount_point.replace(code, chr(int(code[1:], 8)))
-    return mount_point
-
-
-def _url(url_or_path: str | Path) -> sa.URL:
-    if "://" not in str(url_or_path):
-        path = Path(url_or_path).expanduser().absolute()
-        return sa.URL.create("sqlite", database=str(path))
-    try:
-        url = sa.make_url(str(url_or_path))
-    except ArgumentError as error:
-        message = (
-            "The address of the label store is neither a path such as "
-            "work/labels.sqlite nor a SQLAlchemy URL such as "
-            "postgresql://name@host/database."
-        )
-        raise LabelsError(message) from error
-    if url.drivername == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    return url
-
-
-def _name(url: sa.URL) -> str:
-    if url.get_backend_name() == "sqlite":
-        return url.database or "sqlite://"
-    return url.render_as_string(hide_password=True)
-
-
-def _engine(url: sa.URL, name: str) -> sa.Engine:
-    try:
-        if url.get_backend_name() == "sqlite":
-            return _sqlite_engine(url, name)
-        return sa.create_engine(url, pool_pre_ping=True)
-    except (ImportError, SQLAlchemyError) as error:
-        message = (
-            f"{name}: no driver that can be used is installed for this kind of "
-            f"database ({error}). For PostgreSQL: pip install 'single-hits[cluster]'."
-        )
-        raise LabelsError(message) from error
-
-
-def _sqlite_engine(url: sa.URL, name: str) -> sa.Engine:
-    if url.database in {None, "", ":memory:"}:
-        message = (
-            f"{name}: a store in memory would lose every label when the kernel stops. "
-            "Give the path of a file, such as work/labels.sqlite."
-        )
-        raise LabelsError(message)
-    path = Path(str(url.database).removeprefix("file:"))
-    _make_folder(path.parent)
-    engine = sa.create_engine(
-        url, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S}
-    )
-    journal = "WAL" if is_on_local_disk(path) else "DELETE"
-
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: Any) -> None:
-        _set_pragmas(connection, journal)
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # The driver would begin at the first write, after the reads it rests on.
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-    return engine
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = (
-            f"{folder}: the folder for the labels cannot be made ({error.strerror}). "
-            "Choose a work folder that you may write to."
-        )
-        raise LabelsError(message) from error
-
-
-def _set_pragmas(connection: Any, journal: str) -> None:
-    connection.isolation_level = None  # transactions begin in `_begin`, nowhere else
-    with closing(connection.cursor()) as cursor:
-        cursor.execute("PRAGMA synchronous = FULL")
-        cursor.execute("PRAGMA fullfsync = ON")  # macOS: FULL alone is not enough
-        _set_journal(cursor, journal)
-
-
-def _set_journal(cursor: Any, journal: str) -> None:
-    import sqlite3
-
-    try:
-        cursor.execute(f"PRAGMA journal_mode = {journal}")
-    except sqlite3.OperationalError:
-        # A file that may only be read, or is in use, keeps the journal it has; only
-        # WAL on a network file system would be unsafe.
-        if journal == "DELETE":
-            raise
+            # The driver's own error may hold a part of a password.
+            raise LabelsError(message) from None
 
 
 def _reason(error: SQLAlchemyError) -> str:
@@ -269,8 +178,14 @@ def _say_other(name: str, found: Identity, expected: Identity) -> str:
 
 def _find(database: Database) -> list[Identity]:
     """Return all that the store is for, what it was made for first; [] = no store."""
+    if database.is_absent:
+        return []
     with database.reading() as connection:
-        tables = sa.inspect(connection).get_table_names()
+        tables = find_our_tables(connection)
+        if not tables and database.may_be_filled:
+            return []
+        if problems := find_schema_problems(connection):
+            raise LabelsError(_say_schema(database.name, problems))
         # Stores made before a run could change its fingerprint lack the second.
         there = [each for each in (labelled_patterns, same_runs) if each.name in tables]
         queries = [
@@ -278,20 +193,34 @@ def _find(database: Database) -> list[Identity]:
             for each in there
         ]
         rows = [row for query in queries for row in connection.execute(query)]
-        return [(row.fingerprint, row.n_patterns) for row in rows]
+    if not rows:
+        problem = f"{labelled_patterns.name} does not say for which patterns it is"
+        raise LabelsError(_say_schema(database.name, [problem]))
+    return [(row.fingerprint, row.n_patterns) for row in rows]
+
+
+def _say_schema(name: str, problems: list[str]) -> str:
+    return (
+        f"{name}: holds no labels of this version of the package: "
+        f"{'; '.join(problems)}. Nothing was changed. Name another file, or a database "
+        "or schema of its own; a store of another version opens with that version, "
+        "which can export its labels as CSV (store.export_csv)."
+    )
 
 
 def _make(database: Database, ours: Identity) -> list[Identity]:
+    def fill(connection: sa.Connection) -> None:
+        metadata.create_all(connection)
+        connection.execute(sa.insert(labelled_patterns), {"id": 1, **_facts(ours)})
+
     try:
-        with database.writing() as connection:
-            metadata.create_all(connection)
-            connection.execute(sa.insert(labelled_patterns), {"id": 1, **_facts(ours)})
+        database.make(fill)
     except LabelsError:
         # Another process may have made the store at this very moment.
-        if found := _find(database):
-            return found
-        raise
-    return [ours]
+        if not (found := _find(database)):
+            raise
+        return found
+    return _find(database)
 
 
 def _remember(database: Database, ours: Identity) -> None:

@@ -121,10 +121,29 @@ def take_back(undo: LabelEvent, label: sa.Row[Any] | None) -> LabelEvent:
     )
 
 
-def append_event(connection: sa.Connection, event: LabelEvent) -> None:
-    """Store one event, dated not before what its labeller did earlier."""
-    newest = _newest_moments(connection, [event.labeller])
-    insert_events(connection, [_dated(event, newest)])
+def find_newest(connection: sa.Connection) -> tuple[Any, ...] | None:
+    """Return id, session and seq of the event that was stored last, or None."""
+    c = label_events.c
+    query = sa.select(c.id, c.session, c.seq).order_by(c.id.desc()).limit(1)
+    row = connection.execute(query).first()
+    return None if row is None else tuple(row)
+
+
+def holds_event(connection: sa.Connection, event: tuple[Any, ...] | None) -> bool:
+    """Tell whether what `find_newest` has found is still there."""
+    if event is None:
+        return True
+    c = label_events.c
+    query = sa.select(c.id, c.session, c.seq).where(c.id == event[0])
+    row = connection.execute(query).first()
+    return row is not None and tuple(row) == event
+
+
+def append_event(connection: sa.Connection, event: LabelEvent) -> LabelEvent:
+    """Store one event, dated not before what its labeller did earlier; return it."""
+    event = _dated(event, _newest_moments(connection, [event.labeller]))
+    insert_events(connection, [event])
+    return event
 
 
 def append_imports(

@@ -24,6 +24,7 @@ from sqlalchemy import (
     UniqueConstraint,
     column,
     event,
+    inspect,
     table,
 )
 
@@ -178,6 +179,38 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()""",
 def _add_views_and_guards(_: MetaData, connection: Connection, **__: Any) -> None:
     for statement in (*_VIEWS, *_GUARDS.get(connection.dialect.name, ())):
         connection.exec_driver_sql(statement)
+
+
+def find_our_tables(connection: Connection) -> set[str]:
+    """Return which tables and views of a database have names of ours."""
+    found = inspect(connection)
+    names = {*found.get_table_names(), *found.get_view_names()}
+    return names & {*metadata.tables, standing_labels.name, current_labels.name}
+
+
+def find_schema_problems(connection: Connection) -> list[str]:
+    """Say in what a database differs from a store; [] = in nothing.
+
+    A store may lack `same_runs`, which came later.
+    """
+    found, there = inspect(connection), find_our_tables(connection)
+    needed = (labelled_patterns, label_events, standing_labels, current_labels)
+    lacking = [each.name for each in needed if each.name not in there]
+    problems = [f"it lacks {' and '.join(lacking)}"] if lacking else []
+    for each in metadata.tables.values():
+        if each.name not in there:
+            continue
+        columns = {column["name"] for column in found.get_columns(each.name)}
+        known = {column.name for column in each.columns}
+        if columns != known:
+            problems.append(_say_columns(each.name, known - columns, columns - known))
+    return problems
+
+
+def _say_columns(name: str, lacking: set[str], unknown: set[str]) -> str:
+    sides = ("without", lacking), ("with unknown", unknown)
+    said = [f"{word} {', '.join(sorted(side))}" for word, side in sides if side]
+    return f"{name} is {' and '.join(said)}"
 
 
 def check_label(pattern: int, label: str, n_patterns: int) -> None:

@@ -2,9 +2,11 @@
 
 import getpass
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from operator import index
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from helpers.errors import LabelsError
+from helpers.errors import LabelsError, StoreLostError
 from helpers.experiment import Experiment, open_experiment
 from helpers.labels.database import Database, check_same_patterns, claim_store
 from helpers.labels.events import (
@@ -22,7 +24,9 @@ from helpers.labels.events import (
     append_event,
     append_imports,
     find_event,
+    find_newest,
     find_no_longer_held,
+    holds_event,
     insert_events,
     newest_pressed,
     now,
@@ -47,6 +51,7 @@ from helpers.labels.schema import (
 
 LABELS_NAME = "labels.sqlite"
 MOST_SHOWN = 10
+MOST_RESENT = 100  # events that may come a second time
 
 
 def open_label_store(
@@ -161,8 +166,12 @@ class LabelStore(LabelReader):
         self.name = database.name
         self.patterns_fingerprint = patterns_fingerprint
         super().__init__(database, n_patterns)
+        self._given: list[LabelEvent] = []
         try:
             claim_store(database, (patterns_fingerprint, n_patterns), same_run)
+            with database.reading() as connection:
+                self._origin = connection.execute(sa.select(labelled_patterns)).first()
+                self._newest = find_newest(connection)
         except BaseException:
             database.close()
             raise
@@ -235,10 +244,10 @@ class LabelStore(LabelReader):
         )
         with self._writing() as connection:
             known = find_event(connection, session, seq)
-            if known is None:
-                append_event(connection, event)
-            elif not known.says_the_same_as(event):
+            if known is not None and not known.says_the_same_as(event):
                 raise LabelsError(self._conflict(known, event))
+            stored = known or append_event(connection, event)
+        self._keep(stored)
 
     def undo(self, *, labeller: str, session: str, seq: int) -> int | None:
         """Take back the newest label that this labeller pressed and that still stands.
@@ -268,11 +277,11 @@ class LabelStore(LabelReader):
             known = find_event(connection, session, seq)
             if known is None:
                 newest = newest_pressed(connection, labeller, self.n_patterns)
-                known = take_back(event, newest)
-                append_event(connection, known)
+                known = append_event(connection, take_back(event, newest))
             elif (known.kind, known.labeller) != ("undo", labeller):
                 raise LabelsError(self._conflict(known, event))
-            return known.pattern
+        self._keep(known)
+        return known.pattern
 
     def last_seq(self, session: str) -> int:
         """Return the highest seq stored in a session; 0 where there is none."""
@@ -430,12 +439,64 @@ class LabelStore(LabelReader):
             insert_events(connection, new)
         return len(new)
 
+    def rescue(self, path: str | Path | None = None) -> Path:
+        """Write what was given in this session to a new store, as when the old is lost.
+
+        Parameters
+        ----------
+        path
+            A file that is not there yet; None takes one beside the store, or where
+            that cannot be, in the current folder. `import_labels` (`labels_file` of
+            03-label) takes it into another store.
+
+        Returns
+        -------
+            Where it was written.
+
+        Raises
+        ------
+        LabelsError
+            There is nothing to be written, the file is there, or cannot be made.
+        """
+        if not self._given:
+            message = f"{self.name}: nothing was given in this session to be rescued."
+            raise LabelsError(message)
+        if path is None:
+            return self._rescue_nearby()
+        path = Path(path).expanduser().absolute()
+        if path.exists():
+            message = f"{path}: is there already. Name a file that is not."
+            raise LabelsError(message)
+        ours = self.patterns_fingerprint, self.n_patterns
+        with open_label_store(path, *ours) as store, store._writing() as connection:
+            insert_events(connection, self._given)
+        return path
+
+    def _rescue_nearby(self) -> Path:
+        name = f"labels-rescued-{datetime.now():%Y%m%d-%H%M%S-%f}.sqlite"
+        beside = [] if "://" in self.name else [Path(self.name).parent]
+        *folders, last = [*beside, Path.cwd(), Path(tempfile.gettempdir())]
+        for folder in folders:
+            if folder.is_dir():
+                with suppress(LabelsError):
+                    return self.rescue(folder / name)
+        return self.rescue(last / name)
+
+    def _keep(self, event: LabelEvent) -> None:
+        if all(event.address != each.address for each in self._given[-MOST_RESENT:]):
+            self._given.append(event)
+
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         with self._database.writing() as connection:
             # One writer at a time; SQLite sees to that at the beginning, others here.
-            connection.execute(sa.select(labelled_patterns.c.id).with_for_update())
+            origin = sa.select(labelled_patterns).with_for_update()
+            is_same = connection.execute(origin).first() == self._origin
+            if not is_same or not holds_event(connection, self._newest):
+                raise StoreLostError(self.name, "it no longer holds what it held")
             yield connection
+            newest = find_newest(connection)
+        self._newest = newest
 
     def _conflict(self, known: LabelEvent, event: LabelEvent) -> str:
         return (

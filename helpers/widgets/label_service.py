@@ -9,7 +9,8 @@ comes next in its session, and answers with one of
 - `ack`: everything up to `last` is stored; `changes` says what each pattern is now;
 - `resend`: something before these events never came; send all after `last` again;
 - `refused`: the store could not write. Nothing more is taken from that session, so a
-  label that the page has taken back cannot slip in from a message sent twice.
+  label that the page has taken back cannot slip in from a message sent twice. It says
+  in `lost` if the store is gone or another by now; then the page freezes.
 
 The page keeps what is not acknowledged and sends it again; a new page, a reloaded one
 and one that was refused begin a new session.
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import LabelsError
+from helpers.errors import LabelsError, StoreLostError
 from helpers.labels import (
     LABELS,
     LabelStore,
@@ -170,10 +171,36 @@ class LabelService:
         self._blind = blind
         self._sessions: dict[str, _Session] = {}
         self._just_now: deque[int] = deque(maxlen=APART)
-        self.look_again()
+        self.lost = ""
+        self._read()
 
     def look_again(self) -> None:
-        """Read from the store what others may have labelled in the meantime."""
+        """Read from the store what others may have labelled in the meantime.
+
+        Where the store is gone or another, `lost` says so, and what was read stays.
+        """
+        try:
+            self._read()
+        except StoreLostError as error:
+            self.lost = f"{error}"
+        else:
+            self.lost = ""
+
+    def rescue(self) -> str:
+        """Write what was given in this session to a new store; say where, or why not.
+
+        It lies beside the old one, where that can be.
+        """
+        try:
+            place = self.store.rescue()
+        except LabelsError as error:
+            return f"{error}"
+        return (
+            f"Written: {place}. A store takes it in as labels: labels_file = '{place}' "
+            "in the notebook for labelling."
+        )
+
+    def _read(self) -> None:
         others = set() if self._blind else {*self.store.labellers()} - {self.labeller}
         self._by = {
             who: self.store.current_labels(who)
@@ -201,6 +228,7 @@ class LabelService:
                     "session": session,
                     "last": state.last,
                     "message": state.failure,
+                    "lost": self.lost,
                 }
                 return
             unanswered.append(seq)
@@ -277,6 +305,7 @@ class LabelService:
         except Exception as error:
             # Whatever it is, the page must hear of it.
             state.failure = f"{error}"
+            self.lost = state.failure if isinstance(error, StoreLostError) else ""
             return False
         state.last = seq
         state.changes[seq] = change

@@ -87,6 +87,7 @@ class PatternWidget(anywidget.AnyWidget):
             "hello": self._send_state,
             "fetch": self._send_pixels,
             "events": self._store_labels,
+            "rescue": self._rescue,
         }
         self.on_msg(self._receive)
 
@@ -136,6 +137,7 @@ class PatternWidget(anywidget.AnyWidget):
             "filters": FILTERS if self.can_label else [ALL],
             "only": only,
             "why_empty": self._order.why_empty(order),
+            "lost": self._labels.lost if self._labels else "",
         }
         index, *more = self._list(order, only)
         buffers: list[NDArray[Any]] = [index.astype(np.int32), codes, *more]
@@ -166,6 +168,10 @@ class PatternWidget(anywidget.AnyWidget):
             return
         for answer in self._labels.take(content["session"], content["events"]):
             self.send(answer)
+
+    def _rescue(self, _: Message) -> None:
+        if self._labels is not None:
+            self.send({"kind": "rescued", "message": self._labels.rescue()})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = super()._repr_mimebundle_(**kwargs)

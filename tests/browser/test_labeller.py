@@ -355,6 +355,32 @@ TROUBLES = {
 }
 
 
+def test_a_store_that_is_pulled_away_freezes_the_page_visibly(lab, tmp_path):
+    driver = Driver(lab)
+    for _ in range(3):
+        driver.label("1")
+    driver.wait_saved()
+    lab.labels.rename(tmp_path / "away.sqlite")
+    driver.wait_settled()
+    lab.page.keyboard.press("2")
+    driver.banner.get_by_text("label of pattern 3 was not saved").wait_for()
+    driver.banner.get_by_text("the file is gone from its place").wait_for()
+    lab.page.locator(".sh[data-store=lost]").first.wait_for()
+    driver.wait_for_pattern(3)
+    driver.wait_settled()
+    lab.page.keyboard.press("1")
+    lab.page.keyboard.press("ArrowRight")
+    driver.wait_for_pattern(4)
+    assert driver.word == "unlabelled"
+    assert driver.text("progress-total").startswith(f"3 of {N}")
+    driver.button("write this session's labels to a new store").click()
+    driver.banner.get_by_text("Written: ").wait_for()
+    assert not lab.labels.exists()
+    (rescued,) = lab.labels.parent.glob("labels-rescued-*.sqlite")
+    rescued.rename(lab.labels)
+    assert lab.stored() == dict.fromkeys(range(3), "single")
+
+
 def test_two_labellers_at_once_on_one_store(lab, patterns):
     driver = Driver(lab)
     with open_label_store(lab.labels, patterns.fingerprint, N) as of_bob:

@@ -113,19 +113,52 @@ export class HelpPanel {
   }
 }
 
-/** What must not be missed, laid over the top of the picture; red when it is bad news. */
+/**
+ * What must not be missed, laid over the top of the picture; red when it is bad news.
+ *
+ * What is kept stays until it is released, whatever else there is to be said.
+ */
 export class Banner {
   constructor() {
     this.isAboutKernel = false;
-    this.text = make("div", { class: "sh-banner-text", role: "alert" });
-    this.element = make("div", { class: "sh-banner", hidden: "" }, this.text);
+    this.isKept = false;
+    this.text = make("span", {});
+    this.buttons = make("span", { class: "sh-banner-buttons" });
+    const box = make(
+      "div",
+      { class: "sh-banner-text", role: "alert" },
+      this.text,
+      this.buttons,
+    );
+    this.element = make("div", { class: "sh-banner", hidden: "" }, box);
   }
 
   show(text, tone = "bad") {
+    if (this.isKept) return;
     this.isAboutKernel = false;
     setText(this.text, text);
     this.element.dataset.tone = tone;
     this.element.hidden = text === "";
+  }
+
+  /** Show bad news that stay, and the button that helps. */
+  keep(text, button) {
+    const shown = this.text.textContent; // perhaps more of the same
+    this.isKept = false;
+    this.show(shown.includes(text) ? shown : text);
+    this.isKept = true;
+    this.buttons.replaceChildren(button);
+  }
+
+  /** Add to what is kept. */
+  add(text) {
+    if (this.isKept) setText(this.text, `${this.text.textContent}\n${text}`);
+  }
+
+  release() {
+    this.isKept = false;
+    this.buttons.replaceChildren();
+    this.show("");
   }
 
   /** The person has gone on: what was no bad news need not stay. */

@@ -126,7 +126,7 @@ class Gallery extends LabelPage {
 
   /** Take back what was labelled last here, a page of labels at once. */
   undo() {
-    if (!this.link.isReady || this.outbox.isFull) return;
+    if (!this.isOpen || this.outbox.isFull) return;
     const batch = [...(this.batches.pop() ?? [null])].reverse();
     // Each further undo holds only if the one before took back what it should: something
     // newer may have been labelled elsewhere.

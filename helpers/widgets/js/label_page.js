@@ -16,6 +16,7 @@ export class LabelPage {
     this.model = model;
     this.words = model.get("words");
     this.choices = { order: "", only: "" };
+    this.isLost = false;
     this.choicesRow = make("span", { class: "sh-choices" });
     this.sheet = new LabelSheet(this.words, model.get("labeller"));
     this.banner = new Banner();
@@ -40,10 +41,17 @@ export class LabelPage {
       onStateChange: (name) => this.showState(name),
       handlers: {
         ...handlers,
-        state: (content, buffers) => this.begin(content, buffers),
+        state: (content, buffers) => {
+          this.begin(content, buffers);
+          this.noteLoss(content.lost);
+        },
         ack: (content) => this.acknowledge(content),
         resend: (content) => this.outbox.resend(content),
-        refused: (content) => this.outbox.refuse(content),
+        refused: (content) => {
+          this.outbox.refuse(content);
+          this.noteLoss(content.lost);
+        },
+        rescued: (content) => this.banner.add(content.message),
         trouble: (content) => this.banner.show(content.message),
       },
     });
@@ -51,7 +59,34 @@ export class LabelPage {
 
   /** Whether the kernel is there to take a label, and no undo may still move the page. */
   get isFree() {
-    return this.link.isReady && !this.outbox.isFull && !this.isUndoing;
+    return this.isOpen && !this.outbox.isFull && !this.isUndoing;
+  }
+
+  /** Whether kernel and store are there. */
+  get isOpen() {
+    return this.link.isReady && !this.isLost;
+  }
+
+  /** The store is gone or another: freeze until it is there again. */
+  noteLoss(message) {
+    const wasLost = this.isLost;
+    this.isLost = Boolean(message);
+    this.root.dataset.store = this.isLost ? "lost" : "open";
+    this.showSaving();
+    if (!this.isLost && wasLost) this.banner.release();
+    if (!this.isLost || wasLost) return;
+    this.banner.keep(
+      message,
+      make(
+        "button",
+        {
+          type: "button",
+          class: "sh-button sh-rescue",
+          click: () => this.link.send({ kind: "rescue" }),
+        },
+        "write this session's labels to a new store",
+      ),
+    );
   }
 
   get isUndoing() {
@@ -160,7 +195,8 @@ export class LabelPage {
 
   showSaving() {
     const { unsaved } = this.outbox;
-    setText(this.saving, unsaved ? `saving ${unsaved}…` : "all saved");
+    const rest = this.isLost ? "nothing is saved" : "all saved";
+    setText(this.saving, unsaved ? `saving ${unsaved}…` : rest);
     this.saving.dataset.unsaved = unsaved;
   }
 

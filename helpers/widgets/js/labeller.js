@@ -90,7 +90,7 @@ class Labeller extends LabelPage {
   }
 
   undo() {
-    if (this.link.isReady && !this.outbox.isFull) this.outbox.add([{ kind: "undo" }]);
+    if (this.isOpen && !this.outbox.isFull) this.outbox.add([{ kind: "undo" }]);
   }
 
   // --- moving ---------------------------------------------------------------------------

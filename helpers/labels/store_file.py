@@ -1,0 +1,305 @@
+"""A label store in one SQLite file: made whole, and watched while it is open.
+
+The journal is folded into the file with every transaction (SQLite's mode DELETE), so a
+copy of the file alone holds whatever was acknowledged. And the file is looked at before
+and after each transaction, because SQLite itself does not notice when another program
+takes it away, puts another in its place or writes over it.
+"""
+
+import os
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import sqlalchemy as sa
+
+from helpers.errors import LabelsError, StoreLostError
+from helpers.outputs import new_file_mode
+
+BUSY_TIMEOUT_S = 30
+"""How long to wait while another process writes to the same SQLite file."""
+
+_BROKEN = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+"""What SQLite answers where a table is gone, or the file is none of its own."""
+
+_READ_ONLY = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+"""What it answers where it may not make a journal."""
+
+_CHECK = "PRAGMA quick_check(1)"
+_VERSION = "PRAGMA data_version"
+_GONE = "the file is gone from its place"
+_ANOTHER = "another file stands in its place than the one that was opened"
+
+
+class StoreFile:
+    """The SQLite file of a store.
+
+    Parameters
+    ----------
+    url
+        With the path as its database, and perhaps `mode=ro`.
+    name
+        For messages.
+    """
+
+    def __init__(self, url: sa.URL, name: str) -> None:
+        if url.database in {None, "", ":memory:"}:
+            message = (
+                f"{name}: a store in memory would lose every label when the kernel "
+                "stops. Give the path of a file, such as work/labels.sqlite."
+            )
+            raise LabelsError(message)
+        self.name = name
+        self._path = Path(str(url.database).removeprefix("file:"))
+        self._options = {k: str(v) for k, v in url.query.items() if k != "uri"}
+        self._identity: tuple[int, int] | None = None
+        self._state: tuple[int, int] | None = None
+        self._version = 0
+        self.engine = _make_engine(self._connect)
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether there is no file to be opened."""
+        return self._identity is None and not self._path.exists()
+
+    def make(self, fill: Callable[[sa.Connection], None]) -> None:
+        """Make the file, whole or not at all; leave one that is there by now alone."""
+        temporary = self._make_temporary()
+        engine = _make_engine(lambda: _open(temporary))
+        try:
+            with engine.execution_options(writes=True).begin() as connection:
+                fill(connection)
+            engine.dispose()
+            temporary.chmod(new_file_mode(private=True))
+            _put_in_place(temporary, self._path)
+        finally:
+            engine.dispose()
+            temporary.unlink(missing_ok=True)
+
+    def _make_temporary(self) -> Path:
+        _make_folder(self._path.parent)
+        try:
+            handle, name = tempfile.mkstemp(
+                prefix=f".{self._path.stem}-", suffix=".sqlite", dir=self._path.parent
+            )
+        except OSError as error:
+            message = (
+                f"{self.name}: cannot be made ({error.strerror}). Check that the disk "
+                "is not full, and that you may write there."
+            )
+            raise LabelsError(message) from error
+        os.close(handle)
+        return Path(name)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """See that a transaction is one of the file that stands at the path.
+
+        Raises
+        ------
+        StoreLostError
+            What was opened is gone, another, or was written over; or it came to that
+            during the transaction, which then may lie in no file at all.
+        """
+        self._check()
+        yield
+        self._state = self._look()
+
+    def _check(self) -> None:
+        if self._identity is None or self._look() == self._state:
+            return
+        # Another process has stored something; or it wrote over the file, and then
+        # what SQLite remembers of its pages is worth nothing.
+        version = self._read_version()
+        if version == self._version:
+            self.engine.dispose()
+            with self.engine.connect() as connection:
+                check = connection.exec_driver_sql(_CHECK).scalar_one()
+            if check != "ok":
+                what = f"it was written over ({check.splitlines()[-1]})"
+                raise StoreLostError(self.name, what)
+        else:
+            self._version = version
+
+    def say_what_to_do(self) -> str:
+        """Say what an error means for labels, and what to do."""
+        return (
+            "Nothing of this step was stored; what was stored before is safe. Check "
+            "that the disk is not full, that you may write there, and that no other "
+            "program holds the database; then try again."
+        )
+
+    def is_lost(self, error: BaseException | None) -> bool:
+        """Tell whether SQLite says that this is no store any more."""
+        code = getattr(error, "sqlite_errorcode", 0)
+        is_moved = code == sqlite3.SQLITE_READONLY_DBMOVED
+        return self._state is not None and (is_moved or code & 0xFF in _BROKEN)
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise StoreLostError(
+                self.name, "the file is gone from its place"
+            ) from error
+        if (found.st_dev, found.st_ino) != self._identity:
+            raise StoreLostError(self.name, _ANOTHER)
+        if found.st_size == 0:
+            raise StoreLostError(self.name, "the file was emptied")
+        return found.st_mtime_ns, found.st_size
+
+    def _read_version(self) -> int:
+        """Return what SQLite counts up when others have stored something."""
+        with self.engine.connect() as connection:
+            return int(connection.exec_driver_sql(_VERSION).scalar_one())
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file, and remember which one it is."""
+        is_first = self._identity is None
+        before = self._identify() if is_first else self._identity
+        connection = self._open_first() if is_first else _open(self._path)
+        self._identity = before
+        try:
+            self._look()  # it may have been replaced meanwhile
+        except StoreLostError:
+            connection.close()
+            raise
+        self._version = int(_read(connection, _VERSION))
+        return connection
+
+    def _identify(self) -> tuple[int, int]:
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            message = f"{self.name}: cannot be opened ({error.strerror})."
+            raise LabelsError(message) from error
+        if found.st_size == 0 and self._path.is_file():
+            message = (
+                f"{self.name}: is empty (0 bytes), as after a copy that was broken off "
+                "or on a full disk; a store never is. Put a backup in its place; or, "
+                "to begin a new store, delete the file."
+            )
+            raise LabelsError(message)
+        return found.st_dev, found.st_ino
+
+    def _open_first(self) -> sqlite3.Connection:
+        """Open a file of which nothing is known, and look whether it is whole."""
+        connection = self._open_without_journal()
+        try:
+            check = _read(connection, "PRAGMA integrity_check(1)").splitlines()[-1]
+        except BaseException:
+            connection.close()
+            raise
+        if check == "ok":
+            return connection
+        connection.close()
+        message = (
+            f"{self.name}: is damaged ({check}), as a copy is that was taken while "
+            "somebody labelled, or of which a part is missing. Nothing was changed. "
+            "Copy it again while nobody labels, or take a backup."
+        )
+        raise LabelsError(message)
+
+    def _open_without_journal(self) -> sqlite3.Connection:
+        """Open a file; one of an earlier version may have a journal (WAL) beside it.
+
+        The journal is folded in for good. On a disk that is read-only SQLite would
+        not open such a file, because it makes others beside it, even to read.
+        """
+        journal = self._path.with_name(f"{self._path.name}-wal")
+        had_journal = journal.exists()
+        try:
+            connection = _open(self._path, **self._options)
+        except sqlite3.OperationalError as error:
+            is_shut = error.sqlite_errorcode & 0xFF in _READ_ONLY
+            if not is_shut or had_journal or not self._path.is_file():
+                raise
+            connection = _open(self._path, **{**self._options, "immutable": "1"})
+            warnings.warn(self._say_no_journal(journal), stacklevel=2)
+            return connection
+        if _read(connection, "PRAGMA journal_mode") == "wal":
+            if not had_journal:
+                warnings.warn(self._say_no_journal(journal), stacklevel=2)
+            if self._may_write():
+                _read(connection, "PRAGMA journal_mode = DELETE")
+        return connection
+
+    def _may_write(self) -> bool:
+        places = self._path, self._path.parent
+        is_asked_for = self._options.get("mode") != "ro"
+        return is_asked_for and all(os.access(place, os.W_OK) for place in places)
+
+    def _say_no_journal(self, journal: Path) -> str:
+        return (
+            f"{self.name}: was written with a journal beside it, {journal.name}, which "
+            "is not there. If the store was closed before it was copied, it is whole. "
+            "If it was copied while somebody labelled, or after a crash, the newest "
+            "labels are missing: copy it again, together with its journal"
+        )
+
+
+def _make_engine(connect: Callable[[], sqlite3.Connection]) -> sa.Engine:
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.StaticPool)
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        # The driver would begin at the first write, after the reads it rests on.
+        writes = connection.get_execution_options().get("writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _open(path: Path, **options: str) -> sqlite3.Connection:
+    """Open a file that is there; never make one."""
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?{urlencode({'mode': 'rw', **options})}",
+        uri=True,
+        timeout=BUSY_TIMEOUT_S,
+        check_same_thread=False,
+        isolation_level=None,  # transactions begin in `_begin`, nowhere else
+    )
+    try:
+        _read(connection, "PRAGMA synchronous = FULL")
+        _read(connection, "PRAGMA fullfsync = ON")  # macOS: FULL alone is not enough
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _read(connection: sqlite3.Connection, statement: str) -> Any:
+    with closing(connection.cursor()) as cursor:
+        found = cursor.execute(statement).fetchone()
+    return found and found[0]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = (
+            f"{folder}: the folder for the labels cannot be made ({error.strerror}). "
+            "Choose a work folder that you may write to."
+        )
+        raise LabelsError(message) from error
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    """Give a file its name, unless there is one of that name already."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        return
+    except OSError:  # no hard links on this file system
+        if not path.exists():
+            temporary.rename(path)
+    with suppress(OSError):
+        folder = os.open(path.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
