@@ -1,10 +1,16 @@
 """Fixtures that every test file may use."""
 
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from chromium import give_up, launch
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
@@ -35,3 +41,46 @@ def chromium() -> Iterator[Any]:
         # One context for all pages: JupyterLab is loaded from its cache.
         yield browser.new_context(viewport={"width": 1280, "height": 800})
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[sa.Engine]:
+    """Run a PostgreSQL server on a socket of its own."""
+    pytest.importorskip("psycopg", reason="psycopg (extra: cluster) is not installed")
+    found = [
+        shutil.which("initdb"),
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")),
+    ]
+    if not any(found):
+        pytest.skip("no PostgreSQL server (initdb) on this machine")
+    programs = Path([each for each in found if each][-1]).parent
+    with tempfile.TemporaryDirectory(prefix="labels-") as folder:
+        user = _unprivileged_user(folder)
+        data = f"{folder}/data"
+
+        def run(program: str, *arguments: str) -> None:
+            subprocess.run(
+                [programs / program, "-D", data, *arguments],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                cwd=folder,
+                **user,
+            )
+
+        run("initdb", "-U", "tester", "--auth=trust", "--no-sync", "-E", "UTF8")
+        options = f"-k {folder} -c listen_addresses= -c fsync=off"
+        run("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", options)
+        try:
+            yield sa.create_engine(
+                f"postgresql+psycopg://tester@/postgres?host={folder}"
+            )
+        finally:
+            run("pg_ctl", "stop", "-w", "-m", "immediate")
+
+
+def _unprivileged_user(folder: str) -> dict[str, object]:
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    os.chown(folder, nobody.pw_uid, nobody.pw_gid)
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
