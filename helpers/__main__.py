@@ -13,7 +13,7 @@ from helpers.errors import HelpersError
 
 STOPPED_BY_USER = 130  # what a shell reports after Ctrl-C
 DEFAULT_SHAPE = (260, 257)  # of simulated patterns
-STOPPED_BY_SYSTEM = 143  # and after a batch system has ended the job
+STOPPED_BY_SIGNAL = 128  # and more, after a batch system has ended the job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,9 +160,8 @@ def _run(options: argparse.Namespace) -> None:
         force=options.force,
         say=lambda line: print(line, flush=True),
     )
-    print(
-        "", "Found:", *(f"  {line}" for line in summarise(options.work_dir)), sep="\n"
-    )
+    lines = summarise(options.work_dir, dict(options.parameters).get("store_url", ""))
+    print("", "Found:", *(f"  {line}" for line in lines), sep="\n")
     print(
         "",
         f"Executed notebooks: {result.report.parent}",
@@ -201,11 +200,19 @@ def _hand_over(options: argparse.Namespace) -> None:
     print(f"{len(selection)} patterns selected. Written:", *files, sep="\n  ")
 
 
-def _stop(*_: object) -> None:
+def _stop(number: int, _: object) -> None:
     """End as after an error, so that kernels and half-written files go away."""
-    sys.exit(STOPPED_BY_SYSTEM)
+    sys.exit(STOPPED_BY_SIGNAL + number)
+
+
+def _stop_when_told() -> None:
+    signal.signal(signal.SIGTERM, _stop)
+    # A terminal that is closed; `nohup` has seen to it that this does not end a run.
+    closed = getattr(signal, "SIGHUP", None)  # Windows has none
+    if closed and signal.getsignal(closed) is not signal.SIG_IGN:
+        signal.signal(closed, _stop)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    _stop_when_told()
     sys.exit(main())

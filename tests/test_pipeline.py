@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -435,7 +436,8 @@ def test_mask_of_another_shape_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("sent", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 def test_interrupted_run_leaves_no_kernel_and_no_half_file(
     tmp_path: Path, patterns_file: Path, sent: signal.Signals, status: int
@@ -458,6 +460,55 @@ def test_interrupted_run_leaves_no_kernel_and_no_half_file(
     assert list((work_dir / "reports").iterdir()) == []
     assert read_when_ready(from_kernel) == b"", "the kernel still holds the pipe"
     os.close(from_kernel)
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(
+    tmp_path: Path, patterns_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    holds = f"pipe = open({str(pipe)!r}, 'w', buffering=1)\npipe.write('here\\n')"
+    cells = [holds, "import signal\nsignal.pause()"]
+    write_notebook(tmp_path / "nb/01-waits.ipynb", cells)
+    reports = tmp_path / "work" / "reports"
+    command = [sys.executable, "-m", "helpers", "run", "--patterns", patterns_file]
+    options = ["--work-dir", reports.parent, "--notebooks", tmp_path / "nb"]
+    from_kernel = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    process = subprocess.Popen([*command, *options])
+    assert read_when_ready(from_kernel) == b"here\n"
+    process.kill()
+    process.wait()
+    os.close(from_kernel)
+    (left,) = tmp_path.glob("sh-kernel-*")
+    assert len(list(reports.glob(".01-waits-*.ipynb"))) == 1
+    os.utime(left / "in-use", (0, 0))
+    (reports / ".mine.ipynb").write_text("{}")
+    write_notebook(tmp_path / "nb/01-waits.ipynb", ["pass"])
+    run_notebooks(patterns_file, reports.parent, notebooks_dir=tmp_path / "nb")
+    assert list(tmp_path.glob("sh-kernel-*")) == []
+    found = {path.name for path in reports.iterdir()}
+    assert found == {".mine.ipynb", "01-waits.ipynb", "report.html"}
+
+
+def test_password_of_a_store_is_in_nothing_that_is_left(
+    tmp_path: Path, patterns_file: Path
+) -> None:
+    seen = "import os\nprint(os.environ['SINGLE_HITS_STORE_PASSWORD'][-2:], store_url)"
+    parameter = 'store_url: str = ""  # of the labels'
+    write_notebook(tmp_path / "nb/01-reads.ipynb", [seen], parameter)
+    given = {"store_url": "postgresql://anna:s3cr%40t@127.0.0.1:1/labels"}
+    run = run_notebooks(
+        patterns_file, tmp_path / "work", None, given, notebooks_dir=tmp_path / "nb"
+    )
+    assert "@t postgresql://anna@127.0.0.1:1/labels" in run.report.read_text("utf-8")
+    assert "SINGLE_HITS_STORE_PASSWORD" not in os.environ
+    for path in (tmp_path / "work").rglob("*"):
+        if path.is_file():
+            assert b"s3cr" not in path.read_bytes()
+    for path in (*run.notebooks, run.report):
+        assert not path.stat().st_mode & 0o007
 
 
 def read_when_ready(file: int) -> bytes:

@@ -31,9 +31,11 @@ from helpers.labels.label_queue import Queue, read_queue, write_queue
 from helpers.labels.recognise import import_labels
 from helpers.labels.schema import LABELS
 from helpers.labels.store import LabelStore, name_labeller, open_label_store, open_work
+from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
 
 __all__ = [
     "LABELS",
+    "PASSWORD_VARIABLE",
     "LabelEvent",
     "LabelStore",
     "Queue",
@@ -56,5 +58,6 @@ __all__ = [
     "read_single_list",
     "read_specklenn",
     "self_consistency",
+    "split_password",
     "write_queue",
 ]

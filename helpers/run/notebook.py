@@ -1,11 +1,14 @@
 """Execute one notebook, and say where and why it stopped if it does."""
 
 import json
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -15,6 +18,9 @@ from helpers.errors import HelpersError, NotebookError
 from helpers.outputs import atomic_write
 from helpers.run.report import find_warnings, leave_pictures
 
+FOLDER_PREFIX = "sh-kernel-"  # short: the path of a socket may be no longer than 100
+LOCK_NAME = "in-use"
+SECONDS_TO_LOCK = 60
 START_KERNEL = [
     *("-m", "ipykernel_launcher"),
     "--quiet",  # its own log would stand between the lines about progress
@@ -42,7 +48,9 @@ class ThisKernelManager(AsyncKernelManager):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="kernel-")
+        sweep_kernel_folders()
+        folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
+        self._lock = _lock(Path(folder.name))
         super().__init__(
             kernel_spec_manager=_ThisInterpreter(),
             transport="ipc",
@@ -64,6 +72,29 @@ class ThisKernelManager(AsyncKernelManager):
         await super().cleanup_resources(restart=restart)
         if not restart:
             self._folder.cleanup()
+            self._lock.close()
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Show that a folder is in use, for as long as this process lives."""
+    file = (folder / LOCK_NAME).open("w", encoding="utf-8")
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def sweep_kernel_folders() -> None:
+    """Remove the private folders of runs that were killed."""
+    with suppress(ImportError):  # Windows has no such locks
+        import fcntl
+
+        for lock in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{LOCK_NAME}"):
+            with suppress(OSError), lock.open("r+", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - lock.stat().st_mtime > SECONDS_TO_LOCK:
+                    shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 SECONDS_TO_START = 300  # a busy shared machine may need minutes to start a kernel
@@ -107,7 +138,7 @@ def execute_notebook(
     NotebookError
         If a cell raises, or the kernel dies or does not start.
     """
-    with atomic_write(executed) as temporary:
+    with atomic_write(executed, private=True) as temporary:
         reason = _run(notebook, temporary, parameters)
         cells = _finish(temporary, executed)
     if reason:

@@ -1,9 +1,11 @@
 """Run the notebooks one after the other and collect what they show in one report."""
 
+import os
+import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ __all__ = [
 NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"
 REPORTS_NAME = "reports"
 REPORT_NAME = "report.html"
+HALF_WRITTEN = re.compile(r"\..+-[a-z0-9_]{8}\.(ipynb|html)")  # by atomic_write
 SKIPPED = "skipped, since nothing that it depends on has changed (--force runs it)"
 
 
@@ -111,7 +114,8 @@ def run_notebooks(
     files = _runner_parameters(patterns_files, work_dir, labels_file)
     assigned = assign_parameters(chosen, files, parameters or {})
     reports = _make_reports_folder(work_dir)
-    with claim_folder(reports.parent, say):
+    with claim_folder(reports.parent, say), _passing_password(assigned):
+        _sweep(reports)
         book = StageBook(reports.parent, reports, every)
         try:
             for notebook, values in zip(chosen, assigned, strict=True):
@@ -129,6 +133,35 @@ def run_notebooks(
                 _write_report(every, reports)
             raise
         return _write_report(every, reports)
+
+
+@contextmanager
+def _passing_password(assigned: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """Give kernels the password of a store by the environment, not by a parameter.
+
+    Parameters stand in executed notebooks, for everybody to read.
+    """
+    from helpers.labels import PASSWORD_VARIABLE, split_password
+
+    before = os.environ.get(PASSWORD_VARIABLE)
+    for values in assigned:
+        if url := values.get("store_url"):
+            values["store_url"], password = split_password(url)
+            if password:
+                os.environ[PASSWORD_VARIABLE] = password
+    try:
+        yield
+    finally:
+        os.environ.pop(PASSWORD_VARIABLE, None)
+        if before is not None:
+            os.environ[PASSWORD_VARIABLE] = before
+
+
+def _sweep(reports: Path) -> None:
+    """Remove what a run left that was killed while it wrote."""
+    for path in reports.glob(".*"):
+        if HALF_WRITTEN.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _run(

@@ -61,7 +61,7 @@ def write_report(
     for name, notebook in notebooks.items():
         _prepare(name, notebook)
     html = _render(_merge(notebooks, title), _contents(notebooks))
-    with atomic_write(path) as temporary:
+    with atomic_write(path, private=True) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
 

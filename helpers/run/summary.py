@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from helpers.errors import HelpersError
+from helpers.errors import HelpersError, LabelsError
 from helpers.made_from import find_changes
 from helpers.outputs import open_to_read
 from helpers.work_folder import (
@@ -27,7 +27,7 @@ STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_FACTS, PREDICTIONS)
 Lines = list[str]
 
 
-def summarise(work_dir: str | Path) -> Lines:
+def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
     """Say what the notebooks found, one line for each stage that has left a file.
 
     What no longer fits the rest of the folder says so.
@@ -36,11 +36,13 @@ def summarise(work_dir: str | Path) -> Lines:
     ----------
     work_dir
         The work folder. What is absent, or cannot be read, is passed over.
+    store_url
+        SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
     """
     folder = Path(work_dir)
     describers: list[tuple[Callable[[Path], str], str, WorkFile]] = [
         (_patterns, EXPERIMENT.name, EXPERIMENT),
-        (_labels, "labels.sqlite", EXPERIMENT),
+        (lambda path: _labels(path, store_url), "labels.sqlite", EXPERIMENT),
         (_model, MODEL_FACTS.name, MODEL_FACTS),
         (_scores, MODEL_FACTS.name, MODEL_FACTS),
         (_predictions, PREDICTIONS.name, PREDICTIONS),
@@ -60,16 +62,18 @@ def _say_stale(changes: dict[str, str], work_file: WorkFile) -> str:
     return f"             out of date: {said} Run {work_file.writer} again."
 
 
-def describe_state(work_dir: str | Path) -> str:
+def describe_state(work_dir: str | Path, store_url: str = "") -> str:
     """Say what stands in a work folder, of when, and what to do next.
 
     Parameters
     ----------
     work_dir
         The work folder, which need not exist.
+    store_url
+        As in `summarise`.
     """
     folder = Path(work_dir)
-    lines = summarise(folder)
+    lines = summarise(folder, store_url)
     if not lines:
         return f"Nothing is in {folder} yet. Next: {EXPERIMENT.writer}."
     dates = [text for each in STAGES if (text := _say_date(folder / each.name))]
@@ -113,14 +117,19 @@ def _patterns(work_dir: Path) -> str:
     )
 
 
-def _labels(work_dir: Path) -> str:
+def _labels(work_dir: Path, store_url: str) -> str:
     from helpers.labels import open_label_store
 
     facts = _read_json(work_dir / "experiment.json")
     path = work_dir / "labels.sqlite"
-    path.stat()  # a store that is not there would be made
-    with open_label_store(path, facts["fingerprint"], facts["shape"][0]) as store:
-        counts = store.counts()
+    if not store_url:
+        path.stat()  # a store that is not there would be made
+    stack = facts["fingerprint"], facts["shape"][0]
+    try:
+        with open_label_store(store_url or path, *stack) as store:
+            counts = store.counts()
+    except LabelsError as error:
+        return f"labels       cannot be read: {error}"
     words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return f"labels       {sum(counts.values())}: {words or 'none yet'}"
 
