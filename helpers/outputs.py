@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,9 @@ from helpers import __version__
 from helpers.errors import WorkFolderError
 
 LARGEST_KEPT = 16 * 1024  # bytes; what HDF5 writes about a file comes in small pieces
+
+_BEFORE_FORMULA = re.compile(r"((?:^|[;,|\t\r\n])\s*)(?='*[=+\-@＝＋－＠])")
+_ESCAPED_FORMULA = re.compile(r"((?:^|[;,|\t\r\n])\s*)'(?='*[=+\-@＝＋－＠])")
 
 _WHY_NOT = {
     errno.ENOSPC: "the disk is full",
@@ -284,6 +288,19 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as temporary:
         text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def escape_formula(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula, whatever it splits at.
+
+    An apostrophe goes before what would begin one; `unescape_formula` takes it out.
+    """
+    return _BEFORE_FORMULA.sub(r"\1'", text)
+
+
+def unescape_formula(text: str) -> str:
+    """Return what `escape_formula` was given."""
+    return _ESCAPED_FORMULA.sub(r"\1", text)
 
 
 def open_to_read(path: str | Path, **options: Any) -> h5py.File:

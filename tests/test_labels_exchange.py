@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,6 +229,21 @@ def test_names_of_odd_characters_survive_export_and_import(store, tmp_path, name
     with open_label_store(tmp_path / "b.sqlite", "abc", N_PATTERNS) as other:
         other.import_csv(tmp_path / "labels.csv")
         assert other.labellers() == (name,)
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-a", "@SUM(A1)", "'=1", "a;=1+1"])
+def test_no_name_of_a_labeller_or_a_file_is_a_formula(store, tmp_path, name):
+    store.record(0, "single", labeller=name, session="s", seq=0)
+    path = tmp_path / "labels.csv"
+
+    def locate(pattern):
+        return Path(f"{name}.h5"), pattern
+
+    store.export_csv(path, locate=locate)
+    cells = re.split("[,;]", path.read_text("utf-8").replace('"', ""))
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    assert store.import_csv(path, locate=locate) == 0  # all is known: nothing changed
+    assert not path.stat().st_mode & 0o007
 
 
 def test_a_labeller_in_the_first_column_may_begin_like_a_comment(store, write):

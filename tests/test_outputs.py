@@ -1,13 +1,18 @@
 import json
+import re
 
 import h5py
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers.outputs import (
     atomic_folder,
     atomic_write,
+    escape_formula,
     provenance,
     sha256_of,
+    unescape_formula,
     write_json,
     write_provenance,
 )
@@ -96,3 +101,16 @@ def test_json_is_readable_and_keeps_its_characters(tmp_path):
 def test_sha256_is_that_of_the_content(tmp_path):
     (tmp_path / "empty").touch()
     assert sha256_of(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+@given(st.text(alphabet="=+-@＝'\"; ,|\t\na1"))
+def test_no_text_begins_a_formula_and_each_comes_back(text):
+    escaped = escape_formula(text)
+    for cell in re.split(r"[;,|\t\r\n]", escaped):
+        assert not cell.strip().startswith(("=", "+", "-", "@", "＝"))
+    assert unescape_formula(escaped) == text
+
+
+@pytest.mark.parametrize("text", ["anna", "O'Hara", "'quoted'", "a-b", "x=1", ""])
+def test_plain_text_is_left_as_it_is(text):
+    assert escape_formula(text) == unescape_formula(text) == text

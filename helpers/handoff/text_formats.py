@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.handoff.selection import Request
+from helpers.outputs import escape_formula
 
 CLASS_CHARACTERS = {
     "single": "s",
@@ -85,7 +86,8 @@ def write_specklenn(folder: Path, request: Request) -> None:
         for i in np.flatnonzero(np.isin(words, list(SPECKLENN_CODES))):
             code = SPECKLENN_CODES[str(words[i])]
             run = runs[request.files[i]]
-            writer.writerow([request.experiment, run, request.rows[i], code])
+            experiment = escape_formula(request.experiment)
+            writer.writerow([experiment, run, request.rows[i], code])
 
 
 def write_list(folder: Path, request: Request) -> None:

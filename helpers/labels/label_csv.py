@@ -12,7 +12,7 @@ from pathlib import Path
 
 from helpers.errors import LabelsError
 from helpers.labels.schema import LABELS, NAME_LENGTH
-from helpers.outputs import atomic_write
+from helpers.outputs import atomic_write, escape_formula, unescape_formula
 
 Locate = Callable[[int], tuple[Path, int]]
 """Gives the file of a pattern, and its row there: `Patterns.locate`."""
@@ -111,7 +111,7 @@ def write_labels_csv(
     """
     columns = [name for name in COLUMNS if name != "file" or locate]
     with (
-        atomic_write(path) as temporary,
+        atomic_write(path, private=True) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -245,11 +245,11 @@ class _RowParser:
         pattern = parse_pattern(
             _unquote(text["pattern"]), self._n_patterns, self._first_index
         )
-        self._check_file(pattern, text["file"])
+        self._check_file(pattern, unescape_formula(text["file"]))
         return GivenLabel(
             pattern=pattern,
             label=self._find_word(_unquote(text["label"])),
-            labeller=_labeller(text["labeller"] or self._labeller),
+            labeller=_labeller(unescape_formula(text["labeller"]) or self._labeller),
             labelled_at=_moment(text["labelled_at"]),
         )
 
@@ -334,9 +334,9 @@ def _as_fields(given: GivenLabel, locate: Locate | None) -> dict[str, str]:
     fields = {
         "pattern": str(given.pattern),
         "label": given.label,
-        "labeller": given.labeller,
+        "labeller": escape_formula(given.labeller),
         "labelled_at": given.labelled_at.isoformat() if given.labelled_at else "",
     }
     if locate:
-        fields["file"] = locate(given.pattern)[0].name
+        fields["file"] = escape_formula(locate(given.pattern)[0].name)
     return fields

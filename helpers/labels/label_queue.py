@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import LabelsError, ParameterError
 from helpers.labels.label_csv import parse_pattern, read_text
-from helpers.outputs import atomic_write
+from helpers.outputs import atomic_write, escape_formula, unescape_formula
 from helpers.work_folder import QUEUE
 
 COLUMNS = ["pattern", "reason"]
@@ -88,7 +88,8 @@ def write_queue(
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([COLUMNS, *zip(index, words, strict=True)])
+        said = map(escape_formula, words)
+        writer.writerows([COLUMNS, *zip(index, said, strict=True)])
     return path
 
 
@@ -115,7 +116,8 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
         raise LabelsError(_say_problems(path, problems))
     rows = [fields for fields in lines if fields]
     pattern = np.array([fields[0] for fields in rows], dtype=np.int64)
-    return Queue(pattern, np.array([fields[1] for fields in rows], dtype=np.str_))
+    said = [unescape_formula(fields[1]) for fields in rows]
+    return Queue(pattern, np.array(said, dtype=np.str_))
 
 
 def _check_patterns(patterns: ArrayLike) -> list[int]:

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from helpers.errors import PatternsFileError
-from helpers.outputs import atomic_hdf5, atomic_write, open_to_read, write_provenance
+from helpers.outputs import (
+    atomic_hdf5,
+    atomic_write,
+    escape_formula,
+    open_to_read,
+    write_provenance,
+)
 from helpers.patterns import open_patterns
 from helpers.simulate.detector import Detector
 from helpers.simulate.exposures import (
@@ -106,7 +112,7 @@ def write_example_labels(
     ):
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["pattern", "label", "file", "labeller", "labelled_at"])
-        name = Path(patterns_path).name
+        name = escape_formula(Path(patterns_path).name)
         rows.writerows(
             [i, truth[i], name, "simulated", made_at] for i in np.sort(chosen)
         )
