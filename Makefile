@@ -82,8 +82,12 @@ fuzz: $(READY)
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS)
 
 lock:
-	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --extra euxfel --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.lock
+	(sed -n '/^#/p' requirements-euxfel.lock; sed -n 's/^\([a-z-]*\)==.*/\1/p' requirements-euxfel.lock \
+	    | $(BIN)/uv pip compile - --no-deps --constraint requirements.lock --universal --python-version 3.11 \
+	    --generate-hashes --no-annotate --no-header --quiet) > requirements-euxfel.new
+	mv requirements-euxfel.new requirements-euxfel.lock
 
 clean:
 	rm -rf $(VENV) $(JS)/node_modules data/work $(EXAMPLE) $(EXAMPLE_LABELS)

@@ -53,6 +53,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_handoff(
         commands.add_parser("handoff", help="write the selection for another program")
     )
+    licences = commands.add_parser("licences", help="list those of all dependencies")
+    licences.set_defaults(command=_list_licences)
     return parser
 
 
@@ -198,6 +200,12 @@ def _hand_over(options: argparse.Namespace) -> None:
 
     selection, files = hand_over(options)
     print(f"{len(selection)} patterns selected. Written:", *files, sep="\n  ")
+
+
+def _list_licences(_: argparse.Namespace) -> None:
+    from helpers.run import describe_licences
+
+    print(*describe_licences(), sep="\n")
 
 
 def _stop(number: int, _: object) -> None:

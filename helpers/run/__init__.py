@@ -6,6 +6,7 @@ is `python -m helpers handoff`.
 """
 
 from helpers.run.handoff_command import add_handoff_arguments, hand_over
+from helpers.run.licences import describe_licences, find_licences
 from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks
 from helpers.run.summary import describe_state, summarise
 
@@ -13,7 +14,9 @@ __all__ = [
     "NOTEBOOKS_DIR",
     "PipelineRun",
     "add_handoff_arguments",
+    "describe_licences",
     "describe_state",
+    "find_licences",
     "hand_over",
     "run_notebooks",
     "summarise",
