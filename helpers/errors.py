@@ -29,6 +29,10 @@ class PatternsFileError(HelpersError):
         self.problems = tuple(problems)
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
 
+    def __reduce__(self) -> tuple[type, tuple[Path, tuple[str, ...]]]:
+        """Let it come back from the process of a worker."""
+        return type(self), (self.path, self.problems)
+
 
 class LabelsError(HelpersError):
     """Labels cannot be read, stored or used."""
@@ -68,6 +72,10 @@ class ModelError(HelpersError):
 
 class ParameterError(HelpersError):
     """A parameter has an impossible value or an unknown name."""
+
+
+class ClusterError(HelpersError):
+    """The cluster cannot be used, or is lost."""
 
 
 class NotebookError(HelpersError):

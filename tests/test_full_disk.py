@@ -191,7 +191,7 @@ def test_full_disk_while_predicting(
     """What is done is kept in whole batches, to go on from there."""
     block = np.zeros(3 * ROOM // 4 // 4, np.float32)
     monkeypatch.setattr(prediction, "batch_length", lambda _: N // 2)
-    monkeypatch.setattr(prediction, "predict_inputs", lambda *_: block)
+    monkeypatch.setattr(prediction, "KerasOutputs", lambda _: lambda inputs: block)
     network = SimpleNamespace(
         input_shape=(1,), make_inputs=lambda some: np.zeros((len(some), 1), np.float32)
     )

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns import DatasetSource, Patterns, open_patterns, scan
+from helpers.patterns import DatasetSource, Patterns, joined_sources, open_patterns
+from helpers.patterns.joined_sources import JoinedSources
 
 ROWS, COLUMNS = 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -52,7 +53,7 @@ def write_run(folder: Path, dtype: str = "f4") -> list[Path]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Patterns:
     """Three files as one stack, read in pieces of three patterns at most."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "READ_BYTES", 3 * PATTERN_BYTES)
+        patch.setattr(joined_sources, "READ_BYTES", 3 * PATTERN_BYTES)
         return open_patterns(write_run(tmp_path_factory.mktemp("run")))
 
 
@@ -65,13 +66,13 @@ def path(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Note (first pattern, number of patterns) of everything read from a file."""
     noted: list[tuple[int, int]] = []
-    read_piece = scan.JoinedSources._read_piece
+    read_piece = JoinedSources._read_piece
 
-    def note(stack: scan.JoinedSources, out: np.ndarray, source: Any, row: int) -> None:
+    def note(stack: JoinedSources, out: np.ndarray, source: Any, row: int) -> None:
         noted.append((row, len(out)))
         read_piece(stack, out, source, row)
 
-    monkeypatch.setattr(scan.JoinedSources, "_read_piece", note)
+    monkeypatch.setattr(JoinedSources, "_read_piece", note)
     return noted
 
 
@@ -210,7 +211,7 @@ class TestReading:
     def test_in_pieces_of_whole_chunks(
         self, path: Path, reads: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(scan, "READ_BYTES", 8 * PATTERN_BYTES)
+        monkeypatch.setattr(joined_sources, "READ_BYTES", 8 * PATTERN_BYTES)
         patterns = open_patterns(write(path, chunks=(3, *FRAME)))
         reads.clear()
         patterns[:]

@@ -25,6 +25,7 @@ from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
 from helpers.outputs import sha256_of
 from helpers.patterns import Patterns, open_patterns, scan
+from helpers.patterns.joined_sources import JoinedSources, keep
 
 PART, BATCH = 5, 7  # patterns that are read, and predicted, together
 
@@ -106,18 +107,18 @@ def load_thirds(_: object) -> TrainedModel:
 
 def predict_and_die(folder: Path) -> None:
     """Predict in a process that kills itself once two batches are written."""
+    read_into = JoinedSources.read_into
 
-    class Deadly(Patterns):
-        def _read_into(self, out: Any, rows: Any, *, raw: bool, **how: Any) -> None:
-            parts = list((folder / "work").glob(".predictions-*"))
-            while rows[0] >= 30 and not parts[0].stat().st_size >= 2 * BATCH * 4:
+    def read_or_die(self: JoinedSources, out: Any, rows: Any, tidy: Any) -> None:
+        if rows[0] >= 30 and tidy is not keep:
+            (part,) = (folder / "work").glob(".predictions-*")
+            while not part.stat().st_size >= 2 * BATCH * 4:
                 time.sleep(0.001)
-            if rows[0] >= 30 and not raw:
-                os.kill(os.getpid(), signal.SIGKILL)
-            super()._read_into(out, rows, raw=raw, **how)
+            os.kill(os.getpid(), signal.SIGKILL)
+        read_into(self, out, rows, tidy)
 
     patterns = open_patterns([folder / "run0.h5", folder / "run1.h5"])
-    patterns.__class__ = Deadly
+    JoinedSources.read_into = read_or_die
     prediction.load_model = load_thirds
     predict_patterns(patterns, folder / "work")
 
@@ -133,7 +134,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     with part.open("ab") as file:
         file.write(torn)
     read: list[int] = []
-    monkeypatch.setattr(Patterns, "_read_into", remember(Patterns._read_into, read))
+    read_into = remember(JoinedSources.read_into, read)
+    monkeypatch.setattr(JoinedSources, "read_into", read_into)
     resumed = predict_patterns(patterns, tmp_path / "work")
     assert died == -signal.SIGKILL
     assert min(read) >= 2 * PART  # two batches of 7 were not predicted again
@@ -170,10 +172,10 @@ def test_runs_that_are_killed_at_any_moment_end_with_the_same_bytes(
 
 
 def remember(read_into: Any, first: list[int]) -> Any:
-    def read(self: Patterns, out: Any, rows: Any, *, raw: bool, **how: Any) -> None:
-        if not raw:  # as recorded is what the fingerprint is made from
+    def read(self: JoinedSources, out: Any, rows: Any, tidy: Any) -> None:
+        if tidy is not keep:  # as recorded is what the fingerprint is made from
             first.append(int(rows[0]))
-        read_into(self, out, rows, raw=raw, **how)
+        read_into(self, out, rows, tidy)
 
     return read
 

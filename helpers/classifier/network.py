@@ -6,6 +6,8 @@ A new network is a module with a `Network`, and a line in `helpers.classifier.ne
 import logging
 import math
 import os
+import pickle
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -170,6 +172,34 @@ def predict_inputs(
 ) -> NDArray[np.float32]:
     """Return the network's output, (n,) float32, for inputs (n, …)."""
     return run_in_batches(keras_model, inputs)[:, 0]
+
+
+class KerasOutputs:
+    """`predict_inputs` that can be sent to another process.
+
+    Parameters
+    ----------
+    keras_model
+        A network; what is sent is its description and its weights.
+    """
+
+    def __init__(self, keras_model: Any) -> None:
+        self._keras_model = keras_model
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the network's output, (n,) float32, for inputs (n, …)."""
+        with self._lock:
+            return predict_inputs(self._keras_model, inputs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send no compiled functions, which belong to this process."""
+        return _restore_outputs, (pickle.dumps(self._keras_model),)
+
+
+def _restore_outputs(packed: bytes) -> KerasOutputs:
+    import_keras()
+    return KerasOutputs(pickle.loads(packed))
 
 
 def run_in_batches(

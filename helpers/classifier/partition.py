@@ -145,7 +145,7 @@ def _write_patterns(
         compression_opts=1,
         shuffle=True,
     )
-    for here, block in patterns.map(np.copy, index):
+    for here, block in patterns.map(np.copy, index, here=True):
         dataset[here] = block
 
 
@@ -196,7 +196,7 @@ def _write_image_set(
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
     progress = f"Write images of the {folder.name}"
-    for here, images in patterns.map(_to_images, index, progress=progress):
+    for here, images in patterns.map(_to_images, index, here=True, progress=progress):
         chosen = index[here]
         for i, image, single in zip(
             chosen, images, is_single(labels[chosen]), strict=True

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from helpers.classifier.calibration import fit_calibration
 from helpers.classifier.fitting import fit_logistic_head
 from helpers.classifier.invariant_network import InvariantNetwork
-from helpers.classifier.network import Network, batch_length, predict_inputs
+from helpers.classifier.network import KerasOutputs, Network, batch_length
 from helpers.classifier.split import Split, is_labelled, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
@@ -26,7 +25,7 @@ from helpers.classifier.training import read_inputs
 from helpers.errors import OtherPatternsError
 from helpers.made_from import MODEL_ELSEWHERE, check_fits, name_bad_pixels
 from helpers.outputs import atomic_hdf5, explain_os_errors, write_provenance
-from helpers.patterns import Patterns, batches
+from helpers.patterns import Patterns
 from helpers.ranking import Ranking
 from helpers.work_folder import MODEL, PREDICTIONS
 
@@ -150,18 +149,16 @@ def _predict_rest(part: Path, model: TrainedModel, patterns: Patterns) -> None:
     done = min(n_values - n_values % length, len(patterns))
     with explain_os_errors(part), part.open("ab") as file:
         file.truncate(4 * done)
-        for inputs in batches(_make_inputs(model.network, patterns, done), length):
-            file.write(predict_inputs(model.keras_model, inputs).tobytes())
+        found = patterns.map_in_batches(
+            model.network.make_inputs,
+            KerasOutputs(model.keras_model),
+            length,
+            start=done,
+            progress="Predict",
+        )
+        for _, outputs in found:
+            file.write(outputs.tobytes())
             file.flush()
-
-
-def _make_inputs(
-    network: Network, patterns: Patterns, start: int
-) -> Iterator[NDArray[np.float32]]:
-    """Yield a network's inputs of the patterns from `start` on."""
-    parts = patterns.map(network.make_inputs, start=start, progress="Predict")
-    for here, inputs in parts:
-        yield inputs[max(start - here.start, 0) :]
 
 
 def _write_predictions(

@@ -223,7 +223,9 @@ def read_inputs(
 ) -> NDArray[np.float32]:
     """Make a network's inputs of some patterns, a few at a time."""
     inputs = np.empty((index.size, *network.input_shape), np.float32)
-    for here, some in patterns.map(network.make_inputs, index, progress="Read"):
+    are_images = len(network.input_shape) > 1
+    parts = patterns.map(network.make_inputs, index, here=are_images, progress="Read")
+    for here, some in parts:
         inputs[here] = some
     return inputs
 

@@ -133,9 +133,10 @@ def measure_patterns(
     measure = _Measure(patterns.bad_pixels, lit_threshold)
     pixels = PixelSums.of(np.zeros((0, *patterns.shape[1:]), np.float32), lit_threshold)
     parts = []
-    for _, part in patterns.map(measure, keep_nan=True, progress="Measure"):
-        parts.append(part.of_patterns)
-        pixels.add(part.pixels)
+    blocks = patterns.map(measure, keep_nan=True, join=_Part.join, progress="Measure")
+    for _, block in blocks:
+        parts += block.of_patterns
+        pixels.add(block.pixels)
     each = _OfPatterns(*map(np.concatenate, zip(*parts, strict=True)))
     _check_not_too_large(patterns, np.flatnonzero(each.is_infinite))
     _check_finite(patterns, each.lost_pixels)
@@ -183,8 +184,14 @@ class _OfPatterns(NamedTuple):
 
 
 class _Part(NamedTuple):
-    of_patterns: _OfPatterns
+    of_patterns: list[_OfPatterns]
     pixels: PixelSums
+
+    def join(self, other: "_Part") -> "_Part":
+        """Add what comes next."""
+        self.of_patterns.extend(other.of_patterns)
+        self.pixels.add(other.pixels)
+        return self
 
 
 @dataclass(frozen=True)
@@ -212,18 +219,16 @@ class _Measure:
         pixels = PixelSums.of(
             values if count.all() else values[count], self.lit_threshold, finite
         )
-        return _Part(
-            _OfPatterns(
-                photons=np.array([_sum_positive(each) for each in values]),
-                lit_pixels=np.array(
-                    [np.count_nonzero(each >= self.lit_threshold) for each in values]
-                ),
-                lost_pixels=lost,
-                is_infinite=is_infinite,
-                only_value=only_value,
+        of_patterns = _OfPatterns(
+            photons=np.array([_sum_positive(each) for each in values]),
+            lit_pixels=np.array(
+                [np.count_nonzero(each >= self.lit_threshold) for each in values]
             ),
-            pixels,
+            lost_pixels=lost,
+            is_infinite=is_infinite,
+            only_value=only_value,
         )
+        return _Part([of_patterns], pixels)
 
 
 def _sum_positive(values: NDArray[np.float32]) -> float:
@@ -266,8 +271,8 @@ def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.flo
         (n,) bool: which patterns count. Without any the powder is 0 everywhere.
     """
     total = np.zeros(patterns.shape[1:])
-    for _, part in patterns.map(_sum, np.flatnonzero(chosen)):
-        total += part
+    for _, block in patterns.map(_sum, np.flatnonzero(chosen), join=np.add):
+        total += block
     total /= max(1, np.count_nonzero(chosen))
     return total
 

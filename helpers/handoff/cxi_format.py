@@ -78,7 +78,9 @@ def _write_patterns(file: h5py.File, request: Request) -> None:
     data.attrs["axes"] = f"{ONE_PER_EVENT}:y:x"
     data.attrs["unit"] = patterns.unit
     index = request.selection.index
-    for here, block in patterns.map(np.copy, index, raw=True, progress="Hand on"):
+    for here, block in patterns.map(
+        np.copy, index, raw=True, here=True, progress="Hand on"
+    ):
         data[here] = block
     mask = np.where(patterns.bad_pixels, PIXEL_IS_BAD, 0).astype(np.uint32)
     file[f"{DETECTOR}/mask"] = mask

@@ -295,7 +295,9 @@ class Request:
             adds to a pixel.
         """
         count = partial(count_photons, adu_per_photon=self._find_scale())
-        parts = self.patterns.map(count, self.selection.index, progress="Hand on")
+        parts = self.patterns.map(
+            count, self.selection.index, here=True, progress="Hand on"
+        )
         for _, counts in parts:
             yield counts.reshape(len(counts), -1)
 

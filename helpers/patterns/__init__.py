@@ -6,6 +6,7 @@ which values of its mask mean *bad*. Where the patterns of a kind of file are no
 three-dimensional dataset, a `Source` of their own reads them.
 """
 
+from helpers.patterns.cluster import use_cluster
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import EmcSource, SparseSource, is_emc, read_emc_head
 from helpers.patterns.euxfel_run import RunSource
@@ -70,4 +71,5 @@ __all__ = [
     "read_emc_head",
     "reused_array",
     "run_in_order",
+    "use_cluster",
 ]

@@ -90,14 +90,25 @@ class NpzSource(Source):
         super().__init__(path, where)
         with np.load(path, allow_pickle=False) as arrays:
             self.where = where or _choose_array(path, arrays)
-            self._array = np.ascontiguousarray(arrays[self.where])
-        _check_stack(path, self.where, self._array.shape, self._array.dtype)
-        n, rows, columns = self._array.shape
-        self.shape, self.dtype = (n, rows, columns), self._array.dtype
+        array = self._read()
+        self._array: NDArray[Any] | None = array
+        _check_stack(path, self.where, array.shape, array.dtype)
+        n, rows, columns = array.shape
+        self.shape, self.dtype = (n, rows, columns), array.dtype
         self.notes = ("An .npz file cannot be read in parts: all of it is in memory.",)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the array: whoever gets the rest reads it again."""
+        return super().__getstate__() | {"_array": None}
+
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
+        if self._array is None:
+            self._array = self._read()
         out[...] = self._array[start : start + len(out)]
+
+    def _read(self) -> NDArray[Any]:
+        with np.load(self.path, allow_pickle=False) as arrays:
+            return np.ascontiguousarray(arrays[self.where])
 
 
 class TiffSource(Source):

@@ -3,28 +3,28 @@
 import math
 import os
 import threading
-from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import reduce
+from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from helpers.patterns.sources import Source
+from helpers.patterns.cluster import used_cluster
 
 Piece = TypeVar("Piece")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 PART_BYTES = 4 * 2**20  # of float32: large enough for NumPy, small enough for a cache
+BLOCK_BYTES = 256 * 2**20  # of float32: what a worker is sent to do at a time
 PIECE_BYTES = 7 * 2**18  # measured: less costs calls, more leaves a core's own cache
-READ_BYTES = 8 * 2**20  # in one go: large enough to be fast
 WHOLE_CHUNK_BYTES = 64 * 2**20  # a chunk up to this size is not cut
 BAR_DELAY_S = 2
 MOST_THREADS = 8  # more would wait for each other: Python and HDF5 lock
@@ -42,7 +42,7 @@ def run_in_order(
 ) -> Generator[Result, None, None]:
     """Yield `work(task)` for each task, in the order of the tasks.
 
-    The one place that decides where work is done: today in threads of this process. At
+    In threads of this process; `helpers.patterns.cluster` is the same for a cluster. At
     most two tasks per thread are under way or waiting for the caller, so memory does
     not grow. Libraries for linear algebra keep to one thread each meanwhile.
 
@@ -118,24 +118,69 @@ def batches(parts: Iterable[NDArray[Any]], length: int) -> Iterator[NDArray[Any]
 
 
 def run_parts(
-    work: Callable[[slice], Result], parts: Sequence[slice], start: int, name: str
+    work: Callable[[slice], Result],
+    parts: Sequence[slice],
+    start: int,
+    name: str,
+    *,
+    per_block: int,
+    join: Callable[[Result, Result], Result] | None = None,
+    here: bool = False,
 ) -> Iterator[tuple[slice, Result]]:
     """Yield each part from `start` on with what `work` makes of it; show a bar.
 
     Parameters
     ----------
     work
-        Called in several threads at once.
+        Called in several threads, or sent to workers.
     parts
         Of all patterns, in order.
     start
         Parts that end before are done already.
     name
         Of the work, for the bar over the patterns that the caller is done with.
+    per_block
+        So many parts are sent to a worker, and joined, at a time.
+    join
+        Puts the results of a block together, one after the other, so that one is
+        yielded for each block.
+    here
+        Stay in this process.
     """
+    blocks = [parts[at : at + per_block] for at in range(0, len(parts), per_block)]
+    if join is None:
+        rest = [[p for p in block if p.stop > start] for block in blocks]
+        places = list(chain.from_iterable(rest))
+    else:
+        rest = [list(block) for block in blocks if block[-1].stop > start]
+        places = [slice(block[0].start, block[-1].stop) for block in rest]
+    block_work = ApplyToBlock(work, join)
+    cluster = used_cluster()
+    one_block = len(rest) < 2  # is done before it were sent
+    if cluster is None or here or one_block:
+        results = block_work.run_here([block for block in rest if block])
+    else:
+        results = _unpack(cluster.run_in_order(block_work, filter(None, rest)))
+    yield from _show_progress(places, results, parts, start, name)
+
+
+def _unpack(
+    blocks: Generator[list[Result], None, None],
+) -> Generator[Result, None, None]:
+    with closing(blocks):
+        for block in blocks:
+            yield from block
+
+
+def _show_progress(
+    places: Sequence[slice],
+    results: Generator[Result, None, None],
+    parts: Sequence[slice],
+    start: int,
+    name: str,
+) -> Iterator[tuple[slice, Result]]:
     from tqdm.auto import tqdm  # slow to import, so only when it is needed
 
-    rest = [part for part in parts if part.stop > start]
     bar = tqdm(
         total=parts[-1].stop if parts else 0,
         initial=start,
@@ -144,10 +189,35 @@ def run_parts(
         delay=BAR_DELAY_S,
         disable=not name,
     )
-    with bar, closing(run_in_order(work, rest)) as results:
-        for part, result in zip(rest, results, strict=True):
-            yield part, result
-            bar.update(part.stop - bar.n)
+    with bar, closing(results):
+        for place, result in zip(places, results, strict=True):
+            yield place, result
+            bar.update(place.stop - bar.n)
+
+
+@dataclass(frozen=True)
+class ApplyToBlock(Generic[Result]):
+    """Work on several parts, one after the other, as a worker does it."""
+
+    work: Callable[[slice], Result]
+    join: Callable[[Result, Result], Result] | None
+
+    def __call__(self, block: Sequence[slice]) -> list[Result]:
+        """Return the result of each part, or the one that they are joined to."""
+        with _one_blas_thread():
+            results = map(self.work, block)
+            return list(results) if self.join is None else [reduce(self.join, results)]
+
+    def run_here(
+        self, blocks: Sequence[Sequence[slice]]
+    ) -> Generator[Result, None, None]:
+        """Do the same with the threads of this process."""
+        with closing(run_in_order(self.work, chain.from_iterable(blocks))) as results:
+            if self.join is None:
+                yield from results
+                return
+            for block in blocks:
+                yield reduce(self.join, islice(results, len(block)))
 
 
 @dataclass(frozen=True)
@@ -175,6 +245,63 @@ class ApplyInPieces(Generic[Piece, Result]):
         """Read a group piece by piece and make its result."""
         pieces = cut_range(group, self.length)
         return self.then([self.function(self.read(piece)) for piece in pieces])
+
+
+@dataclass(frozen=True)
+class ApplyInBatches(Generic[Result]):
+    """What a worker does in `map_in_batches`: parts as a whole, then whole batches.
+
+    Parts do not end where batches do, so those at either end are worked on twice.
+    """
+
+    work: Callable[[slice], NDArray[Any]]
+    then: Callable[[NDArray[Any]], Result]
+    parts: Sequence[slice]
+    length: int
+
+    def __call__(self, here: slice) -> list[Result]:
+        """Return the result of each batch between two places."""
+        touched = [p for p in self.parts if p.start < here.stop and p.stop > here.start]
+        with _one_blas_thread():
+            made = np.concatenate([self.work(part) for part in touched])
+        first = touched[0].start
+        inside = made[here.start - first : here.stop - first]
+        return [self.then(batch) for batch in batches([inside], self.length)]
+
+    def run_here(self, start: int) -> Generator[Result, None, None]:
+        """Do the same in this process, what comes before batches in its threads."""
+        rest = [part for part in self.parts if part.stop > start]
+        with closing(run_in_order(self.work, rest)) as results:
+            pairs = zip(rest, results, strict=True)
+            made = (some[max(start - part.start, 0) :] for part, some in pairs)
+            yield from map(self.then, batches(made, self.length))
+
+
+def run_batches(
+    work: ApplyInBatches[Result], start: int, name: str, per_block: int
+) -> Iterator[tuple[slice, Result]]:
+    """Yield each batch from `start` on, where one begins, with its result; show a bar.
+
+    Parameters
+    ----------
+    work
+        What is done.
+    start
+        Batches before are done already.
+    name
+        Of the work, for the bar.
+    per_block
+        So many batches are sent to a worker at a time.
+    """
+    end = work.parts[-1].stop if work.parts else 0
+    places = cut_range(slice(start, end), work.length)
+    blocks = cut_range(slice(start, end), per_block * work.length)
+    cluster = used_cluster()
+    if cluster is None or len(blocks) < 2:
+        results = work.run_here(start)
+    else:
+        results = _unpack(cluster.run_in_order(work, blocks))
+    yield from _show_progress(places, results, work.parts, start, name)
 
 
 _of_this_thread = threading.local()
@@ -227,158 +354,3 @@ def _one_blas_thread() -> Iterator[None]:
         yield
     finally:
         _blas_limit.leave()
-
-
-class JoinedSources:
-    """Sources end to end; one file is open at a time, however many there are.
-
-    Threads may share it; only where HDF5 reads do they take turns.
-
-    Parameters
-    ----------
-    sources
-        With patterns of one shape.
-
-    Attributes
-    ----------
-    starts
-        (n_sources + 1,) int64: index of each source's first pattern; then the total.
-    """
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self.sources = tuple(sources)
-        lengths = [source.shape[0] for source in self.sources]
-        self.starts = np.cumsum([0, *lengths])
-        self._starts = self.starts.tolist()
-        self._chunks = np.array([source.chunk for source in self.sources])
-        self._pieces = np.array([_piece_length(source) for source in self.sources])
-        self._open = self.sources[0]
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        """Return the number of patterns."""
-        return int(self.starts[-1])
-
-    def locate(self, index: int) -> tuple[Source, int]:
-        """Return the source of a pattern and the pattern's index within it."""
-        number = bisect_right(self._starts, index) - 1
-        return self.sources[number], index - self._starts[number]
-
-    def find_chunks(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return in which chunk each pattern lies, numbered through all files."""
-        number = np.searchsorted(self.starts, rows, side="right") - 1
-        n_chunks = -(-np.diff(self.starts) // self._chunks)
-        first = np.cumsum([0, *n_chunks])[number]
-        chunks: NDArray[np.int64] = (
-            first + (rows - self.starts[number]) // self._chunks[number]
-        )
-        return chunks
-
-    def read_into(
-        self,
-        out: NDArray[Any],
-        rows: NDArray[np.int64],
-        tidy: Callable[[NDArray[Any]], None],
-    ) -> None:
-        """Read patterns in the order in which they lie in the files.
-
-        Parameters
-        ----------
-        out
-            (m, rows, columns), contiguous: where they go, in the order of `rows`.
-        rows
-            (m,) indices from 0, in any order, with repeats.
-        tidy
-            Alters each piece in place as soon as it is read; `keep` reads it exactly as
-            recorded, without what masks for each pattern leave out.
-        """
-        if _are_consecutive(rows):
-            self._read_range(out, int(rows[0]), tidy)
-            return
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
-        for run in self._find_runs(ascending):
-            places, wanted = order[run], ascending[run]
-            first = int(wanted[0])
-            if _are_consecutive(places) and _are_consecutive(wanted):
-                self._read_range(out[places[0] : places[-1] + 1], first, tidy)
-            else:
-                piece = np.empty((wanted[-1] - first + 1, *out.shape[1:]), out.dtype)
-                self._read_range(piece, first, tidy)
-                out[places] = piece[wanted - first]
-
-    def close(self) -> None:
-        """Close the file that is open; reading opens it again."""
-        with self._lock:
-            self._open.close()
-
-    def _read_range(
-        self, out: NDArray[Any], first: int, tidy: Callable[[NDArray[Any]], None]
-    ) -> None:
-        """Read consecutive patterns, in pieces that end with files and chunks."""
-        done = 0
-        while done < len(out):
-            source, row = self.locate(first + done)
-            n = _piece_length(source) - row % source.chunk
-            piece = out[done : done + min(n, source.shape[0] - row)]
-            self._read_piece(piece, source, row)
-            if tidy is not keep and source.masks is not None:
-                with self._lock:
-                    self._turn_to(source)
-                    source.leave_out(piece, row)
-            tidy(piece)
-            done += len(piece)
-
-    def _read_piece(self, out: NDArray[Any], source: Source, row: int) -> None:
-        recorded = out
-        if out.dtype != source.dtype:  # NumPy converts faster, and for many at once
-            recorded = np.empty(out.shape, source.dtype)
-        with self._lock:
-            self._turn_to(source)
-            descriptor = source.lend_descriptor()
-            if descriptor is None:
-                source.read_into(recorded, row)
-        if descriptor is not None and source.contiguous is not None:
-            try:
-                source.contiguous.read_into(recorded, row, descriptor)
-            finally:
-                os.close(descriptor)
-        if recorded is not out:
-            with np.errstate(over="ignore", invalid="ignore"):
-                out[...] = recorded
-
-    def _turn_to(self, source: Source) -> None:
-        """Close the file that is open if another is wanted; the lock is held."""
-        if source is not self._open:
-            self._open.close()
-            self._open = source
-
-    def _find_runs(self, ascending: NDArray[np.int64]) -> Iterator[slice]:
-        """Cut sorted indices into runs that are worth reading in one go.
-
-        A run stays within a file and a piece; it has gaps only within a chunk, which
-        is read as a whole anyway.
-        """
-        number = np.searchsorted(self.starts, ascending, side="right") - 1
-        row = ascending - self.starts[number]
-        chunk, piece = row // self._chunks[number], row // self._pieces[number]
-        apart = (np.diff(ascending) > 1) & (np.diff(chunk) != 0)
-        cut = apart | (np.diff(piece) != 0) | (np.diff(number) != 0)
-        bounds = [0, *(np.flatnonzero(cut) + 1).tolist(), ascending.size]
-        if ascending.size:
-            yield from (slice(start, stop) for start, stop in pairwise(bounds))
-
-
-def _piece_length(source: Source) -> int:
-    """Return how many patterns, in whole chunks, make about `READ_BYTES`."""
-    chunk_bytes = source.chunk * math.prod(source.shape[1:]) * source.dtype.itemsize
-    return source.chunk * max(1, READ_BYTES // chunk_bytes)
-
-
-def keep(values: NDArray[Any]) -> None:
-    """Leave values as they were read."""
-
-
-def _are_consecutive(index: NDArray[np.int64]) -> bool:
-    n = index.size
-    return n > 0 and bool((index == np.arange(index[0], index[0] + n)).all())

@@ -3,7 +3,7 @@
 import math
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -155,6 +155,7 @@ class Source(ABC):
     gaps: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    _open_things = frozenset({"_file", "_descriptor", "_dataset"})
 
     def __init__(self, path: Path, where: str) -> None:
         self.path = path
@@ -194,6 +195,15 @@ class Source(ABC):
 
     def close(self) -> None:  # noqa: B027  (a source may have nothing to close)
         """Close the file; a later `read_into` opens it again."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what is open; name files so that they are found from anywhere."""
+        state = vars(self) | dict.fromkeys(self._open_things & vars(self).keys())
+        state["path"] = self.path.absolute()
+        for name, value in vars(self).items():
+            if isinstance(value, ContiguousPatterns):
+                state[name] = replace(value, path=value.path.absolute())
+        return state
 
     def assemble(self, values: NDArray[Any]) -> NDArray[Any]:
         """Bring values of one pattern's pixels as recorded into (rows, columns)."""

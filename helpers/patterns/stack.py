@@ -5,7 +5,7 @@ import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -16,6 +16,7 @@ from helpers.errors import PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
 from helpers.patterns.fingerprint import digest_sample, make_fingerprint
+from helpers.patterns.joined_sources import JoinedSources, keep
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.pattern_file import PatternFile
@@ -97,7 +98,7 @@ class Patterns:
         self, pattern_files: Sequence[PatternFile], bad_pixels: BadPixels, unit: Unit
     ) -> None:
         sources = [file.source for file in pattern_files]
-        self._stack = scan.JoinedSources(sources)
+        self._stack = JoinedSources(sources)
         self._layouts = [file.layout for file in pattern_files]
         self._notes = _gather_notes(pattern_files)
         self._bad_pixels = bad_pixels
@@ -191,21 +192,24 @@ class Patterns:
         length: int | None = None,
         raw: bool = False,
         keep_nan: bool = False,
+        here: bool = False,
+        join: Callable[[Result, Result], Result] | None = None,
         progress: str = "",
     ) -> Iterator[tuple[slice, Result]]:
         """Apply a function to parts of the stack, one after the other, on all cores.
 
         Parts are of about 4 MiB and end where chunks of the file end. They depend on
         the stack and `index` alone, never on the machine or on `start`, and so results
-        do not either. A few are read and worked on ahead; memory does not grow.
+        do not either. A few are read and worked on ahead; memory does not grow. Where
+        `use_cluster` says so, workers of a cluster do it, in blocks of many parts.
 
         Parameters
         ----------
         function
             Takes patterns (m, rows, columns): clean float32 as `patterns[key]` gives
             them. Their memory is used again: it may alter them, but must not return
-            them or a view (`numpy.copy` may). It is called in several threads at once.
-            Pass what can be pickled: it could then run on other machines too.
+            them or a view (`numpy.copy` may). It is called in several threads at once,
+            or pickled and sent to workers, which send back what it returns.
         index
             (m,) which patterns, in any order; all without it.
         start
@@ -219,6 +223,13 @@ class Patterns:
         keep_nan
             Give float32 with NaN where a pattern has no value, of its mask or of
             itself; infinite values and bad pixels stay.
+        here
+            Stay in this process, as what returns patterns should: it would take longer
+            to send them than to read them.
+        join
+            Puts the results of successive parts together, so that one is yielded for
+            each block of about 256 MiB; may alter the first. For what is as large as
+            patterns are, such as sums for each pixel.
         progress
             Name of the work, for a bar that shows up if it takes long; none without it.
 
@@ -241,9 +252,12 @@ class Patterns:
         ...     lit_pixels[here] = lit
         """
         rows = self._find_rows(slice(None) if index is None else index).ravel()
-        parts = self._cut(rows, length or self._fitting(scan.PART_BYTES))
-        work = scan.Apply(_Read(self, rows, raw, keep_nan), function)
-        return scan.run_parts(work, parts, start, progress)
+        length = length or self._fitting(scan.PART_BYTES)
+        work = scan.Apply(self._reader(rows, raw, keep_nan), function)
+        parts, per_block = self._cut(rows, length), self._per_block(length)
+        return scan.run_parts(
+            work, parts, start, progress, per_block=per_block, join=join, here=here
+        )
 
     def map_in_groups(
         self,
@@ -272,8 +286,67 @@ class Patterns:
         rows = np.arange(len(self))
         n_chunks = max(1, self._fitting(scan.PIECE_BYTES) // self.chunk)
         at_once = n_chunks * self.chunk
-        work = scan.ApplyInPieces(_Read(self, rows, raw), function, then, at_once)
-        return scan.run_parts(work, self._cut(rows, length), 0, progress)
+        work = scan.ApplyInPieces(self._reader(rows, raw), function, then, at_once)
+        parts, per_block = self._cut(rows, length), self._per_block(length)
+        return scan.run_parts(work, parts, 0, progress, per_block=per_block)
+
+    def map_in_batches(
+        self,
+        function: Callable[[NDArray[Any]], NDArray[Any]],
+        then: Callable[[NDArray[Any]], Result],
+        length: int,
+        *,
+        start: int = 0,
+        progress: str = "",
+    ) -> Iterator[tuple[slice, Result]]:
+        """Do what `map` does, then something with batches of exactly one length.
+
+        Parameters
+        ----------
+        function
+            As for `map`; returns something for each pattern, (m, …).
+        then
+            Takes what the function returned for `length` successive patterns, the last
+            batch being shorter. It is called in one thread, that of the caller; on a
+            cluster in those of the workers, so that only its results are sent.
+        length
+            Of a batch.
+        start
+            Where to go on: a multiple of `length`.
+        progress
+            As for `map`.
+        """
+        rows = np.arange(len(self))
+        parts = self._cut(rows, self._fitting(scan.PART_BYTES))
+        work = scan.Apply(self._reader(rows, raw=False), function)
+        in_batches = scan.ApplyInBatches(work, then, parts, length)
+        return scan.run_batches(in_batches, start, progress, self._per_block(length))
+
+    def _per_block(self, length: int) -> int:
+        """Return how many parts of a length a worker is sent to do at a time."""
+        return max(1, self._fitting(scan.BLOCK_BYTES) // length)
+
+    def _reader(
+        self, rows: NDArray[np.int64], raw: bool, keep_nan: bool = False
+    ) -> "_Read":
+        whole = rows.size == len(self) and (np.diff(rows) == 1).all()
+        return _Read(
+            self._stack,
+            range(len(self)) if whole else rows,
+            self.dtype if raw else np.dtype(np.float32),
+            keep if raw else _leave_nan if keep_nan else self._clean,
+        )
+
+    def read_later(self, index: ArrayLike) -> Callable[[], NDArray[np.float32]]:
+        """Return what gives `patterns[index]` when it is called, in any process.
+
+        Raises
+        ------
+        IndexError
+            If there is no such pattern.
+        """
+        rows = self._find_rows(index).ravel()
+        return partial(self._reader(rows, raw=False).read_new, slice(0, rows.size))
 
     def _fitting(self, n_bytes: int) -> int:
         """Return how many clean patterns need so much memory; at least one."""
@@ -385,19 +458,8 @@ class Patterns:
     def _read(self, key: Key, dtype: DTypeLike, *, raw: bool) -> NDArray[Any]:
         rows = self._find_rows(key)
         out = np.empty((rows.size, *self.shape[1:]), dtype)
-        self._read_into(out, rows.ravel(), raw=raw)
+        self._stack.read_into(out, rows.ravel(), keep if raw else self._clean)
         return out.reshape(*rows.shape, *self.shape[1:])
-
-    def _read_into(
-        self,
-        out: NDArray[Any],
-        rows: NDArray[np.int64],
-        *,
-        raw: bool,
-        keep_nan: bool = False,
-    ) -> None:
-        clean = _leave_nan if keep_nan else self._clean
-        self._stack.read_into(out, rows, scan.keep if raw else clean)
 
     def _find_rows(self, key: Key) -> NDArray[np.int64]:
         """Return the indices that a key means, in an array of the key's shape."""
@@ -408,8 +470,19 @@ class Patterns:
             message = f"{error}; there are {len(self)} patterns, counted from 0"
             raise IndexError(message) from None
 
-    def _clean(self, values: NDArray[np.float32]) -> None:
-        values.reshape(len(values), -1)[:, np.flatnonzero(self.bad_pixels)] = 0
+    @property
+    def _clean(self) -> "_Clean":
+        return _Clean(np.flatnonzero(self.bad_pixels))
+
+
+@dataclass(frozen=True)
+class _Clean:
+    """Sets bad pixels and what is not finite to 0."""
+
+    bad_pixels: NDArray[np.int64]
+
+    def __call__(self, values: NDArray[np.float32]) -> None:
+        values.reshape(len(values), -1)[:, self.bad_pixels] = 0
         finite = np.isfinite(values)
         if not finite.all():
             values[~finite] = 0
@@ -421,19 +494,27 @@ def _leave_nan(_: NDArray[np.float32]) -> None:
 
 @dataclass(frozen=True)
 class _Read:
-    """Reads a part, in whichever thread, into the memory of that thread."""
+    """Reads a part, in whichever thread or process, into the memory of that thread.
 
-    patterns: Patterns
-    rows: NDArray[np.int64]
-    raw: bool
-    keep_nan: bool = False
+    It holds what reading needs and nothing that is as long as the stack.
+    """
+
+    stack: JoinedSources
+    rows: NDArray[np.int64] | range
+    dtype: np.dtype[Any]
+    tidy: Callable[[NDArray[Any]], None]
 
     def __call__(self, part: slice) -> NDArray[Any]:
-        rows = self.rows[part]
-        shape = (rows.size, *self.patterns.shape[1:])
-        dtype = self.patterns.dtype if self.raw else np.dtype(np.float32)
-        block = scan.reused_array("patterns", shape, dtype)
-        self.patterns._read_into(block, rows, raw=self.raw, keep_nan=self.keep_nan)
+        return self._read(part, partial(scan.reused_array, "patterns"))
+
+    def read_new(self, part: slice) -> NDArray[Any]:
+        """Read into new memory."""
+        return self._read(part, np.empty)
+
+    def _read(self, part: slice, make: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        rows = np.asarray(self.rows[part], np.int64)
+        block = make((rows.size, *self.stack.sources[0].shape[1:]), self.dtype)
+        self.stack.read_into(block, rows, self.tidy)
         return block
 
 

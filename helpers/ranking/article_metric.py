@@ -5,7 +5,10 @@ is rearranged, into one matrix product.
 """
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -181,13 +184,34 @@ def _compare(
     max_bytes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Find the nearest of some rotated templates for all patterns."""
-    templates = RotatedImages(
-        rotate_templates(scale_to_255(patterns[hits]), angles_deg)
+    find_nearest = _FindNearest(patterns.read_later(hits), angles_deg)
+    length = find_nearest.templates.group_length(
+        int(max_bytes * _FOR_PATTERNS), len(patterns)
     )
-    length = templates.group_length(int(max_bytes * _FOR_PATTERNS), len(patterns))
-    found = patterns.map(templates.find_nearest, length=length, progress=name)
+    found = patterns.map(find_nearest, length=length, progress=name)
     squared, number = zip(*(nearest for _, nearest in found), strict=True)
     return np.concatenate(squared), np.concatenate(number)
+
+
+@dataclass(frozen=True)
+class _FindNearest:
+    """What is done with a part; each process rotates the templates for itself."""
+
+    read_hits: Callable[[], NDArray[np.float32]]
+    angles_deg: NDArray[np.floating]
+
+    @cached_property
+    def templates(self) -> "RotatedImages":
+        scaled = scale_to_255(self.read_hits())
+        return RotatedImages(rotate_templates(scaled, self.angles_deg))
+
+    def __call__(
+        self, images: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        return self.templates.find_nearest(images)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _FindNearest, (self.read_hits, self.angles_deg)
 
 
 def scale_to_255(
