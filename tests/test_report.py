@@ -2,9 +2,11 @@
 
 import base64
 import re
+import threading
 from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nbformat
 import pytest
@@ -96,6 +98,46 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
     loaded = [value for name in LOADING for value in page.attributes(name)]
     assert [value for value in loaded if not value.startswith("data:")] == []
     assert page.of_tag("link") == page.of_tag("iframe") == page.of_tag("script") == []
+
+
+class Listener(BaseHTTPRequestHandler):
+    """A server that remembers what it was asked for."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.browser
+def test_a_browser_opens_nothing_from_the_network(
+    tmp_path: Path, chromium: Any
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    at = f"http://127.0.0.1:{server.server_port}"
+    style = f"<style>body {{ background: url({at}/style) }}</style>"
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{at}/svg"/></svg>'
+    cells = [
+        new_markdown_cell(f'![]({at}/image) <p style="background: url({at}/p)">'),
+        new_markdown_cell(f'{style}<link rel="stylesheet" href="{at}/link">'),
+        with_output({"image/svg+xml": svg}),
+        with_output({"text/html": f"<video src={at}/video></video>{style}"}),
+        with_output({"text/markdown": f"![]({at}/output)"}),
+    ]
+    make_page(tmp_path, cells)
+    page = chromium.new_page()
+    page.goto(at)  # the browser would tell
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_load_state("networkidle")
+    page.close()
+    server.shutdown()
+    assert set(Listener.asked) <= {"/", "/favicon.ico"}
+    assert "/" in Listener.asked
 
 
 def test_widget_shows_its_picture_or_nothing(tmp_path: Path) -> None:
