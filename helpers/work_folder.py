@@ -33,6 +33,8 @@ class Values:
         Limits of the values, which they may reach.
     are_patterns
         Whether they are indices of patterns, below the number of patterns.
+    may_lack
+        Whether some may be NaN.
     """
 
     dtype: type
@@ -40,6 +42,7 @@ class Values:
     low: float = -math.inf
     high: float = math.inf
     are_patterns: bool = False
+    may_lack: bool = False
 
     def find_problems(
         self, name: str, found: Any, lengths: dict[str, int]
@@ -68,7 +71,7 @@ class Values:
         if values.dtype.kind not in "iuf" or not values.size:
             return
         is_nan = np.isnan(values)
-        if is_nan.any():
+        if is_nan.any() and not self.may_lack:
             yield f"{name} holds NaN"
         if is_nan.all():
             return
@@ -85,6 +88,7 @@ class Values:
 _KINDS: Mapping[type, str | tuple[str, ...]] = {
     str: ("text",),
     np.bool_: "b",
+    np.uint8: "u",
     np.int64: "iu",
     np.float32: "fiu",
     np.float64: "fiu",
@@ -272,7 +276,7 @@ EXPERIMENT = WorkFile(
 MEASUREMENTS = WorkFile(
     "experiment.h5",
     "01-inspect",
-    "bad pixels, photons, lit pixels and powder",
+    "bad pixels, photons, lit pixels, powder, and which patterns are no measurement",
     {
         "bad_pixels": Values(np.bool_, "rc"),
         "photons": Values(np.float64, "n"),
@@ -280,6 +284,8 @@ MEASUREMENTS = WorkFile(
         "powder": Values(np.float64, "rc"),
         "spread": Values(np.float64, "rc", low=0),
         "not_finite": Values(np.float64, "rc", low=0, high=1),
+        # 0: a measurement; else a number of `NUMBERS` in experiment/no_measurement.py
+        "no_measurement": Values(np.uint8, "n", high=5),
     },
 )
 PARTITION = WorkFile(
@@ -337,8 +343,8 @@ PREDICTIONS = WorkFile(
     "06-review",
     "the probability of a single hit for every pattern",
     {
-        "predictions": Values(np.float32, "n", low=0, high=1),
-        "raw": Values(np.float32, "n"),
+        "predictions": Values(np.float32, "n", low=0, high=1, may_lack=True),
+        "raw": Values(np.float32, "n", may_lack=True),
     },
     {"threshold": SHARE, "fingerprint": TEXT, "patterns_files": TEXT},
 )

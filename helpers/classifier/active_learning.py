@@ -59,7 +59,8 @@ def measure_change(
     predictions have settled), https://aclanthology.org/W09-1107.
     """
     rng = np.random.default_rng(seed)
-    others = rng.permutation(np.flatnonzero(words == ""))[:N_LOOKED_AT]
+    unlabelled = np.flatnonzero((words == "") & patterns.is_measurement)
+    others = rng.permutation(unlabelled)[:N_LOOKED_AT]
     if others.size == 0:
         return float("nan")
     network = exact_network(patterns, model)

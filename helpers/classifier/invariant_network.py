@@ -126,8 +126,9 @@ def make_head(n_features: int) -> Any:
 
 
 def _find_centre(patterns: Patterns) -> tuple[float, float]:
-    some = np.linspace(0, len(patterns) - 1, POWDER_SAMPLE).astype(np.int64)
-    powder = patterns[np.unique(some)].mean(axis=0, dtype=np.float64)
+    measured = np.flatnonzero(patterns.is_measurement)
+    some = np.linspace(0, measured.size - 1, POWDER_SAMPLE).astype(np.int64)
+    powder = patterns[measured[np.unique(some)]].mean(axis=0, dtype=np.float64)
     return find_centre(powder, patterns.bad_pixels)
 
 

@@ -37,9 +37,10 @@ class Predictions:
     Attributes
     ----------
     probability
-        (n,) float32, calibrated probability of a single hit, in stack order.
+        (n,) float32, calibrated probability of a single hit, in stack order; NaN where
+        the pattern is no measurement.
     raw
-        (n,) float32, the network's own output.
+        (n,) float32, the network's own output; NaN likewise.
     threshold
         From this probability on a pattern counts as single.
     attributes
@@ -169,9 +170,13 @@ def _write_predictions(
     patterns: Patterns,
 ) -> None:
     patterns.check_unchanged()
+    predictions = model.calibration.apply(raw)
+    for values in (predictions, raw):
+        values[~patterns.is_measurement] = np.nan
     with atomic_hdf5(path) as file:
-        file["predictions"] = model.calibration.apply(raw)
+        file["predictions"] = predictions
         file["raw"] = raw
+        file["predictions"].attrs["nan"] = _describe_nan(patterns)
         file.attrs["classes"] = CLASSES
         file.attrs["threshold"] = model.threshold
         write_provenance(
@@ -184,6 +189,16 @@ def _write_predictions(
             made_from={"bad_pixels": name_bad_pixels(patterns.bad_pixels)},
             **{MODEL_ELSEWHERE: model_file.parent.resolve() != path.parent.resolve()},
         )
+
+
+def _describe_nan(patterns: Patterns) -> str:
+    n_none = np.count_nonzero(~patterns.is_measurement)
+    if not n_none:
+        return "no value is NaN"
+    return (
+        f"NaN: {n_none} of {len(patterns)} patterns are no measurement; "
+        "no_measurement in experiment.h5 says why"
+    )
 
 
 def cross_validate(

@@ -171,7 +171,8 @@ def measure_physics(
         At most so many of either are measured, evenly spread over the stack.
     """
     patterns = experiment.patterns
-    parts = (_spread_evenly(np.flatnonzero(some), n_most) for some in (taken, ~taken))
+    left = ~taken & patterns.is_measurement
+    parts = (_spread_evenly(np.flatnonzero(some), n_most) for some in (taken, left))
     index = np.concatenate(list(parts))
     diameter = measure_diameters(patterns, index, experiment.centre)
     usual = _median(diameter[taken[index]])

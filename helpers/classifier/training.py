@@ -99,7 +99,8 @@ def train_model(
     }
     facts["made_from"] = _name_origin(patterns, split, labels, network)
     n_unlabelled = N_UNLABELLED if network.is_solved else 0
-    index = _draw(split.to_predict, n_unlabelled, schedule.seed)
+    rest = split.to_predict[patterns.is_measurement[split.to_predict]]
+    index = _draw(rest, n_unlabelled, schedule.seed)
     unlabelled = read_inputs(patterns, index, network)
     return _train_parts(
         network,

@@ -9,8 +9,10 @@ out everywhere.
 from helpers.experiment.measurements import (
     Measurements,
     describe_lost_pixels,
+    describe_no_measurements,
     make_powder,
     measure_patterns,
+    name_no_measurements,
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
@@ -29,9 +31,11 @@ __all__ = [
     "accept_bad_pixels",
     "describe_bad_pixels",
     "describe_lost_pixels",
+    "describe_no_measurements",
     "find_bad_pixels",
     "make_powder",
     "measure_patterns",
+    "name_no_measurements",
     "open_experiment",
     "propose_bad_pixels",
     "propose_shadows",

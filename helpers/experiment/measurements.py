@@ -2,12 +2,20 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
+from helpers.experiment.no_measurement import (
+    KINDS,
+    MEASURED,
+    NUMBERS,
+    Look,
+    PatternCheck,
+    find_no_measurements,
+)
 from helpers.patterns import Patterns
 from helpers.physics import PixelSums, find_noise_limit
 
@@ -33,8 +41,11 @@ class Measurements:
     spread
         (rows, columns) float64: standard deviation over them, likewise.
     not_finite
-        (rows, columns) float64: share of the patterns in which the pixel is NaN,
+        (rows, columns) float64: share of the measurements in which the pixel is NaN,
         infinite or too large for float32.
+    no_measurement
+        (n,) uint8: 0 where a pattern is a measurement; else why it is none, by the
+        numbers of `NO_MEASUREMENT`. Such a pattern counts in no powder.
     lost_pixels
         (n,) int64: good pixels that have no value in that pattern; None of measurements
         read from a work folder.
@@ -47,8 +58,14 @@ class Measurements:
     powder: NDArray[np.float64]
     spread: NDArray[np.float64]
     not_finite: NDArray[np.float64]
+    no_measurement: NDArray[np.uint8]
     lost_pixels: NDArray[np.int64] | None = None
     pixels: PixelSums | None = None
+
+    @property
+    def is_measurement(self) -> NDArray[np.bool_]:
+        """(n,) bool."""
+        return np.asarray(self.no_measurement == MEASURED)
 
 
 def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
@@ -130,28 +147,53 @@ def measure_patterns(
             "Pass 1 for photon counts, else the detector's ADU per photon."
         )
         raise ParameterError(message)
-    measure = _Measure(patterns.bad_pixels, lit_threshold)
+    check = PatternCheck.of(patterns, lit_threshold)
+    measure = _Measure(patterns.bad_pixels, check)
     pixels = PixelSums.of(np.zeros((0, *patterns.shape[1:]), np.float32), lit_threshold)
     parts = []
     blocks = patterns.map(measure, keep_nan=True, join=_Part.join, progress="Measure")
     for _, block in blocks:
         parts += block.of_patterns
         pixels.add(block.pixels)
-    each = _OfPatterns(*map(np.concatenate, zip(*parts, strict=True)))
-    _check_not_too_large(patterns, np.flatnonzero(each.is_infinite))
-    _check_finite(patterns, each.lost_pixels)
-    powder, spread = _make_powder(pixels, each.only_value, patterns.bad_pixels)
+    photons, is_infinite, *looks = map(np.concatenate, zip(*parts, strict=True))
+    look = Look(*looks)
+    _check_not_too_large(patterns, np.flatnonzero(is_infinite))
+    _check_finite(patterns, look.lost_pixels)
+    none = find_no_measurements(patterns, check, look, photons, pixels.total)
+    _correct(pixels, patterns, measure, look, none == MEASURED)
+    only_value = look.only_value[none == MEASURED]
+    powder, spread = _make_powder(pixels, only_value, patterns.bad_pixels)
     _check_alike(patterns, powder, spread)
     not_finite = 1 - pixels.n_finite / max(pixels.n_patterns, 1)
     return Measurements(
-        each.photons / adu_per_photon,
-        each.lit_pixels,
+        photons / adu_per_photon,
+        look.lit_tiles.sum(axis=1, dtype=np.int64),
         powder,
         spread,
         not_finite,
-        each.lost_pixels,
+        none,
+        look.lost_pixels,
         pixels,
     )
+
+
+def _correct(
+    pixels: PixelSums,
+    patterns: Patterns,
+    measure: "_Measure",
+    look: Look,
+    is_measurement: NDArray[np.bool_],
+) -> None:
+    """Add to the sums what was held back, and take out what is no measurement."""
+    is_constant = ~np.isnan(look.only_value)
+    held_back = np.flatnonzero(is_measurement & ~look.is_counted & ~is_constant)
+    wrong = np.flatnonzero(~is_measurement & look.is_counted)
+    if held_back.size:
+        for _, part in patterns.map(measure.add_up, held_back, keep_nan=True):
+            pixels.add(part)
+    if wrong.size:
+        for _, part in patterns.map(measure.add_up, wrong, keep_nan=True):
+            pixels.subtract(part)
 
 
 def describe_lost_pixels(measurements: Measurements) -> str:
@@ -173,18 +215,50 @@ def describe_lost_pixels(measurements: Measurements) -> str:
     )
 
 
-class _OfPatterns(NamedTuple):
-    """Of each pattern: (m,)."""
+def describe_no_measurements(measurements: Measurements) -> str:
+    """Name and count the patterns that are no measurement; "" without any.
 
-    photons: NDArray[np.float64]
-    lit_pixels: NDArray[np.int64]
-    lost_pixels: NDArray[np.int64]
-    is_infinite: NDArray[np.bool_]  # somewhere
-    only_value: NDArray[np.float64]  # NaN where there are several
+    Parameters
+    ----------
+    measurements
+        From `measure_patterns`.
+
+    Warns
+    -----
+    UserWarning
+        If there are any, since nothing behind uses them.
+    """
+    none = measurements.no_measurement
+    if measurements.is_measurement.all():
+        return ""
+    lines = [
+        f"{found.size:,} {kind} ({KINDS[kind]}): {_name_some(found)}"
+        for kind, number in NUMBERS.items()
+        if (found := np.flatnonzero(none == number)).size
+    ]
+    n_out = np.count_nonzero(none != MEASURED)
+    message = (
+        f"{n_out:,} of {none.size:,} patterns are no measurement and are left out "
+        f"everywhere: {'; '.join(lines)}."
+    )
+    warnings.warn(message, stacklevel=2)
+    return message
+
+
+def name_no_measurements(measurements: Measurements) -> NDArray[np.str_]:
+    """Return the kind of each pattern that is no measurement, "" of all others, (n,).
+
+    Parameters
+    ----------
+    measurements
+        From `measure_patterns`, or of a work folder.
+    """
+    return np.array(["", *KINDS])[measurements.no_measurement]
 
 
 class _Part(NamedTuple):
-    of_patterns: list[_OfPatterns]
+    # photons, which are infinite, `Look`
+    of_patterns: list[tuple[NDArray[Any], ...]]
     pixels: PixelSums
 
     def join(self, other: "_Part") -> "_Part":
@@ -199,36 +273,47 @@ class _Measure:
     """Sums over the pixels of each pattern, and over the patterns for each pixel."""
 
     bad_pixels: NDArray[np.bool_]
-    lit_threshold: float
+    check: PatternCheck
 
     def __call__(self, values: NDArray[np.float32]) -> _Part:
-        only_value = _find_only_values(values)
-        finite: NDArray[np.bool_] | None = np.isfinite(values)
-        lost = np.zeros(len(values), np.int64)
         is_infinite = np.zeros(len(values), np.bool_)
-        if finite is None or finite.all():
-            finite = None
-        else:
-            is_infinite |= np.isinf(values).any(axis=(1, 2))
+        finite = self._clean(values, is_infinite)
+        lost = np.zeros(len(values), np.int64)
+        if finite is not None:
             lost = np.count_nonzero(~finite & ~self.bad_pixels, axis=(1, 2))
+        lit = values >= self.check.lit_threshold
+        look = self.check(values, lost, lit)
+        photons = np.array([_sum_positive(each) for each in values])
+        pixels = self._add_up(values, finite, look.is_counted)
+        return _Part([(photons, is_infinite, *look)], pixels)
+
+    def add_up(self, values: NDArray[np.float32]) -> PixelSums:
+        """Sum up for each pixel alone, whatever the patterns show."""
+        finite = self._clean(values, np.zeros(len(values), np.bool_))
+        return self._add_up(values, finite, np.ones(len(values), np.bool_))
+
+    def _clean(
+        self, values: NDArray[np.float32], is_infinite: NDArray[np.bool_]
+    ) -> NDArray[np.bool_] | None:
+        """Set to 0 what is bad or has no value; return what has, None if all have."""
+        finite = np.isfinite(values)
+        all_finite = finite.all()
+        if not all_finite:
+            is_infinite |= np.isinf(values).any(axis=(1, 2))
             values[~finite] = 0
         values[:, self.bad_pixels] = 0
-        count = np.isnan(only_value)
+        return None if all_finite else finite
+
+    def _add_up(
+        self,
+        values: NDArray[np.float32],
+        finite: NDArray[np.bool_] | None,
+        count: NDArray[np.bool_],
+    ) -> PixelSums:
         if not count.all():
+            values = values[count]
             finite = None if finite is None else finite[count]
-        pixels = PixelSums.of(
-            values if count.all() else values[count], self.lit_threshold, finite
-        )
-        of_patterns = _OfPatterns(
-            photons=np.array([_sum_positive(each) for each in values]),
-            lit_pixels=np.array(
-                [np.count_nonzero(each >= self.lit_threshold) for each in values]
-            ),
-            lost_pixels=lost,
-            is_infinite=is_infinite,
-            only_value=only_value,
-        )
-        return _Part([of_patterns], pixels)
+        return PixelSums.of(values, self.check.lit_threshold, finite)
 
 
 def _sum_positive(values: NDArray[np.float32]) -> float:
@@ -236,18 +321,10 @@ def _sum_positive(values: NDArray[np.float32]) -> float:
     return float(positive.sum(dtype=np.float64))
 
 
-def _find_only_values(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the value of patterns that have no other; NaN for all others."""
-    flat = values.reshape(len(values), -1)
-    same = flat[:, 0] == flat[:, -1]  # most patterns need no second look
-    same[same] = (flat[same] == flat[same, :1]).all(axis=1)
-    return np.where(same, flat[:, 0], np.nan)
-
-
 def _make_powder(
     pixels: PixelSums, only_value: NDArray[np.float64], bad_pixels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard deviation; of patterns of one value, zeros count."""
+    """Return mean and standard deviation; patterns without a photon count."""
     if not pixels.n_patterns:
         mean = np.where(bad_pixels, 0, np.mean(only_value))
         return mean, np.zeros_like(mean)
@@ -268,12 +345,14 @@ def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.flo
     patterns
         The stack.
     chosen
-        (n,) bool: which patterns count. Without any the powder is 0 everywhere.
+        (n,) bool: which patterns count, if they are measurements. Without any the
+        powder is 0 everywhere.
     """
+    index = np.flatnonzero(chosen & patterns.is_measurement)
     total = np.zeros(patterns.shape[1:])
-    for _, block in patterns.map(_sum, np.flatnonzero(chosen), join=np.add):
-        total += block
-    total /= max(1, np.count_nonzero(chosen))
+    for _, part in patterns.map(_sum, index):
+        total += part
+    total /= max(1, index.size)
     return total
 
 

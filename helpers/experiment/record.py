@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from helpers.errors import OtherPatternsError
 from helpers.experiment.measurements import Measurements
 from helpers.made_from import check_fits, look_alike, name_bad_pixels, name_file
+from helpers.experiment.no_measurement import NUMBERS
 from helpers.outputs import atomic_hdf5, provenance, write_json, write_provenance
 from helpers.patterns import Patterns, open_patterns
 from helpers.work_folder import EXPERIMENT, MEASUREMENTS
@@ -30,7 +33,7 @@ class Experiment:
     Attributes
     ----------
     patterns
-        The stack, with the experiment's bad pixels.
+        The stack, with the experiment's bad pixels, and what is no measurement.
     centre
         (row, column) of the beam in pixels, fractions allowed.
     measurements
@@ -76,6 +79,10 @@ def write_experiment(
     with atomic_hdf5(work_dir / MEASUREMENTS.name) as file:
         for name in MEASUREMENTS.datasets:
             file[name] = arrays[name]
+        file["no_measurement"].attrs["meaning"] = [
+            "0: a measurement",
+            *(f"{number}: {kind}" for kind, number in NUMBERS.items()),
+        ]
         write_provenance(file, fingerprint=patterns.fingerprint)
     content = {
         "patterns_files": [str(path.resolve()) for path in patterns.files],
@@ -87,6 +94,10 @@ def write_experiment(
         "unit": patterns.unit,
         "centre": list(centre),
         "n_bad_pixels": int(patterns.bad_pixels.sum()),
+        "no_measurement": {
+            kind: int(np.count_nonzero(measurements.no_measurement == number))
+            for kind, number in NUMBERS.items()
+        },
         "has_mask_of_each": patterns.has_mask_of_each,
         **facts,
     }
@@ -143,6 +154,7 @@ def open_experiment(
     row, column = facts["centre"]
     sums: dict[str, Any] = dict(arrays)
     measured = Measurements(**sums)
+    patterns = patterns.with_measurements(measured.is_measurement)
     return Experiment(patterns, (row, column), measured, facts, work_dir)
 
 

@@ -70,7 +70,7 @@ def select_patterns(
     Parameters
     ----------
     predictions
-        (n,) calibrated probability of a single hit.
+        (n,) calibrated probability of a single hit; NaN = no measurement, never taken.
     threshold
         Patterns at or above it are taken.
     labels
@@ -80,6 +80,7 @@ def select_patterns(
     """
     decided = (labels != "") & (labels != "unsure")
     chosen = np.where(decided, labels == "single", predictions >= threshold)
+    chosen &= ~np.isnan(predictions)
     index = np.flatnonzero(chosen)
     return Selection(
         index,

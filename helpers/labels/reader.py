@@ -29,10 +29,17 @@ class LabelReader:
         Where the events lie.
     n_patterns
         How many patterns the stack has.
+
+    Attributes
+    ----------
+    is_measurement
+        (n_patterns,) bool: what is none has no current label, whatever was said of it;
+        all are until `open_work` knows better.
     """
 
     def __init__(self, database: Database, n_patterns: int) -> None:
         self.n_patterns = n_patterns
+        self.is_measurement = np.ones(n_patterns, np.bool_)
         self._database = database
 
     def current_labels(self, labeller: str | None = None) -> NDArray[np.str_]:
@@ -54,7 +61,9 @@ class LabelReader:
             votes[int(row.kind == "label"), row.pattern, LABELS.index(row.label)] += 1
         imported, pressed = votes
         labelled_here = pressed.any(axis=1, keepdims=True)
-        return agreement.consensus(np.where(labelled_here, pressed, imported))
+        words = agreement.consensus(np.where(labelled_here, pressed, imported))
+        words[~self.is_measurement] = ""
+        return words
 
     def votes(self) -> NDArray[np.str_]:
         """Return what each labeller says of each pattern.

@@ -120,9 +120,11 @@ def open_work(
     experiment = open_experiment(work_dir, patterns_file)
     patterns = experiment.patterns
     url = store_url or Path(work_dir) / LABELS_NAME
-    return experiment, open_label_store(
+    store = open_label_store(
         url, patterns.fingerprint, len(patterns), same_run=same_run
     )
+    store.is_measurement = patterns.is_measurement
+    return experiment, store
 
 
 def name_labeller(given: str = "") -> str:

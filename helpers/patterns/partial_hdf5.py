@@ -2,12 +2,15 @@
 
 import atexit
 import io
+import math
 import struct
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.outputs import open_to_read
@@ -149,6 +152,22 @@ def count_whole(file: h5py.File, dataset: h5py.Dataset) -> int:
     offset = dataset.id.get_offset()
     each = max(1, dataset.size // max(1, n) * dataset.dtype.itemsize)
     return n if offset is None else max(0, min(n, (file.size - offset) // each))
+
+
+def find_unwritten(dataset: h5py.Dataset) -> NDArray[np.bool_]:
+    """Return of which entries no chunk has been written: they read as fill value."""
+    found = dataset.id
+    if dataset.is_virtual or not dataset.chunks or not dataset.size:
+        return np.zeros(len(dataset), np.bool_)
+    pairs = zip(dataset.shape, dataset.chunks, strict=True)
+    if found.get_num_chunks() == math.prod(-(-size // chunk) for size, chunk in pairs):
+        return np.zeros(len(dataset), np.bool_)
+    starts: set[int] = set()
+    found.chunk_iter(lambda chunk: starts.add(chunk.chunk_offset[0]))
+    unwritten = np.ones(len(dataset), np.bool_)
+    for start in starts:
+        unwritten[start : start + dataset.chunks[0]] = False
+    return unwritten
 
 
 def _find_missing_chunks(file: PartialFile, dataset: h5py.Dataset) -> list[int]:

@@ -24,7 +24,7 @@ from helpers.patterns.hdf5 import (
     wrap_hdf5_errors,
 )
 from helpers.patterns.mask_convention import MaskConvention
-from helpers.patterns.partial_hdf5 import count_whole
+from helpers.patterns.partial_hdf5 import count_whole, find_unwritten
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,10 @@ class Source(ABC):
         Parameters are those of `read_into`.
         """
 
+    def find_unwritten(self) -> NDArray[np.bool_]:
+        """Return which patterns the file has room for and nothing else, (n,)."""
+        return np.zeros(self.shape[0], np.bool_)
+
     def lend_descriptor(self) -> int | None:
         """Return a descriptor of the file, to be closed by the caller, if `contiguous`.
 
@@ -316,6 +320,10 @@ class DatasetSource(Hdf5Source):
             return None
         shape: tuple[int, ...] = dataset.shape
         return shape
+
+    def find_unwritten(self) -> NDArray[np.bool_]:  # noqa: D102
+        with wrap_hdf5_errors(self.path, f"the chunks of {self.where} are not known"):
+            return find_unwritten(self._keep_open(self._open()))[: self.shape[0]]
 
     def close(self) -> None:  # noqa: D102
         self._dataset = None

@@ -92,6 +92,9 @@ class Patterns:
         int64 each, -1 = not known; only kinds that a file holds.
     chunk
         Most patterns that are stored in one piece, to be read as a whole.
+    is_measurement
+        (n,) bool: which patterns hold a measurement, as far as 01-inspect knows; all
+        until `with_measurements` says otherwise.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class Patterns:
         self.recorded_labels = _join_labels([f.labels for f in pattern_files], lengths)
         self.true_labels = _join_labels([f.true_labels for f in pattern_files], lengths)
         self.shots = _join_shots([f.shots for f in pattern_files], lengths)
+        self.is_measurement = np.ones(len(self._stack), np.bool_)
         self.unclear_masks = tuple(
             mask for one in pattern_files for mask in one.unclear_masks
         )
@@ -138,6 +142,10 @@ class Patterns:
                     "was read from it may be wrong. Copy it again, then run this again."
                 )
                 raise PatternsFileError(path, [problem])
+
+    def find_unwritten(self) -> NDArray[np.bool_]:
+        """Return which patterns the files have room for and nothing else, (n,)."""
+        return np.concatenate([each.find_unwritten() for each in self._stack.sources])
 
     @property
     def has_mask_of_each(self) -> bool:
@@ -388,11 +396,28 @@ class Patterns:
         return digest_sample(self.shape, self.dtype, self.read_raw)
 
     def shuffled(self) -> NDArray[np.int64]:
-        """Return all pattern indices in random order, always the same for a stack.
+        """Return the measurements in random order, always the same for a stack.
 
         Whoever labels or checks patterns in this order works on the same random sample.
         """
-        return np.random.default_rng(int(self._sample, 16)).permutation(len(self))
+        rng = np.random.default_rng(int(self._sample, 16))
+        order = rng.permutation(len(self))
+        return order[self.is_measurement[order]]
+
+    def with_measurements(self, is_measurement: NDArray[np.bool_]) -> Self:
+        """Return the same patterns, of which some are known to be no measurement.
+
+        They keep their places and their values; nobody is asked to label them, and
+        nothing is taught, ranked, predicted or summed up with them.
+
+        Parameters
+        ----------
+        is_measurement
+            (n,) bool.
+        """
+        other = copy.copy(self)
+        other.is_measurement = np.array(is_measurement, np.bool_)
+        return other
 
     def with_bad_pixels(self, bad_pixels: NDArray[np.bool_]) -> Self:
         """Return the same patterns with other bad pixels instead of the present ones.

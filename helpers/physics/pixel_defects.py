@@ -116,6 +116,14 @@ class PixelSums:
         np.minimum(self.lowest, other.lowest, out=self.lowest)
         np.maximum(self.highest, other.highest, out=self.highest)
 
+    def subtract(self, other: "PixelSums") -> None:
+        """Take the sums of some patterns out again; the extremes stay."""
+        self.n_patterns -= other.n_patterns
+        self.n_finite -= other.n_finite
+        self.n_lit -= other.n_lit
+        self.total -= other.total
+        self.squares -= other.squares
+
 
 class Proposal(NamedTuple):
     """Pixels of one kind that should be left out, or looked at.

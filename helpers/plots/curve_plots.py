@@ -29,7 +29,7 @@ def plot_along_run(
     ax
         Where to draw.
     values
-        (n,): photons or lit pixels of each pattern, in stack order.
+        (n,): photons or lit pixels of each pattern, in stack order; NaN is left out.
     ylabel
         What they are, with the unit.
     threshold
@@ -42,7 +42,11 @@ def plot_along_run(
     if size > 1:
         blocks = values[: 60 * size].reshape(60, size)
         middle = index[: 60 * size].reshape(60, size).mean(axis=1)
-        ax.plot(middle, np.median(blocks, axis=1), color="black", label="median")
+        medians = [
+            np.median(known) if (known := block[np.isfinite(block)]).size else np.nan
+            for block in blocks
+        ]
+        ax.plot(middle, medians, color="black", label="median")
     mark_threshold(ax, threshold, horizontal=True)
     ax.set(xlabel="pattern", ylabel=ylabel, yscale="symlog", ylim=(0, None))
     show_legend(ax, "lower right")

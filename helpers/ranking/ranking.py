@@ -312,6 +312,8 @@ def rank_patterns(
 ) -> Ranking:
     """Rank all patterns but the templates by their distance from the nearest template.
 
+    What is no measurement is not ranked.
+
     Parameters
     ----------
     patterns
@@ -354,11 +356,12 @@ def rank_patterns(
     options = MetricOptions(centre, n_rotations, step_deg, max_bytes)
     nearest = chosen.nearest(patterns, hits, options)
     patterns.check_unchanged()
+    others = np.setdiff1d(np.flatnonzero(patterns.is_measurement), hits)
     made_from = {"patterns": patterns.fingerprint}
     made_from |= {"bad_pixels": name_bad_pixels(patterns.bad_pixels)}
     if centre is not None and metric == ROTATION.name:
         made_from["centre"] = name_centre(centre)
-    ranking = _order(nearest, hits, metric, patterns.fingerprint)
+    ranking = _order(nearest, hits, others, metric, patterns.fingerprint)
     return replace(ranking, made_from=made_from)
 
 
@@ -377,9 +380,12 @@ def find_metric(name: str) -> Metric:
 
 
 def _order(
-    nearest: Nearest, hits: NDArray[np.int64], metric: str, fingerprint: str
+    nearest: Nearest,
+    hits: NDArray[np.int64],
+    others: NDArray[np.int64],
+    metric: str,
+    fingerprint: str,
 ) -> Ranking:
-    others = np.setdiff1d(np.arange(len(nearest.distance)), hits)
     best_first = np.argsort(nearest.distance[others], kind="stable")
     index = others[best_first]
     return Ranking(

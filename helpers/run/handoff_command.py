@@ -158,6 +158,7 @@ def _read_labels(experiment: Experiment, store_url: str) -> NDArray[np.str_]:
         return np.full(len(patterns), "")
     place = store_url or path
     with open_label_store(place, patterns.fingerprint, len(patterns)) as store:
+        store.is_measurement = patterns.is_measurement
         return store.current_labels()
 
 

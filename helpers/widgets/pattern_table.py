@@ -163,7 +163,7 @@ class PatternOrder:
     table
         The numbers that patterns can be sorted by.
     shuffled
-        (n,) all patterns of the stack in their random order.
+        (k,) the patterns that may be shown, in their random order: all measurements.
     given
         (m,) pattern indices, for the order "as given"; None = there is none.
     is_limited
@@ -219,6 +219,7 @@ class PatternOrder:
             )
             raise ParameterError(msg)
         index = keep_patterns(orders[order](), only, labels, disagree)
+        index = index[np.isin(index, self.shuffled)]
         if self.is_limited and self.given is not None:
             return index[np.isin(index, self.given)]
         return index
@@ -238,7 +239,7 @@ class PatternOrder:
         if score is not None:
             orders["highest first"] = partial(_ascending, -score)
             orders["lowest first"] = partial(_ascending, score)
-        orders[AS_RECORDED] = lambda: np.arange(len(self.shuffled))
+        orders[AS_RECORDED] = lambda: np.sort(self.shuffled)
         orders["random"] = lambda: self.shuffled
         if table.hit_score is not None:
             orders["hit score"] = partial(_ascending, -table.hit_score)
