@@ -130,6 +130,8 @@ FLAG = Fact("true or false", lambda found: isinstance(found, bool | np.bool_))
 SIZES = Fact("sizes of files", _is_list(COUNT.is_right), may_lack=True)
 GEOMETRY = Fact("a path", lambda found: isinstance(found, str | None), may_lack=True)
 MASK_OF_EACH = Fact(FLAG.what, FLAG.is_right, may_lack=True)
+NUMBER = Fact("a number", _is_number)
+GAIN = Fact("a number above 0", lambda found: _is_number(found) and found > 0)
 POINT = Fact("row and column", _is_list(_is_number, length=2))
 NAMES = Fact("names and values", lambda found: isinstance(found, dict))
 
@@ -271,6 +273,8 @@ EXPERIMENT = WorkFile(
         "patterns_sizes": SIZES,
         "geometry_file": GEOMETRY,
         "has_mask_of_each": MASK_OF_EACH,
+        "pedestal": NUMBER,
+        "adu_per_photon": GAIN,
     },
 )
 MEASUREMENTS = WorkFile(

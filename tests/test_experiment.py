@@ -46,17 +46,18 @@ def test_measurements_equal_the_plain_sums(write, counts):
 
 
 def test_photons_are_adu_over_gain_without_negative_values(write, counts):
-    adu = counts * np.float32(2.5)
+    adu = counts * np.float32(2.5) + 7
     adu[:, 0, 0] = -100
-    measured = experiment.measure_patterns(write(adu), 2, adu_per_photon=2.5)
-    expected = np.maximum(adu, 0).sum(axis=(1, 2)) / 2.5
+    patterns = write(adu).with_scale(7, 2.5)
+    measured = experiment.measure_patterns(patterns, 2)
+    expected = np.maximum(adu - 7, 0).sum(axis=(1, 2)) / 2.5
     np.testing.assert_allclose(measured.photons, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("gain", [0, -1, np.nan])
 def test_a_gain_that_is_not_above_0_is_refused(write, counts, gain):
     with pytest.raises(ParameterError, match=r"adu_per_photon is .*above 0"):
-        experiment.measure_patterns(write(counts), 1, adu_per_photon=gain)
+        write(counts).with_scale(0, gain)
 
 
 def test_pixels_that_are_not_finite_are_counted(write, counts):

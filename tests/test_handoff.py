@@ -617,7 +617,10 @@ def make_work_dir(work_dir, patterns, adu_per_photon):
     n, *frame = patterns.shape
     photons = 100.0 * np.arange(n)
     measured = Measurements(
-        photons, np.zeros(n, np.int64), *np.zeros((2, *frame)), np.zeros(frame, int)
+        photons,
+        np.zeros(n, np.int64),
+        *np.zeros((3, *frame)),
+        no_measurement=np.zeros(n, np.uint8),
     )
     write_experiment(
         work_dir, patterns, measured, (13.0, 12.0), adu_per_photon=adu_per_photon

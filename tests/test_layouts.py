@@ -411,7 +411,7 @@ class TestUnits:
         with h5py.File(path, "a") as file:
             file["patterns"].attrs["units"] = said
         found = find_unit(open_pattern_file(path), NO_BAD_PIXELS)
-        assert found == (unit, "as the file or its layout says")
+        assert found == (unit, "as the file or its layout says", True)
 
     def test_said_by_the_layout(self, path: Path) -> None:
         replace(write_simulated(path), "patterns", COUNTS * 0.5)

@@ -150,14 +150,15 @@ def test_patterns_from_a_lost_module_are_found(write, where, value):
     assert found == dict.fromkeys(sorted(lost.tolist()), "lost module")
 
 
-@pytest.mark.parametrize("value", [0, 4095, 812.5])
+@pytest.mark.parametrize("scale", [(0, 1), (800, 130)])
+@pytest.mark.parametrize("value", [0, 4095, 800])
 @pytest.mark.parametrize("where", ["quadrant", "one of sixteen, beside the beam"])
-def test_patterns_from_a_lost_module_are_found_in_adu(write, where, value):
+def test_patterns_from_a_lost_module_are_found_in_adu(write, where, value, scale):
     values = to_adu(simulated(), pedestal=800)
     lost = [3, 100, 217]  # whatever they are, blanks too
     for i in lost:
         values[i][MODULES[where]] = value
-    found = names_of(measure(write(values)))
+    found = names_of(measure(write(values).with_scale(*scale)))
     assert found == dict.fromkeys(lost, "lost module")
 
 

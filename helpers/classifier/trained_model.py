@@ -77,6 +77,8 @@ def describe_patterns(patterns: Patterns) -> dict[str, Any]:
         "fingerprint": patterns.fingerprint,
         "pattern_shape": list(patterns.shape[1:]),
         "bad_pixels_sha256": hashlib.sha256(bad_pixels).hexdigest(),
+        "unit": patterns.unit,
+        "scale": [patterns.pedestal, patterns.adu_per_photon],
     }
 
 
@@ -157,7 +159,7 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
     Raises
     ------
     ModelError
-        If the shape of a pattern or the bad pixels differ.
+        If the shape of a pattern, the unit or the bad pixels differ.
     """
     found = describe_patterns(patterns)
     here = ", ".join(map(str, patterns.files))
@@ -168,6 +170,13 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
         message = (
             f"{here}: patterns have shape {found['pattern_shape']}; the model was "
             f"trained on {model.facts['pattern_shape']}. Train it on these in 05-train."
+        )
+        raise ModelError(message)
+    if model.facts.get("unit", found["unit"]) != found["unit"]:
+        message = (
+            f"{here}: the unit is {found['unit']}; the model was trained with "
+            f"{model.facts['unit']}. Give adu_per_photon in 01-inspect, or train it on "
+            "these in 04-train."
         )
         raise ModelError(message)
     key = "bad_pixels_sha256"

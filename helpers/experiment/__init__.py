@@ -16,6 +16,7 @@ from helpers.experiment.measurements import (
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
+from helpers.experiment.photon_scale import PhotonScale, find_photon_scale
 from helpers.experiment.proposals import (
     accept_bad_pixels,
     describe_bad_pixels,
@@ -28,11 +29,13 @@ from helpers.experiment.record import Experiment, open_experiment, write_experim
 __all__ = [
     "Experiment",
     "Measurements",
+    "PhotonScale",
     "accept_bad_pixels",
     "describe_bad_pixels",
     "describe_lost_pixels",
     "describe_no_measurements",
     "find_bad_pixels",
+    "find_photon_scale",
     "make_powder",
     "measure_patterns",
     "name_no_measurements",

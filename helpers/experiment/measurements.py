@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import ParameterError, PatternsFileError
+from helpers.errors import PatternsFileError
 from helpers.experiment.no_measurement import (
     KINDS,
     MEASURED,
@@ -16,11 +16,14 @@ from helpers.experiment.no_measurement import (
     PatternCheck,
     find_no_measurements,
 )
+from helpers.experiment.photon_scale import find_left_noise
 from helpers.patterns import Patterns
 from helpers.physics import PixelSums, find_noise_limit
 
 LARGEST = float(np.finfo(np.float32).max)  # patterns are float32 once they are clean
 ROUNDING = 1e-6  # of a standard deviation that is 0, as a share of the mean
+HALF_A_PHOTON = 0.5
+N_SIGMA = 4.5  # of the noise, beside photons: few pixels in a million are lit by it
 SHOWN = 10  # indices in a message
 LOOKED_AT = 256  # patterns that may hold too large values
 
@@ -37,7 +40,7 @@ class Measurements:
         (n,) int64: pixels at or above the lit threshold; the hit score.
     powder
         (rows, columns) float64: mean over the patterns in which the pixel has a value,
-        in the file's unit.
+        in the patterns' unit.
     spread
         (rows, columns) float64: standard deviation over them, likewise.
     not_finite
@@ -69,10 +72,11 @@ class Measurements:
 
 
 def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
-    """Choose the value from which a pixel counts as lit, in the file's unit.
+    """Choose the value from which a pixel counts as lit, in the patterns' unit.
 
     Photon counts: 1. Otherwise what read noise does not reach in a sample; see
-    `helpers.physics.find_noise_limit`.
+    `helpers.physics.find_noise_limit`. Where the gain is known, the noise is that of
+    the values below 0, and half a photon the least.
 
     Parameters
     ----------
@@ -81,10 +85,13 @@ def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
     n_sampled
         How many patterns, evenly spread, are looked at.
     """
-    if patterns.unit == "photons":
+    if patterns.unit == "photons" and not patterns.is_scaled:
         return 1.0
     sample = patterns[_spread_evenly(len(patterns), n_sampled)]
-    return find_noise_limit(sample[:, ~patterns.bad_pixels])
+    values = sample[:, ~patterns.bad_pixels]
+    if patterns.unit != "photons":
+        return find_noise_limit(values)
+    return max(N_SIGMA * find_left_noise(values, 0), HALF_A_PHOTON)
 
 
 def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:
@@ -115,9 +122,7 @@ def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:
     return float(np.expm1(scores[split : split + 2].mean()))
 
 
-def measure_patterns(
-    patterns: Patterns, lit_threshold: float, adu_per_photon: float = 1.0
-) -> Measurements:
+def measure_patterns(patterns: Patterns, lit_threshold: float) -> Measurements:
     """Pass once over the stack and sum what the first look needs.
 
     Parameters
@@ -125,14 +130,10 @@ def measure_patterns(
     patterns
         The stack.
     lit_threshold
-        A pixel is lit from this value on, in the file's unit.
-    adu_per_photon
-        What one photon adds to a pixel, in the file's unit; 1 for photon counts.
+        A pixel is lit from this value on, in the patterns' unit.
 
     Raises
     ------
-    ParameterError
-        If `adu_per_photon` is not above 0.
     PatternsFileError
         If nothing but NaN and infinite values is in the patterns.
 
@@ -141,12 +142,6 @@ def measure_patterns(
     UserWarning
         If all patterns are alike, or values are too large for float32 and count as 0.
     """
-    if not adu_per_photon > 0:
-        message = (
-            f"adu_per_photon is {adu_per_photon}; expected a number above 0. "
-            "Pass 1 for photon counts, else the detector's ADU per photon."
-        )
-        raise ParameterError(message)
     check = PatternCheck.of(patterns, lit_threshold)
     measure = _Measure(patterns.bad_pixels, check)
     pixels = PixelSums.of(np.zeros((0, *patterns.shape[1:]), np.float32), lit_threshold)
@@ -166,7 +161,7 @@ def measure_patterns(
     _check_alike(patterns, powder, spread)
     not_finite = 1 - pixels.n_finite / max(pixels.n_patterns, 1)
     return Measurements(
-        photons / adu_per_photon,
+        photons,
         look.lit_tiles.sum(axis=1, dtype=np.int64),
         powder,
         spread,
@@ -338,7 +333,7 @@ def _sum(block: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean over some patterns, (rows, columns), in the file's unit.
+    """Return the mean over some patterns, (rows, columns), in the patterns' unit.
 
     Parameters
     ----------
@@ -350,8 +345,8 @@ def make_powder(patterns: Patterns, chosen: NDArray[np.bool_]) -> NDArray[np.flo
     """
     index = np.flatnonzero(chosen & patterns.is_measurement)
     total = np.zeros(patterns.shape[1:])
-    for _, part in patterns.map(_sum, index):
-        total += part
+    for _, block in patterns.map(_sum, index, join=np.add):
+        total += block
     total /= max(1, index.size)
     return total
 

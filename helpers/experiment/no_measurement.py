@@ -222,7 +222,9 @@ class PatternCheck:
         values = flat[:, tiles.good[:: max(1, tiles.good.size // ENOUGH)]]
         middle = np.median(values)
         noise = np.median(np.abs(values - middle))
-        usual = 0.0 if patterns.unit == "photons" else middle if not noise else np.nan
+        usual = np.nan if noise else middle
+        if patterns.unit == "photons" and not patterns.is_scaled:
+            usual = 0.0
         everything = np.ones(tiles.used.size, np.bool_)
         check = cls(tiles, lit_threshold, float(usual), everything)
         is_flat = check.find_flat(sample)[:, tiles.used]

@@ -91,7 +91,9 @@ def write_experiment(
         "layout": patterns.layout.name,
         "description": patterns.describe(),
         "shape": list(patterns.shape),
-        "unit": patterns.unit,
+        "unit": patterns.recorded_unit,
+        "pedestal": patterns.pedestal,
+        "adu_per_photon": patterns.adu_per_photon,
         "centre": list(centre),
         "n_bad_pixels": int(patterns.bad_pixels.sum()),
         "no_measurement": {
@@ -142,6 +144,7 @@ def open_experiment(
         bad_pixels=None if facts.get("has_mask_of_each") else bad_pixels,
         geometry=facts.get("geometry_file"),
     ).with_bad_pixels(bad_pixels)
+    patterns = patterns.with_scale(facts["pedestal"], facts["adu_per_photon"])
     if patterns.fingerprint != facts["fingerprint"]:
         alike = look_alike(patterns.fingerprint, facts["fingerprint"])
         message = (

@@ -76,7 +76,7 @@ def _write_patterns(file: h5py.File, request: Request) -> None:
         shuffle=True,
     )
     data.attrs["axes"] = f"{ONE_PER_EVENT}:y:x"
-    data.attrs["unit"] = patterns.unit
+    data.attrs["unit"] = patterns.recorded_unit
     index = request.selection.index
     for here, block in patterns.map(
         np.copy, index, raw=True, here=True, progress="Hand on"

@@ -321,12 +321,14 @@ class Request:
 
 
 def find_scale(experiment: Experiment, given: float | None = None) -> float | None:
-    """Return ADU per photon: as given, or else as 01-inspect was told.
+    """Return what one photon adds to the values of the patterns; None: nobody knows.
 
-    Its default of 1 does not count: it says nothing about patterns in ADU.
+    Where 01-inspect knows the gain, they are photons already, and what is given for the
+    values of the files is divided by it.
     """
-    told = float(experiment.facts.get("adu_per_photon", 1))
-    return given if given is not None or told == 1 else told
+    if given is None:
+        return None
+    return given / experiment.patterns.adu_per_photon
 
 
 def count_photons(

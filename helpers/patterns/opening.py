@@ -269,7 +269,7 @@ def find_unit(
         How many evenly spread patterns are looked at.
     """
     if pattern_file.unit:
-        return Unit(pattern_file.unit, "as the file or its layout says")
+        return Unit(pattern_file.unit, "as the file or its layout says", True)
     with closing(pattern_file.source) as source:
         chosen = np.unique(np.linspace(0, source.shape[0] - 1, n_sampled).astype(int))
         patterns = np.empty((chosen.size, *source.shape[1:]), source.dtype)

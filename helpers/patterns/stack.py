@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from helpers.errors import PatternsFileError
+from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
 from helpers.patterns.fingerprint import digest_sample, make_fingerprint
@@ -37,10 +37,13 @@ class Unit(NamedTuple):
         "photons", "ADU" or "unknown".
     why
         In words, for `Patterns.describe`.
+    is_said
+        Whether the file or its layout says so; otherwise its values suggest it.
     """
 
     name: str
     why: str
+    is_said: bool = False
 
 
 class Patterns:
@@ -75,7 +78,11 @@ class Patterns:
     dtype
         As recorded; with several files, one that holds the values of all.
     unit
-        "photons", "ADU" or "unknown".
+        "photons", "ADU" or "unknown"; of what `patterns[key]` gives.
+    pedestal, adu_per_photon
+        What is taken off, and then divided by; 0 and 1 until `with_scale` says it.
+    says_photons
+        Whether the files say that they hold photons; their values may suggest it too.
     bad_pixels
         (rows, columns) bool, True = leave out.
     recorded_labels
@@ -114,6 +121,8 @@ class Patterns:
         dtypes = {source.dtype for source in sources}
         self.dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
         self.unit = unit.name
+        self.says_photons = unit.is_said and unit.name == "photons"
+        self.pedestal, self.adu_per_photon = 0.0, 1.0
         self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]
         self.file_index = np.repeat(np.arange(len(sources)), lengths)
@@ -342,7 +351,7 @@ class Patterns:
             self._stack,
             range(len(self)) if whole else rows,
             self.dtype if raw else np.dtype(np.float32),
-            keep if raw else _leave_nan if keep_nan else self._clean,
+            keep if raw else self._scale if keep_nan else self._clean,
         )
 
     def read_later(self, index: ArrayLike) -> Callable[[], NDArray[np.float32]]:
@@ -419,6 +428,45 @@ class Patterns:
         other.is_measurement = np.array(is_measurement, np.bool_)
         return other
 
+    def with_scale(self, pedestal: float, adu_per_photon: float) -> Self:
+        """Return the same patterns, less a pedestal and in units of what a photon adds.
+
+        `read_raw` and raw passes still give what the files hold. With more than 1 ADU
+        per photon, or less, the unit is photons from then on, not whole ones.
+
+        Parameters
+        ----------
+        pedestal
+            What a pixel reads without light, in the unit of the files.
+        adu_per_photon
+            What one photon adds to it.
+
+        Raises
+        ------
+        ParameterError
+            If `adu_per_photon` is not above 0, or a number is not finite.
+        """
+        if not (0 < adu_per_photon < np.inf and np.isfinite(pedestal)):
+            message = (
+                f"adu_per_photon is {adu_per_photon} and the pedestal {pedestal}; "
+                "expected a number above 0 and a number. For photon counts: 1 and 0."
+            )
+            raise ParameterError(message)
+        other = copy.copy(self)
+        other.pedestal, other.adu_per_photon = float(pedestal), float(adu_per_photon)
+        other.unit = self.recorded_unit if adu_per_photon == 1 else "photons"
+        return other
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether a pedestal is taken off, or values are divided by the gain."""
+        return (self.pedestal, self.adu_per_photon) != (0, 1)
+
+    @property
+    def recorded_unit(self) -> str:
+        """Of the files: "photons", "ADU" or "unknown"."""
+        return self._unit.name
+
     def with_bad_pixels(self, bad_pixels: NDArray[np.bool_]) -> Self:
         """Return the same patterns with other bad pixels instead of the present ones.
 
@@ -445,7 +493,7 @@ class Patterns:
             f"{n:,} {'pattern' if n == 1 else 'patterns'} of {rows} × {columns} pixels "
             f"(rows × columns), recorded as {self.dtype}, in {self._describe_place()}.",
             f"Layout: {', '.join(layouts)}.",
-            f"Unit: {self.unit} ({self._unit.why}).",
+            f"Unit: {self.recorded_unit} ({self._unit.why}).",
             f"Bad pixels: {n_bad:,} of {rows * columns:,} "
             f"({n_bad / rows / columns:.1%}) are left out ({self._bad_pixels.origin}).",
         ]
@@ -453,6 +501,11 @@ class Patterns:
             items = self.shots.items()
             ranges = [f"{name} {ids.min()} to {ids.max()}" for name, ids in items]
             sentences.append(f"Shots: {', '.join(ranges)}.")
+        if self.is_scaled:
+            sentences.append(
+                f"A pedestal of {self.pedestal:.4g} is taken off, and "
+                f"{self.adu_per_photon:.4g} count as one photon."
+            )
         found = {"Labels": self.recorded_labels, "Truth": self.true_labels}
         for name, labels in found.items():
             if labels is not None:
@@ -496,8 +549,26 @@ class Patterns:
             raise IndexError(message) from None
 
     @property
+    def _scale(self) -> "_Scale":
+        return _Scale(self.pedestal, self.adu_per_photon)
+
+    @property
     def _clean(self) -> "_Clean":
-        return _Clean(np.flatnonzero(self.bad_pixels))
+        return _Clean(np.flatnonzero(self.bad_pixels), self._scale)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Brings values to photons as far as is known; NaN stays where there is none."""
+
+    pedestal: float
+    adu_per_photon: float
+
+    def __call__(self, values: NDArray[np.float32]) -> None:
+        if self.pedestal:
+            values -= np.float32(self.pedestal)
+        if self.adu_per_photon != 1:
+            values /= np.float32(self.adu_per_photon)
 
 
 @dataclass(frozen=True)
@@ -505,16 +576,14 @@ class _Clean:
     """Sets bad pixels and what is not finite to 0."""
 
     bad_pixels: NDArray[np.int64]
+    scale: _Scale
 
     def __call__(self, values: NDArray[np.float32]) -> None:
+        self.scale(values)
         values.reshape(len(values), -1)[:, self.bad_pixels] = 0
         finite = np.isfinite(values)
         if not finite.all():
             values[~finite] = 0
-
-
-def _leave_nan(_: NDArray[np.float32]) -> None:
-    """Leave values as they were read, with NaN where the pattern's own mask says so."""
 
 
 @dataclass(frozen=True)

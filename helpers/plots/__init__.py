@@ -18,6 +18,7 @@ from helpers.plots.curve_plots import (
     plot_rank_agreement,
     plot_reliability,
     plot_training,
+    plot_values,
 )
 from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
@@ -55,6 +56,7 @@ __all__ = [
     "plot_saliency",
     "plot_taken_and_left",
     "plot_training",
+    "plot_values",
     "show_patterns",
     "show_unclear_masks",
 ]

@@ -16,7 +16,11 @@ from helpers.plots.pattern_plots import (
 )
 
 if TYPE_CHECKING:
+    from helpers.experiment import PhotonScale
     from helpers.ranking import Match, RankAgreement
+
+
+SHOWN_PHOTONS = 8.5
 
 
 def plot_along_run(
@@ -87,6 +91,33 @@ def plot_histogram(
         ax.hist(bars, list(edges), color=colours, label=words, stacked=True)
     mark_threshold(ax, threshold, horizontal=False)
     ax.set(xlabel=xlabel, ylabel="patterns", xscale="log" if log_values else "linear")
+    show_legend(ax)
+
+
+def plot_values(ax: Axes, scale: "PhotonScale") -> None:
+    """Plot how often each value occurs, with pedestal and photons marked.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    scale
+        From `find_photon_scale`.
+    """
+    counts, edges = scale.histogram
+    ax.stairs(counts, edges, fill=True, color="0.7")
+    gain, pedestal = scale.adu_per_photon, scale.pedestal
+    ax.axvline(pedestal, color="tab:blue", label=f"pedestal {pedestal:.4g}")
+    high = edges[-1]
+    if scale.is_known:
+        high = min(high, pedestal + SHOWN_PHOTONS * gain)
+        for n in range(1, int(SHOWN_PHOTONS)):
+            label = f"photons, {gain:.4g} each" if n == 1 else None
+            ax.axvline(pedestal + n * gain, color="tab:red", ls="--", label=label)
+    low = max(edges[0], pedestal - max(6 * scale.noise, 0.1 * (high - pedestal)))
+    ax.set(xlim=(low, high), xlabel="value in the file", ylabel="how often")
+    ax.set_yscale("symlog")
+    ax.set_ylim(0, None)
     show_legend(ax)
 
 
