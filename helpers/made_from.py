@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,30 @@ def name_bad_pixels(bad_pixels: NDArray[np.bool_]) -> str:
     """Return a short text for (rows, columns) bool: how many, and a digest."""
     packed = np.packbits(bad_pixels).tobytes()
     return f"{np.count_nonzero(bad_pixels)} pixels ({digest(packed)})"
+
+
+def name_scale(pedestal: float, adu_per_photon: float) -> str:
+    """Return a short text for what the values mean."""
+    return f"pedestal {pedestal:.6g}, {adu_per_photon:.6g} per photon"
+
+
+class HasValues(Protocol):
+    """What `helpers.patterns.Patterns` tells of its values."""
+
+    pedestal: float
+    adu_per_photon: float
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """(rows, columns), True = leave out."""
+
+
+def name_values(patterns: HasValues) -> Names:
+    """Return what the values of patterns depend on, beside their files."""
+    return {
+        "bad_pixels": name_bad_pixels(patterns.bad_pixels),
+        "scale": name_scale(patterns.pedestal, patterns.adu_per_photon),
+    }
 
 
 def name_centre(centre: tuple[float, float]) -> str:
@@ -120,6 +144,11 @@ def _name_bad_pixels_in(path: Path) -> str:
         return name_bad_pixels(file["bad_pixels"][()])
 
 
+def _name_scale_in(path: Path) -> str:
+    facts = _read_json(path)
+    return name_scale(facts["pedestal"], facts["adu_per_photon"])
+
+
 def _name_labels_in(path: Path) -> str:
     with open_to_read(path) as file:
         parts = {name: file[f"{name}/index"][()] for name in SETS}
@@ -135,6 +164,7 @@ SOURCES = {
         "patterns", EXPERIMENT, lambda path: str(_read_json(path)["fingerprint"])
     ),
     "bad_pixels": Source("bad pixels", MEASUREMENTS, _name_bad_pixels_in),
+    "scale": Source("pedestal and gain", EXPERIMENT, _name_scale_in),
     "centre": Source(
         "centre", EXPERIMENT, lambda path: name_centre(_read_json(path)["centre"])
     ),

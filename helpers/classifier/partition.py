@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from helpers.classifier.split import PARTS, Split, is_single
 from helpers.classifier.trained_model import CLASSES
-from helpers.made_from import check_fits, name_bad_pixels
+from helpers.made_from import check_fits, name_values
 from helpers.outputs import atomic_folder, atomic_hdf5, open_to_read, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
@@ -55,7 +55,7 @@ def write_partition(
         write_provenance(
             file,
             fingerprint=patterns.fingerprint,
-            made_from={"bad_pixels": name_bad_pixels(patterns.bad_pixels)},
+            made_from=name_values(patterns),
             patterns_files=[str(source) for source in patterns.files],
         )
     return path

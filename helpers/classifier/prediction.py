@@ -23,7 +23,7 @@ from helpers.classifier.trained_model import (
 )
 from helpers.classifier.training import read_inputs
 from helpers.errors import OtherPatternsError
-from helpers.made_from import MODEL_ELSEWHERE, check_fits, name_bad_pixels
+from helpers.made_from import MODEL_ELSEWHERE, check_fits, name_values
 from helpers.outputs import atomic_hdf5, explain_os_errors, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import Ranking
@@ -186,7 +186,7 @@ def _write_predictions(
             model_sha256=model.facts["model_sha256"],
             patterns_files=[str(source) for source in patterns.files],
             fingerprint=patterns.fingerprint,
-            made_from={"bad_pixels": name_bad_pixels(patterns.bad_pixels)},
+            made_from=name_values(patterns),
             **{MODEL_ELSEWHERE: model_file.parent.resolve() != path.parent.resolve()},
         )
 

@@ -32,7 +32,7 @@ from helpers.classifier.trained_model import (
     save_model,
 )
 from helpers.errors import LabelsError
-from helpers.made_from import name_bad_pixels, name_centre, name_labels
+from helpers.made_from import name_centre, name_labels, name_values
 from helpers.patterns import Patterns
 from helpers.work_folder import PARTITION
 
@@ -117,10 +117,15 @@ def _name_origin(
     patterns: Patterns, split: Split, labels: NDArray[np.str_], network: Network
 ) -> dict[str, str]:
     centre = getattr(network, "centre", None)
-    return {
-        "bad_pixels": name_bad_pixels(patterns.bad_pixels),
-        "labels": name_labels(labels, {name: getattr(split, name) for name in PARTS}),
-    } | ({} if centre is None else {"centre": name_centre(centre)})
+    return (
+        name_values(patterns)
+        | {
+            "labels": name_labels(
+                labels, {name: getattr(split, name) for name in PARTS}
+            )
+        }
+        | ({} if centre is None else {"centre": name_centre(centre)})
+    )
 
 
 def train_from_images(

@@ -10,8 +10,8 @@ import numpy as np
 
 from helpers.errors import OtherPatternsError
 from helpers.experiment.measurements import Measurements
-from helpers.made_from import check_fits, look_alike, name_bad_pixels, name_file
 from helpers.experiment.no_measurement import NUMBERS
+from helpers.made_from import check_fits, look_alike, name_file, name_values
 from helpers.outputs import atomic_hdf5, provenance, write_json, write_provenance
 from helpers.patterns import Patterns, open_patterns
 from helpers.work_folder import EXPERIMENT, MEASUREMENTS
@@ -104,7 +104,7 @@ def write_experiment(
         **facts,
     }
     made_from = {
-        "bad_pixels": name_bad_pixels(patterns.bad_pixels),
+        **name_values(patterns),
         "geometry": name_file(facts.get("geometry_file")),
     }
     origin = provenance(fingerprint=patterns.fingerprint, made_from=made_from)

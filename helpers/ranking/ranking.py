@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError
-from helpers.made_from import check_fits, name_bad_pixels, name_centre, read_origin
+from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.ranking.article_metric import ARTICLE
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
@@ -86,7 +86,7 @@ def write_clean_single_hits(
             file,
             source_files=[str(source) for source in patterns.files],
             fingerprint=patterns.fingerprint,
-            made_from={"bad_pixels": name_bad_pixels(patterns.bad_pixels)},
+            made_from=name_values(patterns),
         )
 
 
@@ -358,7 +358,7 @@ def rank_patterns(
     patterns.check_unchanged()
     others = np.setdiff1d(np.flatnonzero(patterns.is_measurement), hits)
     made_from = {"patterns": patterns.fingerprint}
-    made_from |= {"bad_pixels": name_bad_pixels(patterns.bad_pixels)}
+    made_from |= name_values(patterns)
     if centre is not None and metric == ROTATION.name:
         made_from["centre"] = name_centre(centre)
     ranking = _order(nearest, hits, others, metric, patterns.fingerprint)
