@@ -16,16 +16,21 @@ from helpers.classifier import (
     ArticleNetwork,
     Calibration,
     TrainedModel,
+    make_network,
     prediction,
     save_model,
 )
 from helpers.classifier import network as network_room
+from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.network import predict_inputs
 from helpers.classifier.prediction import predict_patterns, read_predictions
+from helpers.classifier.solved_layer import SolvedLayer
 from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
 from helpers.outputs import sha256_of
 from helpers.patterns import Patterns, open_patterns, scan
 from helpers.patterns.joined_sources import JoinedSources, keep
+from helpers.simulate import write_simulated
 
 PART, BATCH = 5, 7  # patterns that are read, and predicted, together
 
@@ -229,3 +234,42 @@ def test_missing_broken_and_foreign_predictions_are_refused(
     other = open_patterns(write_run(tmp_path / "other.h5", 9))
     with pytest.raises(OtherPatternsError, match=r"found other patterns in .*other.h5"):
         read_predictions(path, other)
+
+
+def test_one_layer_is_the_keras_model_that_it_stands_for(tmp_path) -> None:
+    rng = np.random.default_rng(5)
+    inputs = rng.normal(2, 3, (90, 7)).astype(np.float32)
+    layer = SolvedLayer(7, "invariant")
+    fit_logistic_head(layer, inputs, inputs[:, 0] > inputs[:, 1])
+    ours, columns = predict_inputs(layer, inputs), layer.make_columns(inputs)
+    np.testing.assert_allclose(
+        predict_inputs(layer.keras_model, inputs), ours, atol=1e-6
+    )
+    np.testing.assert_allclose(layer.make_columns(inputs), columns, atol=1e-5)
+    layer.save(tmp_path / "model.keras")
+    again = SolvedLayer.read(tmp_path / "model.keras", 7, "invariant")
+    assert np.array_equal(predict_inputs(again, inputs), ours)
+    assert SolvedLayer.read(tmp_path / "model.keras", 8, "invariant") is None
+
+
+PREDICT = """
+import sys
+from helpers.classifier import cross_validate, predict_patterns
+from helpers.patterns import open_patterns
+patterns = open_patterns({0!r})
+predict_patterns(patterns, {1!r})
+assert not {{"keras", "tensorflow"}} & sys.modules.keys()
+"""
+
+
+def test_predicting_with_the_default_network_imports_no_tensorflow(tmp_path) -> None:
+    write_simulated(tmp_path / "run.h5", 40, 2, bad_pixels=np.zeros((48, 48), bool))
+    patterns = open_patterns(tmp_path / "run.h5")
+    network = make_network("invariant", patterns)
+    facts = describe_patterns(patterns) | {"metrics": {}, "history": {}}
+    model = TrainedModel(network, network.build(), Calibration(2, 0.1), 0.3, facts)
+    save_model(model, tmp_path)
+    code = PREDICT.format(str(tmp_path / "run.h5"), str(tmp_path))
+    typed = [sys.executable, "-P", "-c", code]
+    ran = subprocess.run(typed, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr.decode()

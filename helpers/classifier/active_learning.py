@@ -19,6 +19,7 @@ from helpers.classifier.prediction import (
     rank_doubtful_labels,
 )
 from helpers.classifier.purity import Share
+from helpers.classifier.solved_layer import SolvedLayer
 from helpers.classifier.split import is_labelled, is_single
 from helpers.classifier.trained_model import TrainedModel
 from helpers.classifier.training import read_inputs
@@ -248,9 +249,11 @@ def _last_inputs(
     patterns: Patterns, index: NDArray[np.int64], model: TrainedModel
 ) -> NDArray[np.float64]:
     """Return what the network's last layer is given, (m, …)."""
-    keras_model = model.keras_model
-    before = import_keras().Model(keras_model.inputs[0], keras_model.layers[-1].input)
     inputs = read_inputs(patterns, index, model.network)
+    network = model.keras_model
+    if isinstance(network, SolvedLayer):
+        return network.make_columns(inputs).astype(np.float64)
+    before = import_keras().Model(network.inputs[0], network.layers[-1].input)
     return run_in_batches(before, inputs).astype(np.float64)
 
 

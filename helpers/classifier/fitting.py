@@ -18,6 +18,7 @@ from helpers.classifier.network import (
     import_keras,
     predict_inputs,
 )
+from helpers.classifier.solved_layer import SolvedLayer
 
 
 def fit_gradient(
@@ -74,15 +75,14 @@ FOLDS = 10
 
 
 def fit_logistic_head(
-    keras_model: Any, inputs: NDArray[np.float32], single: NDArray[np.bool_]
+    layer: SolvedLayer, inputs: NDArray[np.float32], single: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Set the weights from labelled patterns; return outputs out of fold.
 
     Parameters
     ----------
-    keras_model
-        A normalisation, fixed layers, and a last dense layer with one sigmoid. Changed
-        in place.
+    layer
+        Changed in place.
     inputs
         (n, …) float32.
     single
@@ -94,13 +94,13 @@ def fit_logistic_head(
         (n,) float32: the output for each pattern of a network that was fitted to nine
         tenths of the patterns, this one not among them (ten-fold cross-validation).
     """
-    columns = prepare_columns(keras_model, inputs)
+    columns = prepare_columns(layer, inputs)
     out_of_fold = np.empty(len(inputs), np.float32)
     for rest, fold in _folds(single):
         weights, bias = solve(columns[rest], single[rest])
         out_of_fold[fold] = expit(columns[fold] @ weights + bias)
     weights, bias = solve(columns, single)
-    keras_model.layers[-1].set_weights([weights[:, np.newaxis], np.array([bias])])
+    layer.set_last(weights, bias)
     return out_of_fold
 
 
@@ -126,25 +126,11 @@ def solve(
 
 
 def prepare_columns(
-    keras_model: Any, inputs: NDArray[np.float32]
+    layer: SolvedLayer, inputs: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Set the normalisation from inputs (n, …); return what the last layer is given."""
-    _standardise(keras_model, inputs)
-    return _last_inputs(keras_model, inputs)
-
-
-def _standardise(keras_model: Any, inputs: NDArray[np.float32]) -> None:
-    normalization = import_keras().layers.Normalization
-    for layer in keras_model.layers:
-        if isinstance(layer, normalization):
-            layer.adapt(inputs)
-
-
-def _last_inputs(keras_model: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return what the last layer is given."""
-    keras = import_keras()
-    before_last = keras.Model(keras_model.input, keras_model.layers[-1].input)
-    return np.asarray(before_last(inputs), np.float64)
+    """Set the normalisation from inputs (n, …); return what the sigmoid is given."""
+    layer.standardise(inputs)
+    return layer.make_columns(inputs).astype(np.float64)
 
 
 def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:
@@ -176,12 +162,12 @@ def learn_in_epochs(
 
 
 def learn_at_once(
-    keras_model: Any, parts: dict[str, Part], unlabelled: NDArray[np.float32]
+    layer: SolvedLayer, parts: dict[str, Part], unlabelled: NDArray[np.float32]
 ) -> Fitted:
     """Fit to training and validation part, each pattern judged without itself."""
     known = [parts["training"], parts["validation"]]
     inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
-    out_of_fold = fit_logistic_head(keras_model, inputs, single)
+    out_of_fold = fit_logistic_head(layer, inputs, single)
     by = (
         f"cross-validation within the fitted labels, {FOLDS} folds at most, "
         f"and {len(unlabelled)} patterns without a label"
@@ -190,7 +176,7 @@ def learn_at_once(
         out_of_fold=out_of_fold,
         single=single,
         calibration=fit_calibration_in_stack(
-            out_of_fold, single, predict_inputs(keras_model, unlabelled)
+            out_of_fold, single, predict_inputs(layer, unlabelled)
         ),
         n_labels=len(single),
         history={},

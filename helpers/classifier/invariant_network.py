@@ -21,6 +21,7 @@ import base64
 import zlib
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,13 +29,12 @@ from numpy.typing import NDArray
 
 from helpers.classifier.fitting import learn_at_once
 from helpers.classifier.fringe_features import FringeFeatures
-from helpers.classifier.network import Fitted, Network, Part, Schedule, import_keras
+from helpers.classifier.network import Fitted, Network, Part, Schedule
+from helpers.classifier.solved_layer import SolvedLayer
 from helpers.patterns import Patterns
 from helpers.physics import find_centre
 
 POWDER_SAMPLE = 256
-FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
-SQUARES = 0.5**0.5  # what makes their standard deviation 1, as that of the values
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,13 @@ class InvariantNetwork(Network):
         return self.features(patterns)
 
     def build(self, seed: int = 0) -> Any:
-        """Build the Keras model; nothing in it is random, so the seed does nothing."""
+        """Make the one layer; nothing in it is random, so the seed does nothing."""
         return make_head(len(self.features))
+
+    def read(self, path: Path) -> Any:
+        """Read the layer out of `model.keras`, without Keras where that is possible."""
+        layer = SolvedLayer.read(path, len(self.features), self.name)
+        return super().read(path) if layer is None else layer
 
     def fit(
         self,
@@ -108,21 +113,9 @@ class InvariantNetwork(Network):
         return learn_at_once(keras_model, parts, unlabelled)
 
 
-def make_head(n_features: int) -> Any:
-    """Build the Keras model: features in, clipped, squared, one sigmoid out."""
-    keras = import_keras()
-    inputs = keras.Input((n_features,), name="features")
-    standard = keras.layers.Normalization(name="standardise")(inputs)
-    clipped = keras.ops.clip(standard, -FARTHEST, FARTHEST)
-    both = keras.layers.Concatenate(name="and_squares")(
-        [clipped, keras.ops.square(clipped) * SQUARES]
-    )
-    single = keras.layers.Dense(
-        1, "sigmoid", kernel_initializer="zeros", name="single"
-    )(both)
-    model = keras.Model(inputs, single, name=InvariantNetwork.name)
-    model.compile(loss="binary_crossentropy", jit_compile=False)
-    return model
+def make_head(n_features: int) -> SolvedLayer:
+    """Make the one layer, which can become a Keras model."""
+    return SolvedLayer(n_features, InvariantNetwork.name)
 
 
 def _find_centre(patterns: Patterns) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import pickle
 import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -122,6 +123,11 @@ class Network(ABC):
     @abstractmethod
     def build(self, seed: int = 0) -> Any:
         """Build and compile the Keras model."""
+
+    def read(self, path: Path) -> Any:
+        """Read `model.keras`; code inside the file is never run."""
+        saving = import_keras().saving
+        return saving.load_model(path, compile=False, safe_mode=True)
 
     @abstractmethod
     def fit(

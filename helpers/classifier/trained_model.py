@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import Calibration
-from helpers.classifier.network import Network, import_keras, predict_inputs
+from helpers.classifier.network import Network, predict_inputs
 from helpers.classifier.networks import restore_network
 from helpers.errors import ModelError, ParameterError
 from helpers.made_from import check_fits
@@ -138,7 +138,7 @@ def load_model(work_dir: str | Path) -> TrainedModel:
     network = _restore_network(work_dir / MODEL_FACTS.name, facts)
     return TrainedModel(
         network=network,
-        keras_model=_read_keras_model(work_dir / MODEL.name, network.input_shape),
+        keras_model=_read_keras_model(work_dir / MODEL.name, network),
         calibration=Calibration(**facts["calibration"]),
         threshold=float(facts["threshold"]),
         facts=facts,
@@ -213,17 +213,16 @@ def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
         raise MODEL_FACTS.make_error(path, found) from error
 
 
-def _read_keras_model(path: Path, input_shape: tuple[int, ...]) -> Any:
-    keras = import_keras()
+def _read_keras_model(path: Path, network: Network) -> Any:
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = network.read(path)
         found = model.input_shape[1:]
     except Exception as error:  # whatever a broken file makes keras raise
         raise MODEL.make_error(path, f"cannot be read ({error})") from error
-    if found != input_shape:
+    if found != network.input_shape:
         problem = (
-            f"takes inputs of shape {found}; the network now makes {input_shape}: it "
-            "is from another version"
+            f"takes inputs of shape {found}; the network now makes "
+            f"{network.input_shape}: it is from another version"
         )
         raise MODEL.make_error(path, problem)
     return model

@@ -1,101 +1,16 @@
 """Execute one notebook, and say where and why it stopped if it does."""
 
 import json
-import shutil
-import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
-from typing import IO, Any
-
-from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
-from jupyter_client.manager import AsyncKernelManager
+from typing import Any
 
 from helpers import errors
 from helpers.errors import HelpersError, NotebookError
 from helpers.outputs import atomic_write
+from helpers.run.kernels import WarmKernel
 from helpers.run.report import find_warnings, leave_pictures
-
-FOLDER_PREFIX = "sh-kernel-"  # short: the path of a socket may be no longer than 100
-LOCK_NAME = "in-use"
-SECONDS_TO_LOCK = 60
-START_KERNEL = [
-    *("-m", "ipykernel_launcher"),
-    "--quiet",  # its own log would stand between the lines about progress
-    *("-f", "{connection_file}"),
-]
-
-
-class _ThisInterpreter(KernelSpecManager):
-    """Answers every kernel name with the running interpreter."""
-
-    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-        return KernelSpec(
-            argv=[sys.executable, *START_KERNEL],
-            language="python",
-            display_name=kernel_name,
-            env={"MPLBACKEND": "module://matplotlib_inline.backend_inline"},
-        )
-
-
-class ThisKernelManager(AsyncKernelManager):
-    """Starts a kernel of the running interpreter, whatever kernelspecs there are.
-
-    It talks to the kernel by sockets in a private folder: network ports are chosen
-    first and opened later, and on a shared machine another program may be quicker.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        sweep_kernel_folders()
-        folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
-        self._lock = _lock(Path(folder.name))
-        super().__init__(
-            kernel_spec_manager=_ThisInterpreter(),
-            transport="ipc",
-            connection_file=str(Path(folder.name, "kernel.json")),
-            **kwargs,
-        )
-        self._folder = folder
-
-    async def cleanup_resources(  # type: ignore[override]  # ours is asynchronous
-        self, restart: bool = False
-    ) -> None:
-        """Remove the private folder with everything else, not whenever it is noticed.
-
-        Parameters
-        ----------
-        restart
-            Whether the kernel is to be started again.
-        """
-        await super().cleanup_resources(restart=restart)
-        if not restart:
-            self._folder.cleanup()
-            self._lock.close()
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Show that a folder is in use, for as long as this process lives."""
-    file = (folder / LOCK_NAME).open("w", encoding="utf-8")
-    with suppress(ImportError, OSError):
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
-
-
-def sweep_kernel_folders() -> None:
-    """Remove the private folders of runs that were killed."""
-    with suppress(ImportError):  # Windows has no such locks
-        import fcntl
-
-        for lock in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{LOCK_NAME}"):
-            with suppress(OSError), lock.open("r+", encoding="utf-8") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if time.time() - lock.stat().st_mtime > SECONDS_TO_LOCK:
-                    shutil.rmtree(lock.parent, ignore_errors=True)
-
 
 SECONDS_TO_START = 300  # a busy shared machine may need minutes to start a kernel
 LINES_SHOWN = 4
@@ -115,7 +30,10 @@ def papermill_path(path: Path) -> str:
 
 
 def execute_notebook(
-    notebook: Path, executed: Path, parameters: Mapping[str, Any]
+    notebook: Path,
+    executed: Path,
+    parameters: Mapping[str, Any],
+    kernel: WarmKernel | None = None,
 ) -> list[str]:
     """Run a notebook in its own folder and keep the executed copy, even of a failure.
 
@@ -127,6 +45,8 @@ def execute_notebook(
         Where the executed copy goes.
     parameters
         Values for its parameters cell.
+    kernel
+        Where it shall run; closed in the end. Started here when not given.
 
     Returns
     -------
@@ -138,8 +58,9 @@ def execute_notebook(
     NotebookError
         If a cell raises, or the kernel dies or does not start.
     """
-    with atomic_write(executed, private=True) as temporary:
-        reason = _run(notebook, temporary, parameters)
+    kernel = kernel or WarmKernel(notebook)
+    with closing(kernel), atomic_write(executed, private=True) as temporary:
+        reason = _run(notebook, temporary, parameters, kernel)
         cells = _finish(temporary, executed)
     if reason:
         message = (
@@ -150,7 +71,9 @@ def execute_notebook(
     return find_warnings(cells)
 
 
-def _run(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> str:
+def _run(
+    notebook: Path, output: Path, parameters: Mapping[str, Any], kernel: WarmKernel
+) -> str:
     """Run the notebook; return why it stopped, "" if it came to its end."""
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -164,7 +87,7 @@ def _run(notebook: Path, output: Path, parameters: Mapping[str, Any]) -> str:
             kernel_name="python3",
             language="python",
             cwd=notebook.parent,
-            kernel_manager_class=ThisKernelManager,
+            km=kernel.manager,
             start_timeout=SECONDS_TO_START,
             progress_bar={"desc": notebook.stem, "leave": False, "disable": None},
         )

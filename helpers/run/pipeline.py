@@ -18,6 +18,7 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.patterns import describe_missing_file
+from helpers.run.kernels import Kernels
 from helpers.run.notebook import execute_notebook
 from helpers.run.parameters import assign_parameters, is_called
 from helpers.run.report import write_report
@@ -114,7 +115,11 @@ def run_notebooks(
     files = _runner_parameters(patterns_files, work_dir, labels_file)
     assigned = assign_parameters(chosen, files, parameters or {})
     reports = _make_reports_folder(work_dir)
-    with claim_folder(reports.parent, say), _passing_password(assigned):
+    with (
+        claim_folder(reports.parent, say),
+        _passing_password(assigned),
+        Kernels(chosen) as kernels,
+    ):
         _sweep(reports)
         book = StageBook(reports.parent, reports, every)
         try:
@@ -126,7 +131,15 @@ def run_notebooks(
                 if why:
                     say(f"{notebook.stem}: runs again, since this has changed: {why}")
                 _forget(notebook, every, chosen, reports)
-                _run(notebook, values, book, reports, say)
+                started = time.monotonic()
+                book.begin(notebook, values)
+                kernel = kernels.take(notebook)
+                warned = execute_notebook(
+                    notebook, reports / notebook.name, values, kernel
+                )
+                book.finish(notebook, values, warned)
+                done = f"done in {_duration(time.monotonic() - started)}"
+                _say_ended(say, notebook, done, warned)
         except NotebookError:
             _forget(notebook, every, (), reports, but_not_itself=True)
             with suppress(WorkFolderError):  # a full disk is said already
@@ -162,21 +175,6 @@ def _sweep(reports: Path) -> None:
     for path in reports.glob(".*"):
         if HALF_WRITTEN.fullmatch(path.name):
             path.unlink(missing_ok=True)
-
-
-def _run(
-    notebook: Path,
-    values: Mapping[str, Any],
-    book: StageBook,
-    reports: Path,
-    say: Callable[[str], None],
-) -> None:
-    started = time.monotonic()
-    book.begin(notebook, values)
-    warned = execute_notebook(notebook, reports / notebook.name, values)
-    book.finish(notebook, values, warned)
-    done = f"done in {_duration(time.monotonic() - started)}"
-    _say_ended(say, notebook, done, warned)
 
 
 def _say_ended(

@@ -1,0 +1,201 @@
+"""Kernels of the running interpreter, started before their notebooks need them."""
+
+import ast
+import asyncio
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+
+FOLDER_PREFIX = "sh-kernel-"  # short: the path of a socket may be no longer than 100
+LOCK_NAME = "in-use"
+SECONDS_TO_LOCK = 60
+# As `python -m ipykernel_launcher`, after what the notebook will import. Nothing in the
+# notebook's folder is imported so: an earlier notebook may still change it.
+START = """\
+import importlib, os, sys
+if sys.path[0] == "":
+    del sys.path[0]
+for name in os.environ.pop("IMPORT_FIRST", "").split():
+    try:
+        importlib.import_module(name)
+    except Exception:
+        pass  # the notebook will say so
+from ipykernel.kernelapp import launch_new_instance
+launch_new_instance()
+"""
+START_KERNEL = [
+    *("-c", START),
+    "--quiet",  # its own log would stand between the lines about progress
+    *("-f", "{connection_file}"),
+]
+IMPORTED_FIRST = ("helpers", "h5py", "matplotlib", "numpy", "scipy")
+
+
+class _ThisInterpreter(KernelSpecManager):
+    """Answers every kernel name with the running interpreter."""
+
+    def __init__(self, import_first: Sequence[str]) -> None:
+        super().__init__()
+        self._import_first = " ".join(import_first)
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(
+            argv=[sys.executable, *START_KERNEL],
+            language="python",
+            display_name=kernel_name,
+            env={
+                "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+                "IMPORT_FIRST": self._import_first,
+            },
+        )
+
+
+class ThisKernelManager(AsyncKernelManager):
+    """Starts a kernel of the running interpreter, whatever kernelspecs there are.
+
+    It talks to the kernel by sockets in a private folder: network ports are chosen
+    first and opened later, and on a shared machine another program may be quicker.
+    """
+
+    def __init__(self, import_first: Sequence[str] = (), **kwargs: Any) -> None:
+        sweep_kernel_folders()
+        folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
+        self._lock = _lock(Path(folder.name))
+        super().__init__(
+            kernel_spec_manager=_ThisInterpreter(import_first),
+            transport="ipc",
+            connection_file=str(Path(folder.name, "kernel.json")),
+            **kwargs,
+        )
+        self._folder = folder
+
+    async def cleanup_resources(  # type: ignore[override]  # ours is asynchronous
+        self, restart: bool = False
+    ) -> None:
+        """Remove the private folder with everything else, not whenever it is noticed.
+
+        Parameters
+        ----------
+        restart
+            Whether the kernel is to be started again.
+        """
+        await super().cleanup_resources(restart=restart)
+        if not restart:
+            self._folder.cleanup()
+            self._lock.close()
+
+
+def _lock(folder: Path) -> IO[str]:
+    """Show that a folder is in use, for as long as this process lives."""
+    file = (folder / LOCK_NAME).open("w", encoding="utf-8")
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def sweep_kernel_folders() -> None:
+    """Remove the private folders of runs that were killed."""
+    with suppress(ImportError):  # Windows has no such locks
+        import fcntl
+
+        for lock in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{LOCK_NAME}"):
+            with suppress(OSError), lock.open("r+", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if time.time() - lock.stat().st_mtime > SECONDS_TO_LOCK:
+                    shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+class WarmKernel:
+    """A kernel that is started before its notebook runs, so that imports are done then.
+
+    Parameters
+    ----------
+    notebook
+        The notebook that it is for.
+    """
+
+    def __init__(self, notebook: Path) -> None:
+        self.notebook = notebook
+        self.manager = ThisKernelManager(_find_imports(notebook), kernel_name="python3")
+        asyncio.run(self._start())
+
+    def close(self) -> None:
+        """End the kernel, whatever it does."""
+        asyncio.run(self._end())
+
+    async def _start(self) -> None:
+        await self.manager.start_kernel(cwd=str(self.notebook.parent))
+
+    async def _end(self) -> None:
+        await self.manager.shutdown_kernel(now=True)
+        await self.manager.cleanup_resources()
+
+
+def _find_imports(notebook: Path) -> list[str]:
+    """Return the modules that a notebook imports from well-kept packages."""
+    content = json.loads(notebook.read_text(encoding="utf-8"))
+    code = (c["source"] for c in content["cells"] if c["cell_type"] == "code")
+    found: dict[str, None] = {}
+    for source in code:
+        with suppress(SyntaxError):
+            for node in ast.walk(ast.parse("".join(source))):
+                found |= dict.fromkeys(_name_modules(node))
+    return [name for name in found if name.split(".")[0] in IMPORTED_FIRST]
+
+
+def _name_modules(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        inside = [f"{node.module}.{alias.name}" for alias in node.names]
+        return [node.module, *(inside if node.module == "helpers" else [])]
+    return []
+
+
+class Kernels:
+    """Starts the kernel of the next notebook while one works.
+
+    Parameters
+    ----------
+    notebooks
+        In the order in which they may run.
+    """
+
+    def __init__(self, notebooks: Sequence[Path]) -> None:
+        self._notebooks = list(notebooks)
+        self._next: WarmKernel | None = None
+
+    def take(self, notebook: Path) -> WarmKernel:
+        """Return the kernel of a notebook, and start that of the one after it."""
+        kernel, self._next = self._next, None
+        if kernel is not None and kernel.notebook != notebook:
+            kernel.close()
+            kernel = None
+        kernel = kernel or WarmKernel(notebook)
+        later = self._notebooks[self._notebooks.index(notebook) + 1 :]
+        try:
+            self._next = WarmKernel(later[0]) if later else None
+        except BaseException:
+            kernel.close()
+            raise
+        return kernel
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the kernel that nobody took."""
+        if self._next is not None:
+            self._next.close()
