@@ -2,14 +2,21 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from helpers import classifier
-from helpers.errors import HelpersError, ModelError, OtherPatternsError, WorkFolderError
+from helpers import classifier, labels
+from helpers.errors import (
+    HelpersError,
+    LabelsError,
+    ModelError,
+    OtherPatternsError,
+    WorkFolderError,
+)
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
 from helpers.made_from import find_changes, look_alike, read_origin
 from helpers.patterns import Patterns, open_patterns
@@ -215,3 +222,59 @@ def test_files_without_a_word_of_their_origin_are_read(work_dir: Path) -> None:
         del file.attrs["made_from"]
     assert read_origin(work_dir / "predictions.h5").keys() == {"patterns", "model"}
     assert find_refused(work_dir) == {}
+
+
+def test_other_labels_than_the_store_has_are_refused(work_dir: Path) -> None:
+    path = work_dir / "partition.h5"
+    split, words = classifier.read_partition(path)
+    classifier.read_partition(path, words)
+    with pytest.raises(LabelsError, match=r"other labels\. Run 04-rank"):
+        classifier.read_partition(path, np.roll(words, 1))
+    newer = words.copy()
+    newer[split.test[0]] = "unsure"
+    with pytest.warns(UserWarning, match=r"0 have been given since, and 1 changed"):
+        classifier.read_partition(path, newer)
+    with pytest.raises(WorkFolderError, match="divides 80 patterns; the stack has 79"):
+        classifier.read_partition(path, words[:-1])
+
+
+def test_copies_that_train_and_judge_are_told(finished: Path, tmp_path: Path) -> None:
+    path = shutil.copy(finished / "run.h5", tmp_path / "run.h5")
+    patterns = open_patterns(path)
+    words = patterns.true_labels
+    split = classifier.split_labels(words, patterns.file_index)
+    with warnings.catch_warnings(action="error"):
+        classifier.write_partition(tmp_path / "p.h5", patterns, split, words)
+    taught, judged = int(split.training[3]), int(split.test[2])
+    patterns.close()
+    with h5py.File(path, "a") as file:
+        file["patterns"][judged] = file["patterns"][taught]
+    patterns = open_patterns(path)
+    with pytest.warns(UserWarning, match=f"1 patterns .*: {taught} and {judged}"):
+        classifier.write_partition(tmp_path / "p.h5", patterns, split, words)
+
+
+def test_queue_of_another_stack_is_refused(
+    work_dir: Path, finished: Path, tmp_path: Path
+) -> None:
+    path = labels.write_queue(work_dir, [3, 1], ["uncertain", "audit"])
+    assert labels.read_queue(work_dir, 80).pattern.tolist() == [3, 1]
+    other = tmp_path / "other"
+    inspect(other, open_patterns(finished / "other.h5"))
+    shutil.copy(path, other)
+    with pytest.raises(OtherPatternsError, match="another stack"):
+        labels.read_queue(other, 80)
+    (other / "to_label.csv").write_text("pattern,reason\n7,mine\n")  # of one's own
+    assert labels.read_queue(other, 80).pattern.tolist() == [7]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_scores_near_chance_name_the_usual_causes(fits: bool) -> None:
+    rng = np.random.default_rng(1)
+    single = rng.random(60) < 0.4
+    seen = single if fits else np.roll(single, 1)
+    probability = np.clip(0.5 + (seen - 0.5) * rng.random(60), 0, 1).astype(np.float32)
+    scores = classifier.evaluate(probability, single, 0.5)
+    said = classifier.describe_scores(scores)
+    assert ("first_index=1" in said) != fits
+    assert ("no better than chance" in said) != fits

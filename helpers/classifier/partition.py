@@ -1,6 +1,8 @@
 """The parts as files: one HDF5 file, and folders of images for Keras's own readers."""
 
+import hashlib
 import os
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.split import PARTS, Split, is_single
+from helpers.classifier.split import PARTS, Split, is_labelled, is_single
 from helpers.classifier.trained_model import CLASSES
+from helpers.errors import LabelsError
 from helpers.made_from import check_fits, name_values
 from helpers.outputs import atomic_folder, atomic_hdf5, open_to_read, write_provenance
 from helpers.patterns import Patterns
@@ -18,6 +21,8 @@ from helpers.ranking import scale_to_255
 from helpers.work_folder import PARTITION
 
 IMAGES_NAME = "images"
+MOST_SHOWN = 5
+MOST_CHANGED = 0.1  # of the labels, above which they are those of another store
 
 
 def write_partition(
@@ -45,10 +50,11 @@ def write_partition(
     """
     path = Path(path)
     with atomic_hdf5(path) as file:
+        contents = {}
         for name in PARTS:
             index = getattr(split, name)
             group = _write_part(file, name, index, labels)
-            _write_patterns(group, patterns, index)
+            contents[name] = _write_patterns(group, patterns, index)
         group = _write_part(file, "to_predict", split.to_predict, labels)
         _link_patterns(group, patterns, split.to_predict, path)
         file.attrs.update(grouped=split.grouped, why=split.why, seed=split.seed)
@@ -58,11 +64,22 @@ def write_partition(
             made_from=name_values(patterns),
             patterns_files=[str(source) for source in patterns.files],
         )
+    _warn_of_copies(contents)
     return path
 
 
-def read_partition(path: str | Path) -> tuple[Split, NDArray[np.str_]]:
+def read_partition(
+    path: str | Path, words: NDArray[np.str_] | None = None
+) -> tuple[Split, NDArray[np.str_]]:
     """Read the split and the labels that `write_partition` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    words
+        (n,) label words as they are now. Labels that are newer than the file are told
+        with a warning.
 
     Returns
     -------
@@ -78,6 +95,8 @@ def read_partition(path: str | Path) -> tuple[Split, NDArray[np.str_]]:
         pixels than are left out now.
     OtherPatternsError
         If it divides other patterns.
+    LabelsError
+        If more than a tenth of its labels are others than `words`.
     """
     arrays, facts = PARTITION.read_hdf5(path)
     check_fits(path, PARTITION)
@@ -91,7 +110,34 @@ def read_partition(path: str | Path) -> tuple[Split, NDArray[np.str_]]:
     values: dict[str, Any] = indices | {
         name: facts[name] for name in ("grouped", "why", "seed")
     }
-    return Split(**values), labels[np.argsort(index)]
+    split, labels = Split(**values), labels[np.argsort(index)]
+    if words is not None:
+        _check_labels(path, split, labels, words)
+    return split, labels
+
+
+def _check_labels(
+    path: str | Path, split: Split, labels: NDArray[np.str_], words: NDArray[np.str_]
+) -> None:
+    if labels.shape != words.shape:
+        message = f"divides {labels.size} patterns; the stack has {words.size}"
+        raise PARTITION.make_error(path, message)
+    known = np.concatenate([getattr(split, name) for name in PARTS])
+    n_changed = np.count_nonzero(labels[known] != words[known])
+    n_new = np.count_nonzero(is_labelled(words[split.to_predict]))
+    mend = f"Run {PARTITION.writer} again to let them count."
+    if n_changed > MOST_CHANGED * known.size:
+        message = (
+            f"{path}: {n_changed} of its {known.size} labels are others than those in "
+            f"the label store now. It was made from other labels. {mend}"
+        )
+        raise LabelsError(message)
+    if n_changed or n_new:
+        message = (
+            f"{path} is older than the newest labels: {n_new} have been given since, "
+            f"and {n_changed} changed. {mend}"
+        )
+        warnings.warn(message, stacklevel=3)
 
 
 def write_images(
@@ -132,9 +178,31 @@ def _write_part(
     return group
 
 
+def _warn_of_copies(contents: dict[str, dict[bytes, int]]) -> None:
+    """Say which patterns both teach and judge: they make a network look better."""
+    judging = {
+        content: i for name in PARTS[1:] for content, i in contents[name].items()
+    }
+    copies = [
+        f"{i} and {judging[content]}"
+        for content, i in contents[PARTS[0]].items()
+        if content in judging
+    ]
+    if copies:
+        more = f" and {len(copies) - MOST_SHOWN} more" * (len(copies) > MOST_SHOWN)
+        warnings.warn(
+            f"{len(copies)} patterns that train are copies of patterns that validate "
+            f"or test: {', '.join(copies[:MOST_SHOWN])}{more}. The scores will look "
+            "better than they are. Is a file in the stack twice?",
+            stacklevel=3,
+        )
+
+
 def _write_patterns(
     group: h5py.Group, patterns: Patterns, index: NDArray[np.int64]
-) -> None:
+) -> dict[bytes, int]:
+    """Copy the patterns; return digests of those that are not all of one value."""
+    contents: dict[bytes, int] = {}
     shape = patterns.shape[1:]
     dataset = group.create_dataset(
         "patterns",
@@ -147,6 +215,10 @@ def _write_patterns(
     )
     for here, block in patterns.map(np.copy, index, here=True):
         dataset[here] = block
+        for i, pattern in zip(index[here].tolist(), block, strict=True):
+            if pattern.max() > pattern.min():
+                contents[hashlib.sha256(pattern.tobytes()).digest()] = i
+    return contents
 
 
 def _link_patterns(

@@ -70,6 +70,7 @@ def evaluate(
     values = _from_counts(counts[..., np.newaxis])
     values["average_precision"] = np.array([average_precision(probability, single)])
     return {
+        "chance": float(np.mean(single)),
         "confusion_matrix": counts.tolist(),
         **{name: _with_interval(values[name], drawn[name]) for name in METRICS},
         "calibration_error": _judge_calibration(probability, single, rng),
@@ -94,7 +95,29 @@ def describe_scores(
         f"{_say_chance(scores[name])}"
         for name in names
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *filter(None, [explain_chance(scores)])])
+
+
+def explain_chance(scores: dict[str, Any]) -> str:
+    """Name the usual causes where scores are no better than chance; "" where they are.
+
+    Parameters
+    ----------
+    scores
+        From `evaluate`.
+    """
+    found, chance = scores.get("average_precision"), scores.get("chance")
+    if found is None or chance is None or not 0 < chance < 1:
+        return ""
+    if found["low"] > chance or found["value"] > (1 + chance) / 2:
+        return ""
+    return (
+        f"This is no better than chance: average precision {found['value']:.2f}, where "
+        f"patterns in random order have {chance:.2f}. Usual causes: labels that are "
+        "shifted by one (a file that counts from 1 needs first_index=1), labels of "
+        "another run or of files in another order, too few labels of one class, or a "
+        "centre or bad pixels that are wrong. Look at what is labelled, class by class."
+    )
 
 
 def _say_chance(score: dict[str, float]) -> str:

@@ -1,5 +1,6 @@
 """Train a network on the labelled patterns and judge it."""
 
+import warnings
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +23,7 @@ from helpers.classifier.network import (
 )
 from helpers.classifier.networks import DEFAULT, make_network
 from helpers.classifier.partition import read_partition, write_partition
-from helpers.classifier.scores import evaluate
+from helpers.classifier.scores import evaluate, explain_chance
 from helpers.classifier.split import PARTS, Split, extend_split, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
@@ -271,6 +272,8 @@ def _train_parts(
         "metrics": _judge(trained, parts["test"]),
     }
     trained = replace(trained, facts=facts)
+    if network.is_solved and (why := explain_chance(facts["metrics"])):
+        warnings.warn(why, stacklevel=3)
     save_model(trained, work_dir)
     return trained
 

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from helpers.errors import LabelsError, ParameterError
+from helpers.errors import LabelsError, OtherPatternsError, ParameterError
 from helpers.labels.label_csv import parse_pattern, read_text
+from helpers.made_from import digest, read_origin
 from helpers.outputs import atomic_write, escape_formula, unescape_formula
-from helpers.work_folder import QUEUE
+from helpers.work_folder import EXPERIMENT, QUEUE
 
 COLUMNS = ["pattern", "reason"]
+STACK = "stack"  # a third column, where the work folder says which stack it is
 _MOST_PROBLEMS = 20
 
 
@@ -89,7 +91,11 @@ def write_queue(
     ):
         writer = csv.writer(file, lineterminator="\n")
         said = map(escape_formula, words)
-        writer.writerows([COLUMNS, *zip(index, said, strict=True)])
+        stack = _name_stack(work_dir)
+        columns = [STACK] if stack else []
+        writer.writerow(COLUMNS + columns)
+        more = [stack] if stack else []
+        writer.writerows([*row, *more] for row in zip(index, said, strict=True))
     return path
 
 
@@ -107,6 +113,8 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
     ------
     LabelsError
         If the file cannot be read; every bad line is listed.
+    OtherPatternsError
+        If it asks for patterns of another stack than the work folder is for.
     """
     path = Path(work_dir) / QUEUE.name
     text = read_text(path) if path.exists() else ",".join(COLUMNS)
@@ -115,9 +123,22 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
     if problems:
         raise LabelsError(_say_problems(path, problems))
     rows = [fields for fields in lines if fields]
+    stack = _name_stack(work_dir)
+    if stack and header[len(COLUMNS) :] and any(row[-1] != stack for row in rows):
+        message = (
+            f"{path} asks for patterns of another stack than {EXPERIMENT.name} in its "
+            f"folder describes. Run {QUEUE.writer} again, or remove the file."
+        )
+        raise OtherPatternsError(message)
     pattern = np.array([fields[0] for fields in rows], dtype=np.int64)
     said = [unescape_formula(fields[1]) for fields in rows]
     return Queue(pattern, np.array(said, dtype=np.str_))
+
+
+def _name_stack(work_dir: str | Path) -> str:
+    """Return a short text for the stack of a work folder; "" where none says it."""
+    told = read_origin(Path(work_dir) / EXPERIMENT.name).get("patterns")
+    return digest(told.encode()) if told else ""
 
 
 def _check_patterns(patterns: ArrayLike) -> list[int]:
@@ -147,7 +168,7 @@ def _check_reason(reason: str) -> str:
 def _find_problems(
     header: list[str], lines: list[list[str]], n_patterns: int
 ) -> Iterator[str]:
-    if header != COLUMNS:
+    if header not in (COLUMNS, [*COLUMNS, STACK]):
         found = ",".join(header)[:80]
         yield f"the first line is «{found}»; expected «{','.join(COLUMNS)}»"
         return
@@ -155,7 +176,7 @@ def _find_problems(
     filled = ((n, fields) for n, fields in enumerate(lines, start=2) if fields)
     for number, fields in filled:
         try:
-            pattern = _parse_line(fields, n_patterns)
+            pattern = _parse_line(fields, len(header), n_patterns)
         except ValueError as error:
             yield f"line {number}: {error}"
         else:
@@ -164,9 +185,9 @@ def _find_problems(
                 yield f"line {number}: pattern {pattern} again, as in line {earlier}"
 
 
-def _parse_line(fields: list[str], n_patterns: int) -> int:
-    if len(fields) != len(COLUMNS):
-        message = f"{len(fields)} fields; expected {len(COLUMNS)}"
+def _parse_line(fields: list[str], n_columns: int, n_patterns: int) -> int:
+    if len(fields) != n_columns:
+        message = f"{len(fields)} fields; expected {n_columns}"
         raise ValueError(message)
     return parse_pattern(fields[0], n_patterns)
 
