@@ -89,6 +89,7 @@ _KINDS: Mapping[type, str | tuple[str, ...]] = {
     str: ("text",),
     np.bool_: "b",
     np.uint8: "u",
+    np.int32: "iu",
     np.int64: "iu",
     np.float32: "fiu",
     np.float64: "fiu",
@@ -291,6 +292,17 @@ MEASUREMENTS = WorkFile(
         # 0: a measurement; else a number of `NUMBERS` in experiment/no_measurement.py
         "no_measurement": Values(np.uint8, "n", high=5),
     },
+)
+MAP = WorkFile(
+    "map.h5",
+    "02-map",
+    "where each pattern lies on the map, and its cluster",
+    {
+        "position": Values(np.float32, "nm"),
+        "cluster": Values(np.int32, "n", low=-1),
+        "fitted": Values(np.int64, "f", are_patterns=True),
+    },
+    {"features": TEXT, "fingerprint": TEXT},
 )
 PARTITION = WorkFile(
     "partition.h5",

@@ -20,7 +20,15 @@ from helpers.run.parameters import READERS, read_parameters
 from helpers.run.pipeline import find_notebooks, summarise
 from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
 
-NAMES = ["01-inspect", "03-label", "04-rank", "05-train", "06-review", "07-improve"]
+NAMES = [
+    "01-inspect",
+    "02-map",
+    "03-label",
+    "04-rank",
+    "05-train",
+    "06-review",
+    "07-improve",
+]
 FORBIDDEN = ("@interact", "%matplotlib", "input(")
 LOOPS = (ast.For, ast.While, ast.AsyncFor)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -196,8 +204,9 @@ def work_dir(simulated: Path) -> Path:
 
 @pytest.mark.notebooks
 def test_run_writes_what_the_design_promises(work_dir: Path) -> None:
-    files = ["experiment.json", "experiment.h5", "labels.sqlite", "ranking.h5"]
-    files += ["clean_single_hits.h5", "predictions.h5", "selection/selection.txt"]
+    files = ["experiment.json", "experiment.h5", "map.h5", "labels.sqlite"]
+    files += ["clean_single_hits.h5", "ranking.h5", "predictions.h5"]
+    files += ["selection/selection.txt"]
     files += ["model.keras", "model.weights.h5", "model.json", "reports/report.html"]
     files += [f"reports/{name}.ipynb" for name in NAMES]
     assert [name for name in files if not (work_dir / name).is_file()] == []

@@ -185,6 +185,7 @@ class TestPatternOrder:
         hit_score=[3, np.nan, 9, 1, 2, 0],
         distance=[0.5, 0.1, np.nan, 0.3, 0.2, 0.4],
         prediction=[0.9, 0.5, 0.1, np.nan, 0.4, 0.8],
+        cluster=[0, 1, 0, -1, 0, 1],
     )
     queue = Queue(np.array([5, 2, 0]), np.array(["audit", "diverse", "uncertain"]))
     labels = np.array(["", "blank", "single", "", "", "single"])
@@ -198,7 +199,8 @@ class TestPatternOrder:
         assert plain.names == ("as recorded", "random", "label")
         numbers = ("hit score", "ranking", "uncertainty")
         queued = self.make(queue=self.queue).names
-        assert queued == ("as recorded", "random", *numbers, "queue", "label")
+        first = ("as recorded", "random", "clusters")
+        assert queued == (*first, *numbers, "queue", "label")
         scored = self.make(given=np.arange(6), score=np.arange(6.0))
         assert scored.names[:3] == ("as given", "highest first", "lowest first")
         assert "label" not in self.make(has_labels=False).names
@@ -211,6 +213,7 @@ class TestPatternOrder:
             ("lowest first", [4, 5, 1, 0, 3, 2]),
             ("as recorded", [0, 1, 2, 3, 4, 5]),
             ("random", [2, 0, 3, 1, 5, 4]),
+            ("clusters", [3, 2, 1, 0, 5, 4]),  # in turn, each in random order
             ("hit score", [2, 0, 4, 3, 5, 1]),
             ("ranking", [1, 4, 3, 5, 0, 2]),
             ("uncertainty", [1, 4, 5, 0, 2, 3]),

@@ -15,7 +15,7 @@ from helpers.work_folder import WorkFile
 FILES = [each for each in vars(work_folder).values() if isinstance(each, WorkFile)]
 IN_HDF5 = [each for each in FILES if each.datasets]
 IN_JSON = [each for each in FILES if each.name.endswith(".json")]
-LENGTHS = {"n": 3, "r": 4, "c": 5, "t": 3, "v": 2, "e": 2, "p": 6}
+LENGTHS = {"n": 3, "r": 4, "c": 5, "t": 3, "v": 2, "e": 2, "p": 6, "m": 2, "f": 3}
 FACTS = {
     "a text": "x",
     "a path": "/x",

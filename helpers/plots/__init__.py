@@ -20,6 +20,13 @@ from helpers.plots.curve_plots import (
     plot_training,
     plot_values,
 )
+from helpers.plots.map_plots import (
+    plot_clusters,
+    plot_labels,
+    plot_on_map,
+    show_groups,
+    show_maps,
+)
 from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
     plot_gallery,
@@ -38,12 +45,15 @@ from helpers.plots.review_plots import (
 __all__ = [
     "CLASS_COLOURS",
     "plot_along_run",
+    "plot_clusters",
     "plot_confusion",
     "plot_distance_curve",
     "plot_gallery",
     "plot_histogram",
+    "plot_labels",
     "plot_learning_curve",
     "plot_match",
+    "plot_on_map",
     "plot_pattern",
     "plot_patterson",
     "plot_precision_curve",
@@ -57,6 +67,8 @@ __all__ = [
     "plot_taken_and_left",
     "plot_training",
     "plot_values",
+    "show_groups",
+    "show_maps",
     "show_patterns",
     "show_unclear_masks",
 ]

@@ -120,6 +120,7 @@ def show_gallery(
     hit_score: ArrayLike | None = None,
     prediction: ArrayLike | None = None,
     distance: ArrayLike | None = None,
+    cluster: ArrayLike | None = None,
     queue: Queue | None = None,
     blind: bool = False,
     keys: Mapping[str, str | Sequence[str]] | None = None,
@@ -151,7 +152,7 @@ def show_gallery(
         Where a line is drawn when patterns are sorted by score.
     per_page
         Patterns a page; the widget can change it.
-    photons, hit_score, prediction, distance
+    photons, hit_score, prediction, distance, cluster
         (n,) as for `label_patterns`: shown beside an enlarged pattern, and further
         orders.
     queue
@@ -185,6 +186,7 @@ def show_gallery(
         hit_score=hit_score,
         prediction=prediction,
         distance=distance,
+        cluster=cluster,
     )
     labels = None
     if store is not None:

@@ -86,6 +86,7 @@ def label_patterns(
     hit_score: ArrayLike | None = None,
     prediction: ArrayLike | None = None,
     distance: ArrayLike | None = None,
+    cluster: ArrayLike | None = None,
     blind: bool = False,
     keys: Mapping[str, str | Sequence[str]] | None = None,
     session: str | None = None,
@@ -105,9 +106,10 @@ def label_patterns(
         Who labels.
     order
         The name of an order or (m,) pattern indices; None = as recorded. Names: "as
-        recorded", "random", "label"; with `hit_score` "hit score", with `distance`
-        "ranking", with `prediction` "uncertainty", with `queue` "queue", its patterns
-        that are unlabelled. The widget can change it.
+        recorded", "random", "label"; with `cluster` "clusters", one of each in turn;
+        with `hit_score` "hit score", with `distance` "ranking", with `prediction`
+        "uncertainty", with `queue` "queue", its patterns that are unlabelled. The
+        widget can change it.
     only
         "all", "unlabelled", a label word, or "labellers disagree"; the widget can
         change it.
@@ -126,6 +128,8 @@ def label_patterns(
         (n,) probability of a single hit; NaN = not predicted.
     distance
         (n,) distance to the nearest template; NaN = not ranked.
+    cluster
+        (n,) cluster on the map; −1 = none.
     blind
         True hides what others and the model found, for an independent opinion.
     keys
@@ -152,6 +156,7 @@ def label_patterns(
         hit_score=hit_score,
         prediction=prediction,
         distance=distance,
+        cluster=cluster,
     )
     given = None
     if order is not None and not isinstance(order, str):

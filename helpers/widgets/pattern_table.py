@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import HelpersError, OtherPatternsError, ParameterError
 from helpers.labels import LABELS, Queue
+from helpers.pattern_map import order_by_cluster, read_map
 from helpers.patterns import Patterns
-from helpers.work_folder import PREDICTIONS, RANKING
+from helpers.work_folder import MAP, PREDICTIONS, RANKING
 
 ALL = "all"
 UNLABELLED = "unlabelled"
@@ -30,7 +31,7 @@ NOTHING_QUEUED = (
 )
 NOTHING_KEPT = "There is no such pattern. Choose other patterns."
 
-NUMBERS = ("photons", "hit_score", "prediction", "distance")
+NUMBERS = ("photons", "hit_score", "prediction", "distance", "cluster")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class PatternTable:
         (n,) probability of a single hit, 0 to 1; NaN = not predicted.
     distance
         (n,) distance to the nearest template, smaller = more alike; NaN = not ranked.
+    cluster
+        (n,) cluster on the map, −1 = none.
     why
         Why a pattern is asked for, {pattern index: word}.
     """
@@ -55,11 +58,12 @@ class PatternTable:
     hit_score: NDArray[np.float64] | None = None
     prediction: NDArray[np.float64] | None = None
     distance: NDArray[np.float64] | None = None
+    cluster: NDArray[np.float64] | None = None
     why: Mapping[int, str] = field(default_factory=dict)
 
     def without_model_values(self) -> "PatternTable":
         """Return what was measured alone, and nothing that a model says."""
-        return replace(self, prediction=None, distance=None, why={})
+        return replace(self, prediction=None, distance=None, cluster=None, why={})
 
     def row(self, pattern: int) -> dict[str, float | str | None]:
         """Return the values of one pattern by name; None where they are NaN.
@@ -74,6 +78,8 @@ class PatternTable:
             for name in NUMBERS
             if (values := getattr(self, name)) is not None
         }
+        if row.get("cluster") == -1:
+            row["cluster"] = None
         if self.distance is not None and row["distance"] is not None:
             n_nearer = np.count_nonzero(self.distance < self.distance[pattern])
             row["rank"] = 1.0 + n_nearer
@@ -241,6 +247,9 @@ class PatternOrder:
             orders["lowest first"] = partial(_ascending, score)
         orders[AS_RECORDED] = lambda: np.sort(self.shuffled)
         orders["random"] = lambda: self.shuffled
+        if table.cluster is not None:
+            cluster = table.cluster.astype(np.int32)
+            orders["clusters"] = lambda: order_by_cluster(cluster, self.shuffled)
         if table.hit_score is not None:
             orders["hit score"] = partial(_ascending, -table.hit_score)
         if table.distance is not None:
@@ -304,24 +313,26 @@ def _number(value: float) -> float | None:
 
 def read_results(
     work_dir: str | Path, patterns: Patterns
-) -> dict[str, NDArray[np.floating]]:
-    """Read ranking and predictions of these patterns, as far as there are any.
+) -> dict[str, NDArray[np.number]]:
+    """Read map, ranking and predictions of these patterns, as far as there are any.
 
     A file that belongs to other patterns or cannot be read is left out with a warning.
 
     Parameters
     ----------
     work_dir
-        The work folder, with `ranking.h5` or `predictions.h5` or neither.
+        The work folder, with `map.h5`, `ranking.h5`, `predictions.h5` or none of them.
     patterns
         The stack.
 
     Returns
     -------
-        For `label_patterns` and `show_gallery`: `distance` (n,) to the nearest
-        template, NaN = not ranked; `prediction` (n,), probability of a single hit.
+        For `label_patterns` and `show_gallery`: `cluster` (n,) on the map, −1 = none;
+        `distance` (n,) to the nearest template, NaN = not ranked; `prediction` (n,),
+        probability of a single hit.
     """
-    readers = {
+    readers: dict[str, tuple[Callable[..., NDArray[np.number]], str]] = {
+        "cluster": (_read_cluster, MAP.name),
         "distance": (_read_distance, RANKING.name),
         "prediction": (_read_prediction, PREDICTIONS.name),
     }
@@ -334,6 +345,14 @@ def read_results(
         except HelpersError as error:
             warnings.warn(f"Not shown beside the patterns: {error}", stacklevel=2)
     return found
+
+
+def _read_cluster(path: Path, patterns: Patterns) -> NDArray[np.int32]:
+    found = read_map(path.parent)
+    if found.fingerprint != patterns.fingerprint:
+        message = f"{path} is of other patterns. Run {MAP.writer} again."
+        raise OtherPatternsError(message)
+    return found.cluster
 
 
 def _read_distance(path: Path, patterns: Patterns) -> NDArray[np.floating]:

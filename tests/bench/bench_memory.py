@@ -30,7 +30,7 @@ import numpy as np
 
 from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
 
-STAGES = ("inspect", "label", "rank", "train", "review", "improve")
+STAGES = ("inspect", "map", "label", "rank", "train", "review", "improve")
 REPEATED = 300  # patterns that are simulated
 SETTINGS = {"rank": ["-p", "baseline", ""], "train": ["-p", "epochs", "2"]}
 

@@ -3,7 +3,7 @@
 import { formatNumber, make } from "./elements.js";
 
 // From a model or a ranking; hidden where a pattern is judged again, blind.
-const MODEL_VALUES = ["prediction", "distance", "rank", "why"];
+const MODEL_VALUES = ["prediction", "distance", "rank", "cluster", "why"];
 
 const VALUE_NAMES = {
   why: "why:",
@@ -11,6 +11,7 @@ const VALUE_NAMES = {
   prediction: "prediction",
   distance: "distance",
   rank: "rank",
+  cluster: "cluster",
 };
 
 const VALUE_TITLES = {
@@ -19,6 +20,7 @@ const VALUE_TITLES = {
   prediction: "probability of a single hit, according to the model",
   distance: "to the nearest template; smaller = more alike",
   rank: "by distance to the nearest template, counted from 1",
+  cluster: "on the map of the patterns; the largest is 0",
 };
 
 export function withoutModelValues(values) {
