@@ -109,7 +109,8 @@ def atomic_write(path: str | Path, *, private: bool = False) -> Iterator[Path]:
     WorkFolderError
         If the disk is full or read-only, or the folder may not be written.
     """
-    with explain_os_errors(path), _in_its_place(Path(path), private) as temporary:
+    path = _follow(path)
+    with explain_os_errors(path), _in_its_place(path, private) as temporary:
         yield temporary
 
 
@@ -209,6 +210,11 @@ class _PatientFile(io.RawIOBase):
         return self._disk.truncate(self._at if size is None else size)
 
 
+def _follow(path: str | Path) -> Path:
+    """Return where a link leads, so that it stays one when that is replaced."""
+    return Path(os.path.realpath(path))
+
+
 @contextmanager
 def _in_its_place(path: Path, private: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -237,7 +243,8 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     WorkFolderError
         If the disk is full or read-only, or the folder may not be written.
     """
-    with explain_os_errors(path), _folder_in_its_place(Path(path)) as temporary:
+    path = _follow(path)
+    with explain_os_errors(path), _folder_in_its_place(path) as temporary:
         yield temporary
 
 

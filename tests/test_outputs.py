@@ -114,3 +114,27 @@ def test_no_text_begins_a_formula_and_each_comes_back(text):
 @pytest.mark.parametrize("text", ["anna", "O'Hara", "'quoted'", "a-b", "x=1", ""])
 def test_plain_text_is_left_as_it_is(text):
     assert escape_formula(text) == unescape_formula(text) == text
+
+
+def test_links_stay_links(tmp_path):
+    (tmp_path / "far" / "folder").mkdir(parents=True)
+    file, folder, work = (tmp_path / name for name in ("file", "folder", "work"))
+    file.symlink_to(tmp_path / "far" / "file")  # leads nowhere yet
+    folder.symlink_to(tmp_path / "far" / "folder")
+    work.symlink_to(tmp_path / "far" / "work")
+    for text in ("old", "new"):
+        for path in (file, work / "a" / "b"):
+            with atomic_write(path) as temporary:
+                temporary.write_text(text)
+        with atomic_folder(folder) as temporary:
+            (temporary / text).touch()
+    assert all(path.is_symlink() for path in (file, folder, work))
+    assert (tmp_path / "far" / "file").read_text() == "new"
+    assert [path.name for path in (tmp_path / "far" / "folder").iterdir()] == ["new"]
+    assert (tmp_path / "far" / "work" / "a" / "b").read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "far",
+        "file",
+        "folder",
+        "work",
+    }

@@ -255,7 +255,8 @@ def _make_reports_folder(work_dir: str | Path) -> Path:
     """Make the work folder and `reports/` in it, before hours go into filling them."""
     reports = Path(work_dir).expanduser().absolute() / REPORTS_NAME
     try:
-        reports.mkdir(parents=True, exist_ok=True)
+        # a link that leads nowhere yet gets its folder where it leads
+        Path(os.path.realpath(reports)).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=reports):
             return reports
     except OSError as error:
