@@ -189,7 +189,7 @@ def read_origin(path: str | Path) -> Names:
     path
         An HDF5 or JSON file of the work folder, or none.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         if path.suffix == ".json":
             return _gather(_read_json(path))
@@ -227,8 +227,8 @@ def find_changes(path: str | Path, folder: str | Path | None = None) -> dict[str
     -------
         By the name of the source, a sentence that says what made it out of date.
     """
-    path = Path(path)
-    folder = Path(folder or path.parent)
+    path = Path(path).expanduser()
+    folder = Path(folder or path.parent).expanduser()
     changes = {}
     for name, before in read_origin(path).items():
         now = _name_now(SOURCES[name], folder)

@@ -212,7 +212,7 @@ class _PatientFile(io.RawIOBase):
 
 def _follow(path: str | Path) -> Path:
     """Return where a link leads, so that it stays one when that is replaced."""
-    return Path(os.path.realpath(path))
+    return Path(os.path.realpath(Path(path).expanduser()))
 
 
 @contextmanager
@@ -321,6 +321,7 @@ def open_to_read(path: str | Path, **options: Any) -> h5py.File:
     OSError
         As `h5py.File` does.
     """
+    path = Path(path).expanduser()
     try:
         return h5py.File(path, "r", **options)
     except FileNotFoundError:

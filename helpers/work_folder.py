@@ -181,6 +181,7 @@ class WorkFile:
         WorkFolderError
             Or `error`: the file is missing, damaged, or holds what cannot be right.
         """
+        path = Path(path).expanduser()
         self.check_exists(path)
         try:
             with open_to_read(path) as file:
@@ -209,6 +210,7 @@ class WorkFile:
         WorkFolderError
             Or `error`: the file is missing, damaged, or lacks a name of the table.
         """
+        path = Path(path).expanduser()
         self.check_exists(path)
         try:
             facts: Any = json.loads(Path(path).read_text(encoding="utf-8"))

@@ -207,3 +207,14 @@ def test_a_file_of_another_size_than_was_inspected_is_told(write, counts, tmp_pa
         file.write(b"more")
     with pytest.warns(UserWarning, match="when 01-inspect read it"):
         experiment.open_experiment(tmp_path / "work")
+
+
+def test_a_work_folder_in_ones_home_is_found(write, counts, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    patterns = write(counts)
+    measured = experiment.measure_patterns(patterns, 1)
+    experiment.write_experiment("~/work", patterns, measured, (12, 9))
+    assert experiment.open_experiment("~/work").centre == (12, 9)
+    assert (tmp_path / "home" / "work" / "experiment.json").exists()
+    assert not (tmp_path / "~").exists()

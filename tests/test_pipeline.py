@@ -616,3 +616,17 @@ def test_second_run_in_the_same_folder_is_refused(
     ):
         two_stages(force=True)
     assert two_stages(force=True)[:2] == ["2", "2"]
+
+
+@pytest.mark.parametrize("backend", ["jaxx", "numpy"])
+def test_absent_keras_backend_is_told_before_anything_runs(
+    notebooks: Path,
+    patterns_file: Path,
+    tmp_path: Path,
+    backend: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    with pytest.raises(ParameterError, match=f"KERAS_BACKEND is '{backend}', which"):
+        run_notebooks(patterns_file, tmp_path / "w", notebooks_dir=notebooks)
+    assert not (tmp_path / "w").exists()

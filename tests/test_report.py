@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers.run.report import write_report
+from helpers.run.report import make_anchor, write_report
 
 PNG = base64.b64encode(b"\x89PNG picture").decode()
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -217,3 +217,17 @@ def test_code_but_for_parameters_is_hidden_until_asked_for(
     page.get_by_text("show the code").click()
     assert code.is_visible()
     page.close()
+
+
+@pytest.mark.parametrize("name", ["01-my copy", "01-prüfen", "01-" + "x" * 90, "01-а'"])
+def test_notebook_of_any_name_is_in_the_report(name: str, tmp_path: Path) -> None:
+    cells = [new_markdown_cell(f"# One\n[on](<{name}.ipynb>)"), new_code_cell("1")]
+    path = tmp_path / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=cells), path)
+    html = write_report([path], tmp_path / "r.html").read_text("utf-8")
+    anchor = make_anchor(name)
+    assert re.fullmatch(r"[\w-]{4,60}", anchor, re.ASCII)
+    assert f'href="#{anchor}"' in html
+    assert f'id="{anchor}"' in html
+    assert make_anchor("01-my copy") != make_anchor("01-my  copy")
+    assert make_anchor("01-inspect") == "01-inspect"

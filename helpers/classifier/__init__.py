@@ -25,7 +25,13 @@ from helpers.classifier.calibration import (
 from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.learning_curve import LearningCurve, find_learning_curve
-from helpers.classifier.network import Fitted, Network, Schedule, import_keras
+from helpers.classifier.network import (
+    Fitted,
+    Network,
+    Schedule,
+    check_backend,
+    import_keras,
+)
 from helpers.classifier.networks import (
     NETWORKS,
     find_network,
@@ -114,6 +120,7 @@ __all__ = [
     "advise",
     "audit_selection",
     "audited_prefix",
+    "check_backend",
     "check_model_fits",
     "choose_next_labels",
     "choose_threshold",

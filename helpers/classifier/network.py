@@ -3,6 +3,7 @@
 A new network is a module with a `Network`, and a line in `helpers.classifier.networks`.
 """
 
+import importlib.util
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ from helpers.patterns import Patterns
 Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
 History = dict[str, list[float]]
 
+BACKENDS = ("tensorflow", "jax", "torch")
 FEWEST_INPUTS = 64
 BATCH_BYTES = 2**19
 
@@ -156,13 +158,39 @@ def import_keras() -> Any:
     """Import keras on TensorFlow, without TensorFlow's start-up messages.
 
     Whoever set `TF_CPP_MIN_LOG_LEVEL` or `KERAS_BACKEND` keeps them.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such backend.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    check_backend()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     import keras
 
     return keras
+
+
+def check_backend() -> None:
+    """Refuse a backend of Keras that cannot train or is not installed.
+
+    Raises
+    ------
+    ParameterError
+        If `KERAS_BACKEND` names such a one.
+    """
+    backend = os.environ.get("KERAS_BACKEND", BACKENDS[0])
+    if backend in BACKENDS and importlib.util.find_spec(backend) is not None:
+        return
+    why = "is not installed" if backend in BACKENDS else "cannot train networks"
+    message = (
+        f"The environment variable KERAS_BACKEND is {backend!r}, which {why} here. "
+        f"Expected one of {', '.join(BACKENDS)} that is installed. Unset it "
+        "(unset KERAS_BACKEND) to take tensorflow."
+    )
+    raise ParameterError(message)
 
 
 def batch_length(input_shape: tuple[int, ...]) -> int:

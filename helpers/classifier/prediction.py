@@ -84,7 +84,8 @@ def predict_patterns(
     WorkFolderError
         If the disk is full or read-only; what is done is kept all the same.
     """
-    work_dir, model_dir = Path(work_dir), Path(model_dir or work_dir)
+    work_dir = Path(work_dir).expanduser()
+    model_dir = Path(model_dir or work_dir).expanduser()
     model = load_model(model_dir)
     check_model_fits(model, patterns)
     part = _work_file(work_dir, model, patterns)

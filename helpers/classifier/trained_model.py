@@ -92,7 +92,7 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
     work_dir
         The work folder; made when it does not exist.
     """
-    work_dir = Path(work_dir)
+    work_dir = Path(work_dir).expanduser()
     with atomic_write(work_dir / MODEL.name) as path:
         model.keras_model.save(path)
     with (
@@ -129,7 +129,7 @@ def load_model(work_dir: str | Path) -> TrainedModel:
         was trained for other classes, or about another centre, with other bad pixels or
         labels than the folder has now.
     """
-    work_dir = Path(work_dir)
+    work_dir = Path(work_dir).expanduser()
     path = work_dir / MODEL_FACTS.name
     facts = MODEL_FACTS.read_json(path)
     _check_facts(work_dir, facts)

@@ -74,7 +74,7 @@ def write_experiment(
         More for `experiment.json`: thresholds and what was chosen by hand.
     """
     patterns.check_unchanged()
-    work_dir = Path(work_dir)
+    work_dir = Path(work_dir).expanduser()
     arrays = vars(measurements) | {"bad_pixels": patterns.bad_pixels}
     with atomic_hdf5(work_dir / MEASUREMENTS.name) as file:
         for name in MEASUREMENTS.datasets:
@@ -131,7 +131,7 @@ def open_experiment(
     OtherPatternsError
         If the patterns are not those that were inspected.
     """
-    work_dir = Path(work_dir)
+    work_dir = Path(work_dir).expanduser()
     facts = EXPERIMENT.read_json(work_dir / EXPERIMENT.name)
     check_fits(work_dir / EXPERIMENT.name, EXPERIMENT)
     arrays, _ = MEASUREMENTS.read_hdf5(work_dir / MEASUREMENTS.name)

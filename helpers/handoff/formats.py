@@ -141,7 +141,7 @@ def write_handoff(
     request = Request(
         patterns, selection, words, adu_per_photon, geometry, experiment, run
     )
-    folder = Path(work_dir) / "selection" / format_name
+    folder = Path(work_dir).expanduser() / "selection" / format_name
     with atomic_folder(folder) as temporary:
         FORMATS[format_name].write(temporary, request)
         names = sorted(path.name for path in temporary.iterdir())

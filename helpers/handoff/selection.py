@@ -190,7 +190,7 @@ def write_selection(
     **facts
         More for the provenance, e.g. the model.
     """
-    folder = Path(work_dir) / "selection"
+    folder = Path(work_dir).expanduser() / "selection"
     with atomic_folder(folder) as temporary:
         lines = "".join(f"{index}\n" for index in selection.index)
         (temporary / "selection.txt").write_text(lines, encoding="ascii")

@@ -84,7 +84,7 @@ def write_queue(
             f"each. {QUEUE.name} was not written."
         )
         raise ParameterError(message)
-    path = Path(work_dir) / QUEUE.name
+    path = Path(work_dir).expanduser() / QUEUE.name
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
@@ -116,7 +116,7 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
     OtherPatternsError
         If it asks for patterns of another stack than the work folder is for.
     """
-    path = Path(work_dir) / QUEUE.name
+    path = Path(work_dir).expanduser() / QUEUE.name
     text = read_text(path) if path.exists() else ",".join(COLUMNS)
     header, *lines = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     problems = list(_find_problems(header, lines, n_patterns))

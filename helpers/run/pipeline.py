@@ -102,7 +102,8 @@ def run_notebooks(
     Raises
     ------
     ParameterError
-        If a parameter is unknown or has a wrong type; nothing has run then.
+        If a parameter is unknown or has a wrong type, or KERAS_BACKEND names a backend
+        that is not there; nothing has run then.
     PatternsFileError, LabelsError, WorkFolderError
         If a file does not exist, the folder cannot be written, or another run works in
         it; nothing has run then.
@@ -114,6 +115,10 @@ def run_notebooks(
     chosen = _choose(every, only)
     files = _runner_parameters(patterns_files, work_dir, labels_file)
     assigned = assign_parameters(chosen, files, parameters or {})
+    if "KERAS_BACKEND" in os.environ:  # to say so before an hour of work
+        from helpers.classifier import check_backend
+
+        check_backend()
     reports = _make_reports_folder(work_dir)
     with (
         claim_folder(reports.parent, say),
@@ -198,7 +203,7 @@ def find_notebooks(notebooks_dir: str | Path) -> list[Path]:
     ParameterError
         If there are none.
     """
-    folder = Path(notebooks_dir).absolute()
+    folder = Path(notebooks_dir).expanduser().absolute()
     found = sorted(folder.glob("[0-9][0-9]-*.ipynb"))
     if not found:
         message = (

@@ -8,7 +8,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
+from helpers.made_from import digest
 from helpers.outputs import atomic_write
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ SAFE_TAGS = {
 SAFE_ATTRIBUTES = ("alt", "class", "colspan", "height", "rowspan", "title", "width")
 WARNING = re.compile(r"^\S.*:\d+: UserWarning: (.+)$", re.MULTILINE)
 ERROR_MARK = "papermill-error-cell-tag"
+LONGEST_ANCHOR = 40  # an id of a cell may have 64 characters
 
 
 def write_report(
@@ -105,7 +108,7 @@ def _prepare(name: str, notebook: "NotebookNode") -> None:
     heading = name
     notebook.cells = [cell for cell in notebook.cells if not _is_error_mark(cell)]
     for number, cell in enumerate(notebook.cells):
-        cell.id = f"{name}-{number}"
+        cell.id = f"{make_anchor(name)}-{number}"
         if cell.cell_type == "markdown":
             cell.source = _with_links_inside(cell.source)
             heading = (_headings(cell.source) or [heading])[-1]
@@ -121,7 +124,20 @@ def _is_error_mark(cell: "NotebookNode") -> bool:
 
 def _with_links_inside(source: str) -> str:
     """Point links between notebooks to their places in the report."""
-    return re.sub(r"\]\((?:\./)?(\d\d-[\w-]+)\.ipynb(#[^)]*)?\)", r"](#\1)", source)
+    link = r"\]\((?:\./)?(\d\d-[^)#/]+)\.ipynb(#[^)]*)?\)"
+    return re.sub(link, lambda found: f"](#{make_anchor(unquote(found[1]))})", source)
+
+
+def make_anchor(name: str) -> str:
+    """Return what stands for the name of a notebook in ids: letters, digits, - and _.
+
+    Parameters
+    ----------
+    name
+        Any name; most are their own anchors.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:LONGEST_ANCHOR]
+    return name if plain == name else f"{plain}-{digest(name.encode())}"
 
 
 def _headings(source: str) -> list[str]:
@@ -145,6 +161,7 @@ def _contents(notebooks: dict[str, "NotebookNode"]) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
+            "anchor": make_anchor(name),
             "sections": _sections(notebook),
             "run": notebook.metadata.get("papermill", {}),
             "stopped_at": _stopped_at(notebook),

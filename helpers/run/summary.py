@@ -39,7 +39,7 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
     store_url
         SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
     """
-    folder = Path(work_dir)
+    folder = Path(work_dir).expanduser()
     describers: list[tuple[Callable[[Path], str], str, WorkFile]] = [
         (_patterns, EXPERIMENT.name, EXPERIMENT),
         (lambda path: _labels(path, store_url), "labels.sqlite", EXPERIMENT),
@@ -72,7 +72,7 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
     store_url
         As in `summarise`.
     """
-    folder = Path(work_dir)
+    folder = Path(work_dir).expanduser()
     lines = summarise(folder, store_url)
     if not lines:
         return f"Nothing is in {folder} yet. Next: {EXPERIMENT.writer}."

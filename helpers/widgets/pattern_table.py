@@ -338,7 +338,7 @@ def read_results(
     }
     found = {}
     for name, (read, file) in readers.items():
-        path = Path(work_dir) / file
+        path = Path(work_dir).expanduser() / file
         try:
             if path.exists():
                 found[name] = read(path, patterns)
