@@ -22,10 +22,11 @@ from helpers.patterns.layout_table import CXI_SHOTS, EMC, LAYOUTS, Layout, find_
 from helpers.patterns.mask_convention import (
     BadPixels,
     MaskConvention,
+    UnclearMask,
     find_pixel_problems,
     find_shape_problems,
 )
-from helpers.patterns.masks import UnclearMask, find_mask_shape, read_bad_pixels
+from helpers.patterns.mask_files import find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import find_unit, open_patterns
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import batches, count_threads, reused_array, run_in_order

@@ -75,6 +75,12 @@ class ModulesSource(DatasetSource):
         has_gain = shape is not None and len(shape) == WITH_GAIN
         return (*shape[:2], *shape[-2:]) if shape and has_gain else shape
 
+    @property
+    def recorded_shape(self) -> tuple[int, ...]:  # noqa: D102
+        if self._assembly is None:
+            return self.shape[1:]
+        return (self._recorded[0], *self._recorded[-2:])
+
     def assemble(self, values: NDArray[Any]) -> NDArray[Any]:  # noqa: D102
         return values if self._assembly is None else self._assembly(values)
 

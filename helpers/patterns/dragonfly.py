@@ -112,6 +112,35 @@ def _ask(n_pixels: int, found: str = "") -> str:
     )
 
 
+def is_detector(file: h5py.File) -> bool:
+    """Tell whether an HDF5 file is a detector of Dragonfly."""
+    return all(get_whole_dataset(file, name) is not None for name in _PARTS[:4])
+
+
+def read_detector_text(path: Path) -> NDArray[np.int64] | None:
+    """Return the mask of a detector of Dragonfly as text, (pixels,); None of others.
+
+    The first line says how many pixels there are, and may say more; then a line for
+    each: qx, qy, qz, correction, mask.
+
+    Parameters
+    ----------
+    path
+        Any file.
+    """
+    try:
+        with path.open(encoding="ascii") as file:
+            n_pixels = int(file.readline().split()[0])
+            if not 0 < n_pixels <= MOST_PIXELS:
+                return None
+            rows = np.loadtxt(file, ndmin=2)
+    except (OSError, ValueError, IndexError):
+        return None
+    if rows.shape != (n_pixels, 5) or not np.isin(rows[:, 4], (0, 1, 2)).all():
+        return None
+    return rows[:, 4].astype(np.int64)
+
+
 def _try_detector(path: Path, n_pixels: int) -> DetectorShape | None:
     """Read a detector file that was not named; None if it is not one."""
     try:

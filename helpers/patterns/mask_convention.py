@@ -148,6 +148,24 @@ def split_condition(text: str) -> tuple[str, MaskConvention | None]:
     return found["name"], MaskConvention(relation, value)
 
 
+class UnclearMask(NamedTuple):
+    """A mask of which neither the file nor the patterns say which values mean bad.
+
+    Attributes
+    ----------
+    name
+        `file:/path`.
+    not_zero
+        (rows, columns) bool: where it is not 0.
+    powder
+        (rows, columns) float64: sum over some patterns.
+    """
+
+    name: str
+    not_zero: NDArray[np.bool_]
+    powder: NDArray[np.float64]
+
+
 class BadPixels(NamedTuple):
     """Bad pixels and where they were found.
 
@@ -160,11 +178,14 @@ class BadPixels(NamedTuple):
     of_each
         Where the file has a mask for each pattern, and its convention, if these masks
         differ: what only some of them call bad is left out in their patterns.
+    unclear
+        Masks that were read as is usual for their names.
     """
 
     pixels: NDArray[np.bool_]
     origin: str
     of_each: tuple[str, MaskConvention] | None = None
+    unclear: tuple[UnclearMask, ...] = ()
 
 
 def add_bad_pixels(

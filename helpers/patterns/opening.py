@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
-from helpers.patterns.masks import read_bad_pixels
+from helpers.patterns.mask_files import read_bad_pixels
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.stack import Patterns, Unit
 
@@ -50,9 +50,11 @@ def open_patterns(
         the detector file. Of a run with several detectors, the name of one.
     bad_pixels
         Pixels to leave out, instead of those of the files' own masks: (rows, columns)
-        bool, True = leave out; or `mask.npy`, `mask.byt` (raw uint8) or
-        `file.h5:/path/to/mask`. Where it is not known which values of such a file mean
-        bad, say it after the name, as in `mask.npy == 0` or `file.h5:/mask != 0`.
+        bool, True = leave out; or `mask.npy`, `mask.byt` (raw uint8), an image,
+        `file.h5:/path/to/mask`, a detector of Dragonfly, or a CrystFEL geometry. Where
+        nobody says which values of a mask mean bad, the patterns decide, or what is
+        usual for its name; say it after the name, as in `mask.npy == 0` or
+        `file.h5:/mask != 0`.
         Without it, pixels are left out that the mask of any of the files calls bad.
     label_words
         What the numbers of the files' labels mean, where their layout does not say,
@@ -92,10 +94,10 @@ def open_patterns(
     }
     pattern_files = _open_all(paths, dataset, options)
     _check_alike(pattern_files)
-    for each in _gather_warnings(pattern_files):
+    told = _gather_warnings(pattern_files)
+    chosen = _choose_bad_pixels(bad_pixels, pattern_files, told)
+    for each in told:
         warnings.warn(each, stacklevel=2)
-    frame = pattern_files[0].source.shape[1:]
-    chosen = _choose_bad_pixels(bad_pixels, pattern_files, frame)
     return Patterns(
         pattern_files, chosen, _find_common_unit(pattern_files, chosen.pixels)
     )
@@ -205,10 +207,12 @@ def _raise_first(errors: Sequence[PatternsFileError]) -> None:
 def _choose_bad_pixels(
     bad_pixels: NDArray[np.bool_] | str | Path | None,
     pattern_files: Sequence[PatternFile],
-    frame: tuple[int, int],
+    told: list[str],
 ) -> BadPixels:
+    """Return what to leave out; add what a person should be warned of."""
+    frame = pattern_files[0].source.shape[1:]
     if isinstance(bad_pixels, str | Path):
-        return read_bad_pixels(bad_pixels, frame)
+        return read_bad_pixels(bad_pixels, frame, pattern_files[0].source, told.append)
     if bad_pixels is not None:
         return check_bad_pixels(bad_pixels, frame, pattern_files[0].source.path)
     return _unite([one.bad_pixels for one in pattern_files if one.bad_pixels], frame)

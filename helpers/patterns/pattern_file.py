@@ -35,8 +35,8 @@ from helpers.patterns.hdf5 import (
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
 from helpers.patterns.links import find_link_problems
-from helpers.patterns.mask_convention import BadPixels, add_bad_pixels
-from helpers.patterns.masks import UnclearMask, read_layout_mask, read_unclear_masks
+from helpers.patterns.mask_convention import BadPixels, UnclearMask, add_bad_pixels
+from helpers.patterns.masks import read_layout_mask, read_unclear_masks
 from helpers.patterns.nexus import find_axis_problems, find_chunks, warn_of_axis_order
 from helpers.patterns.sources import Hdf5Source, Source
 

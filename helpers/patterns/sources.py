@@ -186,6 +186,11 @@ class Source(ABC):
         Parameters are those of `read_into`.
         """
 
+    @property
+    def recorded_shape(self) -> tuple[int, ...]:
+        """Of a pattern's pixels as recorded, for `assemble`."""
+        return self.shape[1:]
+
     def find_unwritten(self) -> NDArray[np.bool_]:
         """Return which patterns the file has room for and nothing else, (n,)."""
         return np.zeros(self.shape[0], np.bool_)

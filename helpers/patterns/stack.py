@@ -133,6 +133,7 @@ class Patterns:
         self.unclear_masks = tuple(
             mask for one in pattern_files for mask in one.unclear_masks
         )
+        self.unclear_masks += bad_pixels.unclear
 
     def check_unchanged(self) -> None:
         """Refuse to go on where a file was cut, replaced or lost since it was opened.
