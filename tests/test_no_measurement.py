@@ -163,6 +163,23 @@ def test_patterns_from_a_lost_module_are_found_in_adu(write, where, value, scale
 
 
 @pytest.mark.parametrize("unit", ["photons", "ADU"])
+@pytest.mark.parametrize("limit", [60, 200])
+def test_a_bright_spot_at_the_limit_of_the_detector_is_no_lost_module(
+    write, unit, limit
+):
+    row, column = np.indices(SHAPE)
+    spot = 5e5 / (10 + np.hypot(row - 48, column - 46)) ** 3
+    counts = np.minimum(
+        simulated() + np.rint(spot) * (np.arange(N) % 9 == 0)[:, None, None], limit
+    )
+    values = (
+        counts if unit == "photons" else np.minimum(to_adu(counts, 800), 130 * limit)
+    )
+    assert (values == values.max()).sum(axis=(1, 2)).max() > 200
+    assert names_of(measure(write(values))) == {}
+
+
+@pytest.mark.parametrize("unit", ["photons", "ADU"])
 def test_a_module_that_is_always_dark_condemns_no_pattern(write, unit):
     values = (simulated() if unit == "photons" else to_adu(simulated())).astype("f4")
     values[:, 24:48, :47] = 0

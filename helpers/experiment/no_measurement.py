@@ -36,6 +36,7 @@ N_TILES = 8  # along each side
 LOOKED_AT = 8  # pixels of a tile that are compared first
 SMALLEST_TILE = 12  # good pixels that say something by being alike
 AT_LIMIT = 0.5  # share of the pixels
+NEARLY_AS_BRIGHT = 0.25  # as a spot at the limit is what surrounds it
 MOST_LOST = 0.05  # share of the good pixels that a pattern may lack
 OFTEN = 0.5  # share of the patterns in which a part of the detector is not lost, but so
 FAINT = 10  # lit pixels: where patterns have so few, one without any is no wonder
@@ -109,6 +110,12 @@ class Tiles:
         """Tell whether all good pixels of a tile have the same value."""
         values = pattern.ravel()[self._members[tile]]
         return bool((values == values[0]).all())
+
+    def find_beside(self, at: int) -> NDArray[np.int64]:
+        """Return which used tiles are beside or around one of them."""
+        rows, columns = np.divmod(self.used, len(self._edges[1]) - 1)
+        far = np.maximum(abs(rows - rows[at]), abs(columns - columns[at]))
+        return np.flatnonzero((far > 0) & (far <= 2))
 
     def reflect(self, density: Floats, centre: tuple[float, float]) -> Floats:
         """Return the least density where each tile's reflection lies; NaN outside.
@@ -237,8 +244,28 @@ class PatternCheck:
         alike = (seen == seen[..., :1]).all(axis=2) & (seen[..., 0] != self.usual)
         for i, at in np.argwhere(alike & self.watched):
             tile = int(self.tiles.used[at])
-            flat[i, tile] = self.tiles.is_flat(values[i], tile)
+            if self.tiles.is_flat(values[i], tile):
+                flat[i, tile] = not self._is_saturated(seen[i], int(at))
         return flat
+
+    def _is_saturated(self, seen: NDArray[np.float32], at: int) -> bool:
+        """Tell a bright spot at the limit from a part without values.
+
+        Around a bright spot it is bright, and nothing is brighter than it.
+
+        Parameters
+        ----------
+        seen
+            (used tiles, 8): what was looked at of a pattern.
+        at
+            The flat one of these tiles.
+        """
+        value, middle = float(seen[at, 0]), float(np.median(seen))
+        beside = seen[self.tiles.find_beside(at)]
+        others = beside[beside != value]
+        if value < seen.max() or not others.size:
+            return False
+        return float(others.max()) - middle >= NEARLY_AS_BRIGHT * (value - middle)
 
     def __call__(
         self, values: NDArray[np.float32], lost_pixels: NDArray[np.int64], lit: Bools
