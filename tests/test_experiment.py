@@ -218,3 +218,14 @@ def test_a_work_folder_in_ones_home_is_found(write, counts, tmp_path, monkeypatc
     assert experiment.open_experiment("~/work").centre == (12, 9)
     assert (tmp_path / "home" / "work" / "experiment.json").exists()
     assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("centre", [(500, 9), (12, -20)])
+def test_a_centre_outside_of_the_detector_is_told(write, counts, tmp_path, centre):
+    patterns = write(counts)
+    measured = experiment.measure_patterns(patterns, 1)
+    with pytest.warns(UserWarning, match="outside of the detector of 24 × 20"):
+        experiment.write_experiment(tmp_path / "w", patterns, measured, centre)
+    assert experiment.open_experiment(tmp_path / "w").centre == centre
+    with pytest.raises(ParameterError, match="expected row and column"):
+        experiment.write_experiment(tmp_path, patterns, measured, (np.nan, 3))

@@ -1,6 +1,7 @@
 """Nothing stale is used: each file of a work folder fits the others, or is refused."""
 
 import json
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -27,6 +28,7 @@ from helpers.ranking import (
     write_clean_single_hits,
     write_ranking,
 )
+from helpers.run import describe_state, summarise
 from helpers.simulate import write_simulated
 
 CENTRE = (24.0, 23.0)
@@ -278,3 +280,20 @@ def test_scores_near_chance_name_the_usual_causes(fits: bool) -> None:
     said = classifier.describe_scores(scores)
     assert ("first_index=1" in said) != fits
     assert ("no better than chance" in said) != fits
+
+
+def test_state_says_what_is_there_and_what_to_do_next(
+    work_dir: Path, finished: Path, tmp_path: Path
+) -> None:
+    assert "Next: 01-inspect" in describe_state(tmp_path / "nothing")
+    said = describe_state(work_dir)
+    assert "80 of 48 × 48 pixels" in said
+    assert "Everything fits together" in said
+    assert re.search(r"predictions\.h5 \d{4}-\d\d-\d\d \d\d:\d\d UTC", said)
+    inspect(work_dir, open_patterns(finished / "run.h5"), (20.0, 30.0))
+    said = describe_state(work_dir)
+    assert said.splitlines()[-1] == "Next: 04-rank again."
+    assert "out of date: The centre, which 01-inspect settles" in said
+    assert any("Run 05-train again." in line for line in summarise(work_dir))
+    (work_dir / "partition.h5").unlink()
+    assert "Next: 04-rank, which writes partition.h5." in describe_state(work_dir)

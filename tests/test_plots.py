@@ -190,3 +190,12 @@ def test_galleries_show_where_the_signal_is(tmp_path):
     figure = plots.show_patterns(open_patterns(tmp_path / "spot.h5"), [0, 3])
     assert "of 120 × 140, where the signal is" in figure.axes[0].get_title("left")
     plt.close(figure)
+
+
+def test_the_way_to_the_selection_has_a_bar_and_a_number_for_each_step() -> None:
+    _, ax = plt.subplots()
+    plots.plot_way(ax, {"patterns": 1200, "hits": 900, "taken": 0})
+    assert [bar.get_width() for bar in ax.patches] == [1200, 900, 0]
+    said = [text.get_text().strip() for text in ax.texts]
+    assert said == ["1,200 (100.0%)", "900 (75.0%)", "0 (0.0%)"]
+    assert ax.yaxis_inverted()

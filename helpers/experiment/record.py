@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.errors import OtherPatternsError
+from helpers.errors import OtherPatternsError, ParameterError
 from helpers.experiment.measurements import Measurements
 from helpers.experiment.no_measurement import NUMBERS
 from helpers.made_from import check_fits, look_alike, name_file, name_values
@@ -73,6 +73,7 @@ def write_experiment(
     **facts
         More for `experiment.json`: thresholds and what was chosen by hand.
     """
+    _check_centre(centre, patterns)
     patterns.check_unchanged()
     work_dir = Path(work_dir).expanduser()
     arrays = vars(measurements) | {"bad_pixels": patterns.bad_pixels}
@@ -110,6 +111,21 @@ def write_experiment(
     origin = provenance(fingerprint=patterns.fingerprint, made_from=made_from)
     write_json(work_dir / EXPERIMENT.name, content | origin)
     return work_dir / EXPERIMENT.name
+
+
+def _check_centre(centre: tuple[float, float], patterns: Patterns) -> None:
+    """Refuse a centre that is no place, and tell of one outside of the detector."""
+    if not np.isfinite(centre).all():
+        message = f"centre is {centre}; expected row and column in pixels."
+        raise ParameterError(message)
+    rows, columns = patterns.shape[1:]
+    if not (-0.5 <= centre[0] < rows and -0.5 <= centre[1] < columns):
+        warnings.warn(
+            f"The centre, row {centre[0]:.1f}, column {centre[1]:.1f}, lies outside of "
+            f"the detector of {rows} × {columns} pixels. If the beam does not, set "
+            f"centre_row and centre_column in {EXPERIMENT.writer}.",
+            stacklevel=3,
+        )
 
 
 def open_experiment(

@@ -40,6 +40,7 @@ from helpers.plots.review_plots import (
     plot_purity_curve,
     plot_saliency,
     plot_taken_and_left,
+    plot_way,
 )
 
 __all__ = [
@@ -67,6 +68,7 @@ __all__ = [
     "plot_taken_and_left",
     "plot_training",
     "plot_values",
+    "plot_way",
     "show_groups",
     "show_maps",
     "show_patterns",

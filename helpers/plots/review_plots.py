@@ -1,5 +1,7 @@
 """What speaks for and against a selection, a label, a single pattern."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -52,6 +54,31 @@ def plot_taken_and_left(
     if log_values:
         _mark_decades(ax, bins)
     show_legend(ax)
+
+
+def plot_way(ax: Axes, steps: Mapping[str, int]) -> None:
+    """Draw how many patterns are left at each step, from all of them to those taken.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    steps
+        Number of patterns by the name of the step, the first one all of them.
+    """
+    names, counts = [*steps], [*steps.values()]
+    n_all = max(counts[0], 1)
+    places = range(len(names))
+    ax.barh(places, counts, height=0.7, color=TAKEN)
+    for place, count in zip(places, counts, strict=True):
+        text = f" {count:,} ({count / n_all:.1%})"
+        ax.text(count, place, text, va="center", ha="left")
+    ax.set_yticks(places, names)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.2 * n_all)
+    ax.set_xlabel("patterns")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
 
 
 def plot_saliency(

@@ -11,6 +11,7 @@ from helpers.made_from import find_changes
 from helpers.outputs import open_to_read
 from helpers.work_folder import (
     EXPERIMENT,
+    MEASUREMENTS,
     MODEL_FACTS,
     PARTITION,
     PREDICTIONS,
@@ -43,6 +44,7 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
     describers: list[tuple[Callable[[Path], str], str, WorkFile]] = [
         (_patterns, EXPERIMENT.name, EXPERIMENT),
         (lambda path: _labels(path, store_url), "labels.sqlite", EXPERIMENT),
+        (_hits, MEASUREMENTS.name, MEASUREMENTS),
         (_model, MODEL_FACTS.name, MODEL_FACTS),
         (_scores, MODEL_FACTS.name, MODEL_FACTS),
         (_predictions, PREDICTIONS.name, PREDICTIONS),
@@ -115,6 +117,14 @@ def _patterns(work_dir: Path) -> str:
         f"patterns     {n_patterns} of {n_rows} × {n_columns} pixels, {facts['unit']}, "
         f"{facts['n_bad_pixels']} bad pixels"
     )
+
+
+def _hits(work_dir: Path) -> str:
+    line = _read_json(work_dir / EXPERIMENT.name)["hit_threshold"]
+    with open_to_read(work_dir / MEASUREMENTS.name) as file:
+        lit_pixels = file["lit_pixels"][()]
+    n_hits = int((lit_pixels > line).sum())
+    return f"hits         {n_hits} of {lit_pixels.size} have over {line:.0f} lit pixels"
 
 
 def _labels(work_dir: Path, store_url: str) -> str:
