@@ -20,6 +20,7 @@ from helpers.errors import HelpersError, OtherPatternsError
 from helpers.outputs import open_to_read
 from helpers.work_folder import (
     EXPERIMENT,
+    LARGEST_JSON,
     MEASUREMENTS,
     MODEL_FACTS,
     PARTITION,
@@ -107,10 +108,12 @@ def name_labels(words: NDArray[np.str_], parts: Mapping[str, NDArray[np.int64]])
     parts
         Pattern indices by the name of the set.
     """
-    told = {
-        name: [index.tolist(), words[index].tolist()] for name, index in parts.items()
-    }
-    n_labels = sum(index.size for index in parts.values())
+    return _say_labels({name: (index, words[index]) for name, index in parts.items()})
+
+
+def _say_labels(parts: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> str:
+    told = {name: [each.tolist() for each in pair] for name, pair in parts.items()}
+    n_labels = sum(index.size for index, _ in parts.values())
     text = json.dumps(told, sort_keys=True)
     return f"{n_labels} labels ({digest(text.encode())})"
 
@@ -135,6 +138,8 @@ class Source:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(path)
     facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return facts
 
@@ -150,13 +155,11 @@ def _name_scale_in(path: Path) -> str:
 
 
 def _name_labels_in(path: Path) -> str:
-    with open_to_read(path) as file:
-        parts = {name: file[f"{name}/index"][()] for name in SETS}
-        words = np.concatenate([file[f"{name}/label"].asstr()[()] for name in SETS])
-    index = np.concatenate([*parts.values()])
-    of_stack = np.full(max(index, default=-1) + 1, "", dtype=object)
-    of_stack[index] = words
-    return name_labels(of_stack, parts)
+    names = [f"{part}/{name}" for part in SETS for name in ("index", "label")]
+    arrays, _ = PARTITION.read_hdf5(path, only=names)
+    return _say_labels(
+        {part: (arrays[f"{part}/index"], arrays[f"{part}/label"]) for part in SETS}
+    )
 
 
 SOURCES = {
@@ -178,7 +181,10 @@ SOURCES = {
         "network", MODEL_FACTS, lambda path: str(_read_json(path)["model_sha256"])
     ),
 }
-BROKEN = (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError)
+BROKEN = (
+    *(OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError),
+    *(MemoryError, HelpersError),
+)
 
 
 def read_origin(path: str | Path) -> Names:

@@ -6,7 +6,7 @@ damaged or not ours is told in the same words everywhere, with the notebook to r
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,14 @@ class Values:
     dtype
         As it is given to the reader; `str` for texts.
     shape
-        A letter for each dimension: the same letter is the same length in a file.
+        A letter for each dimension: the same letter is the same length in a file; N, R
+        and C are the numbers of patterns, rows and columns.
     low, high
         Limits of the values, which they may reach.
     are_patterns
         Whether they are indices of patterns, below the number of patterns.
+    are_unique
+        Whether each comes once.
     may_lack
         Whether some may be NaN.
     """
@@ -42,6 +45,7 @@ class Values:
     low: float = -math.inf
     high: float = math.inf
     are_patterns: bool = False
+    are_unique: bool = False
     may_lack: bool = False
 
     def find_problems(
@@ -51,6 +55,9 @@ class Values:
         if not isinstance(found, h5py.Dataset):
             yield f"there is no dataset {name}"
             return
+        if found.external or found.is_virtual:
+            yield f"{name} does not lie in this file"
+            return
         kind = "text" if h5py.check_string_dtype(found.dtype) else found.dtype.kind
         if kind not in _KINDS[self.dtype]:
             yield f"{name} has dtype {found.dtype}; expected {self.dtype.__name__}"
@@ -59,9 +66,11 @@ class Values:
             for pair in zip(self.shape, found.shape, strict=False)
         ]
         if len(found.shape) != len(self.shape) or [*found.shape] != expected:
-            yield f"{name} has shape {found.shape}; expected ({', '.join(self.shape)})"
-        is_whole = found.chunks is not None or found.dtype.kind == "O"
-        if not is_whole and found.id.get_storage_size() < found.nbytes:
+            right = ", ".join(str(lengths.get(each, each)) for each in self.shape)
+            yield f"{name} has shape {found.shape}; expected ({right})"
+        stored = found.id.get_storage_size()
+        is_packed = found.chunks is not None or found.dtype.kind == "O"
+        if stored * (HIGHEST_PACKING if is_packed else 1) < found.nbytes:
             yield f"{name} is not there as a whole"
 
     def find_value_problems(
@@ -70,20 +79,33 @@ class Values:
         """Say which values cannot be right."""
         if values.dtype.kind not in "iuf" or not values.size:
             return
-        is_nan = np.isnan(values)
-        if is_nan.any() and not self.may_lack:
+        is_finite = np.isfinite(values)
+        if np.isinf(values).any():
+            yield f"{name} holds infinite values"
+        if np.isnan(values).any() and not self.may_lack:
             yield f"{name} holds NaN"
-        if is_nan.all():
+        if not is_finite.any():
             return
+        if self.are_unique and np.unique(values).size < values.size:
+            yield f"{name} holds an index twice"
         high = min(self.high, n_patterns - 1) if self.are_patterns else self.high
         low = 0 if self.are_patterns else self.low
-        smallest, largest = np.nanmin(values), np.nanmax(values)
+        smallest, largest = values[is_finite].min(), values[is_finite].max()
         if smallest < low or largest > high:
             yield (
                 f"{name} holds values from {smallest:g} to {largest:g}; expected "
                 f"{low:g} to {high:g}"
             )
 
+
+HIGHEST_PACKING = 2000
+"""How much smaller than its values a compressed dataset may be."""
+
+LARGEST_JSON = 64 * 2**20
+"""Bytes; larger is no file of ours."""
+
+FARTHEST = 1e6
+"""Pixels from the corner of the detector to a centre that can be meant."""
 
 _KINDS: Mapping[type, str | tuple[str, ...]] = {
     str: ("text",),
@@ -126,15 +148,31 @@ WORDS = Fact("words", _is_list(TEXT.is_right))
 SHARE = Fact(
     "a number from 0 to 1", lambda found: _is_number(found) and 0 <= found <= 1
 )
-COUNT = Fact("a whole number", lambda found: _is_number(found) and found == int(found))
+COUNT = Fact(
+    "a whole number from 0",
+    lambda found: _is_number(found) and found == int(found) >= 0,
+)
 FLAG = Fact("true or false", lambda found: isinstance(found, bool | np.bool_))
 SIZES = Fact("sizes of files", _is_list(COUNT.is_right), may_lack=True)
 GEOMETRY = Fact("a path", lambda found: isinstance(found, str | None), may_lack=True)
 MASK_OF_EACH = Fact(FLAG.what, FLAG.is_right, may_lack=True)
 NUMBER = Fact("a number", _is_number)
 GAIN = Fact("a number above 0", lambda found: _is_number(found) and found > 0)
-POINT = Fact("row and column", _is_list(_is_number, length=2))
+POINT = Fact(
+    "row and column",
+    _is_list(lambda each: _is_number(each) and abs(each) < FARTHEST, length=2),
+)
 NAMES = Fact("names and values", lambda found: isinstance(found, dict))
+
+
+def _is_calibration(found: Any) -> bool:
+    if not isinstance(found, dict) or not found.keys() <= {"slope", "offset", "below"}:
+        return False
+    above_0 = (found.get(name, 1.0) for name in ("slope", "below"))
+    return all(map(_is_number, found.values())) and all(each > 0 for each in above_0)
+
+
+CALIBRATION = Fact("slope and below above 0, and an offset", _is_calibration)
 
 
 @dataclass(frozen=True)
@@ -165,7 +203,11 @@ class WorkFile:
     error: type[HelpersError] = WorkFolderError
 
     def read_hdf5(
-        self, path: str | Path, n_patterns: float = math.inf
+        self,
+        path: str | Path,
+        n_patterns: float | None = None,
+        *,
+        only: Sequence[str] = (),
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Read the datasets of the table, and all attributes.
 
@@ -174,7 +216,10 @@ class WorkFile:
         path
             The file, of whatever name.
         n_patterns
-            How many patterns the stack has, where indices must be below it.
+            How many patterns the stack has, where indices must be below it; None takes
+            what `experiment.json` says beside the file, where it lies there.
+        only
+            The datasets to be read; all of the table when empty.
 
         Raises
         ------
@@ -183,14 +228,19 @@ class WorkFile:
         """
         path = Path(path).expanduser()
         self.check_exists(path)
+        wanted = {k: v for k, v in self.datasets.items() if not only or k in only}
+        lengths = {} if self is EXPERIMENT else _find_lengths(Path(path).parent)
+        if n_patterns is not None:
+            lengths = {"N": int(n_patterns)}
         try:
             with open_to_read(path) as file:
-                self._refuse(path, self._find_dataset_problems(file))
+                problems = self._find_dataset_problems(file, wanted, dict(lengths))
+                self._refuse(path, problems)
                 arrays = {
                     name: file[name].asstr()[()].astype(str)
                     if values.dtype is str
                     else file[name][()].astype(values.dtype, copy=False)
-                    for name, values in self.datasets.items()
+                    for name, values in wanted.items()
                 }
                 facts = {
                     name: value.item() if isinstance(value, np.generic) else value
@@ -199,7 +249,9 @@ class WorkFile:
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise self.make_error(path, f"cannot be read ({error})") from error
         self._refuse(path, self._find_fact_problems(facts))
-        self._refuse(path, self._find_value_problems(arrays, n_patterns))
+        self._refuse(
+            path, self._find_value_problems(arrays, lengths.get("N", math.inf))
+        )
         return arrays, facts
 
     def read_json(self, path: str | Path) -> dict[str, Any]:
@@ -213,6 +265,9 @@ class WorkFile:
         path = Path(path).expanduser()
         self.check_exists(path)
         try:
+            if (size := Path(path).stat().st_size) > LARGEST_JSON:
+                found = f"has {size:,} bytes; expected {LARGEST_JSON:,} at most"
+                raise self.make_error(path, found)
             facts: Any = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             raise self.make_error(path, f"cannot be read ({error})") from error
@@ -235,16 +290,20 @@ class WorkFile:
         """Return the error of a file that is there but wrong."""
         return self.error(f"{path} {problem}. Run {self.writer} again.")
 
-    def _find_dataset_problems(self, file: h5py.File) -> Iterator[str]:
-        lengths: dict[str, int] = {}
-        for name, values in self.datasets.items():
+    def _find_dataset_problems(
+        self, file: h5py.File, wanted: Mapping[str, Values], lengths: dict[str, int]
+    ) -> Iterator[str]:
+        for name, values in wanted.items():
+            if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+                yield f"{name} does not lie in this file"
+                continue
             yield from values.find_problems(name, file.get(name), lengths)
 
     def _find_value_problems(
         self, arrays: Mapping[str, NDArray[Any]], n_patterns: float
     ) -> Iterator[str]:
-        for name, values in self.datasets.items():
-            yield from values.find_value_problems(name, arrays[name], n_patterns)
+        for name, values in arrays.items():
+            yield from self.datasets[name].find_value_problems(name, values, n_patterns)
 
     def _find_fact_problems(self, facts: Mapping[str, Any]) -> Iterator[str]:
         needed = (name for name, fact in self.facts.items() if not fact.may_lack)
@@ -262,7 +321,17 @@ class WorkFile:
             raise self.make_error(path, message)
 
 
+def _find_lengths(folder: Path) -> dict[str, int]:
+    """Return numbers of patterns, rows and columns; {} where no file tells them."""
+    try:
+        shape = EXPERIMENT.read_json(folder / EXPERIMENT.name)["shape"]
+        return {letter: int(n) for letter, n in zip("NRC", shape, strict=True)}
+    except (HelpersError, LookupError, TypeError, ValueError, OverflowError):
+        return {}
+
+
 _INDEX = Values(np.int64, "n", are_patterns=True)
+_INDEX_ONCE = Values(np.int64, "n", are_patterns=True, are_unique=True)
 
 EXPERIMENT = WorkFile(
     "experiment.json",
@@ -285,14 +354,14 @@ MEASUREMENTS = WorkFile(
     "01-inspect",
     "bad pixels, photons, lit pixels, powder, and which patterns are no measurement",
     {
-        "bad_pixels": Values(np.bool_, "rc"),
-        "photons": Values(np.float64, "n"),
-        "lit_pixels": Values(np.int64, "n", low=0),
-        "powder": Values(np.float64, "rc"),
-        "spread": Values(np.float64, "rc", low=0),
-        "not_finite": Values(np.float64, "rc", low=0, high=1),
+        "bad_pixels": Values(np.bool_, "RC"),
+        "photons": Values(np.float64, "N"),
+        "lit_pixels": Values(np.int64, "N", low=0),
+        "powder": Values(np.float64, "RC"),
+        "spread": Values(np.float64, "RC", low=0),
+        "not_finite": Values(np.float64, "RC", low=0, high=1),
         # 0: a measurement; else a number of `NUMBERS` in experiment/no_measurement.py
-        "no_measurement": Values(np.uint8, "n", high=5),
+        "no_measurement": Values(np.uint8, "N", high=5),
     },
 )
 MAP = WorkFile(
@@ -326,14 +395,14 @@ CLEAN_SINGLE_HITS = WorkFile(
     "clean_single_hits.h5",
     "04-rank",
     "the clean single hits that are templates",
-    {"clean_single_hits": Values(np.float32, "nrc"), "index": _INDEX},
+    {"clean_single_hits": Values(np.float32, "nRC"), "index": _INDEX_ONCE},
 )
 RANKING = WorkFile(
     "ranking.h5",
     "04-rank",
     "all other patterns, nearest to a clean single hit first",
     {
-        "index": _INDEX,
+        "index": _INDEX_ONCE,
         "distance": Values(np.float32, "n"),
         "template": _INDEX,
         "angle_deg": Values(np.float32, "n"),
@@ -350,7 +419,7 @@ MODEL_FACTS = WorkFile(
         "model": TEXT,
         "settings": NAMES,
         "classes": WORDS,
-        "calibration": NAMES,
+        "calibration": CALIBRATION,
         "threshold": SHARE,
         "model_sha256": TEXT,
     },
@@ -361,8 +430,8 @@ PREDICTIONS = WorkFile(
     "06-review",
     "the probability of a single hit for every pattern",
     {
-        "predictions": Values(np.float32, "n", low=0, high=1, may_lack=True),
-        "raw": Values(np.float32, "n", may_lack=True),
+        "predictions": Values(np.float32, "N", low=0, high=1, may_lack=True),
+        "raw": Values(np.float32, "N", may_lack=True),
     },
     {"threshold": SHARE, "fingerprint": TEXT, "patterns_files": TEXT},
 )

@@ -3,24 +3,29 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from helpers import work_folder
 from helpers.errors import HelpersError
-from helpers.work_folder import WorkFile
+from helpers.work_folder import Values, WorkFile
 
 FILES = [each for each in vars(work_folder).values() if isinstance(each, WorkFile)]
 IN_HDF5 = [each for each in FILES if each.datasets]
 IN_JSON = [each for each in FILES if each.name.endswith(".json")]
-LENGTHS = {"n": 3, "r": 4, "c": 5, "t": 3, "v": 2, "e": 2, "p": 6, "m": 2, "f": 3}
+LENGTHS = {
+    **{"n": 3, "N": 100, "r": 4, "c": 5, "R": 4, "C": 5, "t": 3, "v": 2},
+    **{"e": 2, "p": 6, "m": 2, "f": 3},
+}
 FACTS = {
     "a text": "x",
     "a path": "/x",
     "a number from 0 to 1": 0.5,
-    "a whole number": 7,
+    "a whole number from 0": 7,
     "a number": 0.0,
     "a number above 0": 2.5,
     "true or false": True,
@@ -29,6 +34,7 @@ FACTS = {
     "row and column": [1.0, 2.0],
     "sizes of files": [7],
     "names and values": {"x": 1},
+    "slope and below above 0, and an offset": {"slope": 1.0, "offset": 0.0},
 }
 
 
@@ -40,14 +46,20 @@ def write(work_file: WorkFile, path: Path) -> Path:
             file[name] = (
                 np.full(shape, "single", object)
                 if values.dtype is str
-                else np.zeros(shape, values.dtype)
+                else make_values(values, shape)
             )
         for name, fact in work_file.facts.items():
             file.attrs[name] = FACTS[fact.what]
     return path
 
 
-def problem_of(work_file: WorkFile, path: Path, n_patterns: float = 1e9) -> str:
+def make_values(values: Values, shape: list[int]) -> NDArray[Any]:
+    if values.are_unique:
+        return np.arange(shape[0]).astype(values.dtype)
+    return np.zeros(shape, values.dtype)
+
+
+def problem_of(work_file: WorkFile, path: Path, n_patterns: float | None = None) -> str:
     """Return the error of reading a file."""
     with pytest.raises(HelpersError) as caught:
         work_file.read_hdf5(path, n_patterns)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from helpers.classifier.split import PARTS, Split, is_labelled, is_single
 from helpers.classifier.trained_model import CLASSES
 from helpers.errors import LabelsError
+from helpers.labels import LABELS
 from helpers.made_from import check_fits, name_values
 from helpers.outputs import atomic_folder, atomic_hdf5, open_to_read, write_provenance
 from helpers.patterns import Patterns
@@ -107,6 +108,9 @@ def read_partition(
     if not np.array_equal(np.sort(index), np.arange(index.size)):
         message = "does not hold each pattern of a stack once"
         raise PARTITION.make_error(path, message)
+    if unknown := {*labels.tolist()} - {"", *LABELS}:
+        problem = f"holds words that are no labels: {', '.join(sorted(unknown))[:80]}"
+        raise PARTITION.make_error(path, problem)
     values: dict[str, Any] = indices | {
         name: facts[name] for name in ("grouped", "why", "seed")
     }

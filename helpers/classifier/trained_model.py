@@ -225,4 +225,6 @@ def _read_keras_model(path: Path, network: Network) -> Any:
             f"{network.input_shape}: it is from another version"
         )
         raise MODEL.make_error(path, problem)
+    if not all(np.isfinite(weights).all() for weights in model.get_weights()):
+        raise MODEL.make_error(path, "holds weights that are no numbers")
     return model

@@ -6,9 +6,11 @@ import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from helpers.errors import LabelsError
 from helpers.labels.schema import LABELS, NAME_LENGTH
@@ -20,6 +22,9 @@ Locate = Callable[[int], tuple[Path, int]]
 COLUMNS = ("pattern", "label", "file", "labeller", "labelled_at")
 UNNAMED = "imported"
 """The labeller of words that come without a name."""
+
+LARGEST_TABLE = 256 * 2**20
+"""Bytes, some millions of labels; a larger file is none."""
 
 _MOST_PROBLEMS = 50
 _WHOLE = re.compile(r"^(\d+)[.,]0*$")  # 12.0, as programs for tables write 12
@@ -131,6 +136,12 @@ def read_text(path: Path) -> str:
         The file cannot be read, or is no text.
     """
     try:
+        if (size := path.stat().st_size) > LARGEST_TABLE:
+            message = (
+                f"{path}: has {size:,} bytes; a table of labels has fewer than "
+                f"{LARGEST_TABLE:,}. Check that it is the right file."
+            )
+            raise LabelsError(message)
         content = path.read_bytes()
     except OSError as error:
         message = f"{path}: cannot be read ({error.strerror}). Check the path."
@@ -175,13 +186,27 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         delimiter=max(",;\t", key=header.count),
         skipinitialspace=True,
     )
-    filled = [
-        (reader.line_num + preamble.count("\n"), fields)
-        for fields in reader
-        if any(field.strip() for field in fields)
-    ]
+    with explain_csv_errors(path, reader):
+        filled = [
+            (reader.line_num + preamble.count("\n"), fields)
+            for fields in reader
+            if any(field.strip() for field in fields)
+        ]
     names = [_unquote(name).lower() for name in filled[0][1]] if filled else []
     return names, filled[1:]
+
+
+@contextmanager
+def explain_csv_errors(path: Path, reader: Any) -> Iterator[None]:
+    """Turn what `csv` says of a text that is no table into a `LabelsError`."""
+    try:
+        yield
+    except csv.Error as error:
+        message = (
+            f"{path}: line {reader.line_num + 1} cannot be read as a line of a table "
+            f"({error}). Check that quotes are closed and that it is the right file."
+        )
+        raise LabelsError(message) from error
 
 
 def _unquote(field: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import LabelsError, OtherPatternsError, ParameterError
-from helpers.labels.label_csv import parse_pattern, read_text
+from helpers.labels.label_csv import explain_csv_errors, parse_pattern, read_text
 from helpers.made_from import digest, read_origin
 from helpers.outputs import atomic_write, escape_formula, unescape_formula
 from helpers.work_folder import EXPERIMENT, QUEUE
@@ -118,7 +118,9 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
     """
     path = Path(work_dir).expanduser() / QUEUE.name
     text = read_text(path) if path.exists() else ",".join(COLUMNS)
-    header, *lines = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    reader = csv.reader(io.StringIO(text, newline=""))
+    with explain_csv_errors(path, reader):
+        header, *lines = list(reader) or [[]]
     problems = list(_find_problems(header, lines, n_patterns))
     if problems:
         raise LabelsError(_say_problems(path, problems))

@@ -11,6 +11,7 @@ from helpers.made_from import find_changes
 from helpers.outputs import open_to_read
 from helpers.work_folder import (
     EXPERIMENT,
+    LARGEST_JSON,
     MEASUREMENTS,
     MODEL_FACTS,
     PARTITION,
@@ -21,7 +22,10 @@ from helpers.work_folder import (
 )
 
 METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
-CANNOT_BE_READ = (OSError, LookupError, TypeError, ValueError, HelpersError)
+CANNOT_BE_READ = (
+    *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError),
+    *(MemoryError, HelpersError),
+)
 SELECTION = "selection/selection.h5"
 STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_FACTS, PREDICTIONS)
 
@@ -181,5 +185,9 @@ def _selection(work_dir: Path) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise TypeError(path)
     return content
