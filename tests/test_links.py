@@ -1,6 +1,7 @@
 """What HDF5 would read as zeros is told: lost sources and links, files that change."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -258,3 +259,44 @@ def test_a_user_may_open_the_file_too(tmp_path: Path) -> None:
         patterns[0]
         with h5py.File(tmp_path / "run.h5") as file:
             np.testing.assert_array_equal(file["patterns"][3], patterns[3])
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_values_that_lie_outside_of_the_folder_are_told(
+    inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    path = tmp_path / "data" / "run.h5"
+    values = path.parent / "run.bin" if inside else tmp_path / "secret.bin"
+    counts = np.random.default_rng(0).poisson(1.0, (10, 6, 5)).astype("f4")
+    counts.tofile(values)
+    monkeypatch.chdir(path.parent)
+    with h5py.File(path, "w") as file:
+        name = "run.bin" if inside else str(values)
+        file.create_dataset(
+            "patterns", counts.shape, "f4", external=[(name, 0, counts.nbytes)]
+        )
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        patterns = open_patterns(path)
+    assert np.array_equal(patterns[:], counts)
+    said = [
+        str(each.message) for each in told if "takes its values" in str(each.message)
+    ]
+    assert [str(values) in each for each in said] == [True] * (not inside)
+
+
+def test_source_whose_values_lie_outside_of_its_folder_is_refused(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data").mkdir()
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(bytes(1200))
+    with h5py.File(tmp_path / "data" / "source.h5", "w") as file:
+        file.create_dataset("d", (10, 6, 5), "f4", external=[(str(secret), 0, 1200)])
+    with h5py.File(tmp_path / "data" / "run.h5", "w") as file:
+        layout = h5py.VirtualLayout((10, 6, 5), "f4")
+        layout[:] = h5py.VirtualSource("source.h5", "d", (10, 6, 5))
+        file.create_virtual_dataset("patterns", layout)
+    with pytest.raises(PatternsFileError, match=r"takes its values from .*secret.bin"):
+        open_patterns(tmp_path / "data" / "run.h5")

@@ -48,6 +48,38 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
         yield from find_source_problems(path, dataset)
 
 
+def warn_of_storage_outside(path: Path, file: h5py.File, where: str) -> Iterator[str]:
+    """Say where the values of a dataset lie, if not in the folder of its file.
+
+    A dataset may take any file of the machine for its values.
+
+    Parameters
+    ----------
+    path
+        The file on disk.
+    file
+        The same, open.
+    where
+        Path of a dataset.
+    """
+    dataset = get_dataset(file, where) if where and "*" not in where else None
+    if dataset is not None and (outside := _say_storage_outside(path, dataset)):
+        yield f"{dataset.name} {outside}"
+
+
+def _say_storage_outside(path: Path, dataset: h5py.Dataset) -> str:
+    places = [Path(name).resolve() for name, _, _ in dataset.external or ()]
+    folder = path.resolve().parent
+    outside = sorted({str(each) for each in places if folder not in each.parents})
+    if not outside:
+        return ""
+    return (
+        f"takes its values from {enumerate_some(outside)}, outside of the folder of "
+        "this file. If you do not know why, ask who gave you the file: what is read is "
+        "whatever stands there"
+    )
+
+
 def find_source_problems(
     path: Path, dataset: h5py.Dataset, seen: Seen = frozenset()
 ) -> Iterator[str]:
@@ -115,6 +147,8 @@ def _find_problems_of(
                 wanted = tuple(end + 1 for end in last)
                 found = f"has shape {dataset.shape}; {wanted} is wanted"
                 return [f"{path}:{where} {found}. {MEND}"]
+            if outside := _say_storage_outside(path, dataset):
+                return [f"{path}:{where} {outside}."]
             if not is_whole(file, dataset):
                 return [f"{path}:{where} is not there as a whole. {MEND}"]
             return list(find_source_problems(path, dataset, seen))

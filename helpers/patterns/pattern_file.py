@@ -34,7 +34,7 @@ from helpers.patterns.hdf5 import (
     wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
-from helpers.patterns.links import find_link_problems
+from helpers.patterns.links import find_link_problems, warn_of_storage_outside
 from helpers.patterns.mask_convention import BadPixels, UnclearMask, add_bad_pixels
 from helpers.patterns.masks import read_layout_mask, read_unclear_masks
 from helpers.patterns.nexus import find_axis_problems, find_chunks, warn_of_axis_order
@@ -243,6 +243,7 @@ class _Reader:
         shape = kind.check(self.path, file, where, self.problems)
         for path in (where, *self._other_paths(use_mask=use_mask)):
             self.problems.extend(find_link_problems(self.path, file, path))
+            self.warnings.extend(warn_of_storage_outside(self.path, file, path))
         self.problems.extend(find_axis_problems(file, where))
         bad_pixels = labels = truth = None
         if shape is not None:
