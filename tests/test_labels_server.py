@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from helpers.errors import LabelsError, StoreLostError
-from helpers.labels import LabelStore, open_label_store
+from helpers.errors import HelpersError, LabelsError, StoreLostError
+from helpers.labels import LabelStore, open_label_store, open_work
 from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
 
 NUMBER = count()
@@ -242,3 +242,11 @@ def test_password_is_split_from_its_address(
     address: str, bare: str, password: str
 ) -> None:
     assert split_password(address) == (bare, password)
+
+
+def test_password_in_a_notebook_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.warns(UserWarning, match="holds a password, which stands in this"),
+        pytest.raises(HelpersError),  # nothing was inspected
+    ):
+        open_work(tmp_path, "", "postgresql://anna:s3cret@127.0.0.1:1/labels")

@@ -48,6 +48,7 @@ from helpers.labels.schema import (
     label_events,
     labelled_patterns,
 )
+from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
 
 LABELS_NAME = "labels.sqlite"
 MOST_SHOWN = 10
@@ -104,7 +105,9 @@ def open_work(
     patterns_file
         The patterns, if they have moved since or to make sure they are the same.
     store_url
-        SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
+        SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder. Its
+        password belongs into the environment (`SINGLE_HITS_STORE_PASSWORD`) or into
+        `~/.pgpass`, since a notebook shows its parameters.
     same_run
         As in `open_label_store`.
 
@@ -117,6 +120,13 @@ def open_work(
     LabelsError
         If the labels cannot be opened.
     """
+    if store_url and split_password(store_url)[1]:
+        message = (
+            "store_url holds a password, which stands in this notebook for everybody "
+            f"to read. Leave it out: set {PASSWORD_VARIABLE} in the environment, or "
+            "write a line into ~/.pgpass"
+        )
+        warnings.warn(message, stacklevel=2)
     experiment = open_experiment(work_dir, patterns_file)
     patterns = experiment.patterns
     url = store_url or Path(work_dir) / LABELS_NAME
