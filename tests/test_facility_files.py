@@ -14,7 +14,7 @@ import tifffile
 from fuzz.seeds import write_emc, write_sparse
 
 from helpers.errors import PatternsFileError
-from helpers.labels import read_pr772
+from helpers.labels import read_foreign_labels
 from helpers.patterns import EMC, LAYOUTS, Patterns, open_patterns
 
 N, ROWS, COLUMNS = 6, 5, 4
@@ -229,11 +229,7 @@ def test_liu_lab_pr772_study(tmp_path: Path) -> None:
     paths = [write(tmp_path / name, {"data/frames": COUNTS}) for name in names]
     (tmp_path / "train_index.dat").write_text(f"{names[0]},0\n{names[1]},5\n")
     (tmp_path / "train_labels.dat").write_text("1\n0\n")
-    words = read_pr772(
-        tmp_path / "train_index.dat",
-        tmp_path / "train_labels.dat",
-        open_patterns(paths),
-    )
+    words = read_foreign_labels(tmp_path, open_patterns(paths))
     assert words.tolist() == ["single", *[""] * (2 * N - 2), "other"]
 
 

@@ -1,6 +1,8 @@
 import csv
 import json
 import struct
+from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -22,8 +24,7 @@ from helpers.handoff import (
     write_selection,
 )
 from helpers.handoff.dragonfly_format import find_photons
-from helpers.labels import open_label_store
-from helpers.labels.foreign import read_pr772, read_specklenn
+from helpers.labels import open_label_store, read_foreign_labels
 from helpers.outputs import write_provenance
 from helpers.patterns import open_patterns, scan
 from helpers.physics import Geometry, make_geometry
@@ -505,9 +506,7 @@ def test_liu_lab_training_labels_are_read_back(labelled, tmp_path):
     patterns, _, labels = labelled
     write_handoff(tmp_path, "liulab", *labelled)
     folder = tmp_path / "selection/liulab"
-    back = read_pr772(
-        folder / "train_index.dat", folder / "train_labels.dat", patterns, first_index=0
-    )
+    back = read_foreign_labels(folder, patterns, first_index=0)
     decided = (labels != "") & (labels != "unsure")
     assert ((back == "single") == (labels == "single"))[decided].all()
     assert (back[~decided] == "").all()
@@ -526,7 +525,8 @@ def test_specklenn(labelled, tmp_path):
     ]
     text = read(files, "labels.csv")
     assert list(csv.reader(text.splitlines())) == expected
-    back = read_specklenn(files[0], 4, run=2)
+    second = {"files": (Path("run2.h5"),), "file_index": np.zeros(4, int), "shots": {}}
+    back = read_foreign_labels(files[0], SimpleNamespace(**second))
     assert back.tolist() == ["blank", "single", "multiple", "single"]
 
 

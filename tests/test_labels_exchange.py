@@ -20,9 +20,7 @@ from helpers.labels import (
     disagreements,
     fleiss_kappa,
     open_label_store,
-    read_euxfel2013,
-    read_pr772,
-    read_specklenn,
+    read_foreign_labels,
 )
 
 N_PATTERNS = 8
@@ -312,7 +310,7 @@ def test_very_many_bad_lines_are_counted(store, write):
         (b"", r"first line is «», without label and pattern"),
         (b"0,single\n", r"first line is «0,single», without label and pattern"),
         (b"pattern,word\n0,single\n", r"without label\. Expected pattern,label"),
-        (b"exp,run,event_num,label\namo,1,2,1\n", r"SpeckleNN.*read_specklenn"),
+        (b"exp,run,event_num,label\namo,1,2,1\n", r"SpeckleNN.*import_labels"),
         (b"pattern,label\n0,\xff\0\n", r"byte 16 is not UTF-8 text.*CSV UTF-8"),
         (b"\xff\xfep\0a", r"is not UTF-8 text|first line is"),
     ],
@@ -341,14 +339,14 @@ SPECKLENN = "exp,run,event_num,label\namo1,90,0,1\namo1,90,3,9\namo1,102,5,2\n"
 
 def test_specklenn_csv_counts_the_events_of_one_run(write):
     path = write(SPECKLENN)
-    words = read_specklenn(path, 4, run=90)
+    words = read_foreign_labels(path, stack(run0090=4))
     assert words.tolist() == ["single", "", "", "blank"]
-    assert read_specklenn(path, 6, run=102)[5] == "multiple"
+    assert read_foreign_labels(path, stack(amo_r102=6))[5] == "multiple"
 
 
 def test_specklenn_json_is_one_run(write, store):
     path = write(json.dumps({"7": "0", "2": "4", "1": "3"}))
-    words = read_specklenn(path, N_PATTERNS)
+    words = read_foreign_labels(path, stack(a=N_PATTERNS))
     assert words.tolist() == ["", "unsure", "unsure", "", "", "", "", "other"]
     assert store.import_words(words, "SpeckleNN") == 3
 
@@ -358,7 +356,7 @@ def test_specklenn_events_are_found_by_their_number(write):
     with pytest.warns(
         UserWarning, match="1 of 3 labels are for patterns that the stac"
     ):
-        words = read_specklenn(path, 3, event_numbers=np.array([12, 13, 207]))
+        words = read_foreign_labels(path, stack(events=[12, 13, 207], a=3))
     assert words.tolist() == ["single", "", "other"]
 
 
@@ -366,17 +364,17 @@ def test_specklenn_events_are_found_by_their_number(write):
     ("content", "arguments", "message"),
     [
         (SPECKLENN, {}, r"amo1 run 90 \(2\), amo1 run 102 \(1\); expected .* one run"),
-        (SPECKLENN, {"run": 7}, r"amo1 run 90 \(2\).*Pass run="),
-        (SPECKLENN, {"run": 102}, r"event 5, but the stack has 4 .*event_numbers="),
+        (SPECKLENN, {"name": "r7"}, r"amo1 run 90 \(2\).*Have the run that"),
+        (SPECKLENN, {"name": "r102"}, r"event 5, but the stack has 4 .*event number"),
         (SPECKLENN.replace("1,90,3", "1,90,x"), {}, "line 3: «x» is no index"),
         ("exp,run,label\na,1,1\n", {}, "first line lacks event_num"),
         ('{"1": "1",', {}, "line 1 is not JSON"),
         (
             '{"1": "5", "2": "5", "3": "6"}',
             {},
-            r"meant by 5 \(2 lines\), 6 \(1 lines\)",
+            r"meant by 5 \(2 times\), 6 \(1 times\)",
         ),
-        ('{"1": "1"}', {"words": {"1": "hit"}}, "words: hit cannot be stored"),
+        ('{"1": "1"}', {"words": {"1": "hit"}}, "hit cannot be stored"),
         (
             '{"1": "1", "01": "2"}',
             {},
@@ -384,67 +382,71 @@ def test_specklenn_events_are_found_by_their_number(write):
         ),
         (
             '{"1": "1"}',
-            {"event_numbers": np.array([7, 8, 9, 10])},
+            {"events": [7, 8, 9, 10]},
             "none of its 1 labels is for a pattern of this stack; the first is",
         ),
     ],
 )
 def test_specklenn_labels_that_cannot_be_placed(write, content, arguments, message):
     with pytest.raises(LabelsError, match=rf"{message}"):
-        read_specklenn(write(content), 4, **arguments)
+        read_foreign_labels(
+            write(content),
+            stack(arguments.get("events"), **{arguments.get("name", "a"): 4}),
+            words=arguments.get("words"),
+        )
 
 
-def stack(**n_patterns):
+def stack(events=None, **n_patterns):
     """Stand in for a stack of these files."""
     groups = np.repeat(np.arange(len(n_patterns)), list(n_patterns.values()))
     files = tuple(Path("/data") / f"{name}.h5" for name in n_patterns)
-    return SimpleNamespace(files=files, file_index=groups)
+    shots = {} if events is None else {"event": np.array(events)}
+    return SimpleNamespace(files=files, file_index=groups, shots=shots)
 
 
 def test_euxfel2013_runs_are_found_by_the_file_name(write):
     path = write("227 0 1\n340 2 0\n340 1 2\n")
     patterns = stack(hits_r0227=2, hits_r0340=3)
-    words = read_euxfel2013(path, patterns, {"0": "", "1": "single", "2": "multiple"})
+    words = read_foreign_labels(
+        path, patterns, words={"0": "", "1": "single", "2": "multiple"}
+    )
     assert words.tolist() == ["single", "", "", "multiple", ""]
 
 
 def test_euxfel2013_runs_that_are_not_in_the_stack_are_left_out(write):
     path = write("227 0 1\n340 2 1\n")
     with pytest.warns(UserWarning, match="1 of 2 labels"):
-        words = read_euxfel2013(path, stack(hits_r0340=3), {"1": "single"})
+        words = read_foreign_labels(path, stack(hits_r0340=3), words={"1": "single"})
     assert words.tolist() == ["", "", "single"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            "227 0\n227 1 1 1\n",
-            "line 1: has 2 fields.*\n.*line 2: has 4 fields, expected",
-        ),
+        ("227 0\n227 1 1 1\n", "this form of labels is not known"),
         ("227 2 1\n", "line 1: pattern 2 of 227, which has 2 patterns, counted from 0"),
-        ("227 0 3\n", r"meant by 3 \(1 lines\)\. Pass words="),
+        ("227 0 3\n", r"meant by 3 \(1 times\)\. Say it with label_words="),
         ("22 0 1\n", "none of its 1 labels is for a pattern of this stack"),
     ],
 )
 def test_euxfel2013_labels_that_cannot_be_placed(write, content, message):
     with pytest.raises(LabelsError, match=message):
-        read_euxfel2013(write(content), stack(hits_r0227=2), {"1": "single"})
+        read_foreign_labels(write(content), stack(hits_r0227=2), words={"1": "single"})
 
 
 def test_pr772_indices_of_a_file(write):
     index = write("b.h5,0\na.h5,2\nb.h5,3\n", "train_index.dat")
-    labels = write("1\n0\n1\n", "train_labels.dat")
-    words = read_pr772(index, labels, stack(a=3, b=4))
+    write("1\n0\n1\n", "train_labels.dat")
+    words = read_foreign_labels(index, stack(a=3, b=4))
     assert words.tolist() == ["", "", "other", "single", "", "", "single"]
 
 
 def test_pr772_indices_that_count_from_one(write):
     index = write("a.h5,3\nb.h5,1\n", "train_index.dat")
-    labels = write("1\n0\n", "train_labels.dat")
-    words = read_pr772(index, labels, stack(a=3, b=4))
+    write("1\n0\n", "train_labels.dat")
+    words = read_foreign_labels(index, stack(a=3, b=4))
     assert words.tolist() == ["", "", "single", "other", "", "", ""]
-    words = read_pr772(index, labels, stack(a=9, b=4), first_index=1)
+    words = read_foreign_labels(index, stack(a=9, b=4), first_index=1)
     assert words.tolist() == ["", "", "single", *[""] * 6, "other", "", "", ""]
 
 
@@ -469,30 +471,33 @@ def test_pr772_indices_that_count_from_one(write):
 def test_pr772_labels_that_cannot_be_placed(write, index, labels, message):
     paths = write(index, "train_index.dat"), write(labels, "train_labels.dat")
     with pytest.raises(LabelsError, match=message):
-        read_pr772(*paths, stack(a=3))
+        read_foreign_labels(paths[0].parent, stack(a=3))
 
 
 def test_files_of_the_same_name_cannot_be_told_apart(write):
     patterns = SimpleNamespace(
-        files=(Path("/1/r0001.h5"), Path("/2/r0001.h5")), file_index=np.array([0, 1])
+        files=(Path("/1/r0001.h5"), Path("/2/r0001.h5")),
+        file_index=np.array([0, 1]),
+        shots={},
     )
     with pytest.raises(LabelsError, match=r"called r0001\.h5"):
-        read_euxfel2013(write("1 0 1\n"), patterns, {"1": "single"})
+        read_foreign_labels(write("1 0 1\n"), patterns, words={"1": "single"})
 
 
 def test_measured_labels_are_read(real_file):
     n_patterns = 300_000  # more than the highest event number
     for run, singles in {90: 82, 91: 45, 94: 54, 96: 144, 102: 6}.items():
-        words = read_specklenn(
-            real_file("labels/amo06516.label.csv"), n_patterns, run=run
-        )
+        path = real_file("labels/amo06516.label.csv")
+        words = read_foreign_labels(path, stack(**{f"r{run}": n_patterns}))
         assert (words == "single").sum() == singles
-    words = read_specklenn(real_file("labels/amo06516_0102.label.json"), n_patterns)
+    words = read_foreign_labels(
+        real_file("labels/amo06516_0102.label.json"), stack(a=n_patterns)
+    )
     assert (words != "").sum() == 80
     runs = {f"hits_r{run:04d}": 3000 for run in range(200, 450)}
     path = real_file("labels/random_frames_classes.txt")
     classes = {"0": "", "1": "single", "2": "", "3": "", "4": ""}
-    words = read_euxfel2013(path, stack(**runs), classes)
+    words = read_foreign_labels(path, stack(**runs), words=classes)
     assert (words == "single").sum() == 152
 
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers.errors import LabelsError
+from helpers.errors import LabelsError, OtherPatternsError
 from helpers.labels import LabelStore, import_labels, open_label_store
 from helpers.patterns import Patterns, open_patterns
 
@@ -77,6 +77,21 @@ def test_specklenn_by_the_event_numbers_of_the_file(tmp_path: Path) -> None:
     assert words_of(store) == ["", "single", "", "", "multiple", ""]
 
 
+def test_another_store_is_merged(
+    store: LabelStore, patterns: Patterns, tmp_path: Path
+) -> None:
+    with open_label_store(tmp_path / "b.sqlite", *store.made_for) as other:
+        other.record(3, "blank", labeller="ben", session="t", seq=1)
+        rescued = other.rescue(tmp_path / "rescued.sqlite")
+    assert import_labels(store, rescued, patterns) == 1
+    assert import_labels(store, tmp_path / "b.sqlite", patterns) == 0
+    assert store.history()[0].labeller == "ben"
+    with open_label_store(tmp_path / "c.sqlite", "of others", N):
+        pass
+    with pytest.raises(OtherPatternsError):
+        import_labels(store, tmp_path / "c.sqlite", patterns)
+
+
 @pytest.mark.parametrize("given", ["", "train_index.dat", "train_labels.dat"])
 def test_pr772_study(
     given: str, store: LabelStore, patterns: Patterns, tmp_path: Path
@@ -142,7 +157,9 @@ def test_hdf5_that_says_nothing_of_its_codes(
     path = tmp_path / "labels.h5"
     with h5py.File(path, "w") as file:
         file["labels"] = np.arange(N) % 2
-    with pytest.raises(LabelsError, match=r"meant by 0, 1 in /labels. Say it: label_"):
+    with pytest.raises(
+        LabelsError, match=r"meant by 0 \(3 times\), 1 \(3 times\). Say it with label_"
+    ):
         import_labels(store, path, patterns)
     words = ["0 blank", "1 single"]
     assert import_labels(store, path, patterns, label_words=words) == N

@@ -21,14 +21,8 @@ from helpers.labels.agreement_report import (
     self_consistency,
 )
 from helpers.labels.events import LabelEvent
-from helpers.labels.foreign import (
-    read_euxfel2013,
-    read_pr772,
-    read_single_list,
-    read_specklenn,
-)
 from helpers.labels.label_queue import Queue, read_queue, write_queue
-from helpers.labels.recognise import import_labels
+from helpers.labels.recognise import import_labels, read_foreign_labels
 from helpers.labels.schema import LABELS
 from helpers.labels.store import LabelStore, name_labeller, open_label_store, open_work
 from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
@@ -52,11 +46,8 @@ __all__ = [
     "name_labeller",
     "open_label_store",
     "open_work",
-    "read_euxfel2013",
-    "read_pr772",
+    "read_foreign_labels",
     "read_queue",
-    "read_single_list",
-    "read_specklenn",
     "self_consistency",
     "split_password",
     "write_queue",

@@ -221,7 +221,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     if "event_num" in header:
         message = (
             f"{path}: this is SpeckleNN's form ({','.join(header)}). Read it with "
-            "labels.read_specklenn and pass the words to import_words."
+            "labels.import_labels, which knows it."
         )
         raise LabelsError(message)
     if missing := {"pattern", "label"} - set(header):

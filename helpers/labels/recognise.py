@@ -1,56 +1,42 @@
 """Labels from a file or folder of any known form, brought into a store."""
 
-import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import LabelsError, PatternsFileError
-from helpers.labels.foreign import (
-    PR772_WORDS,
-    SPECKLENN_WORDS,
-    read_euxfel2013,
-    read_pr772,
-    read_single_list,
-    read_specklenn,
+from helpers.errors import LabelsError
+from helpers.labels.label_csv import all_problems, find_header
+from helpers.labels.label_forms import (
+    FORMS,
+    PR772,
+    RUN_IN_NAME,
+    Candidate,
+    LabelForm,
+    Line,
 )
-from helpers.labels.label_csv import find_header, read_text
-from helpers.labels.store import LabelStore
-from helpers.patterns import Patterns, find_layout, get_whole_dataset, open_hdf5
+from helpers.labels.schema import LABELS, WORD_DTYPE
+from helpers.labels.store import LabelStore, open_label_store
+from helpers.patterns import Patterns
 
-PR772_FILES = ("train_index.dat", "train_labels.dat")
-KNOWN_FORMS = (
+SQLITE = b"SQLite format 3\0"
+OWN_FORMS = (
     "CSV with the header pattern,label",
-    "SpeckleNN's CSV exp,run,event_num,label or JSON",
-    "train_index.dat and train_labels.dat of the PR772 study",
-    "text with lines «run index class»",
-    "text with the index of a single hit on each line",
-    "an HDF5 file with one label for each pattern in /labels",
+    "a label store, such as labels.sqlite",
 )
+
+
 LINES_SHOWN = 3
+_SAY_WORDS = (
+    "Say it with label_words=['1 single', '0 other'], each a code and one of "
+    f"{', '.join(LABELS)}"
+)
 
-_RUN_IN_NAME = re.compile(r"(?:^|[^a-z])(?:r|run)[-_]?(\d+)", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What a person says of labels whose file does not say it.
-
-    Parameters
-    ----------
-    first_index
-        0 or 1: how the first pattern of a file is counted; None where nobody said.
-    words
-        What each code means, such as {"1": "single"}.
-    """
-
-    first_index: int | None
-    words: Mapping[str, str]
+Placed = list[tuple[Line, int | None]]
+"""Each line with its pattern; None where the stack does not hold it."""
 
 
 def import_labels(
@@ -68,7 +54,8 @@ def import_labels(
     store
         Of these patterns.
     path
-        In one of `KNOWN_FORMS`.
+        CSV with the header `pattern,label`; another label store, whose events are
+        merged; or a form of another program, see `helpers.labels.label_forms.FORMS`.
     patterns
         The stack.
     first_index
@@ -89,152 +76,16 @@ def import_labels(
         fit the patterns.
     """
     path = Path(path)
-    said = ImportOptions(_read_first_index(first_index), _read_words(label_words))
-    read = _recognise(path)
-    if read is None:
+    first, words = _read_first_index(first_index), _read_words(label_words)
+    if Candidate(path).begins_with(SQLITE):
+        with open_label_store(path, *store.made_for) as other:
+            return store.merge(other)
+    if _find_form(path) is None:
         return store.import_csv(
-            path,
-            locate=patterns.locate,
-            first_index=said.first_index or 0,
-            words=said.words,
+            path, locate=patterns.locate, first_index=first or 0, words=words
         )
-    words = read(path, patterns, said)
-    return store.import_words(words, source=path.name)
-
-
-Reader = Callable[[Path, Patterns, ImportOptions], NDArray[np.str_]]
-
-
-def _recognise(path: Path) -> Reader | None:
-    """Return what reads the labels; None for the CSV of this package."""
-    if path.is_dir():
-        return _read_folder
-    if path.name in PR772_FILES:
-        return lambda path, patterns, said: _read_folder(path.parent, patterns, said)
-    if path.is_file() and h5py.is_hdf5(path):
-        return _read_hdf5
-    with warnings.catch_warnings(action="ignore"):  # what reads it warns
-        text = read_text(path)
-    return _recognise_text(path, text)
-
-
-def _recognise_text(path: Path, text: str) -> Reader | None:
-    header = find_header(text)
-    if "event_num" in header or text.lstrip().startswith("{"):
-        return _read_specklenn
-    if "pattern" in header or "label" in header:
-        return None
-    columns = {len(line.split()) for line in text.splitlines() if line.strip()}
-    if columns == {3}:
-        return _read_euxfel2013
-    if columns == {1} and re.fullmatch(r"[\d\s]+", text):
-        return _read_single_list
-    raise LabelsError(_say_unknown(path, text))
-
-
-def _say_unknown(path: Path, text: str) -> str:
-    lines = [line.strip()[:60] for line in text.splitlines() if line.strip()]
-    shown = "; ".join(f"«{line}»" for line in lines[:LINES_SHOWN]) or "nothing"
-    return (
-        f"{path}: this form of labels is not known. It begins with {shown}. Known are: "
-        f"{'; '.join(KNOWN_FORMS)}. If only the first line "
-        "pattern,label is missing, add it; else convert it to that form; pattern "
-        "counts from 0 through the stack."
-    )
-
-
-def _read_folder(
-    path: Path, patterns: Patterns, said: ImportOptions
-) -> NDArray[np.str_]:
-    index, labels = (path / name for name in PR772_FILES)
-    missing = [each.name for each in (index, labels) if not each.is_file()]
-    if missing:
-        message = (
-            f"{path}: a folder of labels holds {' and '.join(PR772_FILES)}; "
-            f"{' and '.join(missing)} is not there. Otherwise name a file: "
-            f"{'; '.join(KNOWN_FORMS)}."
-        )
-        raise LabelsError(message)
-    return read_pr772(
-        index,
-        labels,
-        patterns,
-        first_index=said.first_index,
-        words={**PR772_WORDS, **said.words},
-    )
-
-
-def _read_specklenn(
-    path: Path, patterns: Patterns, said: ImportOptions
-) -> NDArray[np.str_]:
-    _refuse(path, said, "first_index", "events carry their own numbers")
-    runs = {int(n) for f in patterns.files for n in _RUN_IN_NAME.findall(f.stem)}
-    return read_specklenn(
-        path,
-        len(patterns),
-        run=runs.pop() if len(runs) == 1 else None,
-        event_numbers=patterns.shots.get("event"),
-        words={**SPECKLENN_WORDS, **said.words},
-    )
-
-
-def _read_euxfel2013(
-    path: Path, patterns: Patterns, said: ImportOptions
-) -> NDArray[np.str_]:
-    return read_euxfel2013(
-        path, patterns, said.words, first_index=said.first_index or 0
-    )
-
-
-def _read_single_list(
-    path: Path, patterns: Patterns, said: ImportOptions
-) -> NDArray[np.str_]:
-    _refuse(path, said, "label_words", "the list names single hits and nothing else")
-    return read_single_list(path, patterns, first_index=said.first_index)
-
-
-def _read_hdf5(path: Path, patterns: Patterns, said: ImportOptions) -> NDArray[np.str_]:
-    """Read `/labels` of a file, by its layout or by what a person says."""
-    _refuse(path, said, "first_index", "there is one label for each pattern")
-    values = _read_codes(path, len(patterns))
-    known = _find_words(path)
-    words = {**{f"{code:g}": word for code, word in known}, **said.words}
-    codes = [f"{value:g}" if np.isfinite(value) else "" for value in values]
-    unknown = sorted({code for code in codes if code and code not in words})
-    if unknown:
-        message = (
-            f"{path}: nothing says which word is meant by {', '.join(unknown)} in "
-            "/labels. Say it: label_words=['1 single', '0 other']."
-        )
-        raise LabelsError(message)
-    return np.array([words.get(code, "") for code in codes], dtype="U8")
-
-
-def _refuse(path: Path, said: ImportOptions, name: str, why: str) -> None:
-    """Refuse what was said of a form of labels that has no use for it."""
-    given = said.words if name == "label_words" else said.first_index
-    if given:
-        message = f"{path}: {name} does not apply to this form of labels: {why}."
-        raise LabelsError(message)
-
-
-def _read_codes(path: Path, n: int) -> NDArray[np.float64]:
-    try:
-        with open_hdf5(path) as file:
-            found = get_whole_dataset(file, "/labels")
-            shape = None if found is None else found.shape
-            if found is not None and shape == (n,) and found.dtype.kind in "iuf":
-                return np.asarray(found[()], np.float64)
-    except PatternsFileError as error:
-        raise LabelsError(str(error)) from error
-    what = "is not there" if shape is None else f"has shape {shape}"
-    message = f"{path}: /labels {what}; expected a number for each of {n} patterns."
-    raise LabelsError(message)
-
-
-def _find_words(path: Path) -> tuple[tuple[float, str], ...]:
-    with open_hdf5(path) as file:
-        return find_layout(path, file, "/patterns").label_words
+    found = read_foreign_labels(path, patterns, first_index=first, words=words)
+    return store.import_words(found, source=path.name)
 
 
 def _read_first_index(given: int) -> int | None:
@@ -255,3 +106,244 @@ def _read_words(given: Sequence[str]) -> dict[str, str]:
         )
         raise LabelsError(message)
     return {code.strip(): word for code, word in (e.rsplit(None, 1) for e in given)}
+
+
+def _find_form(path: Path) -> LabelForm | None:
+    """Return the form of a file or folder of labels; None for a CSV of this package."""
+    candidate = Candidate(path)
+    if path.is_dir():
+        return PR772
+    for form in FORMS:
+        if form.is_form(candidate):
+            return form
+    header = find_header(candidate.text)
+    if "pattern" in header or "label" in header:
+        return None
+    lines = [line.strip()[:60] for line in candidate.text.splitlines() if line.strip()]
+    shown = "; ".join(f"«{line}»" for line in lines[:LINES_SHOWN]) or "nothing"
+    message = (
+        f"{path}: this form of labels is not known. It begins with {shown}. Known are: "
+        f"{'; '.join([*OWN_FORMS, *(form.what for form in FORMS)])}. If only the first "
+        "line pattern,label is missing, add it; else convert it to that form; pattern "
+        "counts from 0 through the stack."
+    )
+    raise LabelsError(message)
+
+
+def read_foreign_labels(
+    path: str | Path,
+    patterns: Patterns,
+    *,
+    first_index: int | None = None,
+    words: Mapping[str, str] | None = None,
+) -> NDArray[np.str_]:
+    """Read labels in a form of another program, which is recognised.
+
+    Parameters
+    ----------
+    path
+        The file; for the PR772 study the folder, or one of its two files.
+    patterns
+        The stack.
+    first_index
+        0 or 1: how the first pattern of a file is counted. None finds it out where only
+        one is possible.
+    words
+        What each code means, such as {"1": "single"}, where the form does not say it;
+        "" leaves its labels out.
+
+    Returns
+    -------
+        str (n_patterns,); "" = no label. Labels of patterns that the stack does not
+        hold are left out, with a warning.
+
+    Raises
+    ------
+    LabelsError
+        The file cannot be read, something has to be said about it, or its labels do not
+        fit the patterns.
+    """
+    path = Path(path)
+    form = _find_form(path)
+    if form is None:
+        message = f"{path}: is a table of this package; read it with import_labels."
+        raise LabelsError(message)
+    given = {"first_index": first_index, "label_words": words}
+    for name, why in form.refuses.items():
+        if given[name]:
+            message = f"{path}: {name} does not apply to this form of labels: {why}."
+            raise LabelsError(message)
+    lines = form.parse(path, patterns)
+    meant = {**form.find_words(path), **(words or {})}
+    _check_codes(path, [line.code for line in lines], meant)
+    placed = _place(form, path, lines, patterns, first_index)
+    _warn_of_missing(path, placed)
+    return _as_words(path, placed, meant, len(patterns.file_index))
+
+
+def _place(
+    form: LabelForm,
+    path: Path,
+    lines: list[Line],
+    patterns: Patterns,
+    first_index: int | None,
+) -> Placed:
+    """Find the patterns that are meant."""
+    if form.counts == "stack":
+        return [(line, line.index) for line in lines]
+    if form.counts == "events":
+        return _place_events(path, _of_one_run(path, lines, patterns), patterns)
+    spans = _find_spans(path, patterns)
+    if "" not in spans and any(line.place == "" for line in lines):
+        message = (
+            f"{path}: it is not clear for which of the {len(patterns.files)} files of "
+            "the stack it is: none or several have their name in its name. Expected a "
+            f"name such as {Path(patterns.files[0]).stem}.txt."
+        )
+        raise LabelsError(message)
+    found = [(line, spans.get(line.place)) for line in lines]
+    if first_index is None:
+        first_index = form.first_index
+    if first_index is None:
+        first_index = _guess_first_index(path, found)
+    return _in_spans(path, found, first_index)
+
+
+def _place_events(path: Path, lines: list[Line], patterns: Patterns) -> Placed:
+    """Find patterns by their event number, or by their place in the whole run."""
+    n_patterns = len(patterns.file_index)
+    events = patterns.shots.get("event", np.arange(n_patterns))
+    last = max((line.index for line in lines), default=0)
+    if "event" not in patterns.shots and last >= n_patterns:
+        message = (
+            f"{path}: holds a label of event {last}, but the stack has {n_patterns} "
+            "patterns, so it does not hold every event of the run. Open a file that "
+            "has the event number of each pattern, such as /LCLS/eventNumber of a "
+            "psocake file."
+        )
+        raise LabelsError(message)
+    places = {int(event): pattern for pattern, event in enumerate(events)}
+    return [(line, places.get(line.index)) for line in lines]
+
+
+def _of_one_run(path: Path, lines: list[Line], patterns: Patterns) -> list[Line]:
+    runs = Counter(line.place for line in lines)
+    named = {n for file in patterns.files for n in RUN_IN_NAME.findall(file.stem)}
+    run = f" run {named.pop()}" if len(named) == 1 and "" not in runs else ""
+    wanted = [name for name in runs if name.endswith(run)]
+    if len(wanted) == 1 or not lines:
+        return [line for line in lines if line.place in wanted]
+    held = ", ".join(f"{name} ({n})" for name, n in runs.items())
+    message = (
+        f"{path}: holds labels of {held}; expected those of one run. Have the run that "
+        "the stack holds in the name of the file of patterns, such as run0090.h5."
+    )
+    raise LabelsError(message)
+
+
+def _find_spans(path: Path, patterns: Patterns) -> dict[str, range]:
+    """Give the patterns of each file by its name, and by the run in its name.
+
+    By "" those of the one file that there is, or whose name is in that of the labels.
+    """
+    names = [Path(file).name for file in patterns.files]
+    if repeated := [name for name, n in Counter(names).items() if n > 1]:
+        message = (
+            f"Several files of the stack are called {', '.join(repeated)}, so that "
+            "labels by file name cannot be told apart. Rename the files."
+        )
+        raise LabelsError(message)
+    first = np.searchsorted(patterns.file_index, np.arange(len(names) + 1)).tolist()
+    spans = {name: range(*first[i : i + 2]) for i, name in enumerate(names)}
+    runs = {run: spans[name] for name in names for run in RUN_IN_NAME.findall(name)}
+    meant = [name for name in names if len(names) == 1 or Path(name).stem in path.stem]
+    return spans | runs | ({"": spans[meant[0]]} if len(meant) == 1 else {})
+
+
+Found = Sequence[tuple[Line, range | None]]
+"""Each line with the patterns of its file; None where the stack lacks the file."""
+
+
+def _guess_first_index(path: Path, found: Found) -> int:
+    """Return how the first pattern is counted, where only one answer is possible."""
+    here = [(line.index, len(span)) for line, span in found if span is not None]
+    from_0 = any(index == 0 for index, _ in here)
+    from_1 = any(index == n for index, n in here)
+    if from_0 != from_1 or not here:
+        return int(from_1)
+    message = (
+        f"{path}: the indices do not tell whether the first pattern of a file is 0 or "
+        "1. Look at a pattern that is labelled single, and at the one before it, and "
+        "pass first_index=0 or first_index=1."
+    )
+    raise LabelsError(message)
+
+
+def _in_spans(path: Path, found: Found, first_index: int) -> Placed:
+    problems = [
+        f"line {line.number}: pattern {line.index} of {line.place or 'the file'}, "
+        f"which has {len(span)} patterns, counted from {first_index}"
+        for line, span in found
+        if span is not None and not 0 <= line.index - first_index < len(span)
+    ]
+    if problems:
+        raise LabelsError(all_problems(path, problems))
+    return [
+        (line, None if span is None else span[line.index - first_index])
+        for line, span in found
+    ]
+
+
+def _as_words(
+    path: Path, placed: Placed, words: Mapping[str, str], n_patterns: int
+) -> NDArray[np.str_]:
+    labels = np.zeros(n_patterns, dtype=WORD_DTYPE)
+    problems = []
+    for line, pattern in placed:
+        if pattern is None:
+            continue
+        word = words[line.code]
+        if labels[pattern] not in {"", word}:
+            problems.append(
+                f"line {line.number}: pattern {pattern} is {word}, but "
+                f"{labels[pattern]} in an earlier line"
+            )
+        labels[pattern] = word
+    if problems:
+        raise LabelsError(all_problems(path, problems))
+    return labels
+
+
+def _check_codes(path: Path, codes: Iterable[str], words: Mapping[str, str]) -> None:
+    counts = Counter(codes)
+    if unknown := sorted(
+        f"{c} ({n} times)" for c, n in counts.items() if c not in words
+    ):
+        message = (
+            f"{path}: nothing says which word is meant by {', '.join(unknown)}. "
+            f"{_SAY_WORDS}."
+        )
+        raise LabelsError(message)
+    if wrong := sorted(set(words.values()) - {*LABELS, ""}):
+        message = (
+            f"{path}: {', '.join(wrong)} cannot be stored; expected one of "
+            f"{', '.join(LABELS)}."
+        )
+        raise LabelsError(message)
+
+
+def _warn_of_missing(path: Path, placed: Placed) -> None:
+    missing = [line for line, pattern in placed if pattern is None]
+    if placed and len(missing) == len(placed):
+        message = (
+            f"{path}: none of its {len(placed)} labels is for a pattern of this stack; "
+            f"the first is for {missing[0].place or 'event'} {missing[0].index}. Open "
+            "the files that were labelled."
+        )
+        raise LabelsError(message)
+    if missing:
+        message = (
+            f"{path}: {len(missing)} of {len(placed)} labels are for patterns that the "
+            "stack does not hold, and are left out"
+        )
+        warnings.warn(message, stacklevel=4)

@@ -177,6 +177,7 @@ class LabelStore(LabelReader):
     ) -> None:
         self.name = database.name
         self.patterns_fingerprint = patterns_fingerprint
+        self.made_for = patterns_fingerprint, n_patterns
         super().__init__(database, n_patterns)
         self._given: list[LabelEvent] = []
         try:
