@@ -18,8 +18,18 @@ FILES = [each for each in vars(work_folder).values() if isinstance(each, WorkFil
 IN_HDF5 = [each for each in FILES if each.datasets]
 IN_JSON = [each for each in FILES if each.name.endswith(".json")]
 LENGTHS = {
-    **{"n": 3, "N": 100, "r": 4, "c": 5, "R": 4, "C": 5, "t": 3, "v": 2},
-    **{"e": 2, "p": 6, "m": 2, "f": 3},
+    "n": 3,
+    "N": 100,
+    "r": 4,
+    "c": 5,
+    "R": 4,
+    "C": 5,
+    "t": 3,
+    "v": 2,
+    "e": 2,
+    "p": 6,
+    "m": 2,
+    "f": 3,
 }
 FACTS = {
     "a text": "x",
