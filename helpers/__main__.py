@@ -1,4 +1,4 @@
-"""The command line: `python -m helpers run …`, `… simulate …` and `… handoff …`."""
+"""The command line: `python -m helpers run …`, `… apply …` and others."""
 
 import argparse
 import io
@@ -53,6 +53,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_handoff(
         commands.add_parser("handoff", help="write the selection for another program")
     )
+    _add_apply(commands.add_parser("apply", help="apply a model to further runs"))
     licences = commands.add_parser("licences", help="list those of all dependencies")
     licences.set_defaults(command=_list_licences)
     return parser
@@ -147,6 +148,13 @@ def _add_handoff(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_hand_over)
 
 
+def _add_apply(parser: argparse.ArgumentParser) -> None:
+    from helpers.run import add_apply_arguments
+
+    add_apply_arguments(parser)
+    parser.set_defaults(command=_apply)
+
+
 def _run(options: argparse.Namespace) -> None:
     from helpers.run import run_notebooks, summarise
 
@@ -206,6 +214,13 @@ def _list_licences(_: argparse.Namespace) -> None:
     from helpers.run import describe_licences
 
     print(*describe_licences(), sep="\n")
+
+
+def _apply(options: argparse.Namespace) -> None:
+    from helpers.run import apply_to_runs
+
+    _, report = apply_to_runs(options, lambda line: print(line, flush=True))
+    print("", f"Report: {report}", sep="\n")
 
 
 def _stop(number: int, _: object) -> None:

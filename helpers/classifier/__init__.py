@@ -52,6 +52,7 @@ from helpers.classifier.prediction import (
     rank_doubtful_labels,
     read_predictions,
     substitute_out_of_fold,
+    write_predictions,
 )
 from helpers.classifier.purity import (
     Audit,
@@ -83,6 +84,7 @@ from helpers.classifier.trained_model import (
     CLASSES,
     TrainedModel,
     check_model_fits,
+    fit_to_run,
     load_model,
     save_model,
 )
@@ -140,6 +142,7 @@ __all__ = [
     "find_network",
     "fit_calibration",
     "fit_calibration_in_stack",
+    "fit_to_run",
     "import_keras",
     "is_labelled",
     "is_single",
@@ -167,4 +170,5 @@ __all__ = [
     "train_model",
     "write_images",
     "write_partition",
+    "write_predictions",
 ]

@@ -60,7 +60,10 @@ class Predictions:
 
 
 def predict_patterns(
-    patterns: Patterns, work_dir: str | Path, model_dir: str | Path | None = None
+    patterns: Patterns,
+    work_dir: str | Path,
+    model_dir: str | Path | None = None,
+    model: TrainedModel | None = None,
 ) -> Predictions:
     """Predict every pattern and write `predictions.h5`.
 
@@ -76,6 +79,8 @@ def predict_patterns(
         Where `predictions.h5` goes.
     model_dir
         Where the model lies; `work_dir` when not given.
+    model
+        That model, from `fit_to_run` where the run is another one.
 
     Raises
     ------
@@ -86,13 +91,14 @@ def predict_patterns(
     """
     work_dir = Path(work_dir).expanduser()
     model_dir = Path(model_dir or work_dir).expanduser()
-    model = load_model(model_dir)
-    check_model_fits(model, patterns)
+    if model is None:
+        model = load_model(model_dir)
+        check_model_fits(model, patterns)
     part = _work_file(work_dir, model, patterns)
     _predict_rest(part, model, patterns)
     raw = np.fromfile(part, np.float32)
     path = work_dir / PREDICTIONS.name
-    _write_predictions(path, raw, model, model_dir / MODEL.name, patterns)
+    write_predictions(path, raw, model, model_dir / MODEL.name, patterns)
     for finished in work_dir.glob(".predictions-*"):  # also of runs that were killed
         finished.unlink()
     return read_predictions(path)
@@ -163,13 +169,28 @@ def _predict_rest(part: Path, model: TrainedModel, patterns: Patterns) -> None:
             file.flush()
 
 
-def _write_predictions(
+def write_predictions(
     path: Path,
     raw: NDArray[np.float32],
     model: TrainedModel,
     model_file: Path,
     patterns: Patterns,
 ) -> None:
+    """Write `predictions.h5` from the network's own outputs.
+
+    Parameters
+    ----------
+    path
+        The file.
+    raw
+        (n,) float32.
+    model
+        What they are from.
+    model_file
+        Where it lies.
+    patterns
+        The stack.
+    """
     patterns.check_unchanged()
     predictions = model.calibration.apply(raw)
     for values in (predictions, raw):
@@ -182,7 +203,7 @@ def _write_predictions(
         file.attrs["threshold"] = model.threshold
         write_provenance(
             file,
-            model=model.network.name,
+            model=model.facts.get("model", model.network.name),
             model_file=str(model_file.resolve()),
             model_sha256=model.facts["model_sha256"],
             patterns_files=[str(source) for source in patterns.files],

@@ -6,7 +6,7 @@ it was trained on and how well it did.
 """
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import Calibration
+from helpers.classifier.moved_network import adapt_network
 from helpers.classifier.network import Network, predict_inputs
 from helpers.classifier.networks import restore_network
 from helpers.errors import ModelError, ParameterError
@@ -187,6 +188,41 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
             "pixels, or train again in 05-train."
         )
         raise ModelError(message)
+
+
+def fit_to_run(
+    model: TrainedModel, patterns: Patterns, centre: tuple[float, float]
+) -> TrainedModel:
+    """Return the model as another run of the same detector needs it.
+
+    A network that takes the centre of the beam and the bad pixels into account gets
+    those of the run; its weights stay.
+
+    Parameters
+    ----------
+    model
+        A trained model.
+    patterns
+        The run, with its bad pixels.
+    centre
+        (row, column) of its beam.
+
+    Raises
+    ------
+    ModelError
+        If the shape of a pattern differs.
+    """
+    found, expected = list(patterns.shape[1:]), model.facts.get("pattern_shape")
+    if found != expected:
+        message = (
+            f"{patterns.files[0]}: patterns have shape {found}; the model was trained "
+            f"on {expected}. It is another detector, or another mode of it: train a "
+            "model of its own."
+        )
+        raise ModelError(message)
+    network = adapt_network(model.network, patterns, centre)
+    settings = {"settings": asdict(cast(Any, network))}
+    return replace(model, network=network, facts=model.facts | settings)
 
 
 def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:

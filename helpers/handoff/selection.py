@@ -61,7 +61,7 @@ class Selection:
 
 def select_patterns(
     predictions: NDArray[np.float32],
-    threshold: float,
+    threshold: float | NDArray[np.float32],
     labels: NDArray[np.str_],
     photons: NDArray[np.float64] | None = None,
 ) -> Selection:
@@ -72,7 +72,7 @@ def select_patterns(
     predictions
         (n,) calibrated probability of a single hit; NaN = no measurement, never taken.
     threshold
-        Patterns at or above it are taken.
+        Patterns at or above it are taken; (n,) where runs have their own.
     labels
         (n,) words; "" and "unsure" leave the choice to the threshold.
     photons
@@ -86,7 +86,7 @@ def select_patterns(
         index,
         predictions[index],
         decided[index],
-        threshold,
+        float(np.min(threshold)),
         None if photons is None else photons[index],
     )
 

@@ -5,6 +5,7 @@ lies in the work folder: executed copies and an HTML report in `reports/`. `hand
 is `python -m helpers handoff`.
 """
 
+from helpers.run.apply_command import add_apply_arguments, apply_to_runs
 from helpers.run.handoff_command import add_handoff_arguments, hand_over
 from helpers.run.licences import describe_licences, find_licences
 from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks
@@ -13,7 +14,9 @@ from helpers.run.summary import describe_state, summarise
 __all__ = [
     "NOTEBOOKS_DIR",
     "PipelineRun",
+    "add_apply_arguments",
     "add_handoff_arguments",
+    "apply_to_runs",
     "describe_licences",
     "describe_state",
     "find_licences",

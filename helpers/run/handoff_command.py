@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.beamtime import find_thresholds
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment, open_experiment
 from helpers.handoff import (
@@ -173,8 +174,11 @@ def _choose(
     patterns = experiment.patterns
     path = experiment.work_dir / PREDICTIONS.name
     predictions = read_predictions(path, patterns)
-    given = options.threshold
-    threshold = predictions.threshold if given is None else given
+    threshold = options.threshold
+    if threshold is None:
+        threshold = find_thresholds(options.work_dir, patterns)  # of a beamtime's runs
+    if threshold is None:
+        threshold = predictions.threshold
     photons = experiment.measurements.photons
     selection = select_patterns(predictions.probability, threshold, labels, photons)
     selection = cut_selection(selection, photons=options.photons)

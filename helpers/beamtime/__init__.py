@@ -1,0 +1,28 @@
+"""One model for many runs: what a run is, how far it drifted, what it holds.
+
+`apply_model` goes through the runs of a beamtime: each is inspected, compared with what
+the model was trained on, and predicted. `read_table` gives what was found, and the
+folder of all is a work folder again: one stack, one selection, one audit.
+"""
+
+from helpers.beamtime.applying import Beamtime, apply_model, find_runs
+from helpers.beamtime.drift import Drift, Known, learn_known
+from helpers.beamtime.run_folder import RunRow, describe_table, read_table
+from helpers.beamtime.run_pages import write_pages
+from helpers.beamtime.whole import WholeAudit, audit_whole, find_thresholds
+
+__all__ = [
+    "Beamtime",
+    "Drift",
+    "Known",
+    "RunRow",
+    "WholeAudit",
+    "apply_model",
+    "audit_whole",
+    "describe_table",
+    "find_runs",
+    "find_thresholds",
+    "learn_known",
+    "read_table",
+    "write_pages",
+]

@@ -1,0 +1,391 @@
+"""One model applied to the runs of a beamtime, those that are new or changed."""
+
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers import __version__
+from helpers.beamtime.drift import (
+    MOVED_PX,
+    Drift,
+    Known,
+    describe_light,
+    estimate_share_of_singles,
+    find_hits,
+    learn_known,
+    make_features,
+    measure_size,
+    tell_apart,
+)
+from helpers.beamtime.run_folder import (
+    RunRow,
+    read_row,
+    run_dir,
+    write_row,
+    write_table,
+)
+from helpers.beamtime.whole import write_whole
+from helpers.classifier import PurityCurve, expect_purity, fit_to_run, predict_patterns
+from helpers.errors import (
+    ClusterError,
+    HelpersError,
+    ParameterError,
+    PatternsFileError,
+    WorkFolderError,
+)
+from helpers.experiment import (
+    Measurements,
+    accept_bad_pixels,
+    find_bad_pixels,
+    measure_patterns,
+    suggest_hit_threshold,
+    write_experiment,
+)
+from helpers.outputs import sha256_of
+from helpers.patterns import Patterns, open_patterns
+from helpers.physics import find_centre
+from helpers.work_folder import EXPERIMENT, MEASUREMENTS, MODEL, PREDICTIONS
+
+SETTLED_S = 10.0  # a file that was written to since may still grow
+POLL_S = 2.0
+FEWEST_LABELS = 50  # of which a model can learn
+HALF_WIDTH = 0.05  # to which labels shall tell the purity of a run that drifted
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
+def find_runs(patterns: Sequence[str | Path]) -> dict[str, Path]:
+    """Return the files of the runs by the names of the runs, run2 before run10.
+
+    Parameters
+    ----------
+    patterns
+        Names of files; `*`, `?` and `[…]` stand for what they match, which may be
+        nothing yet.
+
+    Raises
+    ------
+    ParameterError
+        If two files would be the same run.
+    """
+    paths: dict[Path, None] = {}
+    for each in patterns:
+        path = Path(each).expanduser().absolute()
+        wild = re.search(r"[*?\[]", str(path)) and not path.exists()
+        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
+        paths |= dict.fromkeys(sorted(found, key=_natural_order) if wild else [path])
+    runs: dict[str, Path] = {}
+    for path in paths:
+        name = path.stem
+        if name in runs:
+            message = (
+                f"{runs[name]} and {path} would both be the run {name}. Give the runs "
+                "files of different names."
+            )
+            raise ParameterError(message)
+        runs[name] = path
+    return runs
+
+
+def _natural_order(path: Path) -> list[str | int]:
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
+@dataclass(frozen=True)
+class Beamtime:
+    """Where a model is, what it is applied to, and where results go.
+
+    Attributes
+    ----------
+    model_dir
+        Work folder of the model, up to 06-review.
+    patterns
+        Names of the runs' files, with `*`.
+    out_dir
+        Where results go.
+    purity
+        Expected share of single hits that is asked of what is taken; 0 takes the
+        model's own threshold.
+    """
+
+    model_dir: Path
+    patterns: Sequence[str | Path]
+    out_dir: Path
+    purity: float = 0.9
+
+    @cached_property
+    def known(self) -> Known:
+        """What the model knows; read when the first run needs it."""
+        return learn_known(self.model_dir)
+
+    def name_origin(self, path: Path) -> dict[str, Any]:
+        """Return what the results of a run depend on."""
+        there = path.stat()
+        return {
+            "size": there.st_size,
+            "written_ns": there.st_mtime_ns,
+            "model_sha256": self._model_sha256,
+            "purity": self.purity,
+            "version": __version__,
+        }
+
+    @cached_property
+    def _model_sha256(self) -> str:
+        MODEL.check_exists(self.model_dir / MODEL.name)
+        return sha256_of(self.model_dir / MODEL.name)
+
+
+def apply_model(
+    beamtime: Beamtime,
+    *,
+    watch_s: float = 0.0,
+    say: Callable[[str], None] = _say_nothing,
+) -> list[RunRow]:
+    """Apply the model to each run that is new or has changed; return all of them.
+
+    A run that cannot be used is told in its row and stops no other one. After each run
+    its row and the table are written.
+
+    Parameters
+    ----------
+    beamtime
+        The model and the runs.
+    watch_s
+        Go on looking for further runs for so many seconds, or until Ctrl-C. A file
+        that is still being written to waits.
+    say
+        Called with a line of text for each run.
+
+    Raises
+    ------
+    HelpersError
+        If the model cannot be used or results cannot be written.
+    ClusterError
+        If the cluster is lost; what is finished is kept.
+    """
+    end = time.monotonic() + watch_s
+    rows: list[RunRow] = []
+    try:
+        while True:
+            done, rows = _apply_once(beamtime, watch_s > 0, say)
+            if done and rows:
+                write_whole(beamtime.out_dir, rows, beamtime.known, say)
+            if time.monotonic() >= end:
+                break
+            time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
+    except KeyboardInterrupt:
+        if not watch_s:
+            raise
+        say("Stopped watching.")
+        rows = _read_rows(beamtime, find_runs(beamtime.patterns))
+    if not rows and not watch_s:
+        listed = ", ".join(map(str, beamtime.patterns))
+        message = f"{listed}: no file has a name like this. Check folder and ending."
+        raise ParameterError(message)
+    return rows
+
+
+def _apply_once(
+    beamtime: Beamtime, is_watching: bool, say: Callable[[str], None]
+) -> tuple[bool, list[RunRow]]:
+    runs = find_runs(beamtime.patterns)
+    to_do = list(_find_undone(beamtime, runs, is_watching))
+    for name, path in to_do:
+        row = _apply_to_run(beamtime, name, path)
+        write_row(beamtime.out_dir, row)
+        write_table(beamtime.out_dir, _read_rows(beamtime, runs))
+        say(f"{name}: {row.says}")
+    return bool(to_do), _read_rows(beamtime, runs)
+
+
+def _read_rows(beamtime: Beamtime, runs: dict[str, Path]) -> list[RunRow]:
+    rows = (read_row(beamtime.out_dir, name) for name in runs)
+    return [row for row in rows if row is not None]
+
+
+def _find_undone(
+    beamtime: Beamtime, runs: dict[str, Path], is_watching: bool
+) -> Iterator[tuple[str, Path]]:
+    for name, path in runs.items():
+        row = read_row(beamtime.out_dir, name)
+        if not path.exists():
+            if row is None or not row.problem:
+                yield name, path
+            continue
+        origin = beamtime.name_origin(path)
+        age = time.time() - origin["written_ns"] / 1e9
+        if is_watching and 0 <= age < SETTLED_S:
+            continue
+        # what failed is tried again by each call, but not all the time
+        tried = row is not None and row.made_from == origin
+        if not tried or (row is not None and row.problem and not is_watching):
+            yield name, path
+
+
+def _apply_to_run(beamtime: Beamtime, name: str, path: Path) -> RunRow:
+    known = beamtime.known
+    try:
+        origin = beamtime.name_origin(path) if path.exists() else {}
+        return _judge_run(beamtime, known, name, path, origin)
+    except (ClusterError, WorkFolderError):
+        raise
+    except (HelpersError, MemoryError) as error:
+        _remove_results(run_dir(beamtime.out_dir, name))
+        problem = " ".join(str(error).split())
+        return RunRow(name, str(path), problem=problem, made_from=origin)
+
+
+def _remove_results(folder: Path) -> None:
+    """Leave nothing of an earlier file of that name, but what a person has given."""
+    for each in (EXPERIMENT, MEASUREMENTS, PREDICTIONS):
+        (folder / each.name).unlink(missing_ok=True)
+
+
+def _judge_run(
+    beamtime: Beamtime, known: Known, name: str, path: Path, origin: dict[str, Any]
+) -> RunRow:
+    folder = run_dir(beamtime.out_dir, name)
+    patterns, measured = _inspect(known, path)
+    powder = find_centre(measured.powder, patterns.bad_pixels)
+    moved = tuple(np.subtract(powder, known.centre).tolist())
+    distance = math.hypot(*moved)
+    row, column = known.experiment.centre
+    if distance > MOVED_PX:
+        row, column = row + moved[0], column + moved[1]
+    centre = (row, column)
+    model = fit_to_run(known.model, patterns, centre)
+    hits = find_hits(measured.lit_pixels)
+    facts = known.experiment.facts
+    write_experiment(
+        folder,
+        patterns,
+        measured,
+        centre,
+        lit_threshold=facts.get("lit_threshold", 1.0),
+        hit_threshold=suggest_hit_threshold(measured.lit_pixels),
+        adu_per_photon=facts.get("adu_per_photon", 1.0),
+        geometry_file=facts.get("geometry_file", ""),
+    )
+    found = predict_patterns(patterns, folder, beamtime.model_dir, model)
+    curve = expect_purity(found.probability, known.out_of_fold, known.words)
+    at = _choose_place(curve, beamtime.purity, found.threshold)
+    taken = found.probability >= curve.threshold[at]
+    n_taken = int(taken.sum()) if at >= 0 else 0
+    drift = _find_drift(
+        known,
+        patterns,
+        measured,
+        centre=centre,
+        distance=distance,
+        probability=found.probability,
+    )
+    purity = (curve.purity[at], curve.low[at], curve.high[at])
+    singles, low, high = (n_taken * float(share) for share in purity)
+    return RunRow(
+        run=name,
+        file=str(path),
+        drift=drift.describe(),
+        patterns=len(patterns),
+        hits=int(hits.sum()),
+        taken=n_taken,
+        threshold=float(curve.threshold[at]),
+        singles=singles,
+        low=low,
+        high=high,
+        row=centre[0],
+        column=centre[1],
+        labels_advised=_advise_labels(drift, float(curve.purity[at]), n_taken),
+        made_from=origin,
+        **asdict(drift),
+    )
+
+
+def _inspect(known: Known, path: Path) -> tuple[Patterns, Measurements]:
+    """Open and measure a run, without the model's bad pixels and without its own."""
+    facts = known.experiment.facts
+    shape = known.experiment.patterns.shape[1:]
+    patterns = open_patterns(
+        path, dataset=facts["dataset"], geometry=facts.get("geometry_file")
+    )
+    if patterns.shape[1:] != shape:
+        problem = (
+            f"its patterns have shape {patterns.shape[1:]}; the model was trained on "
+            f"{shape}. It is another detector, or another mode of it: train a model "
+            "of its own."
+        )
+        raise PatternsFileError(path, [problem])
+    if patterns.unit != known.experiment.patterns.unit != "unknown":
+        problem = (
+            f"its patterns are in {patterns.unit}; the model was trained on "
+            f"{known.experiment.patterns.unit}. Convert them, or train a model of its "
+            "own."
+        )
+        raise PatternsFileError(path, [problem])
+    bad_pixels = patterns.bad_pixels | known.experiment.patterns.bad_pixels
+    patterns = patterns.with_bad_pixels(bad_pixels)
+    given = float(facts.get("lit_threshold", 1.0)), facts.get("adu_per_photon", 1.0)
+    measured = measure_patterns(patterns, *given)
+    accepted = accept_bad_pixels(find_bad_pixels(measured, bad_pixels))
+    if accepted.any():
+        patterns = patterns.with_bad_pixels(bad_pixels | accepted)
+        measured = measure_patterns(patterns, *given)
+    return patterns, measured
+
+
+def _choose_place(curve: PurityCurve, purity: float, threshold: float) -> int:
+    """Return where the curve is as pure as was asked, or nearest to it."""
+    if not purity:
+        return curve.find_threshold(threshold)
+    try:
+        return curve.find_purity(purity)
+    except ParameterError:  # no selection is expected to be so pure
+        return int(np.argmax(curve.purity))
+
+
+def _find_drift(
+    known: Known,
+    patterns: Patterns,
+    measured: Measurements,
+    *,
+    centre: tuple[float, float],
+    distance: float,
+    probability: NDArray[np.float32],
+) -> Drift:
+    bright, dim = describe_light(measured.photons, measured.lit_pixels)
+    features = make_features(patterns, centre, measured.lit_pixels)
+    before = known.experiment.patterns.bad_pixels
+    share = estimate_share_of_singles(probability, known.share)
+    return Drift(
+        moved_px=distance,
+        brightness=_divide(bright, known.brightness),
+        background=_divide(dim, known.background),
+        size=_divide(measure_size(patterns, measured.lit_pixels, centre), known.size),
+        share=share,
+        share_factor=_divide(share, known.share),
+        features=tell_apart(known.features, features),
+        new_bad_pixels=int((patterns.bad_pixels & ~before).sum()),
+    )
+
+
+def _divide(one: float, other: float) -> float:
+    return one / other if other > 0 else float("nan")
+
+
+def _advise_labels(drift: Drift, purity: float, n_taken: int) -> int:
+    """Return how many random labels would tell the purity to ±5 %; 0 without drift."""
+    if not drift.find_problems():
+        return 0
+    share = min(max(purity, 0.5), 0.95)
+    needed = 1.96**2 * share * (1 - share) / HALF_WIDTH**2
+    return int(max(min(10 * math.ceil(needed / 10), n_taken), FEWEST_LABELS))

@@ -1,0 +1,272 @@
+"""What a model knows of its own run, and how far another run is from that."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helpers.classifier import (
+    InvariantNetwork,
+    TrainedModel,
+    load_model,
+    measure_diameters,
+    read_partition,
+    read_predictions,
+    substitute_out_of_fold,
+)
+from helpers.experiment import Experiment, open_experiment, suggest_hit_threshold
+from helpers.patterns import Patterns
+from helpers.physics import find_centre
+from helpers.work_folder import PARTITION, PREDICTIONS
+
+N_COMPARED = 400  # hits of either run
+N_SIZED = 300  # hits
+DARKEST = 0.05  # of the patterns, that are blank in nearly all runs
+N_STEPS = 200
+FEWEST = 20  # below which nothing is compared
+MOVED_PX = 1.0  # what is less may be chance, and changes no feature
+FAR_PX = 3.0
+FACTOR = 1.5  # in brightness or background that is worth a word
+FEATURES_DIFFER = 0.75  # as often a hit can be told to be of this run; 0.5 is chance
+SIZE_DIFFERS = 0.1
+SHARE_DIFFERS = 2.0  # a factor
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a model has seen.
+
+    Attributes
+    ----------
+    model
+        The model.
+    experiment
+        The patterns that taught it.
+    features
+        (m, k) float32, of some of their hits.
+    brightness, background
+        Median photons of their hits, and the photons that 5 % of them do not reach.
+    size
+        Median diameter of their hits, in steps of the Patterson map.
+    share
+        Of single hits among all patterns.
+    centre
+        (row, column), as the powder alone says it, to compare with other powders.
+    out_of_fold, words
+        (n,) what `expect_purity` needs.
+    """
+
+    model: TrainedModel
+    experiment: Experiment
+    features: NDArray[np.float32]
+    brightness: float
+    background: float
+    size: float
+    share: float
+    centre: tuple[float, float]
+    out_of_fold: NDArray[np.float32]
+    words: NDArray[np.str_]
+
+
+def learn_known(model_dir: str | Path) -> Known:
+    """Read a work folder for what its model knows.
+
+    Parameters
+    ----------
+    model_dir
+        The work folder, up to 06-review.
+
+    Raises
+    ------
+    HelpersError
+        If a notebook has not written what is needed, or the patterns are gone.
+    """
+    model_dir = Path(model_dir)
+    experiment, model = open_experiment(model_dir), load_model(model_dir)
+    patterns = experiment.patterns
+    predictions = read_predictions(model_dir / PREDICTIONS.name, patterns)
+    split, words = read_partition(model_dir / PARTITION.name)
+    measured = experiment.measurements
+    bright, dim = describe_light(measured.photons, measured.lit_pixels)
+    return Known(
+        model=model,
+        experiment=experiment,
+        features=make_features(patterns, experiment.centre, measured.lit_pixels),
+        brightness=bright,
+        background=dim,
+        size=measure_size(patterns, measured.lit_pixels, experiment.centre),
+        share=float(predictions.probability.mean()),
+        centre=find_centre(measured.powder, patterns.bad_pixels),
+        out_of_fold=substitute_out_of_fold(
+            patterns, model, split, words, predictions.probability
+        ),
+        words=words,
+    )
+
+
+def describe_light(
+    photons: NDArray[np.float64], lit_pixels: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Return the median photons of the hits, and what 5 % of all do not reach."""
+    return _median(photons[find_hits(lit_pixels)]), float(np.quantile(photons, DARKEST))
+
+
+def find_hits(lit_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which patterns lie above the threshold that splits a run best."""
+    return lit_pixels > suggest_hit_threshold(lit_pixels)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size >= FEWEST else float("nan")
+
+
+def _spread_evenly(index: NDArray[np.int64], n_most: int) -> NDArray[np.int64]:
+    chosen = np.linspace(0, index.size - 1, min(n_most, index.size))
+    return index[chosen.astype(np.int64)]
+
+
+def make_features(
+    patterns: Patterns, centre: tuple[float, float], lit_pixels: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Make the features of some hits that do not change with brightness and rotation.
+
+    Parameters
+    ----------
+    patterns
+        A run.
+    centre
+        (row, column) of its beam.
+    lit_pixels
+        (n,): what tells its hits.
+    """
+    network = InvariantNetwork.for_patterns(patterns, centre=centre)
+    index = _spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_COMPARED)
+    features = np.empty((index.size, *network.input_shape), np.float32)
+    for here, some in patterns.map(network.make_inputs, index):
+        features[here] = some
+    return features
+
+
+def measure_size(
+    patterns: Patterns, lit_pixels: NDArray[np.int64], centre: tuple[float, float]
+) -> float:
+    """Return the median diameter of hits, in steps of the Patterson map."""
+    index = _spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_SIZED)
+    return _median(measure_diameters(patterns, index, centre)) if index.size else np.nan
+
+
+def tell_apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Say how well two samples can be told apart: 0.5 not at all, 1 always.
+
+    The area under the curve of a logistic regression that has to say which sample a
+    pattern is from, by five-fold cross-validation; NaN of too few.
+
+    References
+    ----------
+    Lopez-Paz and Oquab, ICLR (2017), https://arxiv.org/abs/1610.06545 (classifier
+    two-sample tests).
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if min(len(one), len(other)) < FEWEST or one.shape[1:] != other.shape[1:]:
+        return float("nan")
+    both = np.nan_to_num(np.concatenate([one, other]))
+    which = np.repeat([0, 1], [len(one), len(other)])
+    teller = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    said = cross_val_predict(teller, both, which, cv=5, method="predict_proba")
+    return float(roc_auc_score(which, said[:, 1]))
+
+
+def estimate_share_of_singles(
+    probability: NDArray[np.float32], share_before: float
+) -> float:
+    """Estimate the share of single hits, where it may be another one than before.
+
+    Probabilities are those for the share that taught them. With each guess of the share
+    they change, and with them their mean, the next guess.
+
+    Parameters
+    ----------
+    probability
+        (n,) float32, of a single hit.
+    share_before
+        In the patterns that calibrated it.
+
+    References
+    ----------
+    Saerens, Latinne and Decaestecker, Neural Comput. 14, 21 (2002),
+    doi 10.1162/089976602753284446, eq. 2.9.
+    """
+    known = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+    odds = known / (1 - known)
+    before = min(max(share_before, 1e-6), 1 - 1e-6)
+    share = before
+    for _ in range(N_STEPS):
+        now = odds * (share / (1 - share)) / (before / (1 - before))
+        share = float(np.clip(np.mean(now / (1 + now)), 1e-6, 1 - 1e-6))
+    return share
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a run is from what the model knows.
+
+    Attributes
+    ----------
+    moved_px
+        How far the centre of the powder moved.
+    brightness, background, size
+        Of the run, divided by the model's; NaN where there is too little to tell.
+    share
+        Single hits among all patterns, estimated from what the network says.
+    share_factor
+        The same, divided by the model's.
+    features
+        How well hits of the two can be told apart: 0.5 not at all, 1 always.
+    new_bad_pixels
+        Pixels left out that the model's run had.
+    """
+
+    moved_px: float
+    brightness: float
+    background: float
+    size: float
+    share: float
+    share_factor: float
+    features: float
+    new_bad_pixels: int
+
+    def find_problems(self) -> list[str]:
+        """Say what is worth a word, each in a few."""
+        factors = {
+            "hits are {} times as bright": (self.brightness, FACTOR),
+            "the background is {} times as high": (self.background, FACTOR),
+            "hits are of particles {} times as large": (self.size, 1 + SIZE_DIFFERS),
+            "single hits are {} times as frequent": (self.share_factor, SHARE_DIFFERS),
+        }
+        found = [
+            what.format(f"{value:.2g}")
+            for what, (value, most) in factors.items()
+            if value > most or value < 1 / most
+        ]
+        if self.moved_px > FAR_PX:
+            found.insert(0, f"the centre moved by {self.moved_px:.1f} pixels")
+        if self.features > FEATURES_DIFFER:
+            found.append(
+                f"its hits can be told from the model's in {self.features:.0%} of pairs"
+            )
+        return found
+
+    def describe(self) -> str:
+        """Say in a plain sentence how far the run drifted."""
+        found = self.find_problems()
+        if not found:
+            return "Like what the model was trained on."
+        listed = ", ".join(found[:-1]) + (" and " if found[1:] else "") + found[-1]
+        return f"Drifted: {listed}."

@@ -1,0 +1,314 @@
+"""One model on many runs: what is new is done, what is wrong is told, nothing stops."""
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import classifier
+from helpers.__main__ import main
+from helpers.beamtime import (
+    Beamtime,
+    apply_model,
+    applying,
+    audit_whole,
+    describe_table,
+    find_runs,
+    read_table,
+    write_pages,
+)
+from helpers.beamtime.drift import Drift, estimate_share_of_singles, tell_apart
+from helpers.classifier.moved_network import move
+from helpers.errors import ParameterError, WorkFolderError
+from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.labels import open_label_store
+from helpers.patterns import open_patterns
+from helpers.physics import find_centre
+from helpers.simulate import SAMPLES, Detector, write_simulated
+
+SHAPE, N, N_RUN = (64, 62), 300, 120
+FACTS = {"lit_threshold": 1.0, "adu_per_photon": 1.0, "geometry_file": ""}
+
+
+def write_run(path: Path, seed: int, n: int = N_RUN, **changes: Any) -> Path:
+    shape = changes.pop("shape", SHAPE)
+    bad_pixels = np.zeros(shape, bool)
+    bad_pixels[30:32] = True
+    sample = replace(SAMPLES["default"], **changes)
+    detector = Detector.of_shape(shape)
+    write_simulated(
+        path, n, seed, bad_pixels=bad_pixels, sample=sample, detector=detector
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Do what the notebooks do up to 06."""
+    folder = tmp_path_factory.mktemp("model")
+    patterns = open_patterns(write_run(folder / "model.h5", 1, N))
+    measured = measure_patterns(patterns, 1.0)
+    centre = find_centre(measured.powder, patterns.bad_pixels)
+    write_experiment(folder, patterns, measured, centre, hit_threshold=9.0, **FACTS)
+    words = np.where(np.arange(N) < 150, patterns.true_labels, "")
+    split = classifier.split_labels(words, patterns.file_index)
+    classifier.write_partition(folder / "partition.h5", patterns, split, words)
+    network = classifier.make_network("invariant", patterns, centre=centre)
+    classifier.train_model(patterns, split, words, folder, network)
+    classifier.predict_patterns(patterns, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "run1.h5", 11)
+    write_run(folder / "run2.h5", 12, photons=SAMPLES["default"].photons * 6)
+    (folder / "run3.h5").write_bytes((folder / "run1.h5").read_bytes()[:3000])
+    write_run(folder / "run10.h5", 13, shape=(66, 62))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(model_dir: Path, runs: Path, tmp_path_factory: Any) -> SimpleNamespace:
+    out = tmp_path_factory.mktemp("out")
+    beamtime = Beamtime(model_dir, [runs / "run*.h5"], out)
+    said: list[str] = []
+    rows = apply_model(beamtime, say=said.append)
+    return SimpleNamespace(beamtime=beamtime, out=out, rows=rows, said=said)
+
+
+def test_every_run_has_a_row_and_none_stops_the_others(done: Any) -> None:
+    assert [row.run for row in done.rows] == ["run1", "run2", "run3", "run10"]
+    one, two, three, ten = done.rows
+    assert one.drift == "Like what the model was trained on."
+    assert "times as bright" in two.drift
+    assert two.labels_advised >= 50 > one.labels_advised == 0
+    assert "cut short" in three.problem
+    assert "(66, 62)" in ten.problem
+    assert "another detector" in ten.problem
+    assert 0 <= one.low <= one.singles <= one.high <= one.taken
+    assert len(done.said) == 4
+
+
+def test_predictions_are_those_of_the_model(done: Any, model_dir: Path) -> None:
+    run = open_experiment(done.out / "runs" / "run1")
+    path = done.out / "runs" / "run1" / "predictions.h5"
+    found = classifier.read_predictions(path, run.patterns)
+    fitted = classifier.fit_to_run(
+        classifier.load_model(model_dir), run.patterns, run.centre
+    )
+    np.testing.assert_array_equal(
+        found.raw, fitted.predict_uncalibrated(run.patterns[:])
+    )
+    assert not (done.out / "runs" / "run3" / "predictions.h5").exists()
+
+
+def test_a_second_call_does_what_is_new_changed_or_failed(
+    model_dir: Path, tmp_path: Path, runs: Path
+) -> None:
+    for name in ("run1.h5", "run3.h5"):
+        (tmp_path / name).write_bytes((runs / name).read_bytes())
+    beamtime = Beamtime(model_dir, [tmp_path / "run*.h5"], tmp_path / "out")
+    apply_model(beamtime)
+
+    def again() -> list[str]:
+        said: list[str] = []
+        apply_model(
+            Beamtime(model_dir, [tmp_path / "run*.h5"], tmp_path / "out"),
+            say=said.append,
+        )
+        return [line.split(":")[0] for line in said]
+
+    assert again() == ["run3"]
+    (tmp_path / "run3.h5").write_bytes((runs / "run1.h5").read_bytes())
+    (tmp_path / "run2.h5").write_bytes((runs / "run2.h5").read_bytes())
+    os.utime(tmp_path / "run1.h5", (1, 1))
+    assert again() == ["run1", "run2", "run3"]
+    assert again() == []
+
+
+def test_a_file_that_breaks_later_leaves_no_old_predictions(
+    model_dir: Path, tmp_path: Path, runs: Path
+) -> None:
+    path = tmp_path / "run1.h5"
+    path.write_bytes((runs / "run1.h5").read_bytes())
+    beamtime = Beamtime(model_dir, [path], tmp_path / "out")
+    apply_model(beamtime)
+    folder = tmp_path / "out" / "runs" / "run1"
+    (folder / "labels.sqlite").touch()
+    path.write_bytes(path.read_bytes()[:2000])
+    (row,) = apply_model(beamtime)
+    assert row.problem
+    assert sorted(each.name for each in folder.iterdir()) == [
+        "labels.sqlite",
+        "run.json",
+    ]
+
+
+def test_watching_takes_runs_that_arrive_and_lets_them_settle(
+    model_dir: Path, tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(applying, "POLL_S", 0.01)
+    beamtime = Beamtime(model_dir, [tmp_path / "run*.h5"], tmp_path / "out")
+    content = (runs / "run1.h5").read_bytes()
+    said: list[str] = []
+
+    def sleep(_: float) -> None:
+        path = tmp_path / "run7.h5"
+        if not path.exists():
+            path.write_bytes(content)
+        elif time.time() - path.stat().st_mtime < 100:
+            assert said == []  # it may still grow
+            os.utime(path, (1000, 1000))
+        elif said:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(applying.time, "sleep", sleep)
+    rows = apply_model(beamtime, watch_s=3600, say=said.append)
+    assert [row.run for row in rows] == ["run7"]
+    assert said[-1] == "Stopped watching."
+
+
+def test_the_whole_is_one_work_folder_with_one_audit(done: Any, runs: Path) -> None:
+    whole = open_experiment(done.out)
+    assert [path.name for path in whole.patterns.files] == ["run1.h5", "run2.h5"]
+    path = done.out / "predictions.h5"
+    both = classifier.read_predictions(path, whole.patterns).raw
+    each = [
+        classifier.read_predictions(done.out / "runs" / name / "predictions.h5").raw
+        for name in ("run1", "run2")
+    ]
+    np.testing.assert_array_equal(both, np.concatenate(each))
+    np.testing.assert_allclose(
+        whole.measurements.powder,
+        measure_patterns(whole.patterns, 1.0).powder,
+        atol=1e-9,
+    )
+    assert audit_whole(done.out, done.rows) is None
+    order = whole.patterns.shuffled()[:80]
+    truth = whole.patterns.true_labels
+    store_path = done.out / "labels.sqlite"
+    with open_label_store(
+        store_path, whole.patterns.fingerprint, len(whole.patterns)
+    ) as store:
+        words = np.full(len(truth), "", "U8")
+        words[order] = truth[order]
+        store.import_words(words, "anna")
+    audit = audit_whole(done.out, done.rows)
+    assert audit.by_run["run1"] + audit.by_run["run2"] == 80
+    thresholds = np.repeat([row.threshold for row in done.rows[:2]], N_RUN)
+    probability = classifier.read_predictions(path).probability
+    taken = probability[order] >= thresholds[order].astype("f4")
+    right = (truth[order] == "single") & taken
+    assert audit.audit.purity.n_sample == taken.sum()
+    assert audit.audit.purity.n_counted == right.sum()
+    store_path.unlink()
+
+
+def test_handoff_takes_all_runs_as_one_selection(
+    done: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work_dir = str(done.out)
+    assert main(["handoff", "--to", "indices", "--work-dir", work_dir]) == 0, (
+        capsys.readouterr().err
+    )
+    expected = sum(row.taken for row in done.rows)
+    assert f"{expected} patterns selected" in capsys.readouterr().out
+
+
+def test_table_and_report_name_every_run(done: Any) -> None:
+    text = describe_table(done.rows)
+    assert "2 of 4 runs, 240 patterns" in text
+    path = write_pages(done.out, done.rows, done.beamtime.known)
+    html = path.read_text("utf-8")
+    for row in done.rows:
+        assert f'id="run-{row.run}"' in html
+    assert html.count("data:image/png;base64") == 4
+    assert "<script" not in html
+    table = (done.out / "beamtime.csv").read_text("utf-8").splitlines()
+    assert len(table) == 5
+    assert read_table(done.out)[0].made_from == done.rows[0].made_from
+
+
+def test_from_the_command_line(
+    model_dir: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["apply", "--model", str(model_dir), "--out", str(tmp_path / "out")]
+    assert main([*command, "--patterns", str(runs / "run1.h5")]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 1 runs" in shown
+    assert str(tmp_path / "out" / "report.html") in shown
+    assert main([*command, "--patterns", str(runs / "none*.h5")]) == 1
+    assert "no file has a name like this" in capsys.readouterr().err
+    assert main([*command, "--patterns", "x.h5", "--purity", "2"]) == 1
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path, runs: Path) -> None:
+    with pytest.raises(WorkFolderError, match="01-inspect"):
+        apply_model(Beamtime(tmp_path, [runs / "run1.h5"], tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    for name in ("run2.h5", "run10.h5"):
+        (tmp_path / name).touch()
+    assert list(find_runs([tmp_path / "run*.h5"])) == ["run2", "run10"]
+    (tmp_path / "run2.cxi").touch()
+    with pytest.raises(ParameterError, match="would both be the run run2"):
+        find_runs([tmp_path / "run*"])
+
+
+def test_alike_samples_cannot_be_told_apart_and_others_can() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 300, 20)).astype("f4")
+    assert abs(tell_apart(one, other) - 0.5) < 0.1
+    other[:, 3] += 2
+    assert tell_apart(one, other) > 0.85
+    assert np.isnan(tell_apart(one[:5], other))
+
+
+def test_the_share_of_singles_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    single = rng.random(20_000) < 0.05
+    score = rng.normal(np.where(single, 3, 0))
+    likelihood = np.exp(3 * score - 4.5)  # of two normal distributions
+    probability = likelihood / (1 + likelihood)  # as if half were single
+    found = estimate_share_of_singles(probability.astype("f4"), 0.5)
+    assert found == pytest.approx(single.mean(), abs=0.005)
+
+
+def test_a_drift_says_what_drifted() -> None:
+    calm = Drift(0.5, 1.1, 0.9, 1.0, 0.3, 1.0, 0.55, 0)
+    assert calm.find_problems() == []
+    text = replace(calm, moved_px=5.0, background=3.0).describe()
+    assert text == (
+        "Drifted: the centre moved by 5.0 pixels and the background is 3 times as high."
+    )
+    nothing = replace(calm, brightness=float("nan"), features=float("nan"))
+    assert nothing.find_problems() == []
+
+
+@pytest.mark.parametrize("by", [(0, 0), (2, -1), (-3, 0), (0, 2)])
+def test_images_are_moved_by_whole_pixels(by: tuple[int, int]) -> None:
+    image = np.arange(1.0, 31.0).reshape(5, 6)
+    moved = move(image, *by, np.float64(0))
+    for row in range(5):
+        for column in range(6):
+            there = row - by[0], column - by[1]
+            inside = 0 <= there[0] < 5 and 0 <= there[1] < 6
+            assert moved[row, column] == (image[there] if inside else 0)
+
+
+def test_rows_of_other_versions_are_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "run1"
+    folder.mkdir(parents=True)
+    for content in ("", "[]", json.dumps({"unknown": 1})):
+        (folder / "run.json").write_text(content)
+        assert read_table(tmp_path) == []
