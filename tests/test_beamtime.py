@@ -25,7 +25,7 @@ from helpers.beamtime import (
 )
 from helpers.beamtime.drift import Drift, estimate_share_of_singles, tell_apart
 from helpers.classifier.moved_network import move
-from helpers.errors import ParameterError, WorkFolderError
+from helpers.errors import ModelError, ParameterError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
 from helpers.labels import open_label_store
 from helpers.patterns import open_patterns
@@ -33,7 +33,7 @@ from helpers.physics import find_centre
 from helpers.simulate import SAMPLES, Detector, write_simulated
 
 SHAPE, N, N_RUN = (64, 62), 300, 120
-FACTS = {"lit_threshold": 1.0, "adu_per_photon": 1.0, "geometry_file": ""}
+FACTS = {"lit_threshold": 1.0, "geometry_file": ""}
 
 
 def write_run(path: Path, seed: int, n: int = N_RUN, **changes: Any) -> Path:
@@ -251,7 +251,7 @@ def test_from_the_command_line(
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, runs: Path) -> None:
-    with pytest.raises(WorkFolderError, match="01-inspect"):
+    with pytest.raises(ModelError, match="Run 05-train"):
         apply_model(Beamtime(tmp_path, [runs / "run1.h5"], tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -20,6 +20,7 @@ from helpers.beamtime.drift import (
     describe_light,
     estimate_share_of_singles,
     find_hits,
+    keep_lit,
     learn_known,
     make_features,
     measure_size,
@@ -265,7 +266,7 @@ def _judge_run(
         row, column = row + moved[0], column + moved[1]
     centre = (row, column)
     model = fit_to_run(known.model, patterns, centre)
-    hits = find_hits(measured.lit_pixels)
+    hits = find_hits(keep_lit(measured))
     facts = known.experiment.facts
     write_experiment(
         folder,
@@ -273,8 +274,7 @@ def _judge_run(
         measured,
         centre,
         lit_threshold=facts.get("lit_threshold", 1.0),
-        hit_threshold=suggest_hit_threshold(measured.lit_pixels),
-        adu_per_photon=facts.get("adu_per_photon", 1.0),
+        hit_threshold=suggest_hit_threshold(keep_lit(measured)),
         geometry_file=facts.get("geometry_file", ""),
     )
     found = predict_patterns(patterns, folder, beamtime.model_dir, model)
@@ -315,9 +315,10 @@ def _inspect(known: Known, path: Path) -> tuple[Patterns, Measurements]:
     """Open and measure a run, without the model's bad pixels and without its own."""
     facts = known.experiment.facts
     shape = known.experiment.patterns.shape[1:]
+    scale = float(facts["pedestal"]), float(facts["adu_per_photon"])
     patterns = open_patterns(
-        path, dataset=facts["dataset"], geometry=facts.get("geometry_file")
-    )
+        path, dataset=facts["dataset"], geometry=facts.get("geometry_file") or None
+    ).with_scale(*scale)
     if patterns.shape[1:] != shape:
         problem = (
             f"its patterns have shape {patterns.shape[1:]}; the model was trained on "
@@ -334,13 +335,13 @@ def _inspect(known: Known, path: Path) -> tuple[Patterns, Measurements]:
         raise PatternsFileError(path, [problem])
     bad_pixels = patterns.bad_pixels | known.experiment.patterns.bad_pixels
     patterns = patterns.with_bad_pixels(bad_pixels)
-    given = float(facts.get("lit_threshold", 1.0)), facts.get("adu_per_photon", 1.0)
-    measured = measure_patterns(patterns, *given)
+    lit_threshold = float(facts.get("lit_threshold", 1.0))
+    measured = measure_patterns(patterns, lit_threshold)
     accepted = accept_bad_pixels(find_bad_pixels(measured, bad_pixels))
     if accepted.any():
         patterns = patterns.with_bad_pixels(bad_pixels | accepted)
-        measured = measure_patterns(patterns, *given)
-    return patterns, measured
+        measured = measure_patterns(patterns, lit_threshold)
+    return patterns.with_measurements(measured.is_measurement), measured
 
 
 def _choose_place(curve: PurityCurve, purity: float, threshold: float) -> int:
@@ -362,8 +363,8 @@ def _find_drift(
     distance: float,
     probability: NDArray[np.float32],
 ) -> Drift:
-    bright, dim = describe_light(measured.photons, measured.lit_pixels)
-    features = make_features(patterns, centre, measured.lit_pixels)
+    bright, dim = describe_light(measured)
+    features = make_features(patterns, centre, keep_lit(measured))
     before = known.experiment.patterns.bad_pixels
     share = estimate_share_of_singles(probability, known.share)
     return Drift(

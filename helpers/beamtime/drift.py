@@ -15,7 +15,12 @@ from helpers.classifier import (
     read_predictions,
     substitute_out_of_fold,
 )
-from helpers.experiment import Experiment, open_experiment, suggest_hit_threshold
+from helpers.experiment import (
+    Experiment,
+    Measurements,
+    open_experiment,
+    suggest_hit_threshold,
+)
 from helpers.patterns import Patterns
 from helpers.physics import find_centre
 from helpers.work_folder import PARTITION, PREDICTIONS
@@ -88,15 +93,15 @@ def learn_known(model_dir: str | Path) -> Known:
     predictions = read_predictions(model_dir / PREDICTIONS.name, patterns)
     split, words = read_partition(model_dir / PARTITION.name)
     measured = experiment.measurements
-    bright, dim = describe_light(measured.photons, measured.lit_pixels)
+    bright, dim = describe_light(measured)
     return Known(
         model=model,
         experiment=experiment,
-        features=make_features(patterns, experiment.centre, measured.lit_pixels),
+        features=make_features(patterns, experiment.centre, keep_lit(measured)),
         brightness=bright,
         background=dim,
         size=measure_size(patterns, measured.lit_pixels, experiment.centre),
-        share=float(predictions.probability.mean()),
+        share=float(np.nanmean(predictions.probability)),
         centre=find_centre(measured.powder, patterns.bad_pixels),
         out_of_fold=substitute_out_of_fold(
             patterns, model, split, words, predictions.probability
@@ -105,11 +110,16 @@ def learn_known(model_dir: str | Path) -> Known:
     )
 
 
-def describe_light(
-    photons: NDArray[np.float64], lit_pixels: NDArray[np.int64]
-) -> tuple[float, float]:
+def keep_lit(measured: Measurements) -> NDArray[np.int64]:
+    """Return the lit pixels of each pattern, 0 where it is no measurement."""
+    return np.where(measured.is_measurement, measured.lit_pixels, 0)
+
+
+def describe_light(measured: Measurements) -> tuple[float, float]:
     """Return the median photons of the hits, and what 5 % of all do not reach."""
-    return _median(photons[find_hits(lit_pixels)]), float(np.quantile(photons, DARKEST))
+    hits = measured.photons[find_hits(keep_lit(measured))]
+    of_all = measured.photons[measured.is_measurement]
+    return _median(hits), float(np.quantile(of_all, DARKEST)) if of_all.size else 0.0
 
 
 def find_hits(lit_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -203,7 +213,8 @@ def estimate_share_of_singles(
     Saerens, Latinne and Decaestecker, Neural Comput. 14, 21 (2002),
     doi 10.1162/089976602753284446, eq. 2.9.
     """
-    known = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+    finite = probability[np.isfinite(probability)].astype(np.float64)
+    known = np.clip(finite, 1e-6, 1 - 1e-6)
     odds = known / (1 - known)
     before = min(max(share_before, 1e-6), 1 - 1e-6)
     share = before

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from helpers.beamtime.drift import Known, find_hits
+from helpers.beamtime.drift import Known, find_hits, keep_lit
 from helpers.beamtime.run_folder import RunRow, describe_singles, run_dir
 from helpers.beamtime.whole import WholeAudit
 from helpers.classifier import expect_purity, read_predictions
@@ -141,7 +141,7 @@ def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fi
     }
     plots.plot_radial_averages(axes[1], averages, unit=run.patterns.unit)
     for name, one in (("model", known.experiment.measurements), (row.run, measured)):
-        photons = one.photons[find_hits(one.lit_pixels) & (one.photons > 0)]
+        photons = one.photons[find_hits(keep_lit(one)) & (one.photons > 0)]
         bins = np.linspace(0, np.log10(1 + photons.max(initial=9)), 60)
         axes[2].hist(
             np.log10(photons), list(bins), histtype="step", density=True, label=name

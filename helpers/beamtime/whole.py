@@ -66,9 +66,11 @@ def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
         [row.file for row in rows],
         dataset=facts["dataset"],
         bad_pixels=None if facts.get("has_mask_of_each") else bad_pixels,
-        geometry=facts.get("geometry_file"),
+        geometry=facts.get("geometry_file") or None,
     ).with_bad_pixels(bad_pixels)
+    patterns = patterns.with_scale(facts["pedestal"], facts["adu_per_photon"])
     measured = _join_measurements(runs)
+    patterns = patterns.with_measurements(measured.is_measurement)
     centre = np.mean([run.centre for run in runs], axis=0)
     write_experiment(
         out_dir,
@@ -77,7 +79,6 @@ def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
         (float(centre[0]), float(centre[1])),
         lit_threshold=facts["lit_threshold"],
         hit_threshold=suggest_hit_threshold(measured.lit_pixels),
-        adu_per_photon=facts["adu_per_photon"],
         geometry_file=facts["geometry_file"],
     )
     found = [
@@ -93,7 +94,7 @@ def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
 def _join_measurements(runs: Sequence[Experiment]) -> Measurements:
     """Put those of the runs together; each pattern counts the same in the powder."""
     each = [run.measurements for run in runs]
-    weights = np.array([len(run.patterns) for run in runs], float)
+    weights = np.array([run.patterns.is_measurement.sum() for run in runs], float)
     weights /= weights.sum()
 
     def average(arrays: list[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -107,6 +108,7 @@ def _join_measurements(runs: Sequence[Experiment]) -> Measurements:
         powder=powder,
         spread=np.sqrt(np.maximum(squares - powder**2, 0)),
         not_finite=average([one.not_finite for one in each]),
+        no_measurement=np.concatenate([one.no_measurement for one in each]),
     )
 
 

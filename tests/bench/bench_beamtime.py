@@ -87,7 +87,7 @@ def make_model(folder: Path, n: int) -> None:
     patterns = open_patterns(folder / "model.h5")
     measured = measure_patterns(patterns, 1.0)
     centre = find_centre(measured.powder, patterns.bad_pixels)
-    facts = {"lit_threshold": 1.0, "adu_per_photon": 1.0, "geometry_file": ""}
+    facts = {"lit_threshold": 1.0, "geometry_file": ""}
     hit_threshold = suggest_hit_threshold(measured.lit_pixels)
     write_experiment(
         folder, patterns, measured, centre, hit_threshold=hit_threshold, **facts
