@@ -622,9 +622,8 @@ def make_work_dir(work_dir, patterns, adu_per_photon):
         *np.zeros((3, *frame)),
         no_measurement=np.zeros(n, np.uint8),
     )
-    write_experiment(
-        work_dir, patterns, measured, (13.0, 12.0), adu_per_photon=adu_per_photon
-    )
+    scaled = patterns.with_scale(0, adu_per_photon)
+    write_experiment(work_dir, scaled, measured, (13.0, 12.0))
     with h5py.File(work_dir / "predictions.h5", "w") as file:
         file["predictions"] = file["raw"] = np.linspace(0, 0.6, n, dtype=np.float32)
         file.attrs["threshold"] = 0.45

@@ -341,3 +341,25 @@ def test_what_is_no_measurement_has_no_prediction_and_is_not_handed_on(work, tmp
     assert not np.isin(queue.pattern, out).any()
     taken = patterns.is_measurement & (np.arange(N) % 3 == 0)
     classifier.measure_physics(inspected, taken)
+
+
+@pytest.mark.parametrize("dtype", ["i2", "i4", ">i8"])
+def test_counts_below_0_have_no_value_in_their_pattern(write, dtype):
+    values = simulated().astype(dtype)
+    rare = np.random.default_rng(2).random(values.shape) < 1e-4
+    values[rare] = -1
+    values[5, 3, 3] = values[:, 7, 7] = -1
+    patterns = write(values)
+    assert patterns.unit == "photons"
+    expected = np.where(values < 0, 0, values)
+    np.testing.assert_array_equal(patterns[:], expected)
+    np.testing.assert_array_equal(patterns.read_raw(5), values[5])
+    measured = measure(patterns)
+    assert measured.is_measurement.all()
+    np.testing.assert_array_equal(measured.lost_pixels, (values < 0).sum(axis=(1, 2)))
+    found = experiment.find_bad_pixels(measured, patterns.bad_pixels)
+    bad = experiment.accept_bad_pixels(found)
+    assert bad[7, 7]
+    assert bad.sum() == 1
+    few = np.ma.masked_less(values, 0).mean(axis=0).filled(0)
+    np.testing.assert_allclose(measured.powder, few)

@@ -51,7 +51,8 @@ class Patterns:
 
     `patterns[key]` and `map` give clean float32 values in the unit of the files:
     bad pixels are 0; NaN and infinite values are 0 too, as if that pixel were bad in
-    that pattern; negative values stay. `read_raw` gives what the files hold. Files are
+    that pattern, and so are counts below 0; negative ADU stay. `read_raw` gives what
+    the files hold. Files are
     opened when they are read, one at a time.
 
     Made by `open_patterns`.
@@ -551,7 +552,8 @@ class Patterns:
 
     @property
     def _scale(self) -> "_Scale":
-        return _Scale(self.pedestal, self.adu_per_photon)
+        counts = self.recorded_unit == "photons" and self.dtype.kind == "i"
+        return _Scale(self.pedestal, self.adu_per_photon, counts)
 
     @property
     def _clean(self) -> "_Clean":
@@ -564,8 +566,13 @@ class _Scale:
 
     pedestal: float
     adu_per_photon: float
+    are_counts: bool  # so that what is below 0 stands for no value
 
     def __call__(self, values: NDArray[np.float32]) -> None:
+        if self.are_counts:
+            without = values < 0
+            if without.any():
+                values[without] = np.nan
         if self.pedestal:
             values -= np.float32(self.pedestal)
         if self.adu_per_photon != 1:

@@ -1,7 +1,7 @@
 """What is lost when nobody hands over the mask? Found bad pixels beside the true ones.
 
-Run `make bench-masks`, or `python tests/bench/bench_masks.py --quick`. Stacks of a
-whole detector are simulated, then a mask is put on them: its pixels get a fill value,
+Run `make bench-masks`, or `python tests/bench/bench_masks.py --quick`; single lines by
+`--kind`, `--photons` and `--mask`. Stacks of a whole detector are simulated, then a mask is put on them: its pixels get a fill value,
 some others are dead, hot or flickering. The same file is opened without a mask, as 01
 does, and with the true one. F1 is the best one on patterns that were not labelled, the
 mean over the same draws of labels; average precision is that of ranking by 50
@@ -16,7 +16,7 @@ masks of the same sorts: spheroids alone took no part in anything.
 import argparse
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,10 +78,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--quick", action="store_true", help="one kind, one brightness")
     parser.add_argument("--development", action="store_true")
+    parser.add_argument("--kind", action="append", help="only these particles")
+    parser.add_argument("--photons", action="append", type=int, help="only so bright")
+    parser.add_argument("--mask", action="append", help="only these masks")
     parser.add_argument("--seed", type=int, default=4001)
     options = parser.parse_args()
-    kinds = DEVELOPMENT if options.development else JUDGED
-    photons: tuple[int, ...] = PHOTONS
+    kinds = options.kind or (DEVELOPMENT if options.development else JUDGED)
+    photons = options.photons or PHOTONS
+    masks = options.mask or list(make_masks())
     if options.quick:
         kinds, photons = kinds[:1], photons[1:2]
     warnings.simplefilter("ignore")
@@ -94,7 +98,7 @@ def main() -> None:
     worst = np.zeros(4)
     for kind in kinds:
         for n in photons:
-            for row, losses in compare(kind, n, options.seed):
+            for row, losses in compare(kind, n, options.seed, masks):
                 print(row, flush=True)
                 worst = np.maximum(worst, losses)
     print(
@@ -104,11 +108,12 @@ def main() -> None:
 
 
 def compare(
-    kind: str, photons: float, seed: int
+    kind: str, photons: float, seed: int, masks: Sequence[str]
 ) -> Iterator[tuple[str, NDArray[np.float64]]]:
     """Give a line of the table for each mask, and what is lost."""
     patterns, words = simulate(kind, photons, seed)
-    for name, (mask, value) in make_masks().items():
+    for name in masks:
+        mask, value = make_masks()[name]
         recorded, bad = spoil(patterns, mask, value)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "patterns.h5"
