@@ -199,3 +199,13 @@ def test_the_way_to_the_selection_has_a_bar_and_a_number_for_each_step() -> None
     said = [text.get_text().strip() for text in ax.texts]
     assert said == ["1,200 (100.0%)", "900 (75.0%)", "0 (0.0%)"]
     assert ax.yaxis_inverted()
+
+
+def test_flattened_gallery_says_so(tmp_path) -> None:
+    write_simulated(tmp_path / "a.h5", 6, 1, bad_pixels=np.zeros((64, 64), bool))
+    patterns = open_patterns(tmp_path / "a.h5")
+    plain = plots.show_patterns(patterns, [0, 1])
+    flat = plots.show_patterns(patterns, [0, 1], flatten_about=(31.5, 31.5))
+    assert flat.axes[0].get_title("right") == "divided by the mean at each radius"
+    pictures = [figure.axes[0].images[0].get_array() for figure in (plain, flat)]
+    assert not np.array_equal(*pictures)

@@ -11,6 +11,7 @@ from helpers.physics import (
     PolarGrid,
     angle_about,
     find_centre,
+    flatten_patterns,
     radial_average,
     radius_from,
 )
@@ -245,3 +246,19 @@ def test_bad_pixels_do_not_matter_and_what_is_not_finite_counts_as_0(large):
     before = dirty.copy()
     np.testing.assert_array_equal(grid.average(dirty), grid.average(clean))
     np.testing.assert_array_equal(dirty, before)
+
+
+def test_flattened_rings_are_1_and_fringes_stand_out_far_out():
+    row, column = np.indices((61, 51)) - np.array([30, 20])[:, None, None]
+    radius = np.hypot(row, column)
+    rings = 1e4 / (1 + radius) ** 2
+    bad = np.zeros(rings.shape, bool)
+    bad[:5] = True
+    fringes = rings * np.where(column % 4 == 0, 1.8, 0.6)
+    flat = flatten_patterns(np.stack([rings, fringes]), (30, 20), bad, least=0.01)
+    far = (radius > 4) & ~bad
+    assert np.abs(flat[0][far] - 1).max() < 0.2
+    contrast = [flat[1][30 + r, 20] / flat[1][30 + r, 22] for r in (6, 12, 28)]
+    assert min(contrast) > 2
+    dark = flatten_patterns(np.zeros((1, 61, 51)), (30, 20))
+    assert (dark == 1).all()

@@ -33,7 +33,13 @@ from helpers.widgets import (
     save_keys,
     show_gallery,
 )
-from helpers.widgets.keys import GALLERY_KEYS, LABELLER_KEYS, TABLES, choose_keys
+from helpers.widgets.keys import (
+    BROWSER_KEYS,
+    GALLERY_KEYS,
+    LABELLER_KEYS,
+    TABLES,
+    choose_keys,
+)
 from helpers.widgets.label_service import (
     APART,
     LabelService,
@@ -55,7 +61,7 @@ from helpers.widgets.pixels import (
     encode_pattern,
     shrink_pattern,
 )
-from helpers.widgets.widget_base import STATIC
+from helpers.widgets.widget_base import STATIC, find_signal
 
 N = 12
 SOURCES = STATIC.parent / "js"
@@ -846,3 +852,15 @@ class TestPreview:
     def test_a_first_pattern_that_is_not_there_is_refused(self, patterns):
         with pytest.raises(ParameterError, match=f"start: found pattern {N}"):
             browse_patterns(patterns, start=N)
+
+
+def test_page_is_told_where_the_signal_is(patterns):
+    found = find_signal(patterns, (3, 4))
+    rows, columns = patterns.shape[1:]
+    assert found["middle"] == [4.5 / columns, 3.5 / rows]
+    left, top, right, bottom = found["crop"]
+    assert 0 <= left < right <= 1
+    assert 0 <= top < bottom <= 1
+    middle = find_signal(patterns)["middle"]
+    assert middle == pytest.approx([(left + right) / 2, (top + bottom) / 2])
+    assert {"crop", "flatten"} <= LABELLER_KEYS.keys() & BROWSER_KEYS.keys()

@@ -1,6 +1,12 @@
 """What patterns say without a person or a network: centre, maps, pixels, geometry."""
 
-from helpers.physics.centre import angle_about, find_centre, radial_average, radius_from
+from helpers.physics.centre import (
+    angle_about,
+    find_centre,
+    flatten_patterns,
+    radial_average,
+    radius_from,
+)
 from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
 from helpers.physics.patterson import PattersonMaps, Whitened, Window
 from helpers.physics.pixel_defects import (
@@ -37,6 +43,7 @@ __all__ = [
     "find_centre",
     "find_defects",
     "find_noise_limit",
+    "flatten_patterns",
     "inverse",
     "make_geometry",
     "radial_average",

@@ -206,3 +206,35 @@ def angle_about(
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     angle = np.degrees(np.arctan2(centre[0] - rows, columns - centre[1]))
     return np.asarray(angle % 360, dtype=np.float64)
+
+
+def flatten_patterns(
+    patterns: NDArray[np.floating],
+    centre: tuple[float, float],
+    bad_pixels: NDArray[np.bool_] | None = None,
+    least: float = 1.0,
+) -> NDArray[np.float64]:
+    """Divide patterns by their mean at each radius, so that fringes stand out.
+
+    Parameters
+    ----------
+    patterns
+        (n, rows, columns).
+    centre
+        Row and column in pixels.
+    bad_pixels
+        (rows, columns) bool, True = leave out.
+    least
+        Added to value and mean: what is far below it, as noise far out, stays near 1.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        (n, rows, columns): 1 = as bright as the ring; NaN where no pixel of it is good.
+    """
+    ring = np.rint(radius_from(centre, patterns.shape[1:])).astype(np.intp)
+    flat = np.empty(patterns.shape)
+    for out, pattern in zip(flat, patterns, strict=True):
+        _, mean = radial_average(pattern, centre, bad_pixels)
+        out[:] = (np.maximum(pattern, 0) + least) / (np.maximum(mean[ring], 0) + least)
+    return flat

@@ -29,6 +29,7 @@ from helpers.plots.map_plots import (
 )
 from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
+    find_crop,
     plot_gallery,
     plot_pattern,
     plot_proposed_pixels,
@@ -45,6 +46,7 @@ from helpers.plots.review_plots import (
 
 __all__ = [
     "CLASS_COLOURS",
+    "find_crop",
     "plot_along_run",
     "plot_clusters",
     "plot_confusion",

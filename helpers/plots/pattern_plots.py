@@ -12,6 +12,7 @@ from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.patterns import Patterns, UnclearMask
+from helpers.physics import flatten_patterns
 
 CLASS_COLOURS = {
     "single": "#0072B2",
@@ -51,6 +52,7 @@ _BAD = "#8c8c8c"
 CROP_SAMPLE = 64  # patterns that say where the signal is
 SIGNAL_SHOWN = 0.99  # share of it in the square that galleries show
 LEAST_CROP = 16  # pixels from its middle to its edge
+MOST_OF_MEAN = 4.0  # times the mean of a ring: what is brighter is drawn as this
 COLUMNS = 6  # thumbnails in a line of a gallery
 _REASONS = (  # colours that everyone can tell apart
     "#D55E00",
@@ -155,6 +157,7 @@ def show_patterns(
     caption: str = "",
     *,
     labels: NDArray[np.str_] | None = None,
+    flatten_about: tuple[float, float] | None = None,
     **values: ArrayLike,
 ) -> Figure:
     """Draw a gallery of some patterns of a stack, in a figure of its own.
@@ -170,6 +173,9 @@ def show_patterns(
         of the names in `values`.
     labels
         (n,) label words, whose colours the captions get; black without a label.
+    flatten_about
+        (row, column) of the beam: each pattern is divided by its mean at each radius,
+        so that fringes stand out far out, too. As it is without.
     **values
         (n,) each: numbers or texts of the patterns.
     """
@@ -186,7 +192,11 @@ def show_patterns(
     if labels is not None:
         colours = [CLASS_COLOURS.get(str(word), "black") for word in labels[shown]]
     rows, columns = find_crop(patterns)
-    cut = patterns[shown][:, rows, columns]
+    drawn = patterns[shown]
+    if flatten_about is not None:
+        flat = flatten_patterns(drawn, flatten_about, patterns.bad_pixels)
+        drawn = np.clip(np.nan_to_num(flat), 0, MOST_OF_MEAN).astype(np.float32)
+    cut = drawn[:, rows, columns]
     bad_pixels = patterns.bad_pixels[rows, columns]
     n_lines = max(1, -(-shown.size // COLUMNS))
     height = n_lines * (0.3 + 12 / COLUMNS * min(2.0, cut.shape[1] / cut.shape[2]))
@@ -197,6 +207,9 @@ def show_patterns(
         text = f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
         text += f"{columns.stop - 1} of {whole[0]} × {whole[1]}, where the signal is"
         ax.set_title(text, fontsize=8, color="0.4", loc="left")
+    if flatten_about is not None:
+        said = "divided by the mean at each radius"
+        ax.set_title(said, fontsize=8, color="0.4", loc="right")
     return fig
 
 

@@ -44,6 +44,8 @@ _DISPLAY: KeyTable = {
 _ZOOM: KeyTable = {
     "zoomIn": Key(["+", "="], "zoom in; drag to move"),
     "zoomOut": Key(["-"], "zoom out"),
+    "crop": Key(["v"], "where the signal is, or the whole detector"),
+    "flatten": Key(["t"], "flatten: divide by the mean at each radius, or not"),
 }
 
 LABELLER_KEYS: KeyTable = {

@@ -21,7 +21,7 @@ from helpers.widgets.pattern_table import (
     make_pattern_table,
 )
 from helpers.widgets.pixels import preview_png
-from helpers.widgets.widget_base import STATIC, PatternWidget
+from helpers.widgets.widget_base import STATIC, PatternWidget, find_signal
 
 
 class Labeller(PatternWidget):
@@ -35,6 +35,8 @@ class Labeller(PatternWidget):
         Where labels go.
     relabel_share
         Share of the labeller's own patterns that come back to be labelled blind.
+    centre
+        (row, column) of the beam.
     """
 
     _esm = STATIC / "labeller.js"
@@ -48,9 +50,11 @@ class Labeller(PatternWidget):
         *,
         labels: LabelService,
         relabel_share: float = 0.0,
+        centre: tuple[float, float] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(patterns, order, keys, labels=labels, **base)
+        self.signal = find_signal(patterns, centre)
         self._service = labels
         self._relabel_share = relabel_share
         index = self.index(only=self._first_only)
@@ -87,6 +91,7 @@ def label_patterns(
     prediction: ArrayLike | None = None,
     distance: ArrayLike | None = None,
     cluster: ArrayLike | None = None,
+    centre: tuple[float, float] | None = None,
     blind: bool = False,
     keys: Mapping[str, str | Sequence[str]] | None = None,
     session: str | None = None,
@@ -130,6 +135,9 @@ def label_patterns(
         (n,) distance to the nearest template; NaN = not ranked.
     cluster
         (n,) cluster on the map; −1 = none.
+    centre
+        (row, column) of the beam, about which patterns are flattened; without it, the
+        middle of the signal.
     blind
         True hides what others and the model found, for an independent opinion.
     keys
@@ -167,6 +175,7 @@ def label_patterns(
         choose_keys(LABELLER_KEYS, keys),
         labels=LabelService(store, labeller, session or name_session(), blind),
         relabel_share=_check_share(relabel_share),
+        centre=centre,
         first_order=order or AS_RECORDED,
         first_only=only,
         blind=blind,

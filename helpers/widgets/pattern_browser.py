@@ -15,7 +15,7 @@ from helpers.widgets.pattern_table import (
     make_pattern_table,
 )
 from helpers.widgets.pixels import preview_png
-from helpers.widgets.widget_base import STATIC, PatternWidget
+from helpers.widgets.widget_base import STATIC, PatternWidget, find_signal
 
 if TYPE_CHECKING:
     from helpers.classifier import PurityCurve
@@ -41,6 +41,7 @@ class PatternBrowser(PatternWidget):
         self, patterns: Patterns, order: PatternOrder, keys: KeyTable, *, start: int = 0
     ) -> None:
         super().__init__(patterns, order, keys, first_order=AS_RECORDED)
+        self.signal = find_signal(patterns)
         self.start = start
         self.preview = preview_png(self.pixels(start).codes)
 

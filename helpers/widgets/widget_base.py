@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from helpers.labels import LABELS
 from helpers.patterns import Patterns
+from helpers.plots import find_crop
 from helpers.widgets.keys import KeyTable
 from helpers.widgets.label_service import LabelService
 from helpers.widgets.pattern_table import ALL, FILTERS, PatternOrder
@@ -25,6 +26,40 @@ LONGEST_SIDE = 1040
 STATIC = Path(__file__).parent / "static"
 
 Message = dict[str, Any]
+
+
+def find_signal(
+    patterns: Patterns, centre: tuple[float, float] | None = None
+) -> dict[str, list[float]]:
+    """Say where the signal is, as shares of width and height.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    centre
+        (row, column) of the beam; without it, the middle of the signal.
+
+    Returns
+    -------
+        "middle": x and y; "crop": left, top, right and bottom.
+    """
+    rows, columns = find_crop(patterns)
+    n_rows, n_columns = patterns.shape[1:]
+    row, column = centre or (
+        (rows.start + rows.stop - 1) / 2,
+        (columns.start + columns.stop - 1) / 2,
+    )
+    crop = (
+        columns.start / n_columns,
+        rows.start / n_rows,
+        columns.stop / n_columns,
+        rows.stop / n_rows,
+    )
+    return {
+        "middle": [(column + 0.5) / n_columns, (row + 0.5) / n_rows],
+        "crop": list(crop),
+    }
 
 
 class PatternWidget(anywidget.AnyWidget):
@@ -53,6 +88,7 @@ class PatternWidget(anywidget.AnyWidget):
     colour_maps = traitlets.List(list(COLOUR_MAPS)).tag(sync=True)
     preview = traitlets.Bytes().tag(sync=True)
     unit = traitlets.Unicode().tag(sync=True)
+    signal = traitlets.Dict().tag(sync=True)
     key_table = traitlets.Dict().tag(sync=True)
     words = traitlets.List(list(LABELS)).tag(sync=True)
     labeller = traitlets.Unicode().tag(sync=True)

@@ -254,10 +254,12 @@ class Progress {
 
   draw(sheet) {
     const counts = sheet.counts();
-    const n = sheet.order.length;
+    const nRepeats = sheet.countRepeats();
+    const n = sheet.order.length - nRepeats;
+    const back = nRepeats ? `, ${nRepeats} come back` : "";
     const speed = sheet.perMinute();
     const pace = speed === null ? "" : ` · ${Math.round(speed)} per minute`;
-    setText(this.total, `${n - counts[0]} of ${n} labelled${pace}`);
+    setText(this.total, `${n - counts[0]} of ${n} labelled${back}${pace}`);
     this.words.forEach((_, i) => {
       this.stripes[i].style.width = `${(100 * counts[i + 1]) / Math.max(1, n)}%`;
       setText(this.numbers[i], String(counts[i + 1]));

@@ -12,6 +12,7 @@ export class LabelSheet {
     this.labeller = labeller;
     this.order = new Int32Array(0);
     this.codes = new Uint8Array(0);
+    this.repeats = new Uint8Array(0);
     this.by = new Map(); // pattern -> { labeller: word }
     this.repeated = new Set(); // patterns that came back and were labelled again, blind
     this.times = []; // in ms, of the latest labels given here
@@ -105,10 +106,18 @@ export class LabelSheet {
     return null;
   }
 
+  /** Patterns by label, each once: what comes back blind is counted apart. */
   counts() {
     const counts = new Array(this.words.length + 1).fill(0);
-    for (const position of this.order.keys()) counts[this.codeAt(position)] += 1;
+    for (const position of this.order.keys()) {
+      if (!this.repeats[position]) counts[this.codeAt(position)] += 1;
+    }
     return counts;
+  }
+
+  /** How many places of the list are of patterns that come back. */
+  countRepeats() {
+    return this.repeats.reduce((n, isRepeat) => n + (isRepeat ? 1 : 0), 0);
   }
 
   noteLabels(n, now) {

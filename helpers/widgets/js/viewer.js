@@ -4,11 +4,12 @@ import { BAD, decodeValue } from "./colours.js";
 import { Display } from "./display.js";
 import { ColourScale, Look, paint } from "./drawing.js";
 import { actionButton, formatNumber, make, setText } from "./elements.js";
+import { flatten } from "./flatten.js";
 import { bindActions } from "./keys.js";
 import { asBytes } from "./link.js";
 
 const BOX_PX = 520; // longest side of the picture; with all else it fits 800 px of height
-const ZOOMS = [1, 2, 4, 8];
+const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
 
 export class Viewer {
   constructor(model) {
@@ -19,6 +20,8 @@ export class Viewer {
     this.zoom = 1;
     this.centre = [0.5, 0.5]; // of the zoomed part, as shares of width and height
     this.pixels = null;
+    this.isFlat = false;
+    this.signal = model.get("signal"); // shares of width and height: middle, crop
     this.actions = bindActions(model.get("key_table"), this.makeActions());
     this.build(model.get("unit"));
   }
@@ -36,9 +39,13 @@ export class Viewer {
     this.scale = new ColourScale(unit);
     this.element = make("div", { class: "sh-viewer" }, this.box, this.scale.element);
     this.controls = this.display.element;
+    this.flatButton = actionButton(this.actions.flatten, "flatten", "sh-toggle");
+    this.flatButton.setAttribute("aria-pressed", false);
     this.controls.lastElementChild.append(
       actionButton(this.actions.zoomOut, "zoom out"),
       actionButton(this.actions.zoomIn, "zoom in"),
+      actionButton(this.actions.crop, "signal"),
+      this.flatButton,
     );
     this.listenToPointer();
   }
@@ -48,7 +55,26 @@ export class Viewer {
       ...this.display.makeActions(),
       zoomIn: () => this.zoomBy(1),
       zoomOut: () => this.zoomBy(-1),
+      crop: () => this.crop(),
+      flatten: () => this.toggleFlat(),
     };
+  }
+
+  /** Show the square that holds nearly all signal, or the whole detector again. */
+  crop() {
+    const [left, top, right, bottom] = this.signal.crop;
+    const fits = 1 / Math.max(right - left, bottom - top, 0.01);
+    const zoom = this.zoom > 1 ? 1 : ZOOMS.findLast((each) => each <= fits);
+    this.zoom = zoom ?? 1;
+    this.centre = [(left + right) / 2, (top + bottom) / 2];
+    this.draw();
+  }
+
+  /** Divide each pattern by its mean at each radius, or show it as it is. */
+  toggleFlat() {
+    this.isFlat = !this.isFlat;
+    this.flatButton.setAttribute("aria-pressed", this.isFlat);
+    this.draw();
   }
 
   zoomBy(steps) {
@@ -88,8 +114,9 @@ export class Viewer {
   }
 
   draw() {
-    const { pixels, display } = this;
-    if (!pixels) return;
+    const { display } = this;
+    if (!this.pixels) return;
+    const pixels = this.isFlat ? flatten(this.pixels, this.signal.middle) : this.pixels;
     paint(this.canvas, pixels, display.palette(pixels));
     this.scale.draw(pixels, display);
     this.fit(pixels.rows, pixels.columns);
