@@ -52,6 +52,23 @@ def cheetah(folder: str, mask: str) -> Facility:
     return Facility(content, has_mask=True)
 
 
+def small_data(detector: str, **more: Any) -> Facility:
+    """Return small data of LCLS: a value for each event of many things."""
+    content = {
+        "event_time": np.arange(N, dtype="u8") + (1 << 40),
+        "fiducials": 3 * np.arange(N),
+        "lightStatus/xray": np.ones(N, "i4"),
+        "ipm2/channels": np.ones((N, 4)),
+        "epix10k/ROI_0_sum": np.ones(N),
+        "Sums/epix10k_calib": np.ones(FRAME),
+        "UserDataCfg/epix10k/ped": np.ones((3, *FRAME)),
+        "UserDataCfg/epix10k/mask": (~BAD).astype("u1"),
+        "UserDataCfg/epix10k/cmask": np.ones((7, 7), "u1"),
+        detector: COUNTS,
+    }
+    return Facility(content | more, has_mask=True)
+
+
 def psocake(kind: str) -> Facility:
     content = {
         f"{DETECTOR}/{kind}": COUNTS,
@@ -154,6 +171,7 @@ FACILITIES = {
         {f"hit_{number}/image": image for number, image in enumerate(COUNTS)}
     ),
     "SACLA DataConvert": sacla(78692),
+    "LCLS small data": small_data("epix10k/ROI_0_area"),
 }
 TESTED_BELOW = {
     *("singfel / SimEx, one frame", "NeXus", "Dragonfly, sparse HDF5", EMC.name),
@@ -316,6 +334,36 @@ def write_nexus(path: Path, way: str) -> Path:
         else:
             data.attrs["signal"] = "counts"
     return path
+
+
+def test_events_of_small_data_are_kept(path: Path) -> None:
+    write(path, small_data("epix10k/calib").content)
+    patterns = open_patterns(path)
+    np.testing.assert_array_equal(patterns.shots["event"], 3 * np.arange(N))
+    write(
+        path,
+        small_data(
+            "jungfrau4M/calib", **{"jungfrau4M/other": np.ones((9, 2, 2))}
+        ).content,
+    )
+    assert open_patterns(path).layout.patterns == "/jungfrau4M/calib"
+    assert not open_patterns(path).bad_pixels.any()
+
+
+def test_small_data_of_several_detectors_asks(path: Path) -> None:
+    write(path, small_data("epix10k/calib", **{"rayonix/calib": COUNTS}).content)
+    problem = problem_of(path)
+    assert "/epix10k/calib (6, 5, 4), /rayonix/calib (6, 5, 4). Pass data" in problem
+    chosen = open_patterns(path, dataset="/rayonix/calib")
+    np.testing.assert_array_equal(chosen.read_raw(2), COUNTS[2])
+
+
+def test_small_data_of_modules(path: Path) -> None:
+    modules = np.arange(N * 2 * ROWS * COLUMNS).reshape(N, 2, *FRAME)
+    write(path, small_data("jungfrau1M/calib", **{"jungfrau1M/calib": modules}).content)
+    with pytest.warns(UserWarning, match="2 modules of 5 × 4 pixels are stacked"):
+        patterns = open_patterns(path)
+    np.testing.assert_array_equal(patterns[3], modules[3].reshape(2 * ROWS, COLUMNS))
 
 
 @pytest.mark.parametrize("way", ["default", "signal alone", "old"])

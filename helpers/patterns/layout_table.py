@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 
 from helpers.errors import PatternsFileError
+from helpers.patterns import small_data
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import SparseSource
 from helpers.patterns.hdf5 import (
@@ -117,6 +118,12 @@ def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
     signal = find_signal(file)
     masks = find_pixel_masks(file, signal)
     return replace(layout, patterns=signal, bad_pixels=masks)
+
+
+def _find_small_data(layout: Layout, file: h5py.File) -> Layout:
+    detector = small_data.find_detector(file)
+    masks = small_data.find_masks(file, detector)
+    return replace(layout, patterns=detector, bad_pixels=masks)
 
 
 ENTRY = "/entry_1"
@@ -295,6 +302,14 @@ LAYOUTS = (
         shots=(("tag", f"{SACLA}/tag_*"),),
     ),
     Layout(name="plain", patterns="/patterns"),
+    Layout(
+        name="LCLS small data",
+        recognise=lambda file: bool(small_data.find_detector(file)),
+        find=_find_small_data,
+        source=ModulesSource,
+        mask_convention=GOOD_PIXELS,
+        shots=(("event", "/fiducials"),),
+    ),
     Layout(
         name="NeXus", recognise=is_nexus, find=_find_nexus, mask_convention=NEXUS_BITS
     ),

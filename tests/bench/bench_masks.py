@@ -1,11 +1,12 @@
 """What is lost when nobody hands over the mask? Found bad pixels beside the true ones.
 
 Run `make bench-masks`, or `python tests/bench/bench_masks.py --quick`; single lines by
-`--kind`, `--photons` and `--mask`. Stacks of a whole detector are simulated, then a mask is put on them: its pixels get a fill value,
-some others are dead, hot or flickering. The same file is opened without a mask, as 01
-does, and with the true one. F1 is the best one on patterns that were not labelled, the
-mean over the same draws of labels; average precision is that of ranking by 50
-templates. "Without" leaves nothing out, to show what there is to lose.
+`--kind`, `--photons` and `--mask`. Stacks of a whole detector are simulated, then a
+mask is put on them: its pixels get a fill value, some others are dead, hot or
+flickering. The same file is opened without a mask, as 01 does, and with the true one.
+F1 is the best one on patterns that were not labelled, the mean over the same draws of
+labels; average precision is that of ranking by 50 templates. "Without" leaves nothing
+out, to show what there is to lose.
 
 `--development` shows the kinds whose F1 and average precision were looked at while
 thresholds were chosen; those of the others were looked at once. Which pixels are found
