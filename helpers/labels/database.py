@@ -44,6 +44,7 @@ class Database:
         self._is_file = self._url.get_backend_name() == "sqlite"
         make_place = StoreFile if self._is_file else StoreServer
         self._place: StoreFile | StoreServer = make_place(self._url, self.name)
+        self._writer = self._place.engine.execution_options(writes=True)
 
     @property
     def is_absent(self) -> bool:
@@ -72,8 +73,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Give a connection inside a transaction; on disk once the block has ended."""
-        writer = self._place.engine.execution_options(writes=True)
-        with self._transaction(writer) as connection:
+        with self._transaction(self._writer) as connection:
             yield connection
 
     def close(self) -> None:

@@ -121,22 +121,21 @@ def take_back(undo: LabelEvent, label: sa.Row[Any] | None) -> LabelEvent:
     )
 
 
-def find_newest(connection: sa.Connection) -> tuple[Any, ...] | None:
-    """Return id, session and seq of the event that was stored last, or None."""
+def find_newest(connection: sa.Connection) -> tuple[str, int] | None:
+    """Return session and seq of the event that was stored last, or None."""
     c = label_events.c
-    query = sa.select(c.id, c.session, c.seq).order_by(c.id.desc()).limit(1)
+    query = sa.select(c.session, c.seq).order_by(c.id.desc()).limit(1)
     row = connection.execute(query).first()
-    return None if row is None else tuple(row)
+    return None if row is None else (row[0], row[1])
 
 
-def holds_event(connection: sa.Connection, event: tuple[Any, ...] | None) -> bool:
-    """Tell whether what `find_newest` has found is still there."""
-    if event is None:
+def holds_event(connection: sa.Connection, address: tuple[str, int] | None) -> bool:
+    """Tell whether there is an event of this session and seq; True for None."""
+    if address is None:
         return True
     c = label_events.c
-    query = sa.select(c.id, c.session, c.seq).where(c.id == event[0])
-    row = connection.execute(query).first()
-    return row is not None and tuple(row) == event
+    query = sa.select(c.id).where(c.session == address[0], c.seq == address[1])
+    return connection.scalar(query) is not None
 
 
 def append_event(connection: sa.Connection, event: LabelEvent) -> LabelEvent:

@@ -52,7 +52,6 @@ from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
 
 LABELS_NAME = "labels.sqlite"
 MOST_SHOWN = 10
-MOST_RESENT = 100  # events that may come a second time
 
 
 def open_label_store(
@@ -179,7 +178,7 @@ class LabelStore(LabelReader):
         self.patterns_fingerprint = patterns_fingerprint
         self.made_for = patterns_fingerprint, n_patterns
         super().__init__(database, n_patterns)
-        self._given: list[LabelEvent] = []
+        self._given: dict[tuple[str, int], LabelEvent] = {}
         try:
             claim_store(database, (patterns_fingerprint, n_patterns), same_run)
             with database.reading() as connection:
@@ -482,7 +481,7 @@ class LabelStore(LabelReader):
             raise LabelsError(message)
         ours = self.patterns_fingerprint, self.n_patterns
         with open_label_store(path, *ours) as store, store._writing() as connection:
-            insert_events(connection, self._given)
+            insert_events(connection, [*self._given.values()])
         return path
 
     def _rescue_nearby(self) -> Path:
@@ -496,8 +495,8 @@ class LabelStore(LabelReader):
         return self.rescue(last / name)
 
     def _keep(self, event: LabelEvent) -> None:
-        if all(event.address != each.address for each in self._given[-MOST_RESENT:]):
-            self._given.append(event)
+        self._newest = event.address
+        self._given[event.address] = event  # one that was sent twice stands once
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -508,8 +507,6 @@ class LabelStore(LabelReader):
             if not is_same or not holds_event(connection, self._newest):
                 raise StoreLostError(self.name, "it no longer holds what it held")
             yield connection
-            newest = find_newest(connection)
-        self._newest = newest
 
     def _conflict(self, known: LabelEvent, event: LabelEvent) -> str:
         return (
