@@ -90,6 +90,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "rank.n_shown; may be repeated",
     )
     parser.add_argument(
+        "--cluster",
+        default="",
+        metavar="WHERE",
+        help="local, local:4, tcp://HOST:PORT, slurm or slurm:20; this machine without",
+    )
+    parser.add_argument(
         "--only",
         nargs="+",
         default=[],
@@ -164,7 +170,7 @@ def _run(options: argparse.Namespace) -> None:
         options.patterns,
         options.work_dir,
         options.labels,
-        dict(options.parameters),
+        dict(options.parameters) | _say_cluster(options.cluster),
         only=options.only,
         notebooks_dir=options.notebooks,
         force=options.force,
@@ -178,6 +184,11 @@ def _run(options: argparse.Namespace) -> None:
         f"Report:             {result.report}",
         sep="\n",
     )
+
+
+def _say_cluster(cluster: str) -> dict[str, str]:
+    """Return the parameter of the notebooks, if one was given."""
+    return {"cluster": cluster} if cluster else {}
 
 
 def _simulate(options: argparse.Namespace) -> None:

@@ -38,7 +38,12 @@ QUICK = {"epochs": 2, "image_size": 64, "n_rotations": 12, "step_deg": 15}
 # ---- form ------------------------------------------------------------------------
 
 
-@pytest.fixture(params=find_notebooks(NOTEBOOKS_DIR), ids=lambda path: path.stem)
+BEAMTIME = NOTEBOOKS_DIR / "beamtime.ipynb"  # stands beside the numbered ones
+
+
+@pytest.fixture(
+    params=[*find_notebooks(NOTEBOOKS_DIR), BEAMTIME], ids=lambda path: path.stem
+)
 def path(request: pytest.FixtureRequest) -> Path:
     """Give each notebook in turn."""
     return request.param
@@ -122,7 +127,7 @@ def test_papermill_explains_every_parameter(
 
 def test_parameters_of_one_name_mean_the_same_everywhere() -> None:
     everywhere: dict[str, set[str]] = {}
-    for path in find_notebooks(NOTEBOOKS_DIR):
+    for path in [*find_notebooks(NOTEBOOKS_DIR), BEAMTIME]:
         for name, parameter in read_parameters(path).items():
             everywhere.setdefault(name, set()).add(parameter.annotation)
     assert [name for name, types in everywhere.items() if len(types) > 1] == []

@@ -7,7 +7,7 @@ folder of all is a work folder again: one stack, one selection, one audit.
 
 from helpers.beamtime.applying import Beamtime, apply_model, find_runs
 from helpers.beamtime.drift import Drift, Known, learn_known
-from helpers.beamtime.run_folder import RunRow, describe_table, read_table
+from helpers.beamtime.run_folder import RunRow, choose_run, describe_table, read_table
 from helpers.beamtime.run_pages import write_pages
 from helpers.beamtime.whole import WholeAudit, audit_whole, find_thresholds
 
@@ -19,6 +19,7 @@ __all__ = [
     "WholeAudit",
     "apply_model",
     "audit_whole",
+    "choose_run",
     "describe_table",
     "find_runs",
     "find_thresholds",

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from helpers.errors import ParameterError
 from helpers.outputs import atomic_write, write_json
 
 RUNS_NAME = "runs"
@@ -159,6 +160,30 @@ def describe_table(rows: Sequence[RunRow]) -> str:
         f"{sum(row.taken for row in good):,} taken."
     )
     return "\n".join(lines)
+
+
+def choose_run(rows: Sequence[RunRow], name: str = "") -> RunRow:
+    """Return a run to look at.
+
+    Parameters
+    ----------
+    rows
+        From `read_table`.
+    name
+        Which one; "" is the one of which most labels are advised.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such run, or it could not be used.
+    """
+    good = [row for row in rows if not row.problem]
+    named = [row for row in good if row.run == name] if name else good
+    if not named:
+        known = ", ".join(row.run for row in good) or "none"
+        message = f"there is no run {name!r} that could be used; there are: {known}."
+        raise ParameterError(message)
+    return max(named, key=lambda row: row.labels_advised)
 
 
 def describe_singles(row: RunRow) -> str:

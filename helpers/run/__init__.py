@@ -5,6 +5,7 @@ lies in the work folder: executed copies and an HTML report in `reports/`. `hand
 is `python -m helpers handoff`.
 """
 
+from helpers.patterns import use_cluster
 from helpers.run.apply_command import add_apply_arguments, apply_to_runs
 from helpers.run.handoff_command import add_handoff_arguments, hand_over
 from helpers.run.licences import describe_licences, find_licences
@@ -23,4 +24,5 @@ __all__ = [
     "hand_over",
     "run_notebooks",
     "summarise",
+    "use_cluster",
 ]

@@ -24,6 +24,7 @@ LOCK_NAME = ".running"
 LABELS_NAME = "labels.sqlite"
 LABELS = "the labels"
 IMPORTS_LABELS = "labels_file"
+CLUSTER = "cluster"
 READS_LABELS = (IMPORTS_LABELS, "store_url")  # parameters of notebooks that do
 
 Marks = dict[str, str]
@@ -109,6 +110,8 @@ class StageBook:
             "the package": _digest_package(),
         }
         for name, value in values.items():
+            if name == CLUSTER:  # wherever work is done, results are the same
+                continue
             marks = [] if name == "work_dir" else _mark_paths(value)
             found[name] = digest(json.dumps([value, *marks]).encode())
         if any(name in values for name in READS_LABELS):
