@@ -10,7 +10,7 @@ EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 JS = helpers/widgets/js
 
-.PHONY: run test lab bench bench-models bench-masks bench-labels bench-labeller bench-memory fuzz check check-js bundle pictures lock clean
+.PHONY: run test lab bench bench-models bench-masks bench-labels bench-labeller bench-memory bench-map fuzz check check-js bundle pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -70,6 +70,9 @@ bench-labels: $(READY)
 
 bench-memory: $(READY)
 	$(BIN)/python tests/bench/bench_memory.py
+
+bench-map: $(READY)
+	$(BIN)/python tests/bench/bench_map.py
 
 bench-labeller: $(READY)
 	PYTHONPATH=tests $(BIN)/python tests/bench/bench_labeller.py
