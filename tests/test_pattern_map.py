@@ -1,5 +1,7 @@
 """The map of the patterns: layout, clusters, file, order and figures."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -11,6 +13,7 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from helpers import plots
 from helpers.errors import OtherPatternsError, ParameterError, WorkFolderError
+from helpers.labels import LabelStore, open_label_store
 from helpers.pattern_map import (
     FittedMap,
     PatternMap,
@@ -26,6 +29,7 @@ from helpers.pattern_map import (
 )
 from helpers.patterns import Patterns, open_patterns
 from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
+from helpers.widgets import MapView, show_map
 from helpers.work_folder import MAP
 
 SIZES = (60, 40, 30)
@@ -283,5 +287,76 @@ def test_each_cluster_has_a_line_with_its_powder(
 
 
 def test_colours_repeat_and_what_is_in_no_cluster_is_grey() -> None:
-    colours = plots.map_plots.colour_clusters(np.array([0, 7, -1]))
-    assert colours[0] == colours[1] != colours[2] == plots.map_plots.NO_COLOUR
+    colours = plots.colour_clusters(np.array([0, 7, -1]))
+    assert colours[0] == colours[1] != colours[2] == plots.NO_COLOUR
+
+
+# ---- the widget ------------------------------------------------------------------
+
+
+@pytest.fixture
+def view(
+    patterns: Patterns, mapped: PatternMap, tmp_path: Path
+) -> Iterator[tuple[MapView, LabelStore]]:
+    """Give a map to be pointed at, and the store behind it."""
+    path = tmp_path / "labels.sqlite"
+    with open_label_store(path, patterns.fingerprint, N) as store:
+        photons = np.arange(N, dtype=float)
+        yield (
+            show_map(patterns, mapped, store=store, labeller="anna", photons=photons),
+            store,
+        )
+
+
+def test_a_lasso_fills_the_gallery_and_nothing_chosen_leaves_it(view: tuple) -> None:
+    widget, _ = view
+    assert sorted(widget.gallery.index()) == list(range(N))
+    widget.scatter.selection = np.array([7, 3, 12])
+    assert widget.gallery.index().tolist() == [3, 7, 12]
+    widget.scatter.selection = np.array([], dtype=int)
+    assert widget.gallery.index().tolist() == [3, 7, 12]
+
+
+def test_a_cluster_can_be_chosen_without_the_map(
+    view: tuple, mapped: PatternMap
+) -> None:
+    widget, _ = view
+    widget.cluster.value = "0"
+    expected = sort_inside_out(mapped, 0).tolist()
+    assert widget.gallery.index().tolist() == expected
+    widget.cluster.value = "all"
+    assert widget.gallery.index().size == N
+
+
+def test_pointing_shows_the_pattern_and_the_gallery_marks_its_point(
+    view: tuple,
+) -> None:
+    widget, store = view
+    store.record(5, "other", labeller="anna", session="x", seq=1)
+    widget.scatter.hovering = 5
+    assert bytes(widget.picture.value).startswith(b"\x89PNG")
+    assert "<b>pattern 5</b>" in widget.caption.value
+    assert widget.caption.value.endswith("<br>photons 5<br>other")
+    widget.gallery.cursor = 9
+    assert widget.scatter.hovering == 9
+    assert "<b>pattern 9</b>" in widget.caption.value
+
+
+def test_points_have_the_colours_of_what_is_chosen(view: tuple) -> None:
+    widget, store = view
+    widget.colour_by.value = "label"
+    before = np.asarray(widget.scatter.points).copy()
+    store.record(5, "single", labeller="anna", session="x", seq=1)
+    widget.gallery.n_stored += 1
+    after = np.asarray(widget.scatter.points)
+    assert np.flatnonzero((before != after).any(axis=1)).tolist() == [5]
+    widget.colour_by.value = "photons"
+    assert (np.asarray(widget.scatter.points) != after).any()
+
+
+def test_a_map_of_another_stack_is_refused(
+    patterns: Patterns, mapped: PatternMap
+) -> None:
+    other = replace(mapped, cluster=mapped.cluster[:-1])
+    with pytest.raises(ParameterError, match=r"found a map of 89 .*Run 02-map again"):
+        show_map(patterns, other)

@@ -21,6 +21,9 @@ from helpers.plots.curve_plots import (
     plot_values,
 )
 from helpers.plots.map_plots import (
+    CLUSTER_COLOURS,
+    NO_COLOUR,
+    colour_clusters,
     plot_clusters,
     plot_labels,
     plot_on_map,
@@ -47,6 +50,9 @@ from helpers.plots.review_plots import (
 __all__ = [
     "CLASS_COLOURS",
     "find_crop",
+    "CLUSTER_COLOURS",
+    "NO_COLOUR",
+    "colour_clusters",
     "plot_along_run",
     "plot_clusters",
     "plot_confusion",

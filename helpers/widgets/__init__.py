@@ -1,7 +1,8 @@
 """Widgets to look at patterns and to label them, in a notebook.
 
 `label_patterns` shows one pattern after the other, `show_gallery` a page of small ones,
-`browse_patterns` lets one look through a stack. `read_results` finds what later
+`browse_patterns` lets one look through a stack, and `show_map` draw a line round a
+group on the map. `read_results` finds what later
 notebooks have left to be shown beside the patterns, `save_keys` keeps the keys that a
 person prefers, and `make_thumbnails` makes small patterns before they are asked for.
 
@@ -12,6 +13,7 @@ person prefers, and `make_thumbnails` makes small patterns before they are asked
 from helpers.widgets.gallery import Gallery, show_gallery
 from helpers.widgets.keys import save_keys
 from helpers.widgets.labeller import Labeller, label_patterns
+from helpers.widgets.map_view import MapView, show_map
 from helpers.widgets.pattern_browser import (
     PatternBrowser,
     browse_patterns,
@@ -23,6 +25,7 @@ from helpers.widgets.pixels import make_thumbnails
 __all__ = [
     "Gallery",
     "Labeller",
+    "MapView",
     "PatternBrowser",
     "browse_patterns",
     "label_patterns",
@@ -30,5 +33,6 @@ __all__ = [
     "read_results",
     "save_keys",
     "show_gallery",
+    "show_map",
     "slide_purity",
 ]

@@ -1,6 +1,7 @@
 """Look at many patterns at once, and label them by the handful."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Gallery(PatternWidget):
         Patterns a page.
     thumbnails
         The small patterns.
+    way
+        How patterns come to be labelled here; kept with each label.
     """
 
     _esm = STATIC / "gallery.js"
@@ -50,6 +53,10 @@ class Gallery(PatternWidget):
     score_name = traitlets.Unicode().tag(sync=True)
     threshold = traitlets.Float(None, allow_none=True).tag(sync=True)
     per_page = traitlets.Int().tag(sync=True)
+    way = traitlets.Unicode("gallery").tag(sync=True)
+    tells_cursor = traitlets.Bool(False).tag(sync=True)
+    cursor = traitlets.Int(-1).tag(sync=True)
+    n_stored = traitlets.Int(0)
 
     def __init__(
         self,
@@ -61,15 +68,34 @@ class Gallery(PatternWidget):
         threshold: float | None,
         per_page: int,
         thumbnails: Thumbnails,
+        way: str = "gallery",
         **base: Any,
     ) -> None:
         super().__init__(patterns, order, keys, first_order=AS_GIVEN, **base)
         self.score_name = score_name
         self.threshold = threshold
         self.per_page = per_page
+        self.way = way
         self._thumbnails = thumbnails
         self._answers["thumbnails"] = self._send_thumbnails
         self.preview = preview_png(self._first_page())
+
+    def show_only(self, index: ArrayLike) -> None:
+        """Show other patterns, from the first of them.
+
+        Parameters
+        ----------
+        index
+            (m,) which patterns of the stack, in the order in which they are shown.
+        """
+        given = check_index("index", index, len(self.patterns))
+        with self._lock:
+            self._order = replace(self._order, given=given)
+        self.send({"kind": "anew"})
+
+    def _store_labels(self, content: Message) -> None:
+        super()._store_labels(content)
+        self.n_stored += len(content["events"])
 
     def _list(self, order: str, only: str) -> list[NDArray[Any]]:
         index = self.index(order, only)
@@ -126,6 +152,7 @@ def show_gallery(
     keys: Mapping[str, str | Sequence[str]] | None = None,
     work_dir: str | Path | None = None,
     session: str | None = None,
+    way: str = "gallery",
 ) -> Gallery:
     """Make a widget with pages of small patterns; the last line of a cell shows it.
 
@@ -166,6 +193,8 @@ def show_gallery(
         The work folder, in which thumbnails are kept once made; None = not kept.
     session
         A name of this session, kept with each label; None = the time of day.
+    way
+        How patterns come to be labelled here; kept with each label.
 
     Raises
     ------
@@ -209,5 +238,6 @@ def show_gallery(
         threshold=threshold,
         per_page=per_page,
         thumbnails=Thumbnails(patterns, work_dir),
+        way=way,
         blind=blind,
     )

@@ -74,6 +74,7 @@ GALLERY_KEYS: KeyTable = {
     "page": Key(["a"], "select all on this page"),
     "rest": Key(["r"], "select the unlabelled ones on this page"),
     "none": Key(["d"], "select nothing"),
+    "whole": Key(["A"], "select the whole list, on all its pages"),
     "left": Key(["ArrowLeft"], "cursor left; with Shift, select on the way", True),
     "right": Key(["ArrowRight"], "cursor right; likewise", True),
     "up": Key(["ArrowUp"], "cursor up; likewise", True),

@@ -19,6 +19,7 @@ import "./common.css";
 import "./gallery.css";
 
 const PAGE_SIZES = [24, 48, 96];
+const MOST_UNASKED = 50; // labels beyond the page, from which on they are asked for
 const LOOK_MS = 150; // the pointer rests this long before a pattern is enlarged
 
 class Gallery extends LabelPage {
@@ -52,6 +53,7 @@ class Gallery extends LabelPage {
       handlers: {
         thumbnails: (content, buffers) => this.receivePage(content, buffers),
         pixels: (content, buffers) => this.receive(content, buffers),
+        anew: () => this.choose({ order: "as given", only: "all" }),
       },
     });
   }
@@ -89,6 +91,7 @@ class Gallery extends LabelPage {
       page: () => grid.select(grid.patterns),
       rest: () => grid.select(grid.patterns.filter(isUnlabelled)),
       none: () => grid.select([]),
+      whole: () => grid.select(Array.from(sheet.order)),
     };
   }
 
@@ -105,16 +108,19 @@ class Gallery extends LabelPage {
 
   /** Somebody may have scrolled away while the keys still act here. */
   areInSight(patterns) {
-    const thumbs = patterns.map((pattern) => this.grid.thumbOf(pattern));
+    const thumbs = patterns
+      .map((pattern) => this.grid.thumbOf(pattern))
+      .filter(Boolean); // others are on further pages of a list selected as a whole
     if (thumbs.some((thumb) => thumb.isInSight())) return true;
     thumbs[0].element.scrollIntoView({ block: "nearest" });
     return false;
   }
 
   label(patterns, word) {
-    if (!this.mayLabel(patterns)) return;
+    if (!this.mayLabel(patterns) || !this.isSure(patterns, word)) return;
     const { grid } = this;
-    const shown = `gallery, ${grid.perPage} a page, ${this.display.words}`;
+    const way = this.model.get("way");
+    const shown = `${way}, ${grid.perPage} a page, ${this.display.words}`;
     this.batches.push(patterns);
     this.give(patterns, word, grid.look.since, shown);
     if (!this.enlarged.stays) this.enlarged.hide();
@@ -122,6 +128,20 @@ class Gallery extends LabelPage {
     grid.select([]);
     this.describe();
     if (isUnderCursor) grid.moveCursor(1);
+  }
+
+  /** Ask once before many patterns that are not in sight get a label. */
+  isSure(patterns, word) {
+    const asked = `${word} ${patterns.length}`;
+    const isFew = patterns.length <= Math.max(MOST_UNASKED, this.grid.patterns.length);
+    const isSure = isFew || this.asked === asked;
+    this.asked = isSure ? null : asked;
+    if (!isSure)
+      this.banner.show(
+        `Label all ${patterns.length} patterns of this list ${word}? Once more does it.`,
+        "note",
+      );
+    return isSure;
   }
 
   /** Take back what was labelled last here, a page of labels at once. */
@@ -227,6 +247,7 @@ class Gallery extends LabelPage {
 
   noteMove() {
     this.banner.clearNote();
+    this.asked = null;
     this.showMarks();
   }
 
@@ -235,7 +256,17 @@ class Gallery extends LabelPage {
     grid.mark();
     const n = grid.selected.size;
     setText(this.aim, n ? `${n} selected` : "under the cursor");
+    this.tellCursor();
     if (this.enlarged.stays) this.enlarge(grid.cursor);
+  }
+
+  /** Let the kernel know which pattern the cursor is on, where it asks for that. */
+  tellCursor() {
+    const pattern = this.sheet.order[this.grid.cursor];
+    if (!this.model.get("tells_cursor") || pattern === undefined) return;
+    if (pattern === this.model.get("cursor")) return;
+    this.model.set("cursor", pattern);
+    this.model.save_changes();
   }
 
   /** A line where sorted scores cross the threshold. */
@@ -367,6 +398,7 @@ class Gallery extends LabelPage {
         actionButton(actions.page, "all"),
         actionButton(actions.rest, "unlabelled"),
         actionButton(actions.none, "none"),
+        actionButton(actions.whole, "whole list"),
       ),
       this.progress.element,
     ];

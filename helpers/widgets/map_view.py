@@ -1,0 +1,293 @@
+"""The map of the patterns to be pointed at, and the gallery that it fills."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anywidget
+import ipywidgets
+import numpy as np
+import traitlets
+from numpy.typing import ArrayLike, NDArray
+
+from helpers.errors import ParameterError
+from helpers.labels import LABELS, LabelStore
+from helpers.pattern_map import PatternMap, name_cluster, sort_inside_out
+from helpers.patterns import Patterns
+from helpers.plots import CLASS_COLOURS, CLUSTER_COLOURS, NO_COLOUR
+from helpers.widgets.gallery import Gallery, show_gallery
+from helpers.widgets.pixels import make_pixels, preview_png
+from helpers.widgets.widget_base import STATIC
+
+EVERYTHING = "all"
+PREVIEW_SIDE = 160
+LOOK_SIDE = 170  # pixels on the page
+HEIGHT, WIDTH = 420, 600
+FEW = 10_000  # points that are drawn larger
+LEVELS = 64  # of a scale of numbers
+LOG_SPAN = 8  # numbers that differ by more than this factor are on a log scale
+
+
+class WebGLNote(anywidget.AnyWidget):
+    """Says where the browser cannot draw the map."""
+
+    _esm = STATIC / "webgl.js"
+    _css = STATIC / "webgl.css"
+    offers_webgl = traitlets.Bool(None, allow_none=True).tag(sync=True)
+
+
+class MapView(ipywidgets.VBox):
+    """A map whose points are patterns, above a gallery; `show_map` makes one.
+
+    Parameters
+    ----------
+    pattern_map
+        Where the patterns lie.
+    gallery
+        What a lasso fills.
+    numbers
+        (n,) each, by the name under which one can colour by it.
+    words
+        Returns the (n,) label words of now.
+
+    Attributes
+    ----------
+    scatter
+        The widget of the points.
+    gallery
+        As given.
+    """
+
+    def __init__(
+        self,
+        pattern_map: PatternMap,
+        gallery: Gallery,
+        numbers: Mapping[str, NDArray[np.float64]],
+        words: Callable[[], NDArray[np.str_]],
+    ) -> None:
+        self._map = pattern_map
+        self._numbers = dict(numbers)
+        self._words = words
+        self.gallery = gallery
+        right, up = pattern_map.position.T.astype(np.float64)
+        self._plot = _make_scatter(right, up)
+        self._plot.options(regl_scatterplot_options={"showReticle": False})
+        self._plot.axes(axes=False)
+        self._plot.mouse(mode="lasso")
+        self._plot.size(default=5 if right.size < FEW else 3)
+        self.scatter = self._plot.widget
+        self._build()
+        self._recolour()
+        super().__init__([self._head, self._body, gallery])
+        self.scatter.observe(self._fill, "selection")
+        self.scatter.observe(self._look, "hovering")
+        gallery.tells_cursor = True
+        gallery.observe(self._mark, "cursor")
+        gallery.observe(self._note_labels, "n_stored")
+
+    def select(self, index: ArrayLike) -> None:
+        """Fill the gallery with patterns, as a lasso round them does.
+
+        Parameters
+        ----------
+        index
+            (m,) pattern indices.
+        """
+        self.gallery.show_only(index)
+
+    def _build(self) -> None:
+        clusters = [EVERYTHING, *map(str, range(self._map.n_clusters))]
+        if (self._map.cluster < 0).any():
+            clusters.append(name_cluster(-1))
+        self.colour_by = ipywidgets.Dropdown(
+            options=["cluster", "label", *self._numbers],
+            description="colour by",
+            layout={"width": "220px"},
+        )
+        self.cluster = ipywidgets.Dropdown(
+            options=clusters,
+            description="show cluster",
+            style={"description_width": "initial"},
+            layout={"width": "200px"},
+        )
+        self.colour_by.observe(lambda _: self._recolour(), "value")
+        self.cluster.observe(self._choose_cluster, "value")
+        self.picture = ipywidgets.Image(
+            format="png", width=LOOK_SIDE, height=LOOK_SIDE, layout={"margin": "4px"}
+        )
+        self.caption = ipywidgets.HTML(
+            "Rest the pointer on a point to see its pattern."
+        )
+        self.webgl = WebGLNote()
+        hint = ipywidgets.HTML(
+            "Drag to draw a line round points: their patterns come into the gallery "
+            "below. The wheel zooms; the arrows on the left let you move the map."
+        )
+        self._head = ipywidgets.VBox(
+            [ipywidgets.HBox([self.colour_by, self.cluster]), hint, self.webgl]
+        )
+        side = ipywidgets.VBox(
+            [self.picture, self.caption], layout={"width": f"{LOOK_SIDE + 20}px"}
+        )
+        points = ipywidgets.Box([self._plot.show()], layout={"flex": "0 0 auto"})
+        self._body = ipywidgets.HBox([points, side])
+
+    def _fill(self, change: Mapping[str, Any]) -> None:
+        chosen = change["new"]
+        if chosen is not None and len(chosen):
+            self.select(np.unique(np.asarray(chosen, dtype=np.int64)))
+
+    def _choose_cluster(self, change: Mapping[str, Any]) -> None:
+        name = change["new"]
+        if name == EVERYTHING:
+            self.select(np.arange(len(self._map.cluster)))
+        else:
+            number = -1 if name == name_cluster(-1) else int(name)
+            self.select(sort_inside_out(self._map, number))
+
+    def _look(self, change: Mapping[str, Any]) -> None:
+        if change["new"] is not None:
+            self._show(int(change["new"]))
+
+    def _mark(self, change: Mapping[str, Any]) -> None:
+        self.scatter.hovering = int(change["new"])
+
+    def _show(self, pattern: int) -> None:
+        (pixels,) = make_pixels(self.gallery.patterns, [pattern], PREVIEW_SIDE)
+        self.picture.value = preview_png(pixels.codes)
+        name = name_cluster(int(self._map.cluster[pattern]))
+        known = {
+            key: f"{values[pattern]:,.4g}"
+            for key, values in self._numbers.items()
+            if np.isfinite(values[pattern])
+        }
+        lines = [f"<b>pattern {pattern:,}</b>", f"cluster {name}"]
+        lines += [f"{key} {value}" for key, value in known.items()]
+        word = self._words()[pattern]
+        self.caption.value = "<br>".join([*lines, word or "unlabelled"])
+
+    def _note_labels(self, _: object) -> None:
+        if self.colour_by.value == "label":
+            self._recolour()
+
+    def _recolour(self) -> None:
+        name = self.colour_by.value
+        if name == "cluster":
+            number = self._map.cluster
+            codes = np.where(number < 0, 0, 1 + number % len(CLUSTER_COLOURS))
+            colours = [NO_COLOUR, *CLUSTER_COLOURS]
+        elif name == "label":
+            words = self._words()
+            codes = np.select(
+                [words == word for word in LABELS], np.arange(1, len(LABELS) + 1), 0
+            )
+            colours = ["#cccccc", *(CLASS_COLOURS[word] for word in LABELS)]
+        else:
+            codes, colours = grade(self._numbers[name])
+        self._plot.color(
+            by=codes.astype(np.float64), map=colours, norm=(0, len(colours) - 1)
+        )
+
+
+def _make_scatter(right: NDArray[np.float64], up: NDArray[np.float64]) -> Any:
+    import jscatter  # slow to import
+
+    with warnings.catch_warnings():
+        # what it asks of its own libraries is no concern of the person who looks
+        warnings.simplefilter("ignore")
+        plot = jscatter.Scatter(right, up, height=HEIGHT, width=WIDTH)
+        _ = plot.widget  # which is made when it is first asked for
+        return plot
+
+
+def grade(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[str]]:
+    """Return the step of each number on a scale, and the colours of the steps.
+
+    Parameters
+    ----------
+    values
+        (n,); NaN is the first step, which is grey.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    colours = [to_hex(c) for c in colormaps["viridis"](np.linspace(0, 1, LEVELS))]
+    codes = np.zeros(len(values), np.int64)
+    known = np.isfinite(values)
+    if known.any():
+        low, high = np.percentile(values[known], [1, 99])
+        shown = np.clip(values[known], low, high)
+        if low > 0 and high / low > LOG_SPAN:
+            low, high, shown = np.log(low), np.log(high), np.log(shown)
+        span = max(float(high - low), 1e-12)
+        codes[known] = 1 + np.rint((LEVELS - 1) * (shown - low) / span).astype(np.int64)
+    return codes, [NO_COLOUR, *colours]
+
+
+def show_map(
+    patterns: Patterns,
+    pattern_map: PatternMap,
+    *,
+    store: LabelStore | None = None,
+    labeller: str = "",
+    per_page: int = 24,
+    **columns: ArrayLike,
+) -> MapView:
+    """Make a map to be pointed at; the last line of a cell shows it.
+
+    A line drawn round points fills the gallery below with their patterns, where they
+    are looked through and labelled: some, a page, or all of them (Shift+A, then the key
+    of the class). Run without a browser, the gallery holds all patterns.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    pattern_map
+        Its map.
+    store, labeller
+        Where labels are kept and who labels; without a store one can only look.
+    per_page
+        Patterns a page.
+    **columns
+        As for `show_gallery`: photons, hit_score, prediction, distance, …, work_dir.
+
+    Raises
+    ------
+    ParameterError
+        If the map is of another stack, or an array does not fit.
+    LabelsError
+        If there is a store but no labeller.
+    """
+    n = len(patterns)
+    if len(pattern_map.cluster) != n:
+        message = (
+            f"pattern_map: found a map of {len(pattern_map.cluster):,} patterns; "
+            f"expected one of this stack, {n:,}. Run 02-map again."
+        )
+        raise ParameterError(message)
+    columns.setdefault("cluster", pattern_map.cluster)
+    gallery = show_gallery(
+        patterns,
+        np.concatenate(
+            [
+                sort_inside_out(pattern_map, k)
+                for k in [*range(pattern_map.n_clusters), -1]
+            ]
+        ),
+        store=store,
+        labeller=labeller,
+        per_page=per_page,
+        way="by map",
+        **columns,  # type: ignore[arg-type]
+    )
+    numbers = {
+        name.replace("_", " "): np.asarray(values, dtype=np.float64)
+        for name, values in columns.items()
+        if name in ("photons", "hit_score", "prediction", "distance")
+    }
+
+    def words() -> NDArray[np.str_]:
+        return store.current_labels() if store is not None else np.full(n, "")
+
+    return MapView(pattern_map, gallery, numbers, words)
