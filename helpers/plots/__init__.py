@@ -49,10 +49,10 @@ from helpers.plots.review_plots import (
 
 __all__ = [
     "CLASS_COLOURS",
-    "find_crop",
     "CLUSTER_COLOURS",
     "NO_COLOUR",
     "colour_clusters",
+    "find_crop",
     "plot_along_run",
     "plot_clusters",
     "plot_confusion",
