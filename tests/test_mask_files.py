@@ -5,6 +5,7 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from helpers import handoff
 from helpers.errors import PatternsFileError
@@ -242,3 +243,22 @@ def test_without_patterns_the_polarity_must_be_said(tmp_path):
     np.save(tmp_path / "mask.npy", BAD.astype(int))
     with pytest.raises(PatternsFileError, match="not known which of its values"):
         read_bad_pixels(tmp_path / "mask.npy", SHAPE)
+
+
+def test_a_damaged_image_that_asks_for_all_memory_says_so(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    values = COUNTS[:3].astype("u2")
+    tifffile.imwrite(tmp_path / "run.tif", values, photometric="minisblack")
+    patterns = open_patterns(tmp_path / "run.tif")
+    monkeypatch.setattr(tifffile.TiffFile, "asarray", fail)
+    with pytest.raises(PatternsFileError, match=r"cannot be read .*MemoryError"):
+        patterns[:]
+    np.save(tmp_path / "mask.npy", BAD)
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(PatternsFileError, match=r"not a mask that can .*MemoryError"):
+        read_bad_pixels(tmp_path / "mask.npy", SHAPE)
+    monkeypatch.setattr(tifffile, "TiffFile", fail)
+    with pytest.raises(PatternsFileError, match=r"cannot be read as \.tif .*Memory"):
+        open_patterns(tmp_path / "run.tif")

@@ -1,7 +1,6 @@
 """Masks that a person names: arrays, images, and files of neighbouring programs."""
 
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,9 +264,10 @@ def _read_array(path: Path) -> tuple[NDArray[Any], MaskConvention | None]:
                 (mask,) = (arrays[name] for name in arrays.files)
             return np.asarray(mask), None
         return _read_image(path), None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # on a damaged file a parser may raise anything
+        why = str(error) or type(error).__name__
         problem = (
-            f"is not a mask that can be read ({error}). Expected an array saved by "
+            f"is not a mask that can be read ({why}). Expected an array saved by "
             "numpy.save (.npy) or alone by numpy.savez (.npz), raw bytes (.byt), a "
             "detector image (.tif, .edf, .cbf …), or FILE.h5:/path/to/mask."
         )
