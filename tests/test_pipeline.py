@@ -567,9 +567,14 @@ def two_stages(tmp_path: Path) -> Callable[..., list[str]]:
     return run
 
 
-def test_second_run_skips_and_says_so(two_stages: Callable[..., list[str]]) -> None:
+def test_second_run_skips_and_says_so(
+    two_stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
     assert two_stages()[:2] == ["1", "1"]
+    report = tmp_path / "w" / "reports" / "report.html"
+    written = report.stat().st_mtime_ns
     first, second, *said = two_stages()
+    assert report.stat().st_mtime_ns == written
     assert (first, second) == ("1", "1")
     assert all("skipped, since nothing" in line for line in said)
     assert len(said) == 2

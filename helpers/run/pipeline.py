@@ -127,6 +127,7 @@ def run_notebooks(
     ):
         _sweep(reports)
         book = StageBook(reports.parent, reports, every)
+        has_run = False
         try:
             for notebook, values in zip(chosen, assigned, strict=True):
                 why = "" if force else book.why_run(notebook, values)
@@ -135,6 +136,7 @@ def run_notebooks(
                     continue
                 if why:
                     say(f"{notebook.stem}: runs again, since this has changed: {why}")
+                has_run = True
                 _forget(notebook, every, chosen, reports)
                 started = time.monotonic()
                 book.begin(notebook, values)
@@ -150,7 +152,7 @@ def run_notebooks(
             with suppress(WorkFolderError):  # a full disk is said already
                 _write_report(every, reports)
             raise
-        return _write_report(every, reports)
+        return _write_report(every, reports, anew=has_run)
 
 
 @contextmanager
@@ -290,11 +292,16 @@ def _forget(
         (reports / each.name).unlink(missing_ok=True)
 
 
-def _write_report(every: Sequence[Path], reports: Path) -> PipelineRun:
+def _write_report(
+    every: Sequence[Path], reports: Path, *, anew: bool = True
+) -> PipelineRun:
     """Put all executed copies that there are into the report."""
     copies = [reports / notebook.name for notebook in every]
     executed = tuple(copy for copy in copies if copy.exists())
-    return PipelineRun(executed, write_report(executed, reports / REPORT_NAME))
+    report = reports / REPORT_NAME
+    if anew or not report.exists():
+        write_report(executed, report)
+    return PipelineRun(executed, report)
 
 
 def _duration(seconds: float) -> str:

@@ -129,6 +129,23 @@ def test_every_label_by_key_and_by_button(lab):
     assert "single 3" in driver.text("legends")
 
 
+def test_flatten_and_crop_by_key_and_by_button(lab):
+    driver = Driver(lab)
+    driver.wait_settled()
+    plain, canvas = driver.picture(), driver.widget.locator("canvas").first
+    lab.page.keyboard.press("t")
+    flat = driver.picture()
+    assert flat != plain
+    assert driver.button("flatten").get_attribute("aria-pressed") == "true"
+    driver.button("flatten").click()
+    assert driver.picture() == plain
+    whole = canvas.get_attribute("style")
+    lab.page.keyboard.press("v")
+    cropped = canvas.get_attribute("style")
+    driver.button("signal").click()
+    assert canvas.get_attribute("style") == whole or cropped == whole
+
+
 def test_every_way_to_move(lab):
     driver = Driver(lab)
     press = lab.page.keyboard.press
