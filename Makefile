@@ -10,7 +10,7 @@ EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 JS = helpers/widgets/js
 
-.PHONY: run test lab bench bench-models bench-masks bench-labels bench-labeller bench-memory bench-map fuzz check check-js bundle pictures lock clean
+.PHONY: run test lab bench bench-models bench-masks bench-labels bench-labeller bench-memory bench-beamtime bench-map fuzz check check-js bundle pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -76,6 +76,9 @@ bench-map: $(READY)
 
 bench-labeller: $(READY)
 	PYTHONPATH=tests $(BIN)/python tests/bench/bench_labeller.py
+
+bench-beamtime: $(READY)
+	$(BIN)/python tests/bench/bench_beamtime.py
 
 pictures: $(READY) $(EXAMPLE)
 	PYTHONPATH=tests $(BIN)/python tests/browser/take_pictures.py
