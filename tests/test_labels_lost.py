@@ -275,6 +275,20 @@ def test_empty_file_is_never_taken_as_a_new_store(path: Path) -> None:
     assert path.stat().st_size == 0
 
 
+def test_link_to_a_store_stays_one_and_is_watched(path: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "store.sqlite"
+    path.symlink_to(elsewhere)  # nothing is there yet
+    with open_store(path) as store:
+        record(store, 1)
+        assert path.is_symlink()
+        assert labelled(elsewhere) == [1]
+        path.unlink()
+        path.symlink_to(tmp_path / "another.sqlite")
+        with pytest.raises(StoreLostError):
+            record(store, 2)
+    assert labelled(elsewhere) == [1]
+
+
 def test_half_of_a_copy_is_told(path: Path) -> None:
     with open_store(path) as store:
         for seq in range(1, 200):

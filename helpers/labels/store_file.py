@@ -69,23 +69,24 @@ class StoreFile:
 
     def make(self, fill: Callable[[sa.Connection], None]) -> None:
         """Make the file, whole or not at all; leave one that is there by now alone."""
-        temporary = self._make_temporary()
+        place = self._path.resolve()  # what is a link stays one
+        temporary = self._make_temporary(place)
         engine = _make_engine(lambda: _open(temporary))
         try:
             with engine.execution_options(writes=True).begin() as connection:
                 fill(connection)
             engine.dispose()
             temporary.chmod(new_file_mode(private=True))
-            _put_in_place(temporary, self._path)
+            _put_in_place(temporary, place)
         finally:
             engine.dispose()
             temporary.unlink(missing_ok=True)
 
-    def _make_temporary(self) -> Path:
-        _make_folder(self._path.parent)
+    def _make_temporary(self, place: Path) -> Path:
+        _make_folder(place.parent)
         try:
             handle, name = tempfile.mkstemp(
-                prefix=f".{self._path.stem}-", suffix=".sqlite", dir=self._path.parent
+                prefix=f".{place.stem}-", suffix=".sqlite", dir=place.parent
             )
         except OSError as error:
             message = (
