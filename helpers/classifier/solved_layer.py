@@ -130,6 +130,12 @@ class SolvedLayer:
     def _is_keras(self) -> bool:
         return "keras_model" in self.__dict__
 
+    def get_weights(self) -> list[NDArray[np.float32]]:
+        """Return all weights, as Keras does."""
+        if self._is_keras:
+            return list(self.keras_model.get_weights())
+        return list(self._weights)
+
     def standardise(self, inputs: NDArray[np.float32]) -> None:
         """Set mean and variance from inputs (n, n_features)."""
         if self._is_keras:

@@ -136,13 +136,15 @@ def test_flatten_and_crop_by_key_and_by_button(lab):
     lab.page.keyboard.press("t")
     flat = driver.picture()
     assert flat != plain
-    assert driver.button("flatten").get_attribute("aria-pressed") == "true"
-    driver.button("flatten").click()
+    flatten = driver.widget.locator("button", has_text="flatten")
+    assert flatten.get_attribute("aria-pressed") == "true"
+    flatten.click()
     assert driver.picture() == plain
     whole = canvas.get_attribute("style")
     lab.page.keyboard.press("v")
     cropped = canvas.get_attribute("style")
-    driver.button("signal").click()
+    assert cropped.startswith("transform: scale(")
+    driver.widget.locator("button", has_text="signal").click()
     assert canvas.get_attribute("style") == whole or cropped == whole
 
 
