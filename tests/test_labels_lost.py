@@ -6,7 +6,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing, suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -331,21 +333,27 @@ with open_label_store(sys.argv[1], "abc", 500) as store:
 """
 
 
+@pytest.fixture
+def seen_by_all() -> Iterator[Path]:
+    """Give a folder that others may read; they may not look into pytest's."""
+    with tempfile.TemporaryDirectory(prefix="labels-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("of_earlier_version", [False, True])
 def test_closed_store_opens_where_nothing_may_be_written(
-    of_earlier_version: bool, path: Path
+    of_earlier_version: bool, seen_by_all: Path
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody who may not write")
+    path = seen_by_all / "labels.sqlite"
     with open_store(path) as store:
         record(store, 1)
     if of_earlier_version:
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA journal_mode = WAL")
     path.chmod(0o644)
-    for folder in [*path.parents][:-2]:
-        with suppress(PermissionError):
-            folder.chmod(folder.stat().st_mode | 0o555)
     command = [sys.executable, "-c", READER, path]
     reader = subprocess.run(command, capture_output=True, text=True, check=False)
     assert reader.stdout == "[1]\n", reader.stderr
