@@ -2,7 +2,7 @@
 
 `make_map` lays a stack out on a plane so that patterns of one kind lie together, in
 whatever orientation and however bright; `write_map` keeps it as `map.h5`. `find_groups`
-says what each cluster is, `order_by_cluster` lets one meet every kind soon.
+says what each cluster is, `order_by_cluster` lets one meet small groups early.
 """
 
 from helpers.pattern_map.map_file import PatternMap, make_map, read_map, write_map

@@ -184,8 +184,8 @@ def order_by_cluster(
 ) -> NDArray[np.int64]:
     """Return all patterns, one at random from each cluster in turn.
 
-    Small clusters come as often as large ones until they are used up, so that every
-    kind is met soon. What is in no cluster counts as one more.
+    Small clusters come as often as large ones until they are used up, so that they are
+    met early. What is in no cluster counts as one more.
 
     Parameters
     ----------

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = {  # the heading above the figure
     "01-inspect": "## Patterns along the run",
+    "02-map": "## What lies where",
     "04-rank": "## The best",
     "05-train": "The same test set in pictures",
     "06-review": "## Around the threshold",
