@@ -16,7 +16,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import slurm
 import tifffile
+from dask import config as dask_config
 
 from helpers import classifier
 from helpers.errors import ClusterError, ParameterError, PatternsFileError
@@ -307,6 +309,72 @@ class TestScheduler:
 
         use_cluster("")
         assert predict(folder, tmp_path / "there")(patterns) == expected
+
+
+@pytest.fixture(scope="module")
+def slurm_environment(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, str]]:
+    """Start a SLURM of two nodes, or skip the test where that cannot be."""
+    if reason := slurm.why_not():
+        if os.environ.get("REQUIRE_SLURM"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with slurm.start(tmp_path_factory.mktemp("slurm")) as environment:
+        yield environment
+
+
+class TestSlurm:
+    @pytest.fixture(autouse=True)
+    def _on_slurm(
+        self,
+        slurm_environment: dict[str, str],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> Iterator[None]:
+        settings = {"cores": 1, "memory": "2GB", "walltime": "00:20:00"}
+        settings |= {"interface": "lo", "log_directory": str(tmp_path)}
+        paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        for name, value in (slurm_environment | paths).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(cluster, "_used", None)
+        keys = {f"jobqueue.slurm.{name}": value for name, value in settings.items()}
+        with dask_config.set(keys):
+            yield
+            use_cluster("")
+
+    def test_two_nodes_give_the_same_bits_also_when_a_job_is_cancelled(
+        self, folder: Path, tmp_path: Path, patterns: Patterns
+    ) -> None:
+        passes = [measure, rank("rotation"), predict(folder, tmp_path)]
+        here = [each(patterns) for each in passes]
+        assert "2 SLURM jobs" in use_cluster("slurm:2")
+        assert [each(patterns) for each in passes] == here
+        jobs = [each.job_id for each in cluster._used._owned.workers.values()]
+        assert len(set(jobs)) == 2
+        results, seen = patterns.map(Slow()), []
+        for _, some in results:
+            seen.append(some.tobytes())
+            if len(seen) == 1:
+                subprocess.run(["scancel", str(jobs[0])], check=True)
+        with in_this_process():
+            assert b"".join(seen) == sums(patterns, Slow())
+
+    def test_no_configuration(self) -> None:
+        unset = {"jobqueue.slurm.cores": None}
+        with (
+            dask_config.set(unset),
+            pytest.raises(ParameterError, match="SLURM jobs are not configured"),
+        ):
+            use_cluster("slurm:1")
+
+
+class Slow:
+    """Takes a moment for the sums."""
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        time.sleep(0.05)
+        return np.sqrt(np.abs(block)).sum(axis=(1, 2))
 
 
 def write_npy(path: Path, values: np.ndarray) -> None:
