@@ -70,8 +70,20 @@ def start(folder: Path) -> Iterator[dict[str, str]]:
         _wait_for_nodes(environment)
         yield there
     finally:
+        _end_jobs(environment)
         for pid in folder.glob("*.pid"):
             subprocess.run(["kill", pid.read_text().strip()], check=False)
+
+
+def _end_jobs(environment: dict[str, str]) -> None:
+    """Cancel what is left, and wait: without its controller a job would go on."""
+    subprocess.run(["scancel", "--user", "root"], env=environment, check=False)
+    for _ in range(50):
+        asked = ["squeue", "--noheader"]
+        found = subprocess.run(asked, env=environment, capture_output=True, check=False)
+        if found.returncode or not found.stdout:
+            return
+        time.sleep(0.2)
 
 
 def _wait_for_nodes(environment: dict[str, str]) -> None:

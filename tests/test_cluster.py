@@ -1,5 +1,6 @@
 """On a cluster every number is the same, whoever does the work and whoever is lost."""
 
+import importlib
 import json
 import os
 import pickle
@@ -338,6 +339,7 @@ class TestSlurm:
         for name, value in (slurm_environment | paths).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(cluster, "_used", None)
+        importlib.import_module("dask_jobqueue")  # brings its defaults
         keys = {f"jobqueue.slurm.{name}": value for name, value in settings.items()}
         with dask_config.set(keys):
             yield
