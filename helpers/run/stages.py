@@ -1,6 +1,6 @@
 """What each notebook was run with, so that one that would give the same is skipped.
 
-`.stages.json` in the work folder keeps, for each notebook, a short text for everything
+`stages.json` in the work folder keeps, for each notebook, a short text for everything
 that it depended on and for everything that it wrote. Values of parameters are kept as
 digests: an address of a database may hold a password.
 """
@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from helpers.errors import HelpersError, WorkFolderError
 from helpers.made_from import digest
 from helpers.outputs import write_json
 
-BOOK_NAME = ".stages.json"
-LOCK_NAME = ".running"
+BOOK_NAME = "stages.json"
 LABELS_NAME = "labels.sqlite"
 LABELS = "the labels"
 IMPORTS_LABELS = "labels_file"
@@ -138,7 +136,7 @@ def _read_book(path: Path) -> dict[str, Any]:
 
 def _mark_files(work_dir: Path) -> Marks:
     """Return a mark for each file and folder of a work folder that notebooks write."""
-    left_out = ("reports", LABELS_NAME)
+    left_out = ("reports", LABELS_NAME, BOOK_NAME)
     return {
         path.name: _mark(path)
         for path in sorted(work_dir.iterdir())
@@ -227,24 +225,20 @@ def claim_folder(work_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
     except ImportError:  # Windows
         yield
         return
-    with (work_dir / LOCK_NAME).open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            who = file.read().strip() or "another run"
-            message = (
-                f"{work_dir} is in use by {who}. Two runs in one work folder "
-                "would overwrite each other's files. Wait until it has ended, or give "
-                "another --work-dir."
-            )
-            raise WorkFolderError(message) from error
-        except OSError:
-            say(f"  {work_dir} has no locks: start no second run in it.")
-        file.truncate(0)
-        host = os.uname().nodename
-        since = datetime.now().astimezone().isoformat(" ", "seconds")
-        file.write(f"process {os.getpid()} on {host}, since {since}")
-        file.flush()
+    folder = os.open(work_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(folder)
+        message = (
+            f"{work_dir} is in use by another run. Two runs in one work folder would "
+            "overwrite each other's files. Wait until it has ended, or give another "
+            "--work-dir."
+        )
+        raise WorkFolderError(message) from error
+    except OSError:
+        say(f"  {work_dir} has no locks: start no second run in it.")
+    try:
         yield
-        file.truncate(0)
+    finally:
+        os.close(folder)
