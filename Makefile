@@ -10,7 +10,7 @@ EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 JS = helpers/widgets/js
 
-.PHONY: run test lab bench bench-models bench-masks bench-labels bench-labeller bench-memory bench-beamtime bench-map fuzz check check-js bundle pictures lock clean
+.PHONY: run test lab bench bench-models bench-particles encoder bench-masks bench-labels bench-labeller bench-memory bench-beamtime bench-map fuzz check check-js bundle pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -61,6 +61,12 @@ bench: $(READY)
 
 bench-models: $(READY)
 	$(BIN)/python tests/bench/bench_models.py
+
+bench-particles: $(READY)
+	$(BIN)/python tests/bench/bench_particles.py
+
+encoder: $(READY)
+	$(BIN)/python -m helpers.classifier.encoder_recipe
 
 bench-masks: $(READY)
 	$(BIN)/python tests/bench/bench_masks.py

@@ -421,6 +421,8 @@ MODEL_FACTS = WorkFile(
         "classes": WORDS,
         "calibration": CALIBRATION,
         "threshold": SHARE,
+        "judged": Fact(NAMES.what, NAMES.is_right, may_lack=True),
+        "teaches_all": Fact(FLAG.what, FLAG.is_right, may_lack=True),
         "model_sha256": TEXT,
     },
     error=ModelError,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers.classifier import FringeFeatures
+from helpers.classifier import PatternFeatures
 from helpers.classifier.invariant_network import decode_pixels, encode_pixels
 from helpers.errors import ParameterError
 from helpers.physics import PattersonMaps, Window, patterson
@@ -34,9 +34,13 @@ def make_patterns(bad_pixels: np.ndarray, n: int = 5, seed: int = 0) -> np.ndarr
     return np.where(bad_pixels, 0, rng.poisson(mean)).astype(np.float32)
 
 
+def make_features(bad_pixels, centre):
+    return PatternFeatures(bad_pixels, centre, with_encoder=False)
+
+
 @pytest.fixture
-def features() -> FringeFeatures:
-    return FringeFeatures(make_bad_pixels(), MIDDLE)
+def features() -> PatternFeatures:
+    return make_features(make_bad_pixels(), MIDDLE)
 
 
 @pytest.fixture
@@ -91,7 +95,7 @@ def test_patterns_without_structure_are_finite(features, value):
 @given(hnp.arrays(np.float32, (1, 20, 18), elements=st.floats(-1e4, 1e6, width=32)))
 def test_features_are_always_finite(patterns):
     assert np.isfinite(
-        FringeFeatures(np.zeros((20, 18), bool), (9, 8.5))(patterns)
+        make_features(np.zeros((20, 18), bool), (9, 8.5))(patterns)
     ).all()
 
 
@@ -128,7 +132,7 @@ def test_a_weak_second_particle_is_a_peak_at_its_place(features, down, right):
     phase = down * (rows - MIDDLE[0]) + right * (columns - MIDDLE[1])
     fringe_features = 1 + 0.3 * np.cos(2 * np.pi * phase / SIZE)
     pattern = make_patterns(make_bad_pixels(), 1) * fringe_features.astype(np.float32)
-    (found,) = features.maps.make_maps(pattern)
+    (found,) = PattersonMaps(make_bad_pixels(), MIDDLE).make_maps(pattern)
     rows_apart, columns_apart = np.indices(found.shape) - SIZE // 2
     found[np.hypot(rows_apart, columns_apart) < 6] = 0
     peak = np.unravel_index(np.argmax(found), found.shape)
@@ -164,8 +168,8 @@ def test_binned_patterns_have_the_features_of_small_ones():
     small[:, bad_pixels] = 0
     large = np.kron(small / 4, np.ones((1, 2, 2), np.float32))
     large_bad = np.kron(bad_pixels, np.ones((2, 2), bool))
-    found = FringeFeatures(large_bad, (255.1, 255.7))(large)
-    expected = FringeFeatures(bad_pixels, (127.3, 127.6))(small)
+    found = make_features(large_bad, (255.1, 255.7))(large)
+    expected = make_features(bad_pixels, (127.3, 127.6))(small)
     assert found[:, :-1] == pytest.approx(expected[:, :-1], **SAME)
     # four pixels that always agree are counted as one photon each
     assert found[:, -1] == pytest.approx(expected[:, -1] - np.log(4), **SAME)
@@ -173,7 +177,7 @@ def test_binned_patterns_have_the_features_of_small_ones():
 
 def test_too_small_patterns_are_refused():
     with pytest.raises(ParameterError, match="12 × 40 pixels are too small"):
-        FringeFeatures(np.zeros((12, 40), bool), (6, 20))
+        make_features(np.zeros((12, 40), bool), (6, 20))
 
 
 @settings(deadline=None)

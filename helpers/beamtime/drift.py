@@ -151,7 +151,7 @@ def make_features(
     lit_pixels
         (n,): what tells its hits.
     """
-    network = InvariantNetwork.for_patterns(patterns, centre=centre)
+    network = InvariantNetwork.for_patterns(patterns, centre=centre, encoder=False)
     index = _spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_COMPARED)
     features = np.empty((index.size, *network.input_shape), np.float32)
     for here, some in patterns.map(network.make_inputs, index):

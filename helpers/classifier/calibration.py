@@ -131,8 +131,9 @@ SMALLEST_SLOPE = 1e-3
 USUAL_SLOPE = 3.0  # standard deviation of its prior: wide, tuned on simulated patterns
 # of `fit_calibration_in_stack`: where the curve crosses 1/2, and the logarithms of its
 # slopes above and below; how far from them it may be
-USUAL_LOG_SLOPES = (0.9, 0.72)
-SPREAD = np.array([0.13, 0.12, 0.18])
+USUAL_CROSSING = (2.56, 0.46)  # below the mean single; and for the log odds of a single
+USUAL_LOG_SLOPES = (0.05, 0.55)
+SPREAD = np.array([0.4, 0.5, 0.5])
 SURE = 1e-9  # neither class is ever without a share in a pattern
 
 
@@ -176,11 +177,11 @@ def fit_calibration_in_stack(
     From few labels alone one does not learn where the probability crosses 1/2. But the
     single hits of a stack form a cluster, which also shows without labels, and after an
     exact fit (`helpers.classifier.fitting`) the crossing lies at a rather certain
-    distance below its mean: the farther, the farther away the other patterns are and
-    the more of the stack is single. So the most probable curve is taken, given the
-    labels (logistic likelihood) and normal priors of the crossing and of the logarithms
-    of the slopes above and below it; each pattern of the stack counts as single with
-    the curve's own probability. From a few hundred labels on the priors hardly matter.
+    distance below its mean: the farther, the more of the stack is single. So the most
+    probable curve is taken, given the labels (logistic likelihood) and normal priors of
+    the crossing and of the logarithms of the slopes above and below it; each pattern of
+    the stack counts as single with the curve's own probability. From a few hundred
+    labels on the priors hardly matter.
 
     Parameters
     ----------
@@ -194,13 +195,12 @@ def fit_calibration_in_stack(
 
     Notes
     -----
-    The numbers in the priors are those with the smallest calibration error from 50, 100
-    and 200 labels on 40 kinds of sample drawn at random (`draw_kind` of
-    tests/bench/bench_models.py, seeds 10001 to 10040). With 50 labels it is 0.022
-    there, 0.030 from the labels alone, 0.009 for the best curve of this form; with 100
-    0.014, 0.020 and 0.007. On 24 kinds that chose nothing it is 0.027 and 0.017. The
-    spreads are narrower than what one finds from kind to kind: so few labels, judged by
-    cross-validation, mislead as much as they tell.
+    The numbers in the priors are means of the best curves of this form on 11 kinds of
+    particle, one of each of `SEEN_BODIES`, with their own masks, brightness and drift
+    (`draw_particle_kind` of tests/bench/bench_particles.py, seeds 11000 to 11010), from
+    50 and 200 labels; the spreads are of the order of what one finds from kind to kind.
+    The calibration error is 0.032 and 0.019 there, 0.043 and 0.021 from the labels
+    alone, 0.017 and 0.010 for the best curve, 0.013 and 0.011 for true probabilities.
 
     Tried, and not better by 0.001: to average over all curves in place of the most
     probable one; a penalty on undecided patterns of the stack; outputs of which a share
@@ -232,8 +232,8 @@ def _find_usual_crossing(curve: Calibration, stack: NDArray[np.float64]) -> floa
     """Return where curves usually cross that part a stack (logits) as this one does."""
     single = np.clip(expit(curve.calibrated_logit(stack)), SURE, 1 - SURE)
     mean_single = np.average(stack, weights=single)
-    apart = mean_single - np.average(stack, weights=1 - single)
-    return float(mean_single - (1.1 + 0.125 * apart + 0.4 * logit(single.mean())))
+    below, per_odds = USUAL_CROSSING
+    return float(mean_single - (below + per_odds * logit(single.mean())))
 
 
 def _make_curve(crossing: float, log_above: float, log_below: float) -> Calibration:

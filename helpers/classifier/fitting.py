@@ -9,7 +9,11 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
-from helpers.classifier.calibration import fit_calibration, fit_calibration_in_stack
+from helpers.classifier.calibration import (
+    choose_threshold,
+    fit_calibration,
+    fit_calibration_in_stack,
+)
 from helpers.classifier.network import (
     Fitted,
     History,
@@ -95,13 +99,67 @@ def fit_logistic_head(
         tenths of the patterns, this one not among them (ten-fold cross-validation).
     """
     columns = prepare_columns(layer, inputs)
-    out_of_fold = np.empty(len(inputs), np.float32)
+    layer.set_last(*solve(columns, single))
+    return _predict_out_of_fold(columns, single)
+
+
+def _predict_out_of_fold(
+    columns: NDArray[np.float64], single: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    out_of_fold = np.empty(len(columns), np.float32)
     for rest, fold in _folds(single):
         weights, bias = solve(columns[rest], single[rest])
         out_of_fold[fold] = expit(columns[fold] @ weights + bias)
-    weights, bias = solve(columns, single)
-    layer.set_last(weights, bias)
     return out_of_fold
+
+
+def cross_validate_whole_fit(
+    layer: SolvedLayer,
+    inputs: NDArray[np.float32],
+    single: NDArray[np.bool_],
+    unlabelled: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Judge every label by a fit, calibration and threshold that do not know it.
+
+    Nested cross-validation: within nine tenths of the labels all is done that is done
+    with all of them, and the last tenth is judged by the result.
+
+    Parameters
+    ----------
+    layer
+        As for `fit_logistic_head`; its normalisation is set.
+    inputs, single
+        (n, …) float32, and (n,) bool, the labels; at least three of each.
+    unlabelled
+        (m, …) float32, inputs of patterns without a label.
+
+    Returns
+    -------
+    probability
+        (n,) float32, calibrated.
+    threshold
+        (n,) float64, the one with the highest F1 that was chosen for it.
+
+    References
+    ----------
+    Varma and Simon, BMC Bioinformatics 7, 91 (2006), doi 10.1186/1471-2105-7-91.
+    """
+    columns = prepare_columns(layer, inputs)
+    others = layer.make_columns(unlabelled).astype(np.float64)
+    probability = np.empty(len(inputs), np.float32)
+    threshold = np.empty(len(inputs))
+    for rest, fold in _folds(single):
+        weights, bias = solve(columns[rest], single[rest])
+        judged, stack = (
+            expit(some @ weights + bias).astype(np.float32)
+            for some in (columns[fold], others)
+        )
+        out_of_fold = _predict_out_of_fold(columns[rest], single[rest])
+        calibration = fit_calibration_in_stack(out_of_fold, single[rest], stack)
+        probability[fold] = calibration.apply(judged)
+        known = calibration.apply(out_of_fold)
+        threshold[fold] = choose_threshold(known, single[rest])
+    return probability, threshold
 
 
 def solve(

@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 from helpers.physics import PattersonMaps, Whitened
 
-AT_ONCE = 16  # patterns whose arrays stay in the cache
 FEWEST_PIXELS = 4
 FLOOR = 0.01  # of the mean over the window: what two rings hold at least
 
@@ -19,13 +18,6 @@ class FringeFeatures:
 
     Parameters
     ----------
-    bad_pixels
-        (rows, columns) bool, True = leave out.
-    centre
-        (row, column) of the beam, in pixels.
-
-    Attributes
-    ----------
     maps
         The Patterson maps that the numbers come from.
 
@@ -38,10 +30,8 @@ class FringeFeatures:
     which photon statistics tell whatever the unit.
     """
 
-    def __init__(
-        self, bad_pixels: NDArray[np.bool_], centre: tuple[float, float]
-    ) -> None:
-        self.maps = PattersonMaps(bad_pixels, centre)
+    def __init__(self, maps: PattersonMaps) -> None:
+        self.maps = maps
         n_points = len(self.maps.steps)
         self._map_pixels = np.diff(self.maps.starts, append=n_points)
         # two rings together, out to the edge of the window
@@ -53,27 +43,8 @@ class FringeFeatures:
         """Return how many numbers a pattern has."""
         return 3 * self.maps.starts.size + self._profile.size + 1
 
-    def __call__(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the numbers of patterns.
-
-        Parameters
-        ----------
-        patterns
-            (n, rows, columns) float32, clean (bad pixels 0), any unit.
-
-        Returns
-        -------
-        ndarray
-            (n, len(self)) float32, finite.
-        """
-        features = np.empty((len(patterns), len(self)), np.float32)
-        for start in range(0, len(patterns), AT_ONCE):
-            here = slice(start, start + AT_ONCE)
-            features[here] = self.measure(self.maps.whiten(patterns[here]))
-        return features
-
-    def measure(self, white: Whitened) -> NDArray[np.float32]:
-        """Return the numbers of patterns that are whitened already."""
+    def __call__(self, white: Whitened) -> NDArray[np.float32]:
+        """Return (n, len(self)) float32, finite, of n whitened patterns."""
         values, starts = white.values, self.maps.starts
         power = np.add.reduceat(values**2, starts, axis=1) / self._map_pixels
         highest = np.maximum.reduceat(values, starts, axis=1)

@@ -1,7 +1,7 @@
 """The network that starts from what is known of every diffraction pattern.
 
-Its inputs (`FringeFeatures`) do not change with the particle's rotation about the beam,
-the pulse energy or the bad pixels, so it need not learn that from labels.
+Its inputs (`PatternFeatures`) do not change with the particle's rotation about the
+beam, the pulse energy or the bad pixels, so it need not learn that from labels.
 
 Tried beside it on four kinds of sample drawn at random (`draw_kind` of
 tests/bench/bench_models.py, seeds 10002, 10004, 10014 and 10026; mean of F1 at its best
@@ -27,10 +27,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.classifier.encoder import name_encoder
 from helpers.classifier.fitting import learn_at_once
-from helpers.classifier.fringe_features import FringeFeatures
 from helpers.classifier.network import Fitted, Network, Part, Schedule
+from helpers.classifier.pattern_features import N_SUMMARY, PatternFeatures
 from helpers.classifier.solved_layer import SolvedLayer
+from helpers.errors import ParameterError
 from helpers.patterns import Patterns
 from helpers.physics import find_centre
 
@@ -53,14 +55,27 @@ class InvariantNetwork(Network):
         (row, column) of the beam, in pixels.
     bad_pixels
         As `encode_pixels` gives them; "" = none.
+    encoder
+        Which encoder's numbers stand beside the features, as `name_encoder` gives it;
+        "" = none.
     """
 
     name: ClassVar[str] = "invariant"
-    parameters: ClassVar[tuple[str, ...]] = ("centre",)
+    parameters: ClassVar[tuple[str, ...]] = ("centre", "encoder")
     is_solved: ClassVar[bool] = True
     shape: tuple[int, int]
     centre: tuple[float, float]
     bad_pixels: str = ""
+    encoder: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse an encoder that is not there."""
+        if self.encoder not in ("", name_encoder()):
+            message = (
+                f"the network stands on the encoder {self.encoder}; this version of "
+                f"the package has {name_encoder()}. Train it again in 05-train."
+            )
+            raise ParameterError(message)
 
     @classmethod
     def for_patterns(cls, patterns: Patterns, **parameters: Any) -> Self:
@@ -72,17 +87,21 @@ class InvariantNetwork(Network):
             The stack.
         **parameters
             `centre`, (row, column) in pixels; without it, found in the stack.
+            `encoder`, False = the features alone; faster, and weaker on particles that
+            are not round.
         """
         return cls(
             shape=patterns.shape[1:],
             centre=parameters.get("centre") or _find_centre(patterns),
             bad_pixels=encode_pixels(patterns.bad_pixels),
+            encoder=name_encoder() if parameters.get("encoder", True) else "",
         )
 
     @cached_property
-    def features(self) -> FringeFeatures:
+    def features(self) -> PatternFeatures:
         """What makes the inputs."""
-        return FringeFeatures(decode_pixels(self.bad_pixels, self.shape), self.centre)
+        bad_pixels = decode_pixels(self.bad_pixels, self.shape)
+        return PatternFeatures(bad_pixels, self.centre, with_encoder=bool(self.encoder))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -95,7 +114,7 @@ class InvariantNetwork(Network):
 
     def build(self, seed: int = 0) -> Any:
         """Make the one layer; nothing in it is random, so the seed does nothing."""
-        return make_head(len(self.features))
+        return make_head(len(self.features), N_SUMMARY if self.encoder else 0)
 
     def read(self, path: Path) -> Any:
         """Read the layer out of `model.keras`, without Keras where that is possible."""
@@ -113,9 +132,9 @@ class InvariantNetwork(Network):
         return learn_at_once(keras_model, parts, unlabelled)
 
 
-def make_head(n_features: int) -> SolvedLayer:
-    """Make the one layer, which can become a Keras model."""
-    return SolvedLayer(n_features, InvariantNetwork.name)
+def make_head(n_features: int, n_weighty: int = 0) -> SolvedLayer:
+    """Make the one layer, which can become a Keras model; see `SolvedLayer`."""
+    return SolvedLayer(n_features, InvariantNetwork.name, n_weighty)
 
 
 def _find_centre(patterns: Patterns) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from helpers.classifier.calibration import fit_calibration
 from helpers.classifier.fitting import fit_logistic_head
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.network import KerasOutputs, Network, batch_length
-from helpers.classifier.split import Split, is_labelled, is_single
+from helpers.classifier.split import PARTS, Split, is_labelled, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
     TrainedModel,
@@ -287,7 +287,10 @@ def substitute_out_of_fold(
     if not model.network.is_solved:
         out_of_fold[split.training] = np.nan
         return out_of_fold
-    learnt = np.concatenate([split.training, split.validation])
+    taught = PARTS if model.facts.get("teaches_all") else PARTS[:2]
+    learnt = np.concatenate([getattr(split, name) for name in taught])
+    if taught == PARTS:
+        learnt.sort()  # as in the training
     raw = _unseen_outputs(patterns, learnt, is_single(words[learnt]), model.network)
     out_of_fold[learnt] = model.calibration.apply(raw)
     return out_of_fold

@@ -15,7 +15,7 @@ N_CALIBRATION_DRAWS = 200
 def evaluate(
     probability: NDArray[np.float32],
     single: NDArray[np.bool_],
-    threshold: float,
+    threshold: float | NDArray[np.float64],
     seed: int = 0,
     n_draws: int = 1000,
 ) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def evaluate(
     single
         (n,) bool, the labels.
     threshold
-        From this probability on a pattern counts as single.
+        From this probability on a pattern counts as single; one for all, or (n,).
     seed
         Of the drawing.
     n_draws

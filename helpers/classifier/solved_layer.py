@@ -2,7 +2,7 @@
 
 Importing TensorFlow takes longer than all that the layer has to do. So it works in
 NumPy, and builds the Keras model that it stands for when someone wants that: to save
-it, or to look at its layers. From then on the Keras model alone counts.
+it, or to look at its layers.
 """
 
 import io
@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from helpers.classifier.network import import_keras, run_in_batches
+from helpers.classifier.network import import_keras
 
 FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
 SQUARES = 0.5**0.5  # what makes their standard deviation 1, as that of the values
+WEIGHTY = 6.0  # times as large are the columns of features that tell most
 SMALLEST = 1e-7  # standard deviation, as in Keras
 LAYERS = (
     *("InputLayer", "Normalization", "Clip", "Square", "Multiply"),
@@ -40,10 +41,15 @@ class SolvedLayer:
         Length of an input.
     name
         Of the Keras model.
+    n_weighty
+        How many features, the last, the penalty on weights holds back less.
     """
 
-    def __init__(self, n_features: int, name: str) -> None:
+    def __init__(self, n_features: int, name: str, n_weighty: int = 0) -> None:
         self.n_features = n_features
+        importance = np.ones(n_features, np.float32)
+        importance[n_features - n_weighty :] = WEIGHTY
+        self._importance = np.tile(importance, 2)
         self.name = name
         self._mean, self._variance = np.zeros((2, n_features), np.float32)
         self._variance += 1
@@ -145,24 +151,23 @@ class SolvedLayer:
 
     def set_last(self, weights: NDArray[np.float64], bias: float) -> None:
         """Set the weights (columns,) and the bias of the sigmoid."""
-        self._kernel = weights[:, np.newaxis].astype(np.float32)
+        kernel = (weights * self._importance)[:, np.newaxis]
+        self._kernel = kernel.astype(np.float32)
         self._bias = np.array([bias], np.float32)
         if self._is_keras:
             self.keras_model.layers[-1].set_weights([self._kernel, self._bias])
 
     def make_columns(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what weights are solved for, (n, 2 n_features)."""
+        return self._make_columns(inputs) * self._importance
+
+    def _make_columns(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the sigmoid is given, (n, 2 n_features)."""
-        if self._is_keras:
-            model = self.keras_model
-            before = import_keras().Model(model.inputs[0], model.layers[-1].input)
-            return run_in_batches(before, inputs)
         deviation = np.maximum(np.sqrt(self._variance), SMALLEST)
         clipped = np.clip((inputs - self._mean) / deviation, -FARTHEST, FARTHEST)
         return np.concatenate([clipped, clipped**2 * np.float32(SQUARES)], axis=1)
 
     def predict_on_batch(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the output, (n, 1) float32."""
-        if self._is_keras:
-            return np.asarray(self.keras_model.predict_on_batch(inputs))
-        sums = self.make_columns(inputs) @ self._kernel + self._bias
+        sums = self._make_columns(inputs) @ self._kernel + self._bias
         return np.asarray(expit(sums), np.float32)

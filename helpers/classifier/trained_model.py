@@ -29,6 +29,31 @@ CLASSES = ("not_single", "single")
 
 
 @dataclass(frozen=True)
+class Judged:
+    """Labelled patterns, each judged by weights that did not know it.
+
+    Attributes
+    ----------
+    by
+        "test set" or "nested cross-validation".
+    index
+        (m,) int64, pattern indices; of image folders, places in the test set.
+    single
+        (m,) bool, their labels.
+    probability
+        (m,) float32, of a single hit.
+    threshold
+        (m,) float64: from this probability on it counted as single.
+    """
+
+    by: str
+    index: NDArray[np.int64]
+    single: NDArray[np.bool_]
+    probability: NDArray[np.float32]
+    threshold: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A network that has been trained, calibrated and judged.
 
@@ -54,6 +79,18 @@ class TrainedModel:
     def metrics(self) -> dict[str, Any]:
         """How well it did on the test part: name to value and interval."""
         return dict(self.facts["metrics"])
+
+    @property
+    def judged(self) -> Judged:
+        """The patterns behind the metrics."""
+        told = self.facts["judged"]
+        return Judged(
+            told["by"],
+            np.array(told["index"], np.int64),
+            np.array(told["single"], bool),
+            np.array(told["probability"], np.float32),
+            np.array(told["threshold"], np.float64),
+        )
 
     @property
     def history(self) -> dict[str, list[float]]:

@@ -14,6 +14,7 @@ from helpers.classifier.calibration import (
     choose_threshold,
     choose_threshold_for_recall,
 )
+from helpers.classifier.fitting import cross_validate_whole_fit
 from helpers.classifier.network import (
     Network,
     Part,
@@ -27,6 +28,7 @@ from helpers.classifier.scores import evaluate, explain_chance
 from helpers.classifier.split import PARTS, Split, extend_split, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
+    Judged,
     TrainedModel,
     describe_patterns,
     load_model,
@@ -37,6 +39,7 @@ from helpers.made_from import name_centre, name_labels, name_values
 from helpers.patterns import Patterns
 from helpers.work_folder import PARTITION
 
+ENOUGH_TO_TEST = 500  # labels, of which a fifth may stay aside
 N_UNLABELLED = 1000  # patterns without a label that help to calibrate
 
 
@@ -52,10 +55,12 @@ def train_model(
 ) -> TrainedModel:
     """Train a network on the stack; calibrate, choose the thresholds, judge, save.
 
-    The training part sets the weights, the validation part calibration and thresholds.
-    Where the best weights are solved for, both parts set them, and calibration and
-    thresholds come from ten-fold cross-validation; 1,000 random patterns without a
-    label help to calibrate. The test part is looked at once, at the end.
+    The training part sets the weights, the validation part calibration and thresholds;
+    the test part is looked at once, at the end. Where the best weights are solved for,
+    calibration and thresholds come from ten-fold cross-validation, and 1,000 random
+    patterns without a label help to calibrate. Then training and validation part set
+    the weights; with fewer than 500 labels all of them do, since a fifth of so few
+    would be missed, and the scores come from nested cross-validation.
 
     Parameters
     ----------
@@ -106,6 +111,7 @@ def train_model(
     return _train_parts(
         network,
         parts,
+        {name: getattr(split, name) for name in PARTS},
         unlabelled,
         facts=facts,
         work_dir=work_dir,
@@ -167,6 +173,7 @@ def train_from_images(
     return _train_parts(
         network,
         parts,
+        {name: np.arange(len(single)) for name, (_, single) in parts.items()},
         unlabelled,
         facts=facts,
         work_dir=work_dir,
@@ -245,6 +252,7 @@ def _draw(index: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
 def _train_parts(
     network: Network,
     parts: dict[str, Part],
+    index: dict[str, NDArray[np.int64]],
     unlabelled: NDArray[np.float32],
     *,
     facts: dict[str, Any],
@@ -253,7 +261,12 @@ def _train_parts(
     recall: float,
 ) -> TrainedModel:
     keras_model = network.build(schedule.seed)
-    fitted = network.fit(keras_model, parts, unlabelled, schedule)
+    n_labels = sum(len(single) for _, single in parts.values())
+    teaches_all = network.is_solved and n_labels < ENOUGH_TO_TEST
+    in_order = np.concatenate([index[name] for name in PARTS])
+    order = np.argsort(in_order, kind="stable")  # whatever part each one is in
+    taught = _teach_all(parts, order) if teaches_all else parts
+    fitted = network.fit(keras_model, taught, unlabelled, schedule)
     probability = fitted.calibration.apply(fitted.out_of_fold)
     thresholds = {
         "highest_f1": choose_threshold(probability, fitted.single),
@@ -262,14 +275,24 @@ def _train_parts(
     trained = TrainedModel(
         network, keras_model, fitted.calibration, thresholds["highest_f1"], {}
     )
+    if teaches_all:
+        part = taught["training"]
+        judged = _judge_nested(network, part, in_order[order], unlabelled)
+    else:
+        judged = _judge_test(trained, parts["test"], index["test"])
     facts |= {
         "thresholds": thresholds,
         "recall": recall,
         "training": {"fit": fitted.way, **asdict(schedule), **fitted.how},
         "n_labels": {name: _count(single) for name, (_, single) in parts.items()},
         "n_fitted": fitted.n_labels,
+        "teaches_all": teaches_all,
         "history": fitted.history,
-        "metrics": _judge(trained, parts["test"]),
+        "metrics": evaluate(judged.probability, judged.single, judged.threshold),
+        "judged": {
+            name: value if name == "by" else value.tolist()
+            for name, value in asdict(judged).items()
+        },
     }
     trained = replace(trained, facts=facts)
     if network.is_solved and (why := explain_chance(facts["metrics"])):
@@ -278,10 +301,33 @@ def _train_parts(
     return trained
 
 
-def _judge(trained: TrainedModel, test: Part) -> dict[str, Any]:
+def _teach_all(parts: dict[str, Part], order: NDArray[np.int64]) -> dict[str, Part]:
+    """Make one training part of all, in an order, and leave the others empty."""
+    inputs, single = (
+        np.concatenate(each)[order]
+        for each in zip(*(parts[name] for name in PARTS), strict=True)
+    )
+    nothing = inputs[:0], single[:0]
+    return {"training": (inputs, single), "validation": nothing, "test": nothing}
+
+
+def _judge_test(trained: TrainedModel, test: Part, index: NDArray[np.int64]) -> Judged:
     inputs, single = test
     raw = predict_inputs(trained.keras_model, inputs)
-    return evaluate(trained.calibration.apply(raw), single, trained.threshold)
+    threshold = np.full(len(single), trained.threshold)
+    probability = trained.calibration.apply(raw)
+    return Judged("test set", index, single, probability, threshold)
+
+
+def _judge_nested(
+    network: Network,
+    labelled: Part,
+    index: NDArray[np.int64],
+    unlabelled: NDArray[np.float32],
+) -> Judged:
+    inputs, single = labelled
+    found = cross_validate_whole_fit(network.build(), inputs, single, unlabelled)
+    return Judged("nested cross-validation", index, single, *found)
 
 
 def _count(single: NDArray[np.bool_]) -> dict[str, int]:

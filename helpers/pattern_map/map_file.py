@@ -79,7 +79,8 @@ def choose_features(patterns: Patterns, centre: tuple[float, float]) -> Features
     centre
         (row, column) of the beam, in pixels.
     """
-    return make_network(NETWORK, patterns, centre=centre).make_inputs
+    network = make_network(NETWORK, patterns, centre=centre, encoder=False)
+    return network.make_inputs
 
 
 @dataclass(frozen=True)

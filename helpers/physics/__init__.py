@@ -8,7 +8,7 @@ from helpers.physics.centre import (
     radius_from,
 )
 from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
-from helpers.physics.patterson import PattersonMaps, Whitened, Window
+from helpers.physics.patterson import SMALLEST_WINDOW, PattersonMaps, Whitened, Window
 from helpers.physics.pixel_defects import (
     MEANING,
     SINGLE_PIXELS,
@@ -30,6 +30,7 @@ __all__ = [
     "POLARISATIONS",
     "REACH",
     "SINGLE_PIXELS",
+    "SMALLEST_WINDOW",
     "FriedelAverage",
     "FriedelMaps",
     "Geometry",

@@ -150,10 +150,10 @@ def _labels(work_dir: Path, store_url: str) -> str:
 
 def _model(work_dir: Path) -> str:
     facts = _read_json(work_dir / "model.json")
-    n_tested = sum(facts["n_labels"]["test"].values())
+    judged = facts["judged"]
     return (
         f"model        {facts['model']}, trained on {facts['n_fitted']} labels, "
-        f"tested on {n_tested} others"
+        f"judged on {len(judged['index'])} by {judged['by']}"
     )
 
 
@@ -164,7 +164,7 @@ def _scores(work_dir: Path) -> str:
         f"({metrics[key]['low']:.2f}–{metrics[key]['high']:.2f})"
         for key, name in METRICS.items()
     ]
-    return f"test scores  {', '.join(scores)}"
+    return f"scores       {', '.join(scores)}"
 
 
 def _predictions(work_dir: Path) -> str:

@@ -16,6 +16,12 @@ H. K. N. Reddy et al. (2017), Sci. Data 4, 170079, https://doi.org/10.1038/sdata
 (the experiment whose geometry is the default)
 """
 
+from helpers.simulate.any_particle import (
+    SEEN_BODIES,
+    UNSEEN_BODIES,
+    AnySample,
+    simulate_any,
+)
 from helpers.simulate.bodies import BODIES
 from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
 from helpers.simulate.exposures import Simulation, Simulator, simulate_patterns
@@ -25,12 +31,16 @@ from helpers.simulate.simulated_files import write_example_labels, write_simulat
 __all__ = [
     "BODIES",
     "SAMPLES",
+    "SEEN_BODIES",
+    "UNSEEN_BODIES",
+    "AnySample",
     "Detector",
     "FarField",
     "Sample",
     "Simulation",
     "Simulator",
     "pnccd_bad_pixels",
+    "simulate_any",
     "simulate_patterns",
     "write_example_labels",
     "write_simulated",

@@ -1,0 +1,81 @@
+"""What a run may hold, before anyone has labelled a pattern."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from helpers.classifier.encoder import AT_ONCE, Encoder
+from helpers.patterns import Patterns
+from helpers.physics import SMALLEST_WINDOW, PattersonMaps
+
+N_LOOKED_AT = 1_000
+
+
+@dataclass(frozen=True)
+class FirstGuess:
+    """How the encoder takes some patterns; never a label.
+
+    Attributes
+    ----------
+    index
+        (m,) int64, pattern indices, spread evenly over the stack.
+    blank, single, multiple
+        (m,) float32, probabilities, which add up to 1: no particle, one, several. What
+        else the sample holds counts by its particles, too.
+    """
+
+    index: NDArray[np.int64]
+    blank: NDArray[np.float32]
+    single: NDArray[np.float32]
+    multiple: NDArray[np.float32]
+
+    def describe(self) -> str:
+        """Say in plain words what the run seems to hold."""
+        if not len(self.index):
+            return "No first guess: the patterns are too small, or none is there."
+        shares = [each.mean() for each in (self.single, self.multiple, self.blank)]
+        single, multiple, blank = (f"{share:.0%}" for share in shares)
+        return (
+            f"Of {len(self.index):,} patterns over the run about {single} look like "
+            f"one particle, {multiple} like several, {blank} like none: a guess from "
+            "simulated particles, of whatever kind, and no label."
+        )
+
+
+def guess_particles(
+    patterns: Patterns, centre: tuple[float, float], n_most: int = N_LOOKED_AT
+) -> FirstGuess:
+    """Guess the number of particles in some patterns of a run.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    centre
+        (row, column) of the beam, in pixels.
+    n_most
+        At most so many patterns are looked at; none where patterns are too small.
+    """
+    known = np.flatnonzero(patterns.is_measurement)
+    if min(patterns.shape[1:]) < SMALLEST_WINDOW:
+        known = known[:0]
+    index = known[np.linspace(0, len(known) - 1, min(n_most, len(known))).astype(int)]
+    probability = np.zeros((len(index), 3), np.float32)
+    if not len(index):
+        return FirstGuess(index, *probability.T)
+    maps = PattersonMaps(patterns.bad_pixels, centre)
+    encoder = Encoder(maps)
+
+    def guess(block: NDArray[np.float32]) -> NDArray[np.float32]:
+        logits = [
+            encoder(maps.whiten(block[start : start + AT_ONCE])).guess
+            for start in range(0, len(block), AT_ONCE)
+        ]
+        found: NDArray[np.float32] = softmax(np.concatenate(logits), axis=1)
+        return found
+
+    for here, found in patterns.map(guess, index, progress="First guess"):
+        probability[here] = found
+    return FirstGuess(index, *probability.T)
