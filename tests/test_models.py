@@ -27,6 +27,7 @@ from helpers.classifier import (
     save_model,
 )
 from helpers.classifier.calibration import logit_of
+from helpers.classifier.solved_layer import SolvedLayer
 from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, ParameterError
 from helpers.patterns import Patterns, open_patterns
@@ -48,8 +49,11 @@ def trained(request: pytest.FixtureRequest, patterns: Patterns) -> TrainedModel:
     network = make_network(request.param, patterns, **told)
     keras_model = network.build()
     rng = np.random.default_rng(0)
-    for weights in keras_model.trainable_weights:
-        weights.assign(rng.normal(0, 0.1, weights.shape))
+    if isinstance(keras_model, SolvedLayer):
+        keras_model.set_last(rng.normal(0, 0.1, 2 * keras_model.n_features), 0.1)
+    else:
+        for weights in keras_model.trainable_weights:
+            weights.assign(rng.normal(0, 0.1, weights.shape))
     facts = describe_patterns(patterns) | {"metrics": {}, "history": {}}
     return TrainedModel(network, keras_model, Calibration(0.7, -0.2, 0.5), 0.4, facts)
 

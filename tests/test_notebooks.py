@@ -305,7 +305,8 @@ def test_report_shows_all_of_them_with_their_figures(work_dir: Path) -> None:
 @pytest.mark.notebooks
 def test_summary_says_what_was_found(work_dir: Path) -> None:
     lines = summarise(work_dir)
-    about = ["patterns", "labels", "model", "test", "predictions", "selection"]
+    about = ["patterns", "labels", "hits", "model", "scores"]
+    about += ["predictions", "selection"]
     assert [line.split()[0] for line in lines] == about
     assert "160 of 96 × 95 pixels, photons" in lines[0]
     assert "60:" in lines[1]

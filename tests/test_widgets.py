@@ -829,7 +829,9 @@ class TestBundles:
         for path in sorted([*names, SOURCES / "package-lock.json"]):
             digest.update(f"{path.name}\n".encode() + path.read_bytes())
         bundles = sorted(STATIC.iterdir())
-        assert {path.stem for path in bundles} == {"labeller", "gallery", "browser"}
+        assert {path.stem for path in bundles} == {
+            *("labeller", "gallery", "browser", "webgl")
+        }
         for path in bundles:
             first_line = path.read_text("utf-8").splitlines()[0]
             assert digest.hexdigest() in first_line, "run `make bundle`"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.made_from import HALF
-from helpers.outputs import open_to_read
+from helpers.patterns.partial_hdf5 import open_unprobed
 from helpers.patterns.sources import ContiguousPatterns, Source
 
 SAMPLE = 16  # patterns in the first half
@@ -102,7 +102,7 @@ def _gather_attributes(sources: Sequence[Source]) -> list[list[str]]:
 def _read_attributes(source: Source) -> Iterator[tuple[str, str]]:
     if not _is_hdf5(source.path):
         return
-    with open_to_read(source.path) as file:
+    with open_unprobed(source.path) as file:
         there = [file, file.get(source.where) if "*" not in source.where else None]
         for each in there:
             for name in each.attrs if each is not None else ():
@@ -154,7 +154,7 @@ def _read_strips(patterns: ContiguousPatterns, n: int) -> Iterator[bytes]:
 
 def _list_piece_sizes(source: Source) -> bytes:
     sizes: list[int] = []
-    with open_to_read(source.path) as file:
+    with open_unprobed(source.path) as file:
         dataset = file.get(source.where)
         if isinstance(dataset, h5py.Dataset) and dataset.chunks:
             dataset.id.chunk_iter(

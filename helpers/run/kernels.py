@@ -1,7 +1,6 @@
 """Kernels of the running interpreter, started before their notebooks need them."""
 
 import ast
-import asyncio
 import json
 import shutil
 import sys
@@ -14,6 +13,7 @@ from typing import IO, Any, Self
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from nbclient.util import run_sync  # also where a loop runs, as in Jupyter
 
 FOLDER_PREFIX = "sh-kernel-"  # short: the path of a socket may be no longer than 100
 LOCK_NAME = "in-use"
@@ -128,11 +128,11 @@ class WarmKernel:
     def __init__(self, notebook: Path) -> None:
         self.notebook = notebook
         self.manager = ThisKernelManager(_find_imports(notebook), kernel_name="python3")
-        asyncio.run(self._start())
+        run_sync(self._start)()
 
     def close(self) -> None:
         """End the kernel, whatever it does."""
-        asyncio.run(self._end())
+        run_sync(self._end)()
 
     async def _start(self) -> None:
         await self.manager.start_kernel(cwd=str(self.notebook.parent))

@@ -193,7 +193,9 @@ def test_the_picture_is_the_pattern_and_changes_without_the_kernel(lab, patterns
         lab.page.keyboard.press("0")
         assert driver.picture() == seen
         lab.page.keyboard.press("+")
-        assert "scale(2)" in driver.widget.locator(".sh-canvas").get_attribute("style")
+        assert "scale(1.5)" in driver.widget.locator(".sh-canvas").get_attribute(
+            "style"
+        )
         lab.page.keyboard.press("?")
         assert driver.widget.get_by_role("dialog").is_visible()
         lab.page.keyboard.press("?")
