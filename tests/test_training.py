@@ -631,6 +631,21 @@ def test_the_network_can_be_trained_where_every_pattern_has_a_label(tmp_path):
     assert trained.metrics["average_precision"]["value"] > 0.9
 
 
+def test_what_the_encoder_says_is_left_out_where_it_misleads():
+    rng = np.random.default_rng(0)
+    single = rng.random(60) < 0.5
+    helpful = rng.normal(single[:, np.newaxis], 0.5, (60, 4)).astype(np.float32)
+    noise = rng.normal(size=(60, 67)).astype(np.float32)
+    told = np.where(single, 3, -3)[:, np.newaxis] + noise[:, -3:]
+    clear = np.concatenate([noise[:, :-3], told], axis=1).astype(np.float32)
+    for encoded, is_used in ((noise, False), (clear, True)):
+        layer = make_head(71, with_encoder=True)
+        fit_logistic_head(layer, np.concatenate([helpful, encoded], axis=1), single)
+        assert (layer.importance == 0).any() != is_used
+        kernel = layer.get_weights()[-2][:, 0].reshape(2, 71)
+        assert (kernel[:, 4:] != 0).any() == is_used
+
+
 def test_with_many_labels_a_test_part_stays_aside(trainable, tmp_path, monkeypatch):
     monkeypatch.setattr("helpers.classifier.training.ENOUGH_TO_TEST", 10)
     patterns, split, labels = trainable

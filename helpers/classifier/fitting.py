@@ -1,7 +1,7 @@
 """Two ways to fit a network: epochs of gradient descent, or a logistic layer solved."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from helpers.classifier.calibration import (
     choose_threshold,
     fit_calibration,
     fit_calibration_in_stack,
+    logit_of,
 )
 from helpers.classifier.network import (
     Fitted,
@@ -76,6 +77,7 @@ def _show_on(bar: Any) -> Callable[[int, dict[str, float]], None]:
 
 PENALTY = 0.05  # times the sum of squared weights, per pattern
 FOLDS = 10
+CLEARLY = 0.5  # standard errors by which more columns must lower the log loss
 
 
 def fit_logistic_head(
@@ -98,9 +100,46 @@ def fit_logistic_head(
         (n,) float32: the output for each pattern of a network that was fitted to nine
         tenths of the patterns, this one not among them (ten-fold cross-validation).
     """
-    columns = prepare_columns(layer, inputs)
-    layer.set_last(*solve(columns, single))
-    return _predict_out_of_fold(columns, single)
+    layer.standardise(inputs)
+    plain = layer.make_plain_columns(inputs).astype(np.float64)
+    best = _fit_best(plain, single, layer.choices)
+    layer.importance = best.importance
+    layer.set_last(best.weights, best.bias)
+    return best.out_of_fold
+
+
+class _Fit(NamedTuple):
+    weights: NDArray[np.float64]
+    bias: float
+    out_of_fold: NDArray[np.float32]
+    importance: NDArray[np.float32]
+
+
+def _fit_best(
+    plain: NDArray[np.float64],
+    single: NDArray[np.bool_],
+    choices: Sequence[NDArray[np.float32]],
+) -> _Fit:
+    """Fit with the simplest choice of columns that no other clearly outdoes.
+
+    What an encoder saw in simulated particles may mislead on measured ones, so the
+    labels decide, by the log loss out of fold.
+    """
+    importance, *more = choices
+    out_of_fold = _predict_out_of_fold(plain * importance, single)
+    for choice in more:
+        known = _predict_out_of_fold(plain * choice, single)
+        gain = _log_loss(out_of_fold, single) - _log_loss(known, single)
+        if gain.mean() > CLEARLY * gain.std() / np.sqrt(gain.size):
+            importance, out_of_fold = choice, known
+    weights, bias = solve(plain * importance, single)
+    return _Fit(weights * importance, bias, out_of_fold, importance)
+
+
+def _log_loss(
+    output: NDArray[np.float32], single: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    return np.asarray(np.logaddexp(0, np.where(single, -1, 1) * logit_of(output)))
 
 
 def _predict_out_of_fold(
@@ -144,20 +183,22 @@ def cross_validate_whole_fit(
     ----------
     Varma and Simon, BMC Bioinformatics 7, 91 (2006), doi 10.1186/1471-2105-7-91.
     """
-    columns = prepare_columns(layer, inputs)
-    others = layer.make_columns(unlabelled).astype(np.float64)
+    layer.standardise(inputs)
+    columns, others = (
+        layer.make_plain_columns(some).astype(np.float64)
+        for some in (inputs, unlabelled)
+    )
     probability = np.empty(len(inputs), np.float32)
     threshold = np.empty(len(inputs))
     for rest, fold in _folds(single):
-        weights, bias = solve(columns[rest], single[rest])
+        best = _fit_best(columns[rest], single[rest], layer.choices)
         judged, stack = (
-            expit(some @ weights + bias).astype(np.float32)
+            expit(some @ best.weights + best.bias).astype(np.float32)
             for some in (columns[fold], others)
         )
-        out_of_fold = _predict_out_of_fold(columns[rest], single[rest])
-        calibration = fit_calibration_in_stack(out_of_fold, single[rest], stack)
+        calibration = fit_calibration_in_stack(best.out_of_fold, single[rest], stack)
         probability[fold] = calibration.apply(judged)
-        known = calibration.apply(out_of_fold)
+        known = calibration.apply(best.out_of_fold)
         threshold[fold] = choose_threshold(known, single[rest])
     return probability, threshold
 
@@ -170,7 +211,7 @@ def solve(
     Parameters
     ----------
     columns
-        (n, columns) float64, from `prepare_columns`.
+        (n, columns) float64, from `SolvedLayer.make_columns`.
     single
         (n,) bool; both values occur.
     """
@@ -181,14 +222,6 @@ def solve(
     with threadpool_limits(1, user_api="blas"):  # too small to be shared out
         solver.fit(columns, single)
     return solver.coef_[0], float(solver.intercept_[0])
-
-
-def prepare_columns(
-    layer: SolvedLayer, inputs: NDArray[np.float32]
-) -> NDArray[np.float64]:
-    """Set the normalisation from inputs (n, …); return what the sigmoid is given."""
-    layer.standardise(inputs)
-    return layer.make_columns(inputs).astype(np.float64)
 
 
 def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:

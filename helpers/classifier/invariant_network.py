@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.encoder import name_encoder
+from helpers.classifier.encoder import N_NUMBERS, name_encoder
 from helpers.classifier.fitting import learn_at_once
 from helpers.classifier.network import Fitted, Network, Part, Schedule
 from helpers.classifier.pattern_features import N_SUMMARY, PatternFeatures
@@ -114,7 +114,7 @@ class InvariantNetwork(Network):
 
     def build(self, seed: int = 0) -> Any:
         """Make the one layer; nothing in it is random, so the seed does nothing."""
-        return make_head(len(self.features), N_SUMMARY if self.encoder else 0)
+        return make_head(len(self.features), with_encoder=bool(self.encoder))
 
     def read(self, path: Path) -> Any:
         """Read the layer out of `model.keras`, without Keras where that is possible."""
@@ -132,9 +132,10 @@ class InvariantNetwork(Network):
         return learn_at_once(keras_model, parts, unlabelled)
 
 
-def make_head(n_features: int, n_weighty: int = 0) -> SolvedLayer:
+def make_head(n_features: int, *, with_encoder: bool = False) -> SolvedLayer:
     """Make the one layer, which can become a Keras model; see `SolvedLayer`."""
-    return SolvedLayer(n_features, InvariantNetwork.name, n_weighty)
+    n_encoded = (N_NUMBERS + N_SUMMARY, N_SUMMARY) if with_encoder else (0, 0)
+    return SolvedLayer(n_features, InvariantNetwork.name, *n_encoded)
 
 
 def _find_centre(patterns: Patterns) -> tuple[float, float]:

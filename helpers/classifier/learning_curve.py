@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.fitting import prepare_columns, solve
+from helpers.classifier.fitting import fit_logistic_head, solve
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.scores import average_precision
 from helpers.classifier.split import Split, is_single
@@ -86,7 +86,9 @@ def find_learning_curve(
     single = is_single(labels[known])
     network = InvariantNetwork.for_patterns(patterns, **settings)
     inputs = read_inputs(patterns, known, network)
-    columns = prepare_columns(network.build(), inputs)
+    layer = network.build()
+    fit_logistic_head(layer, inputs, single)  # which columns are of use
+    columns = layer.make_columns(inputs).astype(np.float64)
     sizes = _choose_sizes(single)
     rng = np.random.default_rng(seed)
     outputs = np.stack([_judge(columns, single, sizes, rng) for _ in range(N_REPEATS)])

@@ -41,15 +41,30 @@ class SolvedLayer:
         Length of an input.
     name
         Of the Keras model.
+    n_optional
+        How many features, the last, may be left out where they do not help.
     n_weighty
-        How many features, the last, the penalty on weights holds back less.
+        How many of these, the last, the penalty on weights holds back less.
+
+    Attributes
+    ----------
+    choices
+        Factors (columns,) for what weights are solved for, the simplest first.
+    importance
+        The one that was chosen.
     """
 
-    def __init__(self, n_features: int, name: str, n_weighty: int = 0) -> None:
+    def __init__(
+        self, n_features: int, name: str, n_optional: int = 0, n_weighty: int = 0
+    ) -> None:
         self.n_features = n_features
-        importance = np.ones(n_features, np.float32)
-        importance[n_features - n_weighty :] = WEIGHTY
-        self._importance = np.tile(importance, 2)
+        every = np.ones(n_features, np.float32)
+        every[n_features - n_weighty :] = WEIGHTY
+        without = every.copy()
+        without[n_features - n_optional :] = 0
+        choices = (without, every) if n_optional else (every,)
+        self.choices = tuple(np.tile(choice, 2) for choice in choices)
+        self.importance = self.choices[-1]
         self.name = name
         self._mean, self._variance = np.zeros((2, n_features), np.float32)
         self._variance += 1
@@ -150,18 +165,17 @@ class SolvedLayer:
         self._variance = inputs.var(axis=0, dtype=np.float64).astype(np.float32)
 
     def set_last(self, weights: NDArray[np.float64], bias: float) -> None:
-        """Set the weights (columns,) and the bias of the sigmoid."""
-        kernel = (weights * self._importance)[:, np.newaxis]
-        self._kernel = kernel.astype(np.float32)
+        """Set the weights of the plain columns, and the bias of the sigmoid."""
+        self._kernel = weights[:, np.newaxis].astype(np.float32)
         self._bias = np.array([bias], np.float32)
         if self._is_keras:
             self.keras_model.layers[-1].set_weights([self._kernel, self._bias])
 
     def make_columns(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what weights are solved for, (n, 2 n_features)."""
-        return self._make_columns(inputs) * self._importance
+        return self.make_plain_columns(inputs) * self.importance
 
-    def _make_columns(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    def make_plain_columns(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return what the sigmoid is given, (n, 2 n_features)."""
         deviation = np.maximum(np.sqrt(self._variance), SMALLEST)
         clipped = np.clip((inputs - self._mean) / deviation, -FARTHEST, FARTHEST)
@@ -169,5 +183,5 @@ class SolvedLayer:
 
     def predict_on_batch(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the output, (n, 1) float32."""
-        sums = self._make_columns(inputs) @ self._kernel + self._bias
+        sums = self.make_plain_columns(inputs) @ self._kernel + self._bias
         return np.asarray(expit(sums), np.float32)

@@ -137,7 +137,7 @@ def judge(
     import keras
 
     inputs, single = stack
-    keras_model = make_head(inputs.shape[1])
+    keras_model = make_head(inputs.shape[1], with_encoder=True)
     out_of_fold = fit_logistic_head(keras_model, inputs[labelled], single[labelled])
     raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)

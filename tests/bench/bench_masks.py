@@ -171,7 +171,7 @@ def train(inputs: NDArray[np.floating], single: Bools, budget: int) -> Iterator[
         drawn = rng.permutation(N_POOL)[:budget]
         while min(single[drawn].sum(), (~single[drawn]).sum()) < 5:
             drawn = rng.permutation(N_POOL)[:budget]
-        model = make_head(inputs.shape[1])
+        model = make_head(inputs.shape[1], with_encoder=True)
         fit_logistic_head(model, inputs[drawn], single[drawn])
         output = predict_inputs(model, inputs[N_POOL:])
         precision, recall, _ = precision_recall_curve(single[N_POOL:], output)

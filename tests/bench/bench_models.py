@@ -307,7 +307,7 @@ def fit_invariant(
     inputs: Floats, labelled: NDArray[np.int64], single: Bools
 ) -> tuple[Floats, float]:
     """Train and calibrate as `helpers.classifier` does, the pool being the stack."""
-    keras_model = make_head(inputs.shape[1])
+    keras_model = make_head(inputs.shape[1], with_encoder=True)
     out_of_fold = fit_logistic_head(keras_model, inputs[labelled], single)
     raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
@@ -388,7 +388,7 @@ def cross_validate(inputs: Floats, single: Bools, seed: int) -> Floats:
     outputs = np.empty(single.size)
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     for known, fold_index in folds.split(inputs, single):
-        keras_model = make_head(inputs.shape[1])
+        keras_model = make_head(inputs.shape[1], with_encoder=True)
         fit_logistic_head(keras_model, inputs[known], single[known])
         outputs[fold_index] = predict_inputs(keras_model, inputs[fold_index])
     return outputs
