@@ -40,9 +40,9 @@ class AngularMaps:
         self._maps = maps
         self._points, self._starts, self._n_points = _sort_into_cells(maps)
         size = maps.window.size
-        rows, columns = np.indices((size, size)) + 0.5
-        down = (rows - 0.5 - maps.middle[0]).ravel()
-        right = (columns - 0.5 - maps.middle[1]).ravel()
+        rows, columns = np.indices((size, size))
+        down = (rows - maps.middle[0]).ravel()
+        right = (columns - maps.middle[1]).ravel()
         ring = (np.hypot(down, right) / (size / 2) * N_RINGS).astype(np.intp)
         pixel = np.flatnonzero((ring < N_RINGS) & (maps.n_good > 0))
         shape = N_RINGS * N_ANGLES, size**2
@@ -103,7 +103,8 @@ def _sort_into_cells(
 
 
 def _find_sector(
-    down: NDArray[np.float64], right: NDArray[np.float64]
+    down: NDArray[np.floating], right: NDArray[np.floating]
 ) -> NDArray[np.intp]:
     turned = np.degrees(np.arctan2(-down, right)) % 180
-    return (turned / 180 * N_ANGLES).astype(np.intp) % N_ANGLES
+    sector: NDArray[np.intp] = (turned / 180 * N_ANGLES).astype(np.intp) % N_ANGLES
+    return sector

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from helpers.classifier.encoder import AT_ONCE, Encoder
+from helpers.classifier.encoder import Encoder
+from helpers.classifier.pattern_features import whiten_in_groups
 from helpers.patterns import Patterns
 from helpers.physics import SMALLEST_WINDOW, PattersonMaps
 
@@ -70,8 +71,8 @@ def guess_particles(
 
     def guess(block: NDArray[np.float32]) -> NDArray[np.float32]:
         logits = [
-            encoder(maps.whiten(block[start : start + AT_ONCE])).guess
-            for start in range(0, len(block), AT_ONCE)
+            encoder(white).guess[: here.stop - here.start]
+            for here, white in whiten_in_groups(maps, block)
         ]
         found: NDArray[np.float32] = softmax(np.concatenate(logits), axis=1)
         return found

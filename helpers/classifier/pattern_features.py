@@ -1,11 +1,13 @@
 """The inputs of the invariant network: features, and the encoder's numbers."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.encoder import AT_ONCE, N_NUMBERS, Encoder
 from helpers.classifier.fringe_features import FringeFeatures
-from helpers.physics import PattersonMaps
+from helpers.physics import PattersonMaps, Whitened
 
 N_SUMMARY = 3  # of `Encoded.summarise`
 
@@ -53,18 +55,28 @@ class PatternFeatures:
             (n, len(self)) float32, finite.
         """
         features = np.empty((len(patterns), len(self)), np.float32)
-        for start in range(0, len(patterns), AT_ONCE):
-            here = slice(start, start + AT_ONCE)
-            white = self._maps.whiten(_fill_up(patterns[here]))
+        for here, white in whiten_in_groups(self._maps, patterns):
             parts = [self._fringes(white)]
             if self._encoder:
                 encoded = self._encoder(white)
                 parts += [encoded.numbers, encoded.summarise()]
-            features[here] = np.concatenate(parts, axis=1)[: len(patterns) - start]
+            features[here] = np.concatenate(parts, axis=1)[: here.stop - here.start]
         return features
 
 
-def _fill_up(patterns: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Make as many of them as usual: one alone is added up in another order."""
-    missing = AT_ONCE - len(patterns)
-    return np.pad(patterns, [(0, missing), (0, 0), (0, 0)]) if missing else patterns
+def whiten_in_groups(
+    maps: PattersonMaps, patterns: NDArray[np.float32]
+) -> Iterator[tuple[slice, Whitened]]:
+    """Whiten patterns, always as many at once: one alone is added up in another order.
+
+    Yields
+    ------
+    here, white
+        Which patterns, and what they make; behind the last ones, blanks fill up.
+    """
+    for start in range(0, len(patterns), AT_ONCE):
+        here = slice(start, min(start + AT_ONCE, len(patterns)))
+        missing = AT_ONCE - (here.stop - start)
+        filling = [(0, missing), (0, 0), (0, 0)]
+        some = np.pad(patterns[here], filling) if missing else patterns[here]
+        yield here, maps.whiten(some)
