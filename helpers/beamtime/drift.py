@@ -21,7 +21,7 @@ from helpers.experiment import (
     open_experiment,
     suggest_hit_threshold,
 )
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre
 from helpers.work_folder import PARTITION, PREDICTIONS
 
@@ -132,11 +132,6 @@ def _median(values: NDArray[np.float64]) -> float:
     return float(np.median(finite)) if finite.size >= FEWEST else float("nan")
 
 
-def _spread_evenly(index: NDArray[np.int64], n_most: int) -> NDArray[np.int64]:
-    chosen = np.linspace(0, index.size - 1, min(n_most, index.size))
-    return index[chosen.astype(np.int64)]
-
-
 def make_features(
     patterns: Patterns, centre: tuple[float, float], lit_pixels: NDArray[np.int64]
 ) -> NDArray[np.float32]:
@@ -152,7 +147,7 @@ def make_features(
         (n,): what tells its hits.
     """
     network = InvariantNetwork.for_patterns(patterns, centre=centre, encoder=False)
-    index = _spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_COMPARED)
+    index = spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_COMPARED)
     features = np.empty((index.size, *network.input_shape), np.float32)
     for here, some in patterns.map(network.make_inputs, index):
         features[here] = some
@@ -163,7 +158,7 @@ def measure_size(
     patterns: Patterns, lit_pixels: NDArray[np.int64], centre: tuple[float, float]
 ) -> float:
     """Return the median diameter of hits, in steps of the Patterson map."""
-    index = _spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_SIZED)
+    index = spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_SIZED)
     return _median(measure_diameters(patterns, index, centre)) if index.size else np.nan
 
 

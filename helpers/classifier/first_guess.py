@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from helpers.classifier.encoder import Encoder
 from helpers.classifier.pattern_features import whiten_in_groups
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import SMALLEST_WINDOW, PattersonMaps
 
 N_LOOKED_AT = 1_000
@@ -62,7 +62,7 @@ def guess_particles(
     known = np.flatnonzero(patterns.is_measurement)
     if min(patterns.shape[1:]) < SMALLEST_WINDOW:
         known = known[:0]
-    index = known[np.linspace(0, len(known) - 1, min(n_most, len(known))).astype(int)]
+    index = spread_evenly(known, n_most)
     probability = np.zeros((len(index), 3), np.float32)
     if not len(index):
         return FirstGuess(index, *probability.T)

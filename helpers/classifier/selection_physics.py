@@ -10,7 +10,7 @@ from scipy.special import ndtri
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment
 from helpers.handoff import estimate_diameters
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import Geometry, PattersonMaps, Window
 
 FEWEST_CELLS = 100
@@ -172,7 +172,7 @@ def measure_physics(
     """
     patterns = experiment.patterns
     left = ~taken & patterns.is_measurement
-    parts = (_spread_evenly(np.flatnonzero(some), n_most) for some in (taken, left))
+    parts = (spread_evenly(np.flatnonzero(some), n_most) for some in (taken, left))
     index = np.concatenate(list(parts))
     diameter = measure_diameters(patterns, index, experiment.centre)
     usual = _median(diameter[taken[index]])
@@ -194,9 +194,3 @@ def _median(values: NDArray[np.float64]) -> float:
     """Return the median of what is finite; infinite where nothing is."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else float("inf")
-
-
-def _spread_evenly(index: NDArray[np.int64], n_most: int) -> NDArray[np.int64]:
-    if len(index) <= n_most:
-        return index
-    return index[np.linspace(0, len(index) - 1, n_most).astype(np.int64)]

@@ -29,7 +29,13 @@ from helpers.patterns.mask_convention import (
 from helpers.patterns.mask_files import find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import find_unit, open_patterns
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
-from helpers.patterns.scan import batches, count_threads, reused_array, run_in_order
+from helpers.patterns.scan import (
+    batches,
+    count_threads,
+    reused_array,
+    run_in_order,
+    spread_evenly,
+)
 from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source, Source
 from helpers.patterns.stack import Patterns, Unit
 
@@ -72,5 +78,6 @@ __all__ = [
     "read_emc_head",
     "reused_array",
     "run_in_order",
+    "spread_evenly",
     "use_cluster",
 ]

@@ -354,3 +354,9 @@ def _one_blas_thread() -> Iterator[None]:
         yield
     finally:
         _blas_limit.leave()
+
+
+def spread_evenly(index: NDArray[np.int64], n_most: int) -> NDArray[np.int64]:
+    """Return some of the indices, evenly spread: all, or `n_most` if there are more."""
+    chosen = np.linspace(0, index.size - 1, min(n_most, index.size))
+    return index[chosen.astype(np.int64)]
