@@ -244,13 +244,13 @@ def _ring_means(mean, filled):
 
 
 def _gain_of(pairs, brightness, half):
-    floor = 0.1 * np.mean(brightness)
+    floor = 0.02 * np.mean(brightness)
     ratios = []
     for sector in np.split(np.arange(half), 16):
         measured = expected = 0.0
         for (ring, place), (one, other, one_variance, other_variance) in pairs.items():
             if place in sector and brightness[ring] + floor > 0:
-                weight = 1 / (brightness[ring] + floor)
+                weight = 1 / (brightness[ring] + floor) ** 2
                 scatter = one_variance + other_variance
                 measured += weight * (one - other) ** 2 / scatter
                 expected += weight * brightness[ring]

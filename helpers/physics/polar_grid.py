@@ -204,7 +204,7 @@ def _linear_weights(
 
 
 _SECTORS = 16
-_DIM = 0.1
+_DIM = 0.02  # of the mean brightness: dimmer rings count no more than this
 _STREAK_SIGMAS = 5.0
 _STREAK_SHARE = 0.2
 
@@ -317,11 +317,14 @@ class FriedelAverage:
     ) -> NDArray[np.float32]:
         """Compare opposite cells: variance of a pixel per its mean, shape (n,).
 
-        All cells count the same, but for those with next to nothing in them. 0 where no
-        two opposite cells are good: then nothing is known of the noise.
+        Opposite cells also differ because the beam moves by parts of a pixel from shot
+        to shot. That is no noise, and grows with the square of the brightness; weighted
+        by the inverse of this, no bright ring outweighs the others. 0 where no two
+        opposite cells are good: then nothing is known of the noise.
         """
         brightness = np.maximum(ring_mean, 0)
-        weight = inverse(brightness + _DIM * brightness.mean(axis=1, keepdims=True))
+        relative = brightness * inverse(brightness.mean(axis=1, keepdims=True))
+        weight = 1 / (relative + _DIM) ** 2
         squares = np.square(difference) * self._per_scatter
         measured = _add_up_sectors(np.einsum("nra,nr->na", squares, weight))
         expected = _add_up_sectors((brightness * weight) @ self._countable)
