@@ -66,7 +66,7 @@ bench-particles: $(READY)
 	$(BIN)/python tests/bench/bench_particles.py
 
 encoder: $(READY)
-	$(BIN)/python -m helpers.classifier.encoder_recipe
+	$(BIN)/python -m helpers.features.encoder_recipe
 
 bench-masks: $(READY)
 	$(BIN)/python tests/bench/bench_masks.py

@@ -3,16 +3,11 @@
 import numpy as np
 import pytest
 
-from helpers.classifier import (
-    InvariantNetwork,
-    PatternFeatures,
-    encoder,
-    encoder_recipe,
-    guess_particles,
-)
-from helpers.classifier.angular_maps import N_ANGLES, N_CHANNELS, N_RINGS, AngularMaps
-from helpers.classifier.encoder_recipe import Examples, build_encoder, train_encoder
+from helpers.classifier import InvariantNetwork
 from helpers.errors import ParameterError
+from helpers.features import PatternFeatures, encoder, encoder_recipe, guess_particles
+from helpers.features.encoder import N_ANGLES, N_CHANNELS, N_RINGS, AngularMaps
+from helpers.features.encoder_recipe import Examples, build_encoder, train_encoder
 from helpers.patterns import open_patterns
 from helpers.physics import PattersonMaps
 from helpers.simulate import (

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers.classifier import PatternFeatures
 from helpers.classifier.invariant_network import decode_pixels, encode_pixels
 from helpers.errors import ParameterError
+from helpers.features import PatternFeatures
 from helpers.physics import PattersonMaps, Window, patterson
 
 SIZE = 48

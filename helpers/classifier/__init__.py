@@ -22,7 +22,6 @@ from helpers.classifier.calibration import (
     fit_calibration_in_stack,
     reliability_curve,
 )
-from helpers.classifier.first_guess import FirstGuess, guess_particles
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.learning_curve import LearningCurve, find_learning_curve
 from helpers.classifier.network import (
@@ -44,7 +43,6 @@ from helpers.classifier.partition import (
     write_images,
     write_partition,
 )
-from helpers.classifier.pattern_features import PatternFeatures
 from helpers.classifier.prediction import (
     Doubts,
     compare_with_ranking,
@@ -106,12 +104,10 @@ __all__ = [
     "Audit",
     "Calibration",
     "Doubts",
-    "FirstGuess",
     "Fitted",
     "InvariantNetwork",
     "LearningCurve",
     "Network",
-    "PatternFeatures",
     "PattersonScore",
     "Physics",
     "PurityCurve",
@@ -145,7 +141,6 @@ __all__ = [
     "fit_calibration",
     "fit_calibration_in_stack",
     "fit_to_run",
-    "guess_particles",
     "import_keras",
     "is_labelled",
     "is_single",

@@ -27,12 +27,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.encoder import N_NUMBERS, name_encoder
 from helpers.classifier.fitting import learn_at_once
 from helpers.classifier.network import Fitted, Network, Part, Schedule
-from helpers.classifier.pattern_features import N_SUMMARY, PatternFeatures
 from helpers.classifier.solved_layer import SolvedLayer
 from helpers.errors import ParameterError
+from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, name_encoder
 from helpers.patterns import Patterns
 from helpers.physics import find_centre
 

@@ -324,7 +324,7 @@ class FriedelAverage:
         """
         brightness = np.maximum(ring_mean, 0)
         relative = brightness * inverse(brightness.mean(axis=1, keepdims=True))
-        weight = 1 / (relative + _DIM) ** 2
+        weight = inverse((relative + _DIM) ** 2)
         squares = np.square(difference) * self._per_scatter
         measured = _add_up_sectors(np.einsum("nra,nr->na", squares, weight))
         expected = _add_up_sectors((brightness * weight) @ self._countable)

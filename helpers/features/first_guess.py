@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from helpers.classifier.encoder import Encoder
-from helpers.classifier.pattern_features import whiten_in_groups
+from helpers.features.encoder import Encoder
+from helpers.features.pattern_features import whiten_in_groups
 from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import SMALLEST_WINDOW, PattersonMaps
 

@@ -17,16 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from helpers.classifier.angular_maps import N_ANGLES, N_CHANNELS, N_RINGS, AngularMaps
-from helpers.classifier.encoder import (
+from helpers.features.encoder import (
+    N_ANGLES,
+    N_CHANNELS,
     N_GUESSED,
     N_NUMBERS,
+    N_RINGS,
     SCALE_OF_LIGHT,
     TOWERS,
     WEIGHTS_FILE,
     WIDTHS,
+    AngularMaps,
 )
-from helpers.classifier.network import import_keras
 from helpers.outputs import atomic_hdf5, atomic_write
 from helpers.physics import PattersonMaps
 from helpers.simulate import SEEN_BODIES, UNSEEN_BODIES, simulate_any
@@ -121,7 +123,8 @@ def build_encoder() -> Any:
     of none, one and several particles; log size; logits of the body; of the second
     particle log fluence and log separation; how many particles.
     """
-    keras = import_keras()
+    import keras
+
     layers, ops = keras.layers, keras.ops
 
     def convolve(values: Any, width: int, step: int, name: str) -> Any:
@@ -176,9 +179,9 @@ def write_weights(model: Any) -> None:
 
 def train_encoder(examples: Examples, epochs: int, seed: int = 1) -> Any:
     """Train the encoder from nothing; return the Keras model."""
+    import keras
     import tensorflow as tf
 
-    keras = import_keras()
     keras.utils.set_random_seed(seed)
     model = build_encoder()
     n_steps = epochs * (len(examples.maps) // BATCH)
@@ -207,7 +210,8 @@ def train_encoder(examples: Examples, epochs: int, seed: int = 1) -> Any:
 
 def find_loss(truth: Any, outputs: Any) -> Any:
     """Return the mean loss over a batch, of all that the encoder is taught."""
-    keras = import_keras()
+    import keras
+
     ops = keras.ops
     cross_entropy = keras.losses.sparse_categorical_crossentropy
     n_particles, log_size, log_apart, fluence, body = ops.unstack(truth, axis=1)

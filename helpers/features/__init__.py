@@ -1,0 +1,18 @@
+"""Numbers that tell patterns apart, however a particle lies: features and the encoder.
+
+Rings and fringes need no training; the encoder has seen simulated particles of every
+shape. Rankings, the network and the map stand on them.
+"""
+
+from helpers.features.encoder import N_NUMBERS, name_encoder
+from helpers.features.first_guess import FirstGuess, guess_particles
+from helpers.features.pattern_features import N_SUMMARY, PatternFeatures
+
+__all__ = [
+    "N_NUMBERS",
+    "N_SUMMARY",
+    "FirstGuess",
+    "PatternFeatures",
+    "guess_particles",
+    "name_encoder",
+]
