@@ -30,7 +30,7 @@ from helpers.patterns import open_patterns, scan
 from helpers.physics import Geometry, make_geometry
 from helpers.simulate import pnccd_bad_pixels, simulate_patterns, write_simulated
 from helpers.simulate.detector import Detector
-from helpers.simulate.shapes import equal_sphere_nm
+from helpers.simulate.particles import equal_sphere_nm
 
 SHAPE = (26, 24)
 CHOSEN = [1, 3, 4, 6]

@@ -23,14 +23,14 @@ from helpers.simulate import (
     write_example_labels,
     write_simulated,
 )
-from helpers.simulate.bodies import BODIES, draw_body
 from helpers.simulate.exposures import scattered_intensity
-from helpers.simulate.sample import CLASSES, Particle, draw_shot
-from helpers.simulate.shapes import (
+from helpers.simulate.particles import (
+    BODIES,
     ICOSAHEDRON_VERTICES,
     ICOSAHEDRON_VOLUME,
     Composite,
     Polyhedron,
+    draw_body,
     draw_direction,
     draw_lumps,
     draw_rotation,
@@ -38,6 +38,7 @@ from helpers.simulate.shapes import (
     equal_sphere_nm,
     sphere,
 )
+from helpers.simulate.sample import CLASSES, Particle, draw_shot
 
 SMALL = (64, 63)
 CENTRED = Detector(shape=(65, 65), centre=(32.0, 32.0), pixel_mm=1.2)

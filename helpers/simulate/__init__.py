@@ -16,15 +16,17 @@ H. K. N. Reddy et al. (2017), Sci. Data 4, 170079, https://doi.org/10.1038/sdata
 (the experiment whose geometry is the default)
 """
 
-from helpers.simulate.any_particle import (
+from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
+from helpers.simulate.exposures import (
     SEEN_BODIES,
     UNSEEN_BODIES,
     AnySample,
+    Simulation,
+    Simulator,
     simulate_any,
+    simulate_patterns,
 )
-from helpers.simulate.bodies import BODIES
-from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
-from helpers.simulate.exposures import Simulation, Simulator, simulate_patterns
+from helpers.simulate.particles import BODIES
 from helpers.simulate.sample import SAMPLES, Sample
 from helpers.simulate.simulated_files import write_example_labels, write_simulated
 

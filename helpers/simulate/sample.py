@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.simulate.bodies import BODIES, Body, ConvexBody, draw_body
-from helpers.simulate.shapes import (
+from helpers.simulate.particles import (
+    BODIES,
+    Body,
     Composite,
+    ConvexBody,
     Ellipsoid,
     Polyhedron,
     Shape,
+    draw_body,
     draw_direction,
     draw_lumps,
     draw_rotation,

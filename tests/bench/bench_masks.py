@@ -34,13 +34,12 @@ from helpers.classifier.network import predict_inputs
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import rank_patterns
 from helpers.simulate import Detector, FarField, pnccd_bad_pixels
-from helpers.simulate.bodies import draw_body
 from helpers.simulate.exposures import scattered_intensity
-from helpers.simulate.sample import Particle
-from helpers.simulate.shapes import (
+from helpers.simulate.particles import (
     Ellipsoid,
     Polyhedron,
     Shape,
+    draw_body,
     draw_direction,
     draw_lumps,
     draw_rotation,
@@ -48,6 +47,7 @@ from helpers.simulate.shapes import (
     equal_sphere_nm,
     sphere,
 )
+from helpers.simulate.sample import Particle
 
 DETECTOR = Detector.of_shape((130, 128))
 PHOTONS = (2_000, 10_000, 100_000)
