@@ -7,11 +7,8 @@ import h5py
 import numpy as np
 import pytest
 import reference
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
 from helpers import classifier, plots
@@ -37,6 +34,7 @@ from helpers.experiment import (
     open_experiment,
     write_experiment,
 )
+from helpers.intervals import Proportion
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import Ranking
 from helpers.simulate import Sample, pnccd_bad_pixels, write_simulated
@@ -276,23 +274,6 @@ def test_audit_intervals_hold_the_truth_as_often_as_they_say(purity):
     assert (np.mean(held, axis=0) >= 0.92).all()
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 300), st.data())
-def test_a_share_has_jeffreys_interval(n, data):
-    k = data.draw(st.integers(0, n))
-    share = classifier.estimate_share(k, n)
-    low, high = beta.ppf([0.025, 0.975], k + 0.5, n - k + 0.5)
-    assert share.low == (0 if k == 0 else pytest.approx(low))
-    assert share.high == (1 if k == n else pytest.approx(high))
-    assert share.low <= share.value <= share.high
-
-
-def test_a_share_of_nothing_is_not_known():
-    share = classifier.estimate_share(0, 0)
-    assert str(share) == "not known yet"
-    assert (share.low, share.high, share.half_width) == (0, 1, 0.5)
-
-
 # --- purity and number ----------------------------------------------------------------
 
 
@@ -337,7 +318,7 @@ def test_a_few_labels_that_are_all_right_are_not_certainty():
     words[40:] = ""
     curve = classifier.expect_purity(probability, probability, words)
     at = curve.find_threshold(0.999)
-    jeffreys = classifier.estimate_share(*[int(single[:40].sum())] * 2)
+    jeffreys = Proportion(*[int(single[:40].sum())] * 2)
     assert curve.low[at] == pytest.approx(jeffreys.low, abs=0.04)
 
 
@@ -590,10 +571,7 @@ def test_where_every_pattern_has_a_label_nothing_can_change(work):
 
 
 def test_the_advice_follows_the_rule():
-    narrow, wide = (
-        classifier.estimate_share(980, 1000),
-        classifier.estimate_share(9, 10),
-    )
+    narrow, wide = (Proportion(980, 1000), Proportion(9, 10))
     assert "it still pays" in classifier.advise(0.05, narrow, 100)
     assert "would not show" in classifier.advise(0.05, wide, 100)
     assert "nothing more to ask" in classifier.advise(float("nan"), wide, 100)

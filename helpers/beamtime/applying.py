@@ -50,6 +50,7 @@ from helpers.experiment import (
     suggest_hit_threshold,
     write_experiment,
 )
+from helpers.intervals import sample_for
 from helpers.outputs import sha256_of
 from helpers.patterns import Patterns, open_patterns
 from helpers.physics import find_centre
@@ -388,5 +389,5 @@ def _advise_labels(drift: Drift, purity: float, n_taken: int) -> int:
     if not drift.find_problems():
         return 0
     share = min(max(purity, 0.5), 0.95)
-    needed = 1.96**2 * share * (1 - share) / HALF_WIDTH**2
+    needed = sample_for(share, HALF_WIDTH)
     return int(max(min(10 * math.ceil(needed / 10), n_taken), FEWEST_LABELS))

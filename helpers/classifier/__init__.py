@@ -56,11 +56,9 @@ from helpers.classifier.prediction import (
 from helpers.classifier.purity import (
     Audit,
     PurityCurve,
-    Share,
     audit_selection,
     audited_prefix,
     describe_selection_by_truth,
-    estimate_share,
     expect_purity,
 )
 from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
@@ -114,7 +112,6 @@ __all__ = [
     "Reliability",
     "Saliency",
     "Schedule",
-    "Share",
     "Split",
     "TrainedModel",
     "advise",
@@ -130,7 +127,6 @@ __all__ = [
     "describe_saliency",
     "describe_scores",
     "describe_selection_by_truth",
-    "estimate_share",
     "evaluate",
     "expect_purity",
     "expected_calibration_error",

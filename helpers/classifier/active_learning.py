@@ -18,12 +18,12 @@ from helpers.classifier.prediction import (
     exact_network,
     rank_doubtful_labels,
 )
-from helpers.classifier.purity import Share
 from helpers.classifier.solved_layer import SolvedLayer
 from helpers.classifier.split import is_labelled, is_single
 from helpers.classifier.trained_model import TrainedModel
 from helpers.classifier.training import read_inputs
 from helpers.errors import ParameterError
+from helpers.intervals import Proportion
 from helpers.labels import Queue
 from helpers.patterns import Patterns
 from helpers.ranking import Ranking
@@ -78,7 +78,7 @@ def measure_change(
     return float(np.mean(changed))
 
 
-def advise(change: float, purity: Share, n_labels: int) -> str:
+def advise(change: float, purity: Proportion, n_labels: int) -> str:
     """Say in plain words whether more labels would pay.
 
     Parameters

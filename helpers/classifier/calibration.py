@@ -8,9 +8,9 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from helpers.errors import ParameterError
+from helpers.intervals import proportion_interval
 
 N_BINS = 10
-LEVEL = 0.95
 RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
 
 
@@ -63,7 +63,7 @@ class Reliability:
     share
         (bins,) float64, share of them that are single.
     low, high
-        (bins,) float64, exact 95 % interval of that share.
+        (bins,) float64, 95 % interval of that share.
     count
         (bins,) int64, patterns in each bin.
     """
@@ -91,21 +91,16 @@ def reliability_curve(
 
     References
     ----------
-    Clopper and Pearson, Biometrika 26 (1934) 404, doi 10.1093/biomet/26.4.404.
     DeGroot and Fienberg, The Statistician 32 (1983) 12, doi 10.2307/2987588 (diagram).
     Naeini, Cooper and Hauskrecht, AAAI (2015) 2901, doi 10.1609/aaai.v29i1.9602 (ECE).
     """
-    from scipy.stats import binomtest
-
     which = _find_bins(probability, n_bins)
     count = np.bincount(which, minlength=n_bins)
     total = np.bincount(which, probability, minlength=n_bins)
     found = np.bincount(which, single, minlength=n_bins)
     filled = count > 0
     count, found = count[filled], found[filled]
-    pairs = zip(found, count, strict=True)
-    intervals = [binomtest(int(k), int(n)).proportion_ci(LEVEL) for k, n in pairs]
-    low, high = np.array(intervals).reshape(-1, 2).T
+    low, high = proportion_interval(found, count)
     return Reliability(total[filled] / count, found / count, low, high, count)
 
 

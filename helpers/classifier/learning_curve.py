@@ -11,6 +11,7 @@ from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.scores import average_precision
 from helpers.classifier.split import Split, is_single
 from helpers.classifier.training import read_inputs
+from helpers.intervals import percentile_interval
 from helpers.patterns import Patterns
 
 N_REPEATS = 4
@@ -144,9 +145,9 @@ def _summarise(
     drawn = np.array(
         [_score(outputs, single, _draw_again(single, rng)) for _ in range(N_DRAWS)]
     )
-    low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
+    low, high = percentile_interval(drawn)
     gains = drawn[:, -1] - drawn[:, -2]
-    gain_low, gain_high = np.percentile(gains, [2.5, 97.5])
+    gain_low, gain_high = percentile_interval(gains)
     gain = float(score[-1] - score[-2]), float(gain_low), float(gain_high)
     return LearningCurve(sizes, score, low, high, gain)
 

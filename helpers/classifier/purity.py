@@ -4,47 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv, expit
+from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from helpers.classifier.calibration import logit_of
 from helpers.classifier.split import is_labelled, is_single
 from helpers.errors import LabelsError, ParameterError
+from helpers.intervals import Proportion, percentile_interval
 from helpers.patterns import Patterns
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of a whole, estimated from a sample, with its 95 % interval.
-
-    Attributes
-    ----------
-    n_counted, n_sample
-        So many of so many.
-    value
-        Their ratio; NaN without a sample.
-    low, high
-        Quantiles of the posterior under Jeffreys' prior; 0 or 1 where the sample has
-        nothing below or above.
-    """
-
-    n_counted: int
-    n_sample: int
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        """Say it in percent, with the interval and the counts."""
-        if not self.n_sample:
-            return "not known yet"
-        interval = f"{self.low:.0%} to {self.high:.0%}"
-        return f"{self.value:.0%} ({interval}; {self.n_counted} of {self.n_sample})"
-
-    @property
-    def half_width(self) -> float:
-        """Half of the interval; 0.5 without a sample."""
-        return (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -64,9 +31,9 @@ class Audit:
     """
 
     n_audited: int
-    purity: Share
-    completeness: Share
-    singles: Share
+    purity: Proportion
+    completeness: Proportion
+    singles: Proportion
 
 
 def audited_prefix(patterns: Patterns, words: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -103,41 +70,15 @@ def audit_selection(
         judged by what it taught; NaN = left out.
     threshold
         Patterns at or above it are taken.
-
-    References
-    ----------
-    Brown, Cai and DasGupta, Statist. Sci. 16, 101 (2001), doi 10.1214/ss/1009213286,
-    section 3.1 (Jeffreys' interval).
     """
     judged = audited[np.isfinite(out_of_fold[audited])]
     single, taken = words[judged] == "single", out_of_fold[judged] >= threshold
     right = int((single & taken).sum())
     return Audit(
         n_audited=len(audited),
-        purity=estimate_share(right, int(taken.sum())),
-        completeness=estimate_share(right, int(single.sum())),
-        singles=estimate_share(int((words[audited] == "single").sum()), len(audited)),
-    )
-
-
-def estimate_share(n_counted: int, n_sample: int) -> Share:
-    """Return n_counted / n_sample with its 95 % interval.
-
-    Parameters
-    ----------
-    n_counted, n_sample
-        So many of so many, drawn at random.
-    """
-    if n_sample == 0:
-        return Share(0, 0, float("nan"), 0.0, 1.0)
-    posterior = n_counted + 0.5, n_sample - n_counted + 0.5
-    low, high = betaincinv(*posterior, 0.025), betaincinv(*posterior, 0.975)
-    return Share(
-        n_counted,
-        n_sample,
-        value=n_counted / n_sample,
-        low=float(low) if n_counted > 0 else 0.0,
-        high=float(high) if n_counted < n_sample else 1.0,
+        purity=Proportion(right, int(taken.sum())),
+        completeness=Proportion(right, int(single.sum())),
+        singles=Proportion(int((words[audited] == "single").sum()), len(audited)),
     )
 
 
@@ -253,7 +194,7 @@ def expect_purity(
     n_possible = max(int((probability > LOWEST).sum()), 1)
     number = np.unique(np.linspace(1, n_possible, N_THRESHOLDS).astype(np.int64))
     purities = np.stack([_purity_of(odds, each, number) for each in corrections])
-    low, high = np.percentile(purities, [2.5, 97.5], axis=0)
+    low, high = percentile_interval(purities)
     return PurityCurve(
         threshold=probability[order][number - 1].astype(np.float64),
         number=number,

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import expected_calibration_error
+from helpers.intervals import percentile_interval
 
 METRICS = ("precision", "recall", "f1", "average_precision", "accuracy")
 N_CALIBRATION_DRAWS = 200
@@ -57,7 +58,9 @@ def evaluate(
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13,
     doi 10.1201/9780429246593.
     """
-    counts = confusion_matrix(probability >= threshold, single)
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(single, probability >= threshold, labels=[False, True])
     rng = np.random.default_rng(seed)
     possible = rng.dirichlet(counts.ravel() + 0.5, n_draws).T.reshape(2, 2, n_draws)
     drawn = _from_counts(possible)
@@ -124,14 +127,6 @@ def _say_chance(score: dict[str, float]) -> str:
     return f"; by chance {score['by_chance']:.2f}" if "by_chance" in score else ""
 
 
-def confusion_matrix(
-    chosen: NDArray[np.bool_], single: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Return (2, 2) counts, [label, prediction]: 0 not single, 1 single."""
-    cells = 2 * single.astype(np.int64) + chosen
-    return np.bincount(cells, minlength=4).reshape(2, 2)
-
-
 def average_precision(
     probability: NDArray[np.float32], single: NDArray[np.bool_]
 ) -> float:
@@ -162,7 +157,7 @@ def _from_counts(counts: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:
 def _with_interval(
     value: NDArray[np.float64], drawn: NDArray[np.float64]
 ) -> dict[str, float]:
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = percentile_interval(drawn)
     found = float(value[0])
     # a score at its end of the scale lies outside the middle 95 % of the posterior
     return {

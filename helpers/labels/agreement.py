@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.intervals import Proportion
 from helpers.labels.events import LabelEvent
 from helpers.labels.schema import LABELS, WORD_DTYPE
 
@@ -131,7 +131,6 @@ def fleiss_kappa(words: NDArray[np.str_]) -> float:
 
 
 REPEAT = "blind repeat"
-LEVEL = 0.95
 
 Interval = tuple[float, float]
 
@@ -169,26 +168,9 @@ class SelfAgreement:
         return changed
 
     @property
-    def share(self) -> float:
-        """Share of the repeats with the same word; NaN = no repeats."""
-        same = self.first == self.second
-        return float(same.mean()) if same.size else float("nan")
-
-    @cached_property
-    def share_interval(self) -> Interval:
-        """95 % confidence interval of the share; NaN = no repeats.
-
-        References
-        ----------
-        Clopper & Pearson, Biometrika 26, 404 (1934), doi:10.1093/biomet/26.4.404.
-        """
-        from scipy.stats import binomtest
-
-        n_same = int((self.first == self.second).sum())
-        if not self.pattern.size:
-            return float("nan"), float("nan")
-        interval = binomtest(n_same, self.pattern.size).proportion_ci(LEVEL)
-        return float(interval.low), float(interval.high)
+    def same(self) -> Proportion:
+        """Repeats with the same word, and repeats."""
+        return Proportion(int((self.first == self.second).sum()), self.pattern.size)
 
     @property
     def kappa(self) -> float:
@@ -199,8 +181,8 @@ class SelfAgreement:
     def kappa_interval(self) -> Interval:
         """95 % confidence interval of kappa; NaN where nothing can be said.
 
-        The interval of the share, with the agreement by chance held at its estimate,
-        as in eq. 7 of Cohen (1960), but exact where repeats are few or all agree.
+        The interval of the share of the same words, with the agreement by chance held
+        at its estimate, as in eq. 7 of Cohen (1960).
 
         References
         ----------
@@ -209,7 +191,7 @@ class SelfAgreement:
         if np.isnan(self.kappa):
             return float("nan"), float("nan")
         by_chance = chance_agreement(self.first, self.second)
-        low, high = self.share_interval
+        low, high = self.same.interval
         return (low - by_chance) / (1 - by_chance), (high - by_chance) / (1 - by_chance)
 
 

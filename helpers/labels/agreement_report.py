@@ -73,10 +73,10 @@ def describe_repeats(store: LabelStore, labeller: str) -> str:
     n = repeats.pattern.size
     if n == 0:
         return f"{head} nothing yet, because no pattern has come back, blind."
-    n_same = n - repeats.changed.size
+    same = repeats.same
     return (
-        f"{head} {n_same} of {n} blind repeats got the same word, "
-        f"{repeats.share:.0%} ({_say_interval(repeats.share_interval)}).\n"
+        f"{head} {same.n_counted} of {n} blind repeats got the same word, "
+        f"{same.value:.0%} ({_say_interval(same.interval)}).\n"
         f"Cohen's kappa {_say(repeats.kappa)} "
         f"({_say_interval(repeats.kappa_interval)}).\n"
         f"Another word the second time: {_say_patterns(repeats.changed)}."

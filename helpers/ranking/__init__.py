@@ -10,7 +10,6 @@ from helpers.ranking.match import Match, match_template, pick_turned
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
 from helpers.ranking.ranking import (
     METRICS,
-    Precision,
     RankAgreement,
     Ranking,
     compare_rankings,
@@ -31,7 +30,6 @@ __all__ = [
     "Metric",
     "MetricOptions",
     "Nearest",
-    "Precision",
     "RankAgreement",
     "Ranking",
     "compare_rankings",
