@@ -9,9 +9,8 @@ from scipy.special import ndtri
 
 from helpers.errors import ParameterError
 from helpers.experiment import Experiment
-from helpers.handoff import estimate_diameters
 from helpers.patterns import Patterns, spread_evenly
-from helpers.physics import Geometry, PattersonMaps, Window
+from helpers.physics import Geometry, PattersonMaps, Window, estimate_diameters
 
 FEWEST_CELLS = 100
 MAD_TO_SIGMA = 1.4826

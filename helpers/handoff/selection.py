@@ -13,7 +13,7 @@ from helpers.errors import ParameterError
 from helpers.experiment import Experiment
 from helpers.outputs import atomic_folder, new_hdf5, write_provenance
 from helpers.patterns import Patterns
-from helpers.physics import Geometry
+from helpers.physics import Geometry, estimate_diameters
 
 Range = tuple[float, float]
 
@@ -89,6 +89,29 @@ def select_patterns(
         float(np.min(threshold)),
         None if photons is None else photons[index],
     )
+
+
+def add_diameters(
+    selection: Selection, patterns: Patterns, geometry: Geometry
+) -> Selection:
+    """Return the selection with an estimate of each particle's diameter.
+
+    Parameters
+    ----------
+    selection
+        What was chosen.
+    patterns
+        The stack.
+    geometry
+        Where the detector stands.
+
+    Returns
+    -------
+    Selection
+        With `diameter_nm`, from `physics.estimate_diameters`.
+    """
+    found = estimate_diameters(patterns, selection.index, geometry)
+    return replace(selection, diameter_nm=found)
 
 
 def cut_selection(

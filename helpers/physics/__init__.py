@@ -8,6 +8,7 @@ from helpers.physics.centre import (
     radius_from,
 )
 from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
+from helpers.physics.particle_size import estimate_diameters
 from helpers.physics.patterson import SMALLEST_WINDOW, PattersonMaps, Whitened, Window
 from helpers.physics.pixel_defects import (
     MEANING,
@@ -41,6 +42,7 @@ __all__ = [
     "Whitened",
     "Window",
     "angle_about",
+    "estimate_diameters",
     "find_centre",
     "find_defects",
     "find_noise_limit",

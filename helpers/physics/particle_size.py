@@ -1,45 +1,37 @@
 """How large the particle of each pattern is."""
 
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.handoff.selection import Selection
-from helpers.patterns import Patterns
-from helpers.physics import Geometry
+from helpers.physics.centre import radius_from
+from helpers.physics.geometry import Geometry
 
 STEP = 0.005  # between neighbouring diameters, as a share of the diameter
 BACKGROUNDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 FIRST_ZERO = 4.4934  # of sin x - x cos x, where the first dark ring is
 
 
-def add_diameters(
-    selection: Selection, patterns: Patterns, geometry: Geometry
-) -> Selection:
-    """Return the selection with an estimate of each particle's diameter.
+class Stack(Protocol):
+    """What is needed of `patterns.Patterns`, which stands on this room."""
 
-    Parameters
-    ----------
-    selection
-        What was chosen.
-    patterns
-        The stack.
-    geometry
-        Where the detector stands.
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_]:
+        """(rows, columns), True = leave out."""
+        ...
 
-    Returns
-    -------
-    Selection
-        With `diameter_nm`, from `estimate_diameters`.
-    """
-    found = estimate_diameters(patterns, selection.index, geometry)
-    return replace(selection, diameter_nm=found)
+    def map(
+        self, function: Any, index: NDArray[np.int64], *, progress: str
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield where in the index a part lies, and the function of its patterns."""
+        ...
 
 
 def estimate_diameters(
-    patterns: Patterns, index: NDArray[np.int64], geometry: Geometry
+    patterns: Stack, index: NDArray[np.int64], geometry: Geometry
 ) -> NDArray[np.float64]:
     """Estimate the diameters of particles from the rings of their patterns.
 
@@ -83,8 +75,6 @@ def _make_rings(
     geometry: Geometry, bad_pixels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return each pixel's ring, and how many good pixels are in each ring."""
-    from helpers.physics import radius_from
-
     radius = radius_from(geometry.centre, bad_pixels.shape)
     rings = np.rint(radius).astype(np.intp)
     n_pixels = np.bincount(rings[~bad_pixels], minlength=int(rings.max()) + 1)
