@@ -39,20 +39,8 @@ QUICK = {"epochs": 2, "image_size": 64, "n_rotations": 12, "step_deg": 15}
 
 
 BEAMTIME = NOTEBOOKS_DIR / "beamtime.ipynb"  # stands beside the numbered ones
-
-
-@pytest.fixture(
-    params=[*find_notebooks(NOTEBOOKS_DIR), BEAMTIME], ids=lambda path: path.stem
-)
-def path(request: pytest.FixtureRequest) -> Path:
-    """Give each notebook in turn."""
-    return request.param
-
-
-@pytest.fixture
-def notebook(path: Path) -> nbformat.NotebookNode:
-    """Read it."""
-    return nbformat.read(path, as_version=4)
+PATHS = [*find_notebooks(NOTEBOOKS_DIR), BEAMTIME]
+NOTEBOOKS = {path.stem: nbformat.read(path, as_version=4) for path in PATHS}
 
 
 def prose_of(notebook: nbformat.NotebookNode) -> list[str]:
@@ -75,112 +63,128 @@ def parameters_cells(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def test_these_are_the_notebooks() -> None:
-    assert [path.stem for path in find_notebooks(NOTEBOOKS_DIR)] == NAMES
+    assert list(NOTEBOOKS) == [*NAMES, "beamtime"]
 
 
-def test_one_title_and_what_one_will_be_able_to_do(
-    notebook: nbformat.NotebookNode,
-) -> None:
-    first, *_ = prose_of(notebook)
-    titles = re.findall(r"^# .+", "\n".join(prose_of(notebook)), re.MULTILINE)
-    assert titles == [first.splitlines()[0]]
-    goals = first.split("**By the end you will**")[1].split("**Needs**")[0]
-    assert 3 <= len(re.findall(r"^- ", goals, re.MULTILINE)) <= 5
-    assert re.search(r"\*\*Makes\*\*.*\*\*Takes\*\*.*(minute|second)", first, re.DOTALL)
+def test_one_title_and_what_one_will_be_able_to_do() -> None:
+    for name, notebook in NOTEBOOKS.items():
+        first, *_ = prose_of(notebook)
+        titles = re.findall(r"^# .+", "\n".join(prose_of(notebook)), re.MULTILINE)
+        assert titles == [first.splitlines()[0]], name
+        goals = first.split("**By the end you will**")[1].split("**Needs**")[0]
+        assert 3 <= len(re.findall(r"^- ", goals, re.MULTILINE)) <= 5, name
+        time = r"\*\*Makes\*\*.*\*\*Takes\*\*.*(minute|second)"
+        assert re.search(time, first, re.DOTALL), name
 
 
-def test_sections_then_summary_then_what_next(notebook: nbformat.NotebookNode) -> None:
-    sections = re.findall(r"^## (.+)", "\n".join(prose_of(notebook)), re.MULTILINE)
-    assert sections[0] == "Parameters"
-    assert sections[-1] == "Summary"
-    assert notebook.cells[-1].cell_type == "markdown"
-    assert "**Next:**" in notebook.cells[-1].source
+def test_sections_then_summary_then_what_next() -> None:
+    for name, notebook in NOTEBOOKS.items():
+        prose = "\n".join(prose_of(notebook))
+        sections = re.findall(r"^## (.+)", prose, re.MULTILINE)
+        assert (sections[0], sections[-1]) == ("Parameters", "Summary"), name
+        assert notebook.cells[-1].cell_type == "markdown", name
+        assert "**Next:**" in notebook.cells[-1].source, name
 
 
-def test_links_to_other_notebooks_lead_somewhere(
-    path: Path, notebook: nbformat.NotebookNode
-) -> None:
-    links = re.findall(r"\]\(([\w./-]+)\)", "\n".join(prose_of(notebook)))
-    assert [link for link in links if not (path.parent / link).exists()] == []
+def test_links_to_other_notebooks_lead_somewhere() -> None:
+    lost = [
+        (path.stem, link)
+        for path in PATHS
+        for link in re.findall(
+            r"\]\(([\w./-]+)\)", "\n".join(prose_of(NOTEBOOKS[path.stem]))
+        )
+        if not (path.parent / link).exists()
+    ]
+    assert lost == []
 
 
-def test_parameters_are_literals_of_their_type(notebook: nbformat.NotebookNode) -> None:
-    (cell,) = parameters_cells(notebook)
-    for statement in ast.parse(cell).body:
-        assert isinstance(statement, ast.AnnAssign), ast.unparse(statement)
-        annotation = ast.unparse(statement.annotation)
-        value = ast.literal_eval(statement.value)
-        assert re.fullmatch(rf"(list\[)?({'|'.join(READERS)})\]?", annotation)
-        assert type(value).__name__ == annotation.split("[")[0]
+def test_parameters_are_literals_of_their_type() -> None:
+    for name, notebook in NOTEBOOKS.items():
+        (cell,) = parameters_cells(notebook)
+        for statement in ast.parse(cell).body:
+            written = f"{name}: {ast.unparse(statement)}"
+            assert isinstance(statement, ast.AnnAssign), written
+            annotation = ast.unparse(statement.annotation)
+            value = ast.literal_eval(statement.value)
+            pattern = rf"(list\[)?({'|'.join(READERS)})\]?"
+            assert re.fullmatch(pattern, annotation), written
+            assert type(value).__name__ == annotation.split("[")[0], written
 
 
-def test_papermill_explains_every_parameter(
-    path: Path, notebook: nbformat.NotebookNode
-) -> None:
-    (cell,) = parameters_cells(notebook)
-    written = [statement.target.id for statement in ast.parse(cell).body]
-    explained = read_parameters(path)
-    assert list(explained) == written
-    assert written[:2] == ["patterns_file", "work_dir"]
-    assert all(parameter.comment for parameter in explained.values())
+def test_papermill_explains_every_parameter() -> None:
+    for path in PATHS:
+        (cell,) = parameters_cells(NOTEBOOKS[path.stem])
+        written = [statement.target.id for statement in ast.parse(cell).body]
+        explained = read_parameters(path)
+        assert list(explained) == written, path.stem
+        assert written[:2] == ["patterns_file", "work_dir"], path.stem
+        assert [p.name for p in explained.values() if not p.comment] == [], path.stem
 
 
 def test_parameters_of_one_name_mean_the_same_everywhere() -> None:
     everywhere: dict[str, set[str]] = {}
-    for path in [*find_notebooks(NOTEBOOKS_DIR), BEAMTIME]:
+    for path in PATHS:
         for name, parameter in read_parameters(path).items():
             everywhere.setdefault(name, set()).add(parameter.annotation)
     assert [name for name, types in everywhere.items() if len(types) > 1] == []
 
 
-def test_cells_are_short(notebook: nbformat.NotebookNode) -> None:
+def test_cells_are_short() -> None:
     lines = [
-        [line for line in code.splitlines() if line.strip()]
+        (name, [line for line in code.splitlines() if line.strip()])
+        for name, notebook in NOTEBOOKS.items()
         for code in code_of(notebook)
     ]
-    assert max(map(len, lines)) <= 15
-    comments = [line for cell in lines for line in cell if line.startswith("#")]
-    assert comments == []
+    assert [(name, cell) for name, cell in lines if len(cell) > 15] == []
+    with_comment = [
+        (name, line) for name, cell in lines for line in cell if line.startswith("#")
+    ]
+    assert with_comment == []
 
 
-def test_cells_define_nothing_and_nest_no_loops(
-    notebook: nbformat.NotebookNode,
-) -> None:
-    for code in code_of(notebook):
+def test_cells_define_nothing_and_nest_no_loops() -> None:
+    cells = [code for notebook in NOTEBOOKS.values() for code in code_of(notebook)]
+    for code in cells:
         for node in ast.walk(ast.parse(code)):
             assert not isinstance(node, DEFINITIONS), code
             inside = [each for each in ast.walk(node) if isinstance(each, LOOPS)]
             assert not (isinstance(node, LOOPS) and len(inside) > 1), code
 
 
-def test_prose_stands_before_every_code_cell(notebook: nbformat.NotebookNode) -> None:
-    kinds = [cell.cell_type for cell in notebook.cells]
-    alone = [
-        code.source.splitlines()[0]
-        for before, kind, code in zip(["", *kinds], kinds, notebook.cells, strict=False)
-        if kind == "code" and before != "markdown"
-    ]
+def test_prose_stands_before_every_code_cell() -> None:
+    alone = []
+    for name, notebook in NOTEBOOKS.items():
+        kinds = ["", *[cell.cell_type for cell in notebook.cells]]
+        for before, cell in zip(kinds, notebook.cells, strict=False):
+            if cell.cell_type == "code" and before != "markdown":
+                alone.append((name, cell.source.splitlines()[0]))
     assert alone == []
 
 
-def test_nothing_that_waits_or_needs_a_screen(notebook: nbformat.NotebookNode) -> None:
-    code = "\n".join(code_of(notebook))
-    assert [text for text in FORBIDDEN if text in code] == []
+def test_nothing_that_waits_or_needs_a_screen() -> None:
+    found = [
+        (name, text)
+        for name, notebook in NOTEBOOKS.items()
+        for text in FORBIDDEN
+        if text in "\n".join(code_of(notebook))
+    ]
+    assert found == []
 
 
-def test_the_work_is_done_in_helpers(notebook: nbformat.NotebookNode) -> None:
-    assert re.search(r"^(from|import) helpers", code_of(notebook)[0], re.MULTILINE)
+def test_the_work_is_done_in_helpers() -> None:
+    for name, notebook in NOTEBOOKS.items():
+        first = code_of(notebook)[0]
+        assert re.search(r"^(from|import) helpers", first, re.MULTILINE), name
 
 
-def test_stored_without_outputs_and_with_its_kernel(
-    notebook: nbformat.NotebookNode,
-) -> None:
-    for cell in notebook.cells:
-        assert not cell.get("outputs")
-        assert cell.get("execution_count") is None
-    assert "widgets" not in notebook.metadata
-    assert notebook.metadata.kernelspec.name == "python3"
-    assert notebook.metadata.kernelspec.language == "python"
+def test_stored_without_outputs_and_with_its_kernel() -> None:
+    for name, notebook in NOTEBOOKS.items():
+        for cell in notebook.cells:
+            assert not cell.get("outputs"), name
+            assert cell.get("execution_count") is None, name
+        assert "widgets" not in notebook.metadata, name
+        kernel = notebook.metadata.kernelspec
+        assert (kernel.name, kernel.language) == ("python3", "python"), name
 
 
 # ---- whole runs ------------------------------------------------------------------
