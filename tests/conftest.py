@@ -12,6 +12,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from chromium import give_up, launch
+from hypothesis import settings
+
+# A busy machine is no reason to fail, and nothing is written beside the tests.
+settings.register_profile("tests", deadline=None, database=None)
+settings.load_profile("tests")
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -91,7 +91,6 @@ def test_patterns_without_structure_are_finite(features, value):
     assert np.isfinite(features(flat)).all()
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, (1, 20, 18), elements=st.floats(-1e4, 1e6, width=32)))
 def test_features_are_always_finite(patterns):
     assert np.isfinite(
@@ -180,7 +179,6 @@ def test_too_small_patterns_are_refused():
         make_features(np.zeros((12, 40), bool), (6, 20))
 
 
-@settings(deadline=None)
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20)))
 def test_bad_pixels_survive_being_written_as_text(pixels):
     assert np.array_equal(decode_pixels(encode_pixels(pixels), pixels.shape), pixels)

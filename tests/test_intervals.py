@@ -14,7 +14,7 @@ from helpers.intervals import (
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 300), st.data())
 def test_a_proportion_has_jeffreys_interval(n, data):
     k = data.draw(st.integers(0, n))

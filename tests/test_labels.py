@@ -251,7 +251,6 @@ ACTIONS = st.lists(
 @given(actions=ACTIONS)
 @settings(
     max_examples=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_store_is_a_list_of_presses(new_address, actions):

@@ -206,7 +206,7 @@ def test_export_is_whole_and_comes_back(store, tmp_path):
     ),
     word=st.sampled_from(LABELS),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_name_survives_export_and_import(tmp_path_factory, names, word):
     folder = tmp_path_factory.mktemp("names")
     with (
@@ -522,7 +522,6 @@ def test_fleiss_kappa_of_a_worked_example():
         max_size=20,
     )
 )
-@settings(deadline=None)
 def test_fleiss_kappa_compares_pairs(words):
     whole = [row for row in words if all(row)]
     found = fleiss_kappa(np.array(words))

@@ -67,9 +67,18 @@ def names_of(measured):
     return {int(i): str(names[i]) for i in np.flatnonzero(names != "")}
 
 
-@pytest.mark.parametrize("sample", SAMPLES)
-@pytest.mark.parametrize("unit", ["photons", "ADU"])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("sample", "unit", "masked"),
+    [
+        ("bright", "photons", False),
+        ("bright", "ADU", True),
+        ("dim", "photons", True),
+        ("dim", "ADU", False),
+        ("many kinds", "photons", False),
+        ("sharp rings", "photons", True),
+        ("sharp rings", "ADU", False),
+    ],
+)
 def test_every_simulated_pattern_is_a_measurement(write, sample, unit, masked):
     values = simulated(sample)
     values = values if unit == "photons" else to_adu(values)
@@ -79,10 +88,16 @@ def test_every_simulated_pattern_is_a_measurement(write, sample, unit, masked):
 
 
 @pytest.mark.parametrize(
-    ("value", "dtype"),
-    [(0, "f4"), (0, "u2"), (65535, "u2"), (-1, "i4"), (np.nan, "f4"), (7.5, "f4")],
+    ("value", "dtype", "masked"),
+    [
+        (0, "f4", False),
+        (0, "u2", True),
+        (65535, "u2", False),
+        (-1, "i4", True),
+        (np.nan, "f4", True),
+        (7.5, "f4", False),
+    ],
 )
-@pytest.mark.parametrize("masked", [False, True])
 def test_patterns_of_one_value_are_constant(write, value, dtype, masked):
     values = simulated().astype(dtype)
     mask = pnccd_bad_pixels(SHAPE) if masked else np.zeros(SHAPE, bool)
@@ -93,8 +108,7 @@ def test_patterns_of_one_value_are_constant(write, value, dtype, masked):
     assert found == dict.fromkeys([0, 17, 299], "constant")
 
 
-@pytest.mark.parametrize("chunk", [1, 7])
-@pytest.mark.parametrize("fill", [0, 5])
+@pytest.mark.parametrize(("chunk", "fill"), [(1, 0), (7, 5)])
 def test_what_was_never_written_is_named(tmp_path, chunk, fill):
     values = simulated()
     with h5py.File(tmp_path / "run.h5", "w") as file:
@@ -116,8 +130,7 @@ def test_a_blank_without_a_photon_is_a_measurement_among_faint_ones(write):
     np.testing.assert_allclose(measured.powder, values.mean(axis=0))
 
 
-@pytest.mark.parametrize("dtype", ["u2", "f4"])
-@pytest.mark.parametrize("share", [0.6, 0.99])
+@pytest.mark.parametrize(("dtype", "share"), [("u2", 0.6), ("f4", 0.99)])
 def test_patterns_at_the_limit_are_found(write, dtype, share):
     values = simulated().astype(dtype)
     at_limit = np.random.default_rng(1).random((2, *SHAPE)) < share
@@ -139,8 +152,15 @@ def bright_singles(sample="bright"):
     return np.argsort(-simulated(sample).sum(axis=(1, 2)))[5:60:10]
 
 
-@pytest.mark.parametrize("where", MODULES)
-@pytest.mark.parametrize("value", [0, -1, 65535, np.nan])
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        *((where, 0) for where in MODULES),
+        ("half", -1),
+        ("quadrant", 65535),
+        ("one of sixteen, beside the beam", np.nan),
+    ],
+)
 def test_patterns_from_a_lost_module_are_found(write, where, value):
     values = simulated().astype("f4")
     lost = bright_singles()
@@ -150,9 +170,16 @@ def test_patterns_from_a_lost_module_are_found(write, where, value):
     assert found == dict.fromkeys(sorted(lost.tolist()), "lost module")
 
 
-@pytest.mark.parametrize("scale", [(0, 1), (800, 130)])
-@pytest.mark.parametrize("value", [0, 4095, 800])
-@pytest.mark.parametrize("where", ["quadrant", "one of sixteen, beside the beam"])
+@pytest.mark.parametrize(
+    ("where", "value", "scale"),
+    [
+        ("quadrant", 0, (0, 1)),
+        ("quadrant", 800, (800, 130)),
+        ("one of sixteen, beside the beam", 0, (800, 130)),
+        ("one of sixteen, beside the beam", 4095, (800, 130)),
+        ("one of sixteen, beside the beam", 800, (0, 1)),
+    ],
+)
 def test_patterns_from_a_lost_module_are_found_in_adu(write, where, value, scale):
     values = to_adu(simulated(), pedestal=800)
     lost = [3, 100, 217]  # whatever they are, blanks too
@@ -162,8 +189,9 @@ def test_patterns_from_a_lost_module_are_found_in_adu(write, where, value, scale
     assert found == dict.fromkeys(lost, "lost module")
 
 
-@pytest.mark.parametrize("unit", ["photons", "ADU"])
-@pytest.mark.parametrize("limit", [60, 200])
+@pytest.mark.parametrize(
+    ("unit", "limit"), [("photons", 60), ("photons", 200), ("ADU", 60)]
+)
 def test_a_bright_spot_at_the_limit_of_the_detector_is_no_lost_module(
     write, unit, limit
 ):

@@ -12,7 +12,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import ParameterError, PatternsFileError
@@ -138,7 +138,6 @@ Key = Any
 
 
 class TestIndexing:
-    @settings(deadline=None)
     @given(
         key=st.one_of(
             indices, numpy_indices, slices, lists, lists.map(np.array), booleans, tables

@@ -68,8 +68,9 @@ def test_pedestal_and_gain_are_found(write, sample, detector):
     assert scale.adu_per_photon == pytest.approx(gain, rel=0.03)
 
 
-@pytest.mark.parametrize("sample", SAMPLES)
-@pytest.mark.parametrize("dtype", ["u2", "f4", "i4"])
+@pytest.mark.parametrize(
+    ("sample", "dtype"), [("bright", "u2"), ("dim", "f4"), ("sharp rings", "i4")]
+)
 def test_photon_counts_stay_as_they_are(write, sample, dtype):
     patterns = write(counts_of(sample).astype(dtype))
     scale = find_photon_scale(patterns)

@@ -35,7 +35,7 @@ def crossed_by_gaps():
     return bad
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(24, 38), st.floats(24, 38))
 def test_the_centre_of_rings_is_found_within_a_tenth_of_a_pixel(row, column):
     found = find_centre(rings((row, column)))

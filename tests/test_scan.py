@@ -96,7 +96,7 @@ class TestOrder:
 
         assert [n for _, n in stack.map(wait)] == [3, 3, 2, 5, 5, 2]
 
-    @settings(deadline=None, max_examples=50)
+    @settings(max_examples=50)
     @given(index=st.lists(st.integers(-20, 19), max_size=30))
     def test_any_index_in_the_order_given(self, index: list[int]) -> None:
         patterns = open_patterns(write(Path(self.folder) / "a.h5", chunks=(2, *FRAME)))

@@ -108,7 +108,7 @@ def trainable(
 # --- split ----------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(WORDS), min_size=12, max_size=80),
     st.integers(1, 12),
@@ -406,7 +406,7 @@ def test_with_few_labels_the_stack_shows_where_the_singles_begin(share):
     assert apart["with the stack"] < 0.95 * apart["labels alone"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=30))
 def test_no_threshold_is_better_by_more_than_a_pattern_or_nearer_to_half(pairs):
     probability = np.array([value for value, _ in pairs], np.float32) / 6
@@ -472,7 +472,7 @@ def test_true_probabilities_are_reliable_and_others_are_not():
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
 def test_the_calibration_error_is_that_of_the_bins(pairs):
     probability = np.array([value for value, _ in pairs])
@@ -497,7 +497,7 @@ def test_exact_probabilities_are_not_blamed_for_chance():
 # --- metrics --------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
 def test_metrics_agree_with_sklearn(pairs):
     probability = np.array([value for value, _ in pairs], np.float32) / 5

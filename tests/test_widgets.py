@@ -65,7 +65,6 @@ from helpers.widgets.widget_base import STATIC, find_signal
 
 N = 12
 SOURCES = STATIC.parent / "js"
-UNTIMED = settings(deadline=None)
 PIXELS = hnp.arrays(np.float32, (5, 4), elements=st.floats(-1e3, 1e6, width=32))
 
 
@@ -116,7 +115,6 @@ def say(widget, **content):
 
 
 class TestPixels:
-    @UNTIMED
     @given(PIXELS)
     def test_a_code_gives_its_value_back_within_half_a_step(self, pattern):
         pixels = encode_pattern(pattern, np.zeros(pattern.shape, dtype=bool))
@@ -153,7 +151,6 @@ class TestPixels:
         encode_pattern(pattern, np.array([[False, True]]))
         assert pattern.tolist() == [[-1, 5]]
 
-    @UNTIMED
     @given(PIXELS, hnp.arrays(bool, (5, 4)), st.integers(1, 6))
     def test_shrinking_averages_blocks_of_good_pixels(self, pattern, bad, longest):
         k = -(-5 // longest)
@@ -282,7 +279,6 @@ class TestRepeats:
         assert 0.04 < first.mean() < 0.06
         assert (first & other).mean() < 0.01
 
-    @UNTIMED
     @given(st.integers(0, n))
     def test_the_list_itself_stays_as_it_was(self, n_labelled):
         plan, chosen = self.plan(n_labelled)
@@ -296,7 +292,6 @@ class TestRepeats:
         room = n_unlabelled * self.share if n_unlabelled else due.size
         assert n_due >= min(due.size, np.floor(room))
 
-    @UNTIMED
     @given(st.integers(0, n))
     def test_between_first_and_second_time_lie_others(self, n_labelled):
         plan, _ = self.plan(n_labelled)
@@ -685,7 +680,7 @@ class TestLabelService:
         with pytest.raises(LabelsError, match="labeller: found an empty name"):
             LabelService(store, "  ")
 
-    @settings(deadline=None, max_examples=40)
+    @settings(max_examples=40)
     @given(st.lists(st.sampled_from(["ok", "lost", "twice", "late"]), max_size=30))
     def test_whatever_the_network_does_the_store_holds_what_was_acknowledged(
         self, tmp_path_factory, fates
