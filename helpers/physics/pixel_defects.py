@@ -5,10 +5,10 @@ around it. What is found is plain: it cannot be chance.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from helpers.physics.centre import find_centre, radius_from
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Edge = Literal["symmetric", "constant"]  # how a picture goes on beyond its edge
 
 CERTAIN = 7.0  # -ln of the chance that anything in the whole picture is taken wrongly
 MOSTLY = 0.5  # a pixel without a value in a larger share of the patterns is left out
@@ -27,6 +28,7 @@ SMALLEST_SHADOW = 9  # pixels; fewer are dead pixels
 SHAPES_PER_PIXEL = float(np.log(4.06))
 LEAST_EXPECTED = 2.0  # patterns in which a pixel of a shadow should have been lit
 SURE = 5.0  # standard deviations
+AT_ONCE = 2**15  # pixels whose surroundings are in memory
 MEANING = {
     "constant": "one value in all patterns; patterns looked at",
     "not finite": "NaN or infinite; share of the patterns",
@@ -279,41 +281,50 @@ class _Search:
         return np.asarray(np.maximum(square - mean**2, 0))
 
     @cached_property
-    def _ring(self) -> NDArray[np.intp]:
-        """Distance from the centre in whole pixels."""
+    def _rings(self) -> "_Rings":
         lit = self._good & (self._sums.n_lit > 0)
         centre = self._centre
         if centre is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # rings about a wrong one find nothing
                 centre = find_centre(np.where(lit, self._light, 0), ~lit)
-        return np.rint(radius_from(centre, lit.shape)).astype(np.intp)
+        return _Rings(centre, lit.shape)
 
     def _find_hot(self) -> Proposal:
-        good, n, unit = self._good, self._n, self._unit
-        usual = self._brighter(self._lit) * n
-        often = self._sums.n_lit > 3 * usual + 5 * np.sqrt(usual) + 20
-        light = self._brighter(self._light)
+        usual, light = map(self._brighter_ring, (self._lit, self._light))
+        at = self._good & self._is_hot(usual, light)
+        if at.any():  # what is around raises both, so that nothing else can be hot
+            places = _nearest(self._good)
+            for found, values in ((usual, self._lit), (light, self._light)):
+                found[at] = np.maximum(found[at], _brighter_around(values[places], at))
+            at &= self._is_hot(usual, light)
+        times = np.maximum(
+            self._sums.n_lit / np.maximum(usual * self._n, 1),
+            self._light / np.maximum(light, (self._unit or 1) / self._n),
+        )
+        return _propose(at, times)
+
+    def _is_hot(self, usual: Floats, light: Floats) -> Bools:
+        """Tell where a pixel is lit more often than usual, or has far more light."""
+        n, n_lit, unit = self._n, self._sums.n_lit, self._unit
+        expected = usual * n
+        often = n_lit > 3 * expected + 5 * np.sqrt(expected) + 20
         noise = np.sqrt(np.maximum(self._variance, unit * light) * n)
         bright = self._light * n > 5 * (light * n + noise) + 20 * unit
-        bright &= self._sums.n_lit > np.maximum(0.05 * n, SURE)
-        times = np.maximum(
-            self._sums.n_lit / np.maximum(usual, 1),
-            self._light / np.maximum(light, (unit or 1) / n),
-        )
-        return _propose(good & (often | bright), times)
+        bright &= n_lit > np.maximum(0.05 * n, SURE)
+        return np.asarray(often | bright)
 
     def _find_flickering(self) -> Proposal:
-        from scipy import ndimage
-
-        beside = np.ones((3, 3), np.bool_)
-        beside[1, 1] = False
         variance = np.where(self._good, self._variance, 0)
-        second = ndimage.rank_filter(variance, -2, footprint=beside, mode="constant")
-        usual = np.maximum(second, self._brighter(variance))
+        usual = self._brighter_ring(variance)
         least = 50 * self._unit**2 / self._n
-        found = self._good & (variance > 10 * usual) & (variance > least)
-        return _propose(found, variance / np.maximum(usual, np.maximum(least, 1e-30)))
+        at = self._good & (variance > 10 * usual) & (variance > least)
+        if at.any():
+            beside = _rank_around(variance, at, 3, -2, mode="constant")
+            near = _brighter_around(variance[_nearest(self._good)], at)
+            usual[at] = np.maximum.reduce([usual[at], beside, near])
+            at &= variance > 10 * usual
+        return _propose(at, variance / np.maximum(usual, np.maximum(least, 1e-30)))
 
     def _find_dark(self) -> dict[str, Proposal]:
         """Find dead pixels, shadows and what is dim."""
@@ -325,11 +336,14 @@ class _Search:
         lit &= ~self._is_dim(ring_light)
         if not lit.any():
             return {}
-        around = _nearest_firm(lit)
-        light = np.minimum(ring_light, _median_around(self._light, lit)[around])
-        share = np.minimum(
-            self._darker_ring(self._lit, lit), _median_around(self._lit, lit)[around]
-        )
+        light, share = ring_light.copy(), self._darker_ring(self._lit, lit)
+        at = self._good & self._is_dim(light)
+        at |= never & (share * self._n >= LEAST_EXPECTED)
+        around = tuple(index[at] for index in _nearest_firm(lit))
+        places = _nearest(lit)
+        for found, values in ((light, self._light), (share, self._lit)):
+            median = _median_at(values[places], around)
+            found[at] = np.minimum(found[at], median)
         expected = share * self._n  # patterns
         dim = self._good & self._is_dim(light)
         # Counts show that a pixel is never lit; its noise, that it has hardly light.
@@ -355,17 +369,13 @@ class _Search:
         plain = lacking > SURE * np.sqrt(self._variance * self._n) + 20 * self._unit
         return np.asarray(plain & (self._light < DIM * light))
 
-    def _brighter(self, values: Floats) -> Floats:
-        """Return what the brighter ones around a pixel have, and those on its ring."""
+    def _brighter_ring(self, values: Floats) -> Floats:
+        """Return what the brighter ones on the ring of each pixel have."""
         from scipy import ndimage
 
-        around = np.ones((7, 7), np.bool_)
-        around[3, 3] = False
-        filled = values[_nearest(self._good)]
-        near = ndimage.percentile_filter(filled, 70, footprint=around)
-        on_ring = np.nan_to_num(_ring_quantiles(values, self._ring, self._good, 0.75))
+        on_ring = np.nan_to_num(self._rings.quantiles(values, self._good, 0.75))
         widened = ndimage.maximum_filter1d(on_ring, 5, mode="nearest")
-        return np.asarray(np.maximum(near, widened[self._ring]))
+        return np.asarray(widened[self._rings.number])
 
     def _darker_ring(
         self,
@@ -376,27 +386,39 @@ class _Search:
         """Return what the darker ones of some pixels have on each pixel's ring."""
         from scipy import ndimage
 
-        on_ring = _fill_gaps(_ring_quantiles(values, self._ring, among, 0.25))
+        on_ring = _fill_gaps(self._rings.quantiles(values, among, 0.25))
         narrowed = ndimage.minimum_filter1d(adjust(on_ring), 5, mode="nearest")
-        return np.asarray(narrowed[self._ring])
+        return np.asarray(narrowed[self._rings.number])
 
 
 def _propose(pixels: Bools, evidence: NDArray[Any]) -> Proposal:
     return Proposal(pixels, np.where(pixels, evidence, np.nan))
 
 
-def _ring_quantiles(
-    values: Floats, ring: NDArray[np.intp], among: Bools, quantile: float
-) -> Floats:
-    """Return a quantile of some pixels on each ring; NaN with fewer than 4 of them."""
-    numbers = ring[among]
-    ordered = values[among][np.lexsort((values[among], numbers))]
-    count = np.bincount(numbers, minlength=int(ring.max()) + 1)
-    at = np.cumsum(count) - count + (quantile * (count - 1)).astype(np.intp)
-    enough = count >= 4
-    found = np.full(count.size, np.nan)
-    found[enough] = ordered[at[enough]]
-    return found
+class _Rings:
+    """The rings about the centre, one for each whole pixel of distance.
+
+    Attributes
+    ----------
+    number
+        (rows, columns) int: the ring of each pixel.
+    """
+
+    def __init__(self, centre: tuple[float, float], shape: tuple[int, int]) -> None:
+        self.number = np.rint(radius_from(centre, shape)).astype(np.intp)
+        self._order = np.argsort(self.number.ravel(), kind="stable")
+
+    def quantiles(self, values: Floats, among: Bools, quantile: float) -> Floats:
+        """Return a quantile of some pixels on each ring; NaN with fewer than 4."""
+        taken = self._order[among.ravel()[self._order]]
+        ordered = values.ravel()[taken]
+        stops = np.cumsum(np.bincount(self.number.ravel()[taken]))
+        found = np.full(int(self.number.max()) + 1, np.nan)
+        for ring, part in enumerate(np.split(ordered, stops[:-1])):
+            if part.size >= 4:
+                at = int(quantile * (part.size - 1))
+                found[ring] = np.partition(part, at)[at]
+        return found
 
 
 def _fill_gaps(profile: Floats) -> Floats:
@@ -445,11 +467,45 @@ def _nearest_firm(lit: Bools) -> tuple[NDArray[np.intp], ...]:
     return _nearest(firm if firm.any() else lit)
 
 
-def _median_around(values: Floats, among: Bools) -> Floats:
-    """Return the median in 5 × 5 pixels; others take the value of the nearest."""
-    from scipy import ndimage
+def _brighter_around(values: Floats, at: Bools) -> Floats:
+    """Return the 34th of the 48 pixels around some pixels, by their values, (m,)."""
+    return _rank_around(values, at, 7, 33)
 
-    return np.asarray(ndimage.median_filter(values[_nearest(among)], 5))
+
+def _rank_around(
+    values: Floats, at: Bools, size: int, rank: int, mode: Edge = "symmetric"
+) -> Floats:
+    """Return the value of one rank around some pixels, themselves left out, (m,)."""
+    middle = size * size // 2
+    parts = [
+        np.partition(np.delete(around, middle, axis=1), rank, axis=1)[:, rank]
+        for around in _squares(values, np.nonzero(at), size, mode)
+    ]
+    return np.concatenate(parts)
+
+
+def _median_at(values: Floats, places: tuple[NDArray[np.intp], ...]) -> Floats:
+    """Return the median of 5 × 5 pixels about some places, which may repeat, (m,)."""
+    at = np.zeros(values.shape, np.bool_)
+    at[places] = True
+    median = np.zeros(values.shape)
+    parts = [np.median(each, axis=1) for each in _squares(values, np.nonzero(at), 5)]
+    median[at] = np.concatenate(parts) if parts else 0
+    return np.asarray(median[places])
+
+
+def _squares(
+    values: Floats,
+    places: tuple[NDArray[np.intp], ...],
+    size: int,
+    mode: Edge = "symmetric",
+) -> Iterator[Floats]:
+    """Give the values in the squares about some places, (some of them, size²)."""
+    padded = np.pad(values, size // 2, mode=mode)
+    squares = np.lib.stride_tricks.sliding_window_view(padded, (size, size))
+    for start in range(0, places[0].size, AT_ONCE):
+        here = tuple(index[start : start + AT_ONCE] for index in places)
+        yield squares[here].reshape(-1, size * size)
 
 
 def _sum_regions(
