@@ -27,7 +27,7 @@ import helpers
 from helpers.__main__ import main
 from helpers.errors import PatternsFileError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
-from helpers.patterns import hdf5_probe, open_patterns
+from helpers.patterns import hdf5_opening, open_patterns
 from helpers.patterns.hdf5 import open_hdf5
 from helpers.run.report import write_report
 
@@ -564,14 +564,14 @@ POSIX = pytest.mark.skipif(os.name != "posix", reason="signals are those of POSI
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hdf5_probe, "CPU_SECONDS", 0.5)
+    monkeypatch.setattr(hdf5_opening, "CPU_SECONDS", 0.5)
 
 
 @pytest.fixture
 def new_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Begin without a child process, and leave none."""
-    child = hdf5_probe._Child()
-    monkeypatch.setattr(hdf5_probe, "_CHILD", child)
+    child = hdf5_opening._Child()
+    monkeypatch.setattr(hdf5_opening, "_CHILD", child)
     yield
     child.stop()
 
@@ -659,9 +659,9 @@ class TestEndlessLoopsAndCrashes:
         with h5py.File(path, "w") as file:
             for number in range(9):
                 file.create_group(f"hit_{number}")
-        monkeypatch.setattr(hdf5_probe, "OBJECTS_TRIED", 4)
+        monkeypatch.setattr(hdf5_opening, "OBJECTS_TRIED", 4)
         places: list[str] = []
-        hdf5_probe.visit_everything(path, places.append)
+        hdf5_opening.visit_everything(path, places.append)
         assert places == ["/", "/hit_0", "/hit_1", "/hit_2"]
 
     def test_what_lies_beside_damage_is_tried_too(self, path: Path) -> None:
@@ -673,7 +673,7 @@ class TestEndlessLoopsAndCrashes:
         node = content.index(b"SNOD", content.index(b"SNOD") + 4)
         path.write_bytes(content[:node] + b"lost" + content[node + 4 :])
         places: list[str] = []
-        hdf5_probe.visit_everything(path, places.append)
+        hdf5_opening.visit_everything(path, places.append)
         assert places == ["/", "/a", "/b", "/c", "/c"]
 
     @POSIX
@@ -697,7 +697,7 @@ name, seconds = json.loads(input())
 print(json.dumps("/truth"), flush=True)
 {end}
 """
-        monkeypatch.setattr(hdf5_probe, "COMMAND", [sys.executable, "-c", code])
+        monkeypatch.setattr(hdf5_opening, "COMMAND", [sys.executable, "-c", code])
         problem = problems_of(write(path))
         assert f"crashes the HDF5 library at /truth {said}. Expected a file" in problem
         monkeypatch.undo()
@@ -716,7 +716,7 @@ print(json.dumps("/truth"), flush=True)
     def test_without_a_second_process(
         self, command: list[str], path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(hdf5_probe, "COMMAND", command)
+        monkeypatch.setattr(hdf5_opening, "COMMAND", command)
         for name in ("one.h5", "two.h5"):
             with open_patterns(write(path.with_name(name))) as patterns:
                 assert len(patterns) == 40
@@ -729,9 +729,9 @@ print(json.dumps("/truth"), flush=True)
     def test_can_be_interrupted(self, path: Path) -> None:
         write_circle(path, write_truth)
         code = (
-            "import sys\nfrom helpers.patterns import hdf5_probe\n"
+            "import sys\nfrom helpers.patterns import hdf5_opening\n"
             "from helpers.patterns import open_patterns\n"
-            "hdf5_probe.CPU_SECONDS = 1e6\nprint('begins', flush=True)\n"
+            "hdf5_opening.CPU_SECONDS = 1e6\nprint('begins', flush=True)\n"
             "open_patterns(sys.argv[1])"
         )
         command = [sys.executable, "-c", code, str(path)]
@@ -746,14 +746,14 @@ print(json.dumps("/truth"), flush=True)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
     def test_a_fork_has_its_own_second_process(self, path: Path) -> None:
-        assert hdf5_probe.find_fatal_damage(write(path)) == ""
+        assert hdf5_opening.find_fatal_damage(write(path)) == ""
         damaged = write_circle(path.with_name("damaged.h5"), write_truth)
         with warnings.catch_warnings(action="ignore"):  # of threads, from Python 3.12
             fork = os.fork()
         if fork == 0:
-            os._exit("loops endlessly" not in hdf5_probe.find_fatal_damage(damaged))
+            os._exit("loops endlessly" not in hdf5_opening.find_fatal_damage(damaged))
         assert os.waitpid(fork, 0)[1] == 0
-        assert hdf5_probe.find_fatal_damage(write(path.with_name("whole.h5"))) == ""
+        assert hdf5_opening.find_fatal_damage(write(path.with_name("whole.h5"))) == ""
 
     def test_where_cpu_time_has_no_limit(
         self, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -766,7 +766,7 @@ print(json.dumps("/truth"), flush=True)
 
         monkeypatch.delattr(signal, "setitimer", raising=False)
         monkeypatch.setattr(faulthandler, "dump_traceback_later", later)
-        hdf5_probe.end_unless_called_again(1)
+        hdf5_opening.end_unless_called_again(1)
         assert called == [300]
 
 

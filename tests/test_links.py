@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.errors import PatternsFileError
-from helpers.patterns import open_patterns, partial_hdf5
+from helpers.patterns import hdf5_opening, open_patterns
 
 N, FRAME = 12, (6, 5)
 VALUES = np.random.default_rng(0).poisson(3, (N, *FRAME)).astype("u2") + 1
@@ -222,7 +222,7 @@ def test_reading_needs_no_lock(
     path = tmp_path / "run.h5"
     with h5py.File(path, "w") as file:
         file["patterns"] = VALUES
-    monkeypatch.setattr(partial_hdf5, "has_writer", lambda _: False)
+    monkeypatch.setattr(hdf5_opening, "has_writer", lambda _: False)
     with path.open("r+b") as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)  # as on a disk that gives no lock
         with open_patterns(path) as patterns:
@@ -236,10 +236,10 @@ def test_a_lock_of_a_writer_is_seen(tmp_path: Path) -> None:
 
     path = tmp_path / "run.h5"
     path.write_bytes(b"x")
-    assert not partial_hdf5.has_writer(path)
+    assert not hdf5_opening.has_writer(path)
     with path.open("r+b") as locked:
         fcntl.flock(locked, fcntl.LOCK_EX)
-        assert partial_hdf5.has_writer(path)
+        assert hdf5_opening.has_writer(path)
 
 
 @pytest.mark.parametrize("shape", [(N, 1, *FRAME), (N, *FRAME, 1), (N, 1, 1, *FRAME)])

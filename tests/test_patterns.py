@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns import DatasetSource, Patterns, joined_sources, open_patterns
-from helpers.patterns.joined_sources import JoinedSources
+from helpers.patterns import DatasetSource, Patterns, open_patterns, sources
+from helpers.patterns.sources import JoinedSources
 
 ROWS, COLUMNS = 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -53,7 +53,7 @@ def write_run(folder: Path, dtype: str = "f4") -> list[Path]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Patterns:
     """Three files as one stack, read in pieces of three patterns at most."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joined_sources, "READ_BYTES", 3 * PATTERN_BYTES)
+        patch.setattr(sources, "READ_BYTES", 3 * PATTERN_BYTES)
         return open_patterns(write_run(tmp_path_factory.mktemp("run")))
 
 
@@ -210,7 +210,7 @@ class TestReading:
     def test_in_pieces_of_whole_chunks(
         self, path: Path, reads: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(joined_sources, "READ_BYTES", 8 * PATTERN_BYTES)
+        monkeypatch.setattr(sources, "READ_BYTES", 8 * PATTERN_BYTES)
         patterns = open_patterns(write(path, chunks=(3, *FRAME)))
         reads.clear()
         patterns[:]

@@ -29,7 +29,7 @@ from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
 from helpers.outputs import sha256_of
 from helpers.patterns import Patterns, open_patterns, scan
-from helpers.patterns.joined_sources import JoinedSources, keep
+from helpers.patterns.sources import JoinedSources, keep
 from helpers.simulate import write_simulated
 
 PART, BATCH = 5, 7  # patterns that are read, and predicted, together

@@ -9,7 +9,6 @@ three-dimensional dataset, a `Source` of their own reads them.
 from helpers.patterns.cluster import use_cluster
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import EmcSource, SparseSource, is_emc, read_emc_head
-from helpers.patterns.euxfel_run import RunSource
 from helpers.patterns.hdf5 import (
     describe_missing_file,
     find_datasets,
@@ -28,6 +27,7 @@ from helpers.patterns.mask_convention import (
 )
 from helpers.patterns.mask_files import find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import find_unit, open_patterns
+from helpers.patterns.other_sources import RunSource
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import (
     batches,

@@ -24,8 +24,8 @@ from helpers.patterns.hdf5 import (
     get_whole_dataset,
     open_hdf5,
 )
+from helpers.patterns.hdf5_opening import DAMAGE
 from helpers.patterns.mask_convention import DRAGONFLY, BadPixels, describe_origin
-from helpers.patterns.partial_hdf5 import DAMAGE
 from helpers.patterns.sources import Hdf5Source, Source
 
 SHAPE = re.compile(r"/?\s*(\d{1,6})\s*[x×]\s*(\d{1,6})\s*")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.made_from import HALF
-from helpers.patterns.partial_hdf5 import open_unprobed
+from helpers.patterns.hdf5_opening import open_unprobed
 from helpers.patterns.sources import ContiguousPatterns, Source
 
 SAMPLE = 16  # patterns in the first half

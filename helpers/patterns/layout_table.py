@@ -8,7 +8,6 @@ from pathlib import Path
 import h5py
 
 from helpers.errors import PatternsFileError
-from helpers.patterns import small_data
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import SparseSource
 from helpers.patterns.hdf5 import (
@@ -28,7 +27,13 @@ from helpers.patterns.mask_convention import (
     ONE,
     MaskConvention,
 )
-from helpers.patterns.nexus import find_pixel_masks, find_signal, is_nexus
+from helpers.patterns.self_described import (
+    find_detector,
+    find_detector_masks,
+    find_pixel_masks,
+    find_signal,
+    is_nexus,
+)
 from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source
 
 Recogniser = Callable[[h5py.File], bool]
@@ -121,8 +126,8 @@ def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
 
 
 def _find_small_data(layout: Layout, file: h5py.File) -> Layout:
-    detector = small_data.find_detector(file)
-    masks = small_data.find_masks(file, detector)
+    detector = find_detector(file)
+    masks = find_detector_masks(file, detector)
     return replace(layout, patterns=detector, bad_pixels=masks)
 
 
@@ -304,7 +309,7 @@ LAYOUTS = (
     Layout(name="plain", patterns="/patterns"),
     Layout(
         name="LCLS small data",
-        recognise=lambda file: bool(small_data.find_detector(file)),
+        recognise=lambda file: bool(find_detector(file)),
         find=_find_small_data,
         source=ModulesSource,
         mask_convention=GOOD_PIXELS,

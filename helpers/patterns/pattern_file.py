@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.array_files import is_array_file, open_array_file
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import (
     DetectorShape,
@@ -22,22 +21,33 @@ from helpers.patterns.dragonfly import (
     names_detector_shape,
     read_emc_head,
 )
-from helpers.patterns.euxfel_run import RunSource, gather_run, is_run
 from helpers.patterns.hdf5 import (
     find_first_frame,
     find_frames,
+    find_link_problems,
     follow,
     get_whole_dataset,
     is_numeric,
     open_hdf5,
     read_numbers,
+    warn_of_storage_outside,
     wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
-from helpers.patterns.links import find_link_problems, warn_of_storage_outside
 from helpers.patterns.mask_convention import BadPixels, UnclearMask, add_bad_pixels
 from helpers.patterns.masks import read_layout_mask, read_unclear_masks
-from helpers.patterns.nexus import find_axis_problems, find_chunks, warn_of_axis_order
+from helpers.patterns.other_sources import (
+    RunSource,
+    gather_run,
+    is_array_file,
+    is_run,
+    open_array_file,
+)
+from helpers.patterns.self_described import (
+    find_axis_problems,
+    find_chunks,
+    warn_of_axis_order,
+)
 from helpers.patterns.sources import Hdf5Source, Source
 
 UNIT_NAMES = ("unit", "units")

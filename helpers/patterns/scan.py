@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from helpers.patterns.cluster import used_cluster
+from helpers.patterns.sources import JoinedSources
 
 Piece = TypeVar("Piece")
 Task = TypeVar("Task")
@@ -193,6 +194,69 @@ def _show_progress(
         for place, result in zip(places, results, strict=True):
             yield place, result
             bar.update(place.stop - bar.n)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Brings values to photons as far as is known; NaN stays where there is none."""
+
+    pedestal: float
+    adu_per_photon: float
+    are_counts: bool  # so that what is below 0 stands for no value
+
+    def __call__(self, values: NDArray[np.float32]) -> None:
+        """Alter values in place."""
+        if self.are_counts:
+            without = values < 0
+            if without.any():
+                values[without] = np.nan
+        if self.pedestal:
+            values -= np.float32(self.pedestal)
+        if self.adu_per_photon != 1:
+            values /= np.float32(self.adu_per_photon)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Sets bad pixels and what is not finite to 0."""
+
+    bad_pixels: NDArray[np.int64]
+    scale: Scale
+
+    def __call__(self, values: NDArray[np.float32]) -> None:
+        """Alter values in place."""
+        self.scale(values)
+        values.reshape(len(values), -1)[:, self.bad_pixels] = 0
+        finite = np.isfinite(values)
+        if not finite.all():
+            values[~finite] = 0
+
+
+@dataclass(frozen=True)
+class Read:
+    """Reads a part, in whichever thread or process.
+
+    It holds what reading needs and nothing that is as long as the stack.
+    """
+
+    stack: JoinedSources
+    rows: NDArray[np.int64] | range
+    dtype: np.dtype[Any]
+    tidy: Callable[[NDArray[Any]], None]
+
+    def __call__(self, part: slice) -> NDArray[Any]:
+        """Read into the memory of this thread, which is used again."""
+        return self._read(part, partial(reused_array, "patterns"))
+
+    def read_new(self, part: slice) -> NDArray[Any]:
+        """Read into new memory."""
+        return self._read(part, np.empty)
+
+    def _read(self, part: slice, make: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        rows = np.asarray(self.rows[part], np.int64)
+        block = make((rows.size, *self.stack.sources[0].shape[1:]), self.dtype)
+        self.stack.read_into(block, rows, self.tidy)
+        return block
 
 
 @dataclass(frozen=True)

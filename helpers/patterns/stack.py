@@ -4,7 +4,6 @@ import copy
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -16,10 +15,10 @@ from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
 from helpers.patterns.fingerprint import digest_sample, make_fingerprint
-from helpers.patterns.joined_sources import JoinedSources, keep
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.pattern_file import PatternFile
+from helpers.patterns.sources import JoinedSources, keep
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -49,35 +48,19 @@ class Unit(NamedTuple):
 class Patterns:
     """One or many files as one lazy, read-only stack (n, rows, columns).
 
-    `patterns[key]` and `map` give clean float32 values in the unit of the files:
-    bad pixels are 0; NaN and infinite values are 0 too, as if that pixel were bad in
-    that pattern, and so are counts below 0; negative ADU stay. `read_raw` gives what
-    the files hold. Files are
-    opened when they are read, one at a time.
-
-    Made by `open_patterns`.
-
-    Parameters
-    ----------
-    pattern_files
-        The files, with patterns of one shape and unit.
-    bad_pixels
-        To leave out in all of them.
-    unit
-        Of all of them.
+    `patterns[key]` and `map` give clean float32 values: bad pixels are 0; so are NaN,
+    infinite values and counts below 0, as if that pixel were bad in that pattern;
+    negative ADU stay. `read_raw` gives what the files hold. Files are opened when they
+    are read, one at a time. Made by `open_patterns`.
 
     Attributes
     ----------
-    files
-        The files, in the order of the stack.
-    file_sizes
-        In bytes, when they were opened; 0 for a run's folder.
+    files, file_sizes
+        In the order of the stack; bytes when they were opened, 0 for a run's folder.
     layout
         Of the first file; the patterns are in the same place in all of them.
-    shape
-        (n, rows, columns).
-    dtype
-        As recorded; with several files, one that holds the values of all.
+    shape, dtype
+        (n, rows, columns), as recorded; a dtype that holds the values of all files.
     unit
         "photons", "ADU" or "unknown"; of what `patterns[key]` gives.
     pedestal, adu_per_photon
@@ -215,40 +198,33 @@ class Patterns:
         join: Callable[[Result, Result], Result] | None = None,
         progress: str = "",
     ) -> Iterator[tuple[slice, Result]]:
-        """Apply a function to parts of the stack, one after the other, on all cores.
+        """Apply a function to parts of the stack on all cores, or workers of a cluster.
 
-        Parts are of about 4 MiB and end where chunks of the file end. They depend on
-        the stack and `index` alone, never on the machine or on `start`, and so results
-        do not either. A few are read and worked on ahead; memory does not grow. Where
-        `use_cluster` says so, workers of a cluster do it, in blocks of many parts.
+        Parts are of about 4 MiB and end where chunks of the file end. They, and so the
+        results, depend on the stack and `index` alone, never on the machine or `start`.
 
         Parameters
         ----------
         function
-            Takes patterns (m, rows, columns): clean float32 as `patterns[key]` gives
-            them. Their memory is used again: it may alter them, but must not return
-            them or a view (`numpy.copy` may). It is called in several threads at once,
-            or pickled and sent to workers, which send back what it returns.
+            Takes patterns (m, rows, columns). Their memory is used again: it may alter
+            them, but must not return them or a view (`numpy.copy` may). It is called in
+            several threads at once, or pickled and sent to workers.
         index
             (m,) which patterns, in any order; all without it.
         start
-            Place in `index` (or the stack) to go on from. The part that it lies in is
-            done as a whole.
+            Place in `index` (or the stack) to go on from, from the part it lies in on.
         length
-            Most patterns in a part, in place of 4 MiB; more only where a chunk is
-            longer.
+            Most patterns in a part, in place of 4 MiB; more where a chunk is longer.
         raw
-            Give patterns as recorded in place of clean ones, as `read_raw` does.
+            Give patterns as recorded in place of clean ones.
         keep_nan
             Give float32 with NaN where a pattern has no value, of its mask or of
             itself; infinite values and bad pixels stay.
         here
-            Stay in this process, as what returns patterns should: it would take longer
-            to send them than to read them.
+            Stay in this process, as what returns patterns should.
         join
             Puts the results of successive parts together, so that one is yielded for
-            each block of about 256 MiB; may alter the first. For what is as large as
-            patterns are, such as sums for each pixel.
+            each block of about 256 MiB; may alter the first.
         progress
             Name of the work, for a bar that shows up if it takes long; none without it.
 
@@ -292,11 +268,9 @@ class Patterns:
         Parameters
         ----------
         function
-            Takes some patterns of a group at a time, as for `map`: about 2 MiB, which
-            stay in the cache of the core.
+            Takes some patterns of a group at a time, as for `map`: about 2 MiB.
         then
-            Takes the list of what the function returned for a whole group, in the same
-            thread, and returns what is yielded; a matrix product, for example.
+            Takes the list of what the function returned for a whole group.
         length
             Most patterns in a group; more only where a chunk is longer.
         raw, progress
@@ -326,8 +300,7 @@ class Patterns:
             As for `map`; returns something for each pattern, (m, …).
         then
             Takes what the function returned for `length` successive patterns, the last
-            batch being shorter. It is called in one thread, that of the caller; on a
-            cluster in those of the workers, so that only its results are sent.
+            batch being shorter; in the caller's thread, or a worker's.
         length
             Of a batch.
         start
@@ -347,9 +320,9 @@ class Patterns:
 
     def _reader(
         self, rows: NDArray[np.int64], raw: bool, keep_nan: bool = False
-    ) -> "_Read":
+    ) -> "scan.Read":
         whole = rows.size == len(self) and (np.diff(rows) == 1).all()
-        return _Read(
+        return scan.Read(
             self._stack,
             range(len(self)) if whole else rows,
             self.dtype if raw else np.dtype(np.float32),
@@ -551,73 +524,13 @@ class Patterns:
             raise IndexError(message) from None
 
     @property
-    def _scale(self) -> "_Scale":
+    def _scale(self) -> "scan.Scale":
         counts = self.recorded_unit == "photons" and self.dtype.kind == "i"
-        return _Scale(self.pedestal, self.adu_per_photon, counts)
+        return scan.Scale(self.pedestal, self.adu_per_photon, counts)
 
     @property
-    def _clean(self) -> "_Clean":
-        return _Clean(np.flatnonzero(self.bad_pixels), self._scale)
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Brings values to photons as far as is known; NaN stays where there is none."""
-
-    pedestal: float
-    adu_per_photon: float
-    are_counts: bool  # so that what is below 0 stands for no value
-
-    def __call__(self, values: NDArray[np.float32]) -> None:
-        if self.are_counts:
-            without = values < 0
-            if without.any():
-                values[without] = np.nan
-        if self.pedestal:
-            values -= np.float32(self.pedestal)
-        if self.adu_per_photon != 1:
-            values /= np.float32(self.adu_per_photon)
-
-
-@dataclass(frozen=True)
-class _Clean:
-    """Sets bad pixels and what is not finite to 0."""
-
-    bad_pixels: NDArray[np.int64]
-    scale: _Scale
-
-    def __call__(self, values: NDArray[np.float32]) -> None:
-        self.scale(values)
-        values.reshape(len(values), -1)[:, self.bad_pixels] = 0
-        finite = np.isfinite(values)
-        if not finite.all():
-            values[~finite] = 0
-
-
-@dataclass(frozen=True)
-class _Read:
-    """Reads a part, in whichever thread or process, into the memory of that thread.
-
-    It holds what reading needs and nothing that is as long as the stack.
-    """
-
-    stack: JoinedSources
-    rows: NDArray[np.int64] | range
-    dtype: np.dtype[Any]
-    tidy: Callable[[NDArray[Any]], None]
-
-    def __call__(self, part: slice) -> NDArray[Any]:
-        return self._read(part, partial(scan.reused_array, "patterns"))
-
-    def read_new(self, part: slice) -> NDArray[Any]:
-        """Read into new memory."""
-        return self._read(part, np.empty)
-
-    def _read(self, part: slice, make: Callable[..., NDArray[Any]]) -> NDArray[Any]:
-        rows = np.asarray(self.rows[part], np.int64)
-        block = make((rows.size, *self.stack.sources[0].shape[1:]), self.dtype)
-        self.stack.read_into(block, rows, self.tidy)
-        return block
+    def _clean(self) -> "scan.Clean":
+        return scan.Clean(np.flatnonzero(self.bad_pixels), self._scale)
 
 
 def _check_indices(key: ArrayLike) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from helpers.errors import HelpersError
 from helpers.experiment import open_experiment
 from helpers.labels.label_csv import read_labels_csv
-from helpers.patterns import hdf5_probe, open_patterns
+from helpers.patterns import hdf5_opening, open_patterns
 
 MEMORY = 2**30  # enough to open small files; a damaged length may ask for any
 CPU_SECONDS = 1.0  # for one step in a small file, before it counts as a circle
@@ -79,7 +79,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
-    hdf5_probe.CPU_SECONDS = CPU_SECONDS
+    hdf5_opening.CPU_SECONDS = CPU_SECONDS
     for line in sys.stdin:
         answer = try_to_open(kind, Path(line.rstrip("\n")))
         print(json.dumps(answer), flush=True)

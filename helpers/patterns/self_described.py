@@ -1,4 +1,7 @@
-"""Where a NeXus file says that its patterns are: `default`, `signal` and `axes`.
+"""Files that say themselves where their patterns are: NeXus, and LCLS small data.
+
+NeXus says it by `default`, `signal` and `axes`. Small data hold many things, a value
+for each event, and of detectors an image.
 
 References
 ----------
@@ -8,12 +11,13 @@ with data) and the base class NXdetector (pixel_mask), https://manual.nexusforma
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
 import numpy as np
 
-from helpers.patterns.hdf5 import follow, get_dataset
+from helpers.patterns.hdf5 import find_datasets, follow, get_dataset, is_numeric
 
 MOST_NARROW, LEAST_NARROW = 3, 1.6  # sides of a detector: ratio
 SIDE = 16  # pixels: no detector is smaller
@@ -126,3 +130,48 @@ def _signal_of(group: h5py.Group) -> str:
 
 def _text(value: Any) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+EVENTS = ("/event_time", "/fiducials")
+CONFIGURATION = PurePosixPath("/UserDataCfg")
+MASKS = ("mask", "cmask")  # 1 = good, as psana has it
+
+
+def find_detector(file: h5py.File) -> str:
+    """Return where the only detector is, one image or some modules for each event.
+
+    "" in a file that is no small data, or has several, or none.
+    """
+    events = [get_dataset(file, name) for name in EVENTS]
+    if any(each is None or each.ndim != 1 for each in events):
+        return ""
+    n_events = len(file[EVENTS[0]])
+    found = [
+        name
+        for name in find_datasets(file)
+        if (dataset := get_dataset(file, name)) is not None
+        and dataset.ndim in (3, 4)
+        and len(dataset) == n_events
+        and is_numeric(dataset)
+    ]
+    return found[0] if len(found) == 1 else ""
+
+
+def find_detector_masks(file: h5py.File, detector: str) -> tuple[str, ...]:
+    """Return where the masks of a detector are that fit its images.
+
+    Parameters
+    ----------
+    file
+        Open.
+    detector
+        From `find_detector`.
+    """
+    folder = CONFIGURATION / PurePosixPath(detector).parts[1]
+    frame = file[detector].shape[1:]
+    found = (str(folder / name) for name in MASKS)
+    return tuple(
+        name
+        for name in found
+        if (mask := get_dataset(file, name)) is not None and mask.shape == frame
+    )
