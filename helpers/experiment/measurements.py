@@ -18,7 +18,7 @@ from helpers.experiment.no_measurement import (
     find_no_measurements,
 )
 from helpers.experiment.photon_scale import find_left_noise
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, reused_array
 from helpers.physics import (
     MEANING,
     SINGLE_PIXELS,
@@ -286,14 +286,16 @@ class _Measure:
             lost = np.count_nonzero(~finite & ~self.bad_pixels, axis=(1, 2))
         lit = values >= self.check.lit_threshold
         look = self.check(values, lost, lit)
-        photons = np.array([_sum_positive(each) for each in values])
-        pixels = self._add_up(values, finite, look.is_counted)
+        doubled = reused_array("doubled", values.shape, np.float64)
+        doubled[...] = values
+        photons = _sum_positive(values, doubled)
+        pixels = self._add_up(values, doubled, finite, look.is_counted)
         return _Part([(photons, is_infinite, *look)], pixels)
 
     def add_up(self, values: NDArray[np.float32]) -> PixelSums:
         """Sum up for each pixel alone, whatever the patterns show."""
         finite = self._clean(values, np.zeros(len(values), np.bool_))
-        return self._add_up(values, finite, np.ones(len(values), np.bool_))
+        return PixelSums.of(values, self.check.lit_threshold, finite)
 
     def _clean(
         self, values: NDArray[np.float32], is_infinite: NDArray[np.bool_]
@@ -310,18 +312,24 @@ class _Measure:
     def _add_up(
         self,
         values: NDArray[np.float32],
+        doubled: NDArray[np.float64],
         finite: NDArray[np.bool_] | None,
         count: NDArray[np.bool_],
     ) -> PixelSums:
         if not count.all():
-            values = values[count]
+            values, doubled = values[count], doubled[count]
             finite = None if finite is None else finite[count]
-        return PixelSums.of(values, self.check.lit_threshold, finite)
+        return PixelSums.of(values, self.check.lit_threshold, finite, doubled)
 
 
-def _sum_positive(values: NDArray[np.float32]) -> float:
-    positive = values if values.min() >= 0 else np.maximum(values, 0)
-    return float(positive.sum(dtype=np.float64))
+def _sum_positive(
+    values: NDArray[np.float32], doubled: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the sum of the values above 0 of each pattern, (m,)."""
+    flat = doubled.reshape(len(doubled), -1)
+    if values.min(initial=0) < 0:
+        flat = np.maximum(flat, 0)
+    return np.asarray(flat.sum(axis=1))
 
 
 def _make_powder(

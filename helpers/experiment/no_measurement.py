@@ -30,7 +30,7 @@ KINDS = {
 NUMBERS = {kind: number for number, kind in enumerate(KINDS, 1)}
 
 SAMPLE_BYTES = 256 * 2**20
-SAMPLED = (8, 64)  # fewest and most patterns that show what is usual
+SAMPLED = (8, 32)  # fewest and most patterns that show what is usual
 ENOUGH = 4096  # pixels of each of them
 N_TILES = 8  # along each side
 LOOKED_AT = 8  # pixels of a tile that are compared first
@@ -225,21 +225,26 @@ class PatternCheck:
         n, rows, columns = patterns.shape
         most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
         sample = patterns[np.unique(np.linspace(0, n - 1, most).astype(int))]
-        flat = sample.reshape(len(sample), -1)
-        values = flat[:, tiles.good[:: max(1, tiles.good.size // ENOUGH)]]
-        middle = np.median(values)
-        noise = np.median(np.abs(values - middle))
-        usual = np.nan if noise else middle
-        if patterns.unit == "photons" and not patterns.is_scaled:
-            usual = 0.0
+        usual = 0.0
+        if patterns.unit != "photons" or patterns.is_scaled:
+            flat = sample.reshape(len(sample), -1)
+            values = flat[:, tiles.good[:: max(1, tiles.good.size // ENOUGH)]]
+            middle = np.median(values)
+            noise = np.median(np.abs(values - middle))
+            usual = np.nan if noise else float(middle)
         everything = np.ones(tiles.used.size, np.bool_)
         check = cls(tiles, lit_threshold, float(usual), everything)
-        is_flat = check.find_flat(sample)[:, tiles.used]
+        is_flat = check.find_flat(sample, check.look_at(sample))[:, tiles.used]
         return replace(check, watched=is_flat.mean(axis=0) < OFTEN)
 
-    def find_flat(self, values: NDArray[np.float32]) -> Bools:
+    def look_at(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return some pixels of each used tile, (m, used tiles, 8)."""
+        return values.reshape(len(values), -1)[:, self.tiles.looked_at]
+
+    def find_flat(
+        self, values: NDArray[np.float32], seen: NDArray[np.float32]
+    ) -> Bools:
         """Find tiles of one value that is not the usual one, (m, tiles)."""
-        seen = values.reshape(len(values), -1)[:, self.tiles.looked_at]
         flat = np.zeros((len(values), self.tiles.n_good.size), np.bool_)
         alike = (seen == seen[..., :1]).all(axis=2) & (seen[..., 0] != self.usual)
         for i, at in np.argwhere(alike & self.watched):
@@ -272,8 +277,8 @@ class PatternCheck:
     ) -> Look:
         """Look at patterns (m, rows, columns), 0 where bad or without a value."""
         flat = values.reshape(len(values), -1)
-        seen = flat[:, self.tiles.looked_at]
-        flat_tiles = self.find_flat(values)
+        seen = self.look_at(values)
+        flat_tiles = self.find_flat(values, seen)
         only_value = self._find_only_values(flat, seen)
         only_value[lost_pixels > 0] = np.nan
         at_limit = self._find_at_limit(flat, seen) & np.isnan(only_value)
@@ -405,7 +410,8 @@ def _brighter_on_ring(
     for tile in tiles.used:
         beside = np.abs(radius - radius[tile]) < 0.75
         beside &= tiles.n_good >= SMALLEST_TILE
-        ring[:, tile] = np.quantile(density[:, beside], 0.75, axis=1)
+        at = round(0.75 * (np.count_nonzero(beside) - 1))
+        ring[:, tile] = np.partition(density[:, beside], at, axis=1)[:, at]
     return ring
 
 

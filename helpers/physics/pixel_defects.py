@@ -28,6 +28,7 @@ SMALLEST_SHADOW = 9  # pixels; fewer are dead pixels
 SHAPES_PER_PIXEL = float(np.log(4.06))
 LEAST_EXPECTED = 2.0  # patterns in which a pixel of a shadow should have been lit
 SURE = 5.0  # standard deviations
+ROUGH = 1024  # pixels along a side show well enough where the centre is
 AT_ONCE = 2**15  # pixels whose surroundings are in memory
 MEANING = {
     "constant": "one value in all patterns; patterns looked at",
@@ -77,6 +78,7 @@ class PixelSums:
         values: NDArray[np.float32],
         lit_threshold: float,
         finite: NDArray[np.bool_] | None = None,
+        doubled: Floats | None = None,
     ) -> "PixelSums":
         """Sum up some patterns.
 
@@ -88,9 +90,12 @@ class PixelSums:
             In the unit of the values.
         finite
             (m, rows, columns); None if all are.
+        doubled
+            The values as float64, where the caller has them.
         """
         lit = (values >= lit_threshold).view(np.uint8)  # sums of bytes are fastest
-        doubled = values.astype(np.float64)
+        narrow = np.uint8 if len(values) <= np.iinfo(np.uint8).max else np.uint32
+        doubled = values.astype(np.float64) if doubled is None else doubled
         low = high = values
         n_finite = np.full(values.shape[1:], len(values))
         if finite is not None:
@@ -101,7 +106,7 @@ class PixelSums:
             n_patterns=len(values),
             lit_threshold=lit_threshold,
             n_finite=n_finite,
-            n_lit=np.add.reduce(lit, axis=0, dtype=np.uint32),
+            n_lit=np.add.reduce(lit, axis=0, dtype=narrow).astype(np.uint32),
             total=doubled.sum(axis=0),
             squares=np.einsum("nij,nij->ij", doubled, doubled),
             lowest=low.min(axis=0, initial=np.inf),
@@ -287,7 +292,7 @@ class _Search:
         if centre is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # rings about a wrong one find nothing
-                centre = find_centre(np.where(lit, self._light, 0), ~lit)
+                centre = _find_centre_roughly(np.where(lit, self._light, 0), lit)
         return _Rings(centre, lit.shape)
 
     def _find_hot(self) -> Proposal:
@@ -389,6 +394,22 @@ class _Search:
         on_ring = _fill_gaps(self._rings.quantiles(values, among, 0.25))
         narrowed = ndimage.minimum_filter1d(adjust(on_ring), 5, mode="nearest")
         return np.asarray(narrowed[self._rings.number])
+
+
+def _find_centre_roughly(light: Floats, lit: Bools) -> tuple[float, float]:
+    """Find the centre, of a large picture from the means of squares of pixels."""
+    side = -(-max(lit.shape) // ROUGH)
+    if side == 1:
+        return find_centre(light, ~lit)
+    rows, columns = (n // side for n in lit.shape)
+    total, count = (
+        values[: rows * side, : columns * side]
+        .reshape(rows, side, columns, side)
+        .sum(axis=(1, 3), dtype=np.float64)
+        for values in (light, lit)
+    )
+    row, column = find_centre(total / np.maximum(count, 1), count == 0)
+    return row * side + (side - 1) / 2, column * side + (side - 1) / 2
 
 
 def _propose(pixels: Bools, evidence: NDArray[Any]) -> Proposal:
