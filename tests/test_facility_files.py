@@ -90,7 +90,7 @@ def singfel(folder: str) -> Facility:
     return Facility(content, asks="/params/geom/mask")
 
 
-def sacla(*runs: int, detector: int = 1) -> Facility:
+def sacla(*runs: int, detector: int | str = 1) -> Facility:
     content: dict[str, Any] = {}
     for run in runs:
         content[f"run_{run}/event_info/bl_3/lh_1"] = np.zeros(N)
@@ -171,6 +171,7 @@ FACILITIES = {
         {f"hit_{number}/image": image for number, image in enumerate(COUNTS)}
     ),
     "SACLA DataConvert": sacla(78692),
+    "SACLA DataConvert, assembled": sacla(78692, detector="assembled_1"),
     "LCLS small data": small_data("epix10k/ROI_0_area"),
 }
 TESTED_BELOW = {
@@ -387,7 +388,7 @@ def test_axes_in_another_order_are_told(axes: list[str] | str, path: Path) -> No
 
 def write_array(path: Path, values: np.ndarray) -> Path:
     if path.suffix == ".npz":
-        np.savez_compressed(path, mask=BAD, counts=values)
+        np.savez_compressed(path, energy=np.ones(N), counts=values)
     elif path.suffix == ".npy":
         np.save(path, values)
     else:
@@ -404,6 +405,90 @@ def test_arrays_and_images(ending: str, dtype: str, tmp_path: Path) -> None:
     blocks = [block for _, block in patterns.map(np.copy, length=2)]
     np.testing.assert_array_equal(np.concatenate(blocks), COUNTS)
     np.testing.assert_array_equal(patterns[[4, 0]], COUNTS[[4, 0]])
+
+
+@pytest.mark.parametrize("n", [3, 4, 7])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"photometric": "rgb", "planarconfig": "separate"},
+        {"photometric": "rgb", "planarconfig": "separate", "compression": "zlib"},
+        {"imagej": True},
+        {"photometric": "minisblack", "truncate": True},
+        {"photometric": "minisblack", "compression": "zlib", "predictor": True},
+        {"photometric": "minisblack", "tile": (16, 16)},
+        {"photometric": "miniswhite", "byteorder": ">", "bigtiff": True},
+        {"photometric": "minisblack", "metadata": None},
+        {"photometric": "minisblack", "ome": True},
+    ],
+    ids=lambda options: " ".join(map(str, options.values())),
+)
+def test_a_tiff_is_the_same_patterns_however_it_is_written(
+    options: dict[str, Any], n: int, tmp_path: Path
+) -> None:
+    if options.get("planarconfig") and n > 4:
+        pytest.skip("of so many planes no program makes a colour")
+    values = np.random.default_rng(n).poisson(1, (n, 32, 32)).astype("u2")
+    tifffile.imwrite(tmp_path / "run.tif", values, **options)
+    patterns = open_patterns(tmp_path / "run.tif")
+    np.testing.assert_array_equal(patterns[:], values)
+    np.testing.assert_array_equal(patterns[[n - 1, 1]], values[[n - 1, 1]])
+
+
+def test_a_tiff_written_image_by_image_is_one_stack(tmp_path: Path) -> None:
+    path = tmp_path / "run.tif"
+    for image in COUNTS:
+        tifffile.imwrite(path, image, append=True)
+    check(open_patterns(path), "array")
+    tifffile.imwrite(path, COUNTS[:2], append=True, photometric="minisblack")
+    expected = np.concatenate([COUNTS, COUNTS[:2]])
+    np.testing.assert_array_equal(open_patterns(path)[:], expected)
+    np.testing.assert_array_equal(open_patterns(path)[[7, 4, 5]], expected[[7, 4, 5]])
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (
+            [COUNTS, np.zeros((9, 9), "i4")],
+            r"several kinds \(\(6, 5, 4\) int32, \(1, 9",
+        ),
+        ([COUNTS, COUNTS[0].astype("f4")], "several kinds"),
+        ([np.zeros((32, 30, 3), "u1")], r"holds colour images \(32, 30, 3\)"),
+        ([np.zeros((2, 32, 30, 4), "u1")], r"holds colour images"),
+        ([np.zeros((2, 2, 32, 30), "u1")], r"\(2, 2, 32, 30\) and dtype uint8"),
+        ([np.zeros((2, 32, 30), "c8")], "dtype complex64; expected numbers"),
+    ],
+)
+def test_images_that_are_no_patterns_are_told(
+    images: list[np.ndarray], said: str, tmp_path: Path
+) -> None:
+    for image in images:
+        kind = "rgb" if image.dtype == "u1" and image.shape[-1] < 5 else "minisblack"
+        tifffile.imwrite(tmp_path / "a.tif", image, append=True, photometric=kind)
+    with pytest.raises(PatternsFileError, match=said):
+        open_patterns(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("bad_is", [0, 1])
+def test_a_mask_beside_an_array_is_used(bad_is: int, tmp_path: Path) -> None:
+    row, column = np.indices((40, 36))
+    light = 9 / (1 + np.hypot(row - 20, column - 17))
+    values = np.random.default_rng(0).poisson(light, (80, 40, 36))
+    bad = np.zeros((40, 36), bool)
+    bad[18:21] = bad[:, 30] = True
+    values[:, bad] = 0
+    path = tmp_path / "run.npz"
+    np.savez(path, counts=values, mask=np.where(bad, bad_is, 1 - bad_is))
+    patterns = open_patterns(path)
+    np.testing.assert_array_equal(patterns.bad_pixels, bad)
+    assert "as the patterns decide" in patterns.describe()
+    assert not open_patterns(path, bad_pixels=~bad).bad_pixels[bad].any()
+    named = open_patterns(path, bad_pixels=f"{path}:/mask == {1 - bad_is}")
+    np.testing.assert_array_equal(named.bad_pixels, ~bad)
+    np.savez(path, counts=values, mask=bad[:-1])
+    with pytest.warns(UserWarning, match=r"mask has shape \(39, 36\); .* not used"):
+        assert not open_patterns(path).bad_pixels.any()
 
 
 def test_several_arrays_as_one_stack(tmp_path: Path) -> None:
@@ -433,6 +518,8 @@ def test_arrays_that_are_no_stack_are_told(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", a=COUNTS, b=COUNTS)
     assert "holds a (6, 5, 4), b (6, 5, 4)" in problem_of(tmp_path / "b.npz")
     assert open_patterns(tmp_path / "b.npz", dataset="b").layout.patterns == "b"
+    problem = problem_of(tmp_path / "b.npz", dataset="c")
+    assert "there is no array c; it holds a (6, 5, 4)" in problem
     (tmp_path / "b.npz").write_bytes(b"PK on tape")
     assert "cannot be read as .npz" in problem_of(tmp_path / "b.npz")
     (tmp_path / "c.tif").write_bytes(b"II*\0 on tape")

@@ -213,6 +213,58 @@ def test_a_file_that_changes_while_it_is_open_is_told(tmp_path: Path) -> None:
         patterns.check_unchanged()
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_source_that_is_cut_while_the_run_is_open_is_told(
+    nested: bool, sources: list[Path], tmp_path: Path
+) -> None:
+    write_virtual(tmp_path / "run.h5", "/d", sources, 4)
+    path = tmp_path / "run.h5"
+    if nested:
+        path = tmp_path / "outer.h5"
+        layout = h5py.VirtualLayout((N, *FRAME), "u2")
+        layout[:] = h5py.VirtualSource("run.h5", "/d", (N, *FRAME), "u2")
+        with h5py.File(path, "w") as file:
+            file.create_virtual_dataset("patterns", layout)
+    patterns = open_patterns(path)
+    patterns.check_unchanged()
+    cut(sources[2])
+    with pytest.raises(PatternsFileError, match="bytes; it had") as caught:
+        patterns.check_unchanged()
+    assert caught.value.path == sources[2]
+
+
+def test_a_mask_of_another_file_that_changes_is_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file["x"] = np.zeros(FRAME, "u4")
+    with h5py.File(tmp_path / "run.cxi", "w") as file:
+        file[DATA] = VALUES
+        file[MASK] = h5py.ExternalLink("m.h5", "/x")
+    patterns = open_patterns(tmp_path / "run.cxi")
+    patterns.check_unchanged()
+    (tmp_path / "m.h5").unlink()
+    with pytest.raises(PatternsFileError, match="when it was opened"):
+        patterns.check_unchanged()
+
+
+def test_a_file_that_is_written_again_counts_by_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+
+    def write(values: np.ndarray, later: int) -> None:
+        path.unlink(missing_ok=True)
+        with h5py.File(path, "w") as file:
+            file["patterns"] = values
+        os.utime(path, ns=(later, later))
+
+    write(VALUES, 10**18)
+    patterns = open_patterns(path)
+    assert patterns.fingerprint
+    write(VALUES, 2 * 10**18)
+    patterns.check_unchanged()
+    write(VALUES[::-1], 3 * 10**18)
+    with pytest.raises(PatternsFileError, match="was written again after"):
+        patterns.check_unchanged()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of another system")
 def test_reading_needs_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder

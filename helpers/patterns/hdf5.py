@@ -7,7 +7,7 @@ takes a link that leads nowhere for nothing at all.
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -525,6 +525,30 @@ def _find_problems_of(
             return list(find_source_problems(path, dataset, seen))
     except PatternsFileError as error:
         return [f"{path}: {problem}" for problem in error.problems]
+
+
+def find_files_behind(
+    path: Path, dataset: h5py.Dataset, seen: Seen = frozenset()
+) -> set[Path]:
+    """Return all files that hold values of a dataset, through links and sources.
+
+    Parameters are those of `find_source_problems`; problems are not told.
+    """
+    linked = Path(dataset.file.filename)  # of an external link the other file
+    path = linked if linked.is_file() else path
+    outside = {_locate(path, name) for name, _, _ in dataset.external or ()}
+    found = {path, *(each for each in outside if each)}
+    sources = dataset.virtual_sources() if dataset.is_virtual else ()
+    for name, where in {(each.file_name, each.dset_name) for each in sources}:
+        there = _locate(path, name)
+        if there is None or "%" in name + where or (str(there), where) in seen:
+            continue
+        with suppress(PatternsFileError), open_hdf5(there) as file:
+            source = get_dataset(file, where)
+            if source is not None:
+                deeper = seen | {(str(there), where)}
+                found |= find_files_behind(there, source, deeper)
+    return found
 
 
 def _locate(path: Path, name: str) -> Path | None:

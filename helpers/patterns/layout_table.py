@@ -143,7 +143,6 @@ CXI_SHOTS = (
     ("cell", f"{ENTRY}/memoryCell"),
     ("event", f"{ENTRY}/eventNumber"),
 )
-SACLA = "/run_{r}/detector_2d_{k}"
 LCLS_EVENTS = (("event", "/LCLS/eventNumber"),)
 CHEETAH_PHOTONS = f"{DETECTOR_K}/detector_and_photon_corrected"
 CHEETAH_MASKS = (f"{DETECTOR_K}/mask", f"{DETECTOR_K}/mask_shared")
@@ -299,12 +298,18 @@ LAYOUTS = (
         source=FramesSource,
         labels="/hit_*/lbl",
     ),
-    Layout(
-        name="SACLA DataConvert",
-        patterns=f"{SACLA}/tag_*/detector_data",
-        source=FramesSource,
-        unclear_masks=(f"{SACLA}/detector_info/pixel_mask",),
-        shots=(("tag", f"{SACLA}/tag_*"),),
+    *(
+        Layout(
+            name=f"SACLA DataConvert{what}",
+            patterns=f"{detector}/tag_*/detector_data",
+            source=FramesSource,
+            unclear_masks=(f"{detector}/detector_info/pixel_mask",),
+            shots=(("tag", f"{detector}/tag_*"),),
+        )
+        for what, detector in (
+            (", assembled", "/run_{r}/detector_2d_assembled_{k}"),
+            ("", "/run_{r}/detector_2d_{k}"),
+        )
     ),
     Layout(name="plain", patterns="/patterns"),
     Layout(

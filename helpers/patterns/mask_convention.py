@@ -199,6 +199,18 @@ def add_bad_pixels(
     )
 
 
+def unite_bad_pixels(
+    found: BadPixels | None, others: BadPixels | None
+) -> BadPixels | None:
+    """Leave out what either calls bad."""
+    if found is None or others is None:
+        return found or others
+    united = add_bad_pixels(found, others.pixels, others.origin)
+    return united._replace(
+        of_each=found.of_each or others.of_each, unclear=found.unclear + others.unclear
+    )
+
+
 def describe_origin(name: str, convention: MaskConvention, bits: str = "") -> str:
     """Say where bad pixels come from and what was taken to mean bad."""
     parts = [part for part in (convention.meaning, bits) if part]

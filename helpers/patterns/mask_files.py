@@ -26,14 +26,13 @@ from helpers.patterns.mask_convention import (
     TRUE,
     BadPixels,
     MaskConvention,
-    UnclearMask,
     convert_mask,
     describe_origin,
     find_pixel_problems,
     find_shape_problems,
     split_condition,
 )
-from helpers.patterns.masks import decide_polarity, sample_sums
+from helpers.patterns.masks import MaskJudge
 from helpers.patterns.sources import Source
 
 _IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
@@ -83,6 +82,9 @@ def read_bad_pixels(
     in_hdf5 = _IN_HDF5.fullmatch(name)
     if in_hdf5:
         path = Path(in_hdf5["file"]).expanduser()
+        if path.suffix.lower() == ".npz":
+            mask, _ = _read_array(path, in_hdf5["dataset"].strip("/"))
+            return reader.convert(path, mask, convention)
         with open_hdf5(path) as file:
             mask = _find_mask(path, file, in_hdf5["dataset"])
             known = DRAGONFLY if is_detector(file) else None
@@ -110,14 +112,15 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
     in_hdf5 = _IN_HDF5.fullmatch(name)
     if in_hdf5:
         path = Path(in_hdf5["file"]).expanduser()
-        with open_hdf5(path) as file:
-            shape = _find_mask(path, file, in_hdf5["dataset"]).shape
+        if path.suffix.lower() == ".npz":
+            shape = _read_array(path, in_hdf5["dataset"].strip("/"))[0].shape
+        else:
+            with open_hdf5(path) as file:
+                shape = _find_mask(path, file, in_hdf5["dataset"]).shape
     elif name.endswith(".byt"):
         return None
     else:
         path = Path(name).expanduser()
-        if not path.is_file():
-            raise PatternsFileError(path, [describe_missing_file(path)])
         shape = _read_array(path)[0].shape
     if len(shape) < 2:
         problem = f"the mask has shape {shape}; expected (rows, columns)."
@@ -160,8 +163,9 @@ class _Named:
             problems.append(_ask_polarity(self.name, mask))
         if problems:
             raise PatternsFileError(path, problems)
-        if convention is None:
-            return self._decide(path, mask)
+        if convention is None and self.source is not None:
+            return self._decide(path, mask, self.source)
+        convention = convention or NOT_ZERO
         pixels = convert_mask(mask, convention)
         self._check(path, pixels)
         return BadPixels(pixels, describe_origin(self.name, convention))
@@ -170,30 +174,11 @@ class _Named:
     def _n_pixels(self) -> int:
         return self.frame[0] * self.frame[1]
 
-    def _decide(self, path: Path, mask: Any) -> BadPixels:
+    def _decide(self, path: Path, mask: Any, source: Source) -> BadPixels:
         values = mask[()] if mask.ndim == 2 else convert_mask(mask, NOT_ZERO)
-        if self.source is None or (values == values.flat[0]).all():
-            origin = f"{self.name} has one value for all pixels, and leaves none out"
-            return BadPixels(np.zeros(self.frame, np.bool_), origin)
-        sums = sample_sums(self.source)
-        last = re.split(r"[/\\]", self.name)[-1]
-        polarity = decide_polarity(values, sums, last, self.source.gaps)
-        convention = polarity.convention
-        pixels = convention(values)
-        self._check(path, pixels)
-        how = "as the patterns decide" if polarity.is_decided else "as its name says"
-        origin = f"{describe_origin(self.name, convention)}, {how}: {polarity.why}"
-        if polarity.is_decided:
-            return BadPixels(pixels, origin)
-        self.warn(
-            f"the patterns do not decide which values of {self.name} mean bad: "
-            f"{polarity.why}. As is usual for this name, values {convention} are taken "
-            f"to mean bad: {pixels.mean():.1%} of the pixels. If it is the other way "
-            f"round, pass bad_pixels='{self.name} {convention.reverse}'."
-        )
-        powder = np.zeros(self.frame) if sums is None else sums.total
-        unclear = UnclearMask(self.name, NOT_ZERO(values), powder)
-        return BadPixels(pixels, origin, unclear=(unclear,))
+        found, _ = MaskJudge(source, self.warn).judge(values, self.name, self.name)
+        self._check(path, found.pixels)
+        return found
 
     def _check(self, path: Path, pixels: NDArray[np.bool_]) -> None:
         problems = list(find_pixel_problems("the mask", pixels))
@@ -246,8 +231,12 @@ def _read_raw(path: Path, frame: tuple[int, int]) -> NDArray[np.uint8]:
     return values.reshape(frame)
 
 
-def _read_array(path: Path) -> tuple[NDArray[Any], MaskConvention | None]:
+def _read_array(
+    path: Path, where: str = ""
+) -> tuple[NDArray[Any], MaskConvention | None]:
     """Read a mask from a NumPy file, a text of Dragonfly or a detector image."""
+    if not path.is_file():
+        raise PatternsFileError(path, [describe_missing_file(path)])
     detector = read_detector_text(path)
     if detector is not None:
         return detector, DRAGONFLY
@@ -256,15 +245,15 @@ def _read_array(path: Path) -> tuple[NDArray[Any], MaskConvention | None]:
             return np.asarray(np.load(path, allow_pickle=False)), None
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                (mask,) = (arrays[name] for name in arrays.files)
+                (mask,) = (arrays[name] for name in ([where] if where else arrays))
             return np.asarray(mask), None
         return _read_image(path), None
     except Exception as error:  # on a damaged file a parser may raise anything
         why = str(error) or type(error).__name__
         problem = (
             f"is not a mask that can be read ({why}). Expected an array saved by "
-            "numpy.save (.npy) or alone by numpy.savez (.npz), raw bytes (.byt), a "
-            "detector image (.tif, .edf, .cbf …), or FILE.h5:/path/to/mask."
+            "numpy.save (.npy) or alone by numpy.savez (.npz, else FILE.npz:/name), "
+            "raw bytes (.byt), a detector image (.tif, .edf, .cbf …), or FILE.h5:/path."
         )
         raise PatternsFileError(path, [problem]) from error
 

@@ -1,7 +1,9 @@
 """Masks in the files of the patterns, and which of their values mean *bad*."""
 
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,13 +21,13 @@ from helpers.patterns.mask_convention import (
     BadPixels,
     MaskConvention,
     UnclearMask,
-    add_bad_pixels,
     convert_mask,
     describe_origin,
     find_masks_of_each,
     find_pixel_problems,
     find_shape_problems,
     sample_masks,
+    unite_bad_pixels,
 )
 from helpers.patterns.sources import Source
 
@@ -36,6 +38,15 @@ SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (32, 200)  # fewest and most patterns
 MARKED = 0.2  # least share of plain defects among the pixels that a mask means
 LIGHT = 0.2  # least share of the light that the others hold
+MASK_NAMES = (
+    "mask",
+    "mask_shared",
+    "pixel_mask",
+    "bad_pixels",
+    "bad_pixel_mask",
+    "good_pixels",
+    "good_pixel_mask",
+)
 
 
 def sample_sums(source: Source) -> "PixelSums | None":
@@ -160,17 +171,6 @@ def _compare(
     return float(defects[bad].mean()), float(defects[~bad].mean()), float(light)
 
 
-MASK_NAMES = (
-    "mask",
-    "mask_shared",
-    "pixel_mask",
-    "bad_pixels",
-    "bad_pixel_mask",
-    "good_pixels",
-    "good_pixel_mask",
-)
-
-
 def read_layout_mask(
     path: Path,
     file: h5py.File,
@@ -234,25 +234,76 @@ def read_layout_mask(
     return BadPixels(pixels, origin, of_each)
 
 
-def read_unclear_masks(
+class MaskJudge:
+    """Lets the patterns of a file decide which values of its masks mean bad.
+
+    Parameters
+    ----------
+    source
+        The patterns.
+    warn
+        Is told what a person should be warned of.
+    """
+
+    def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
+        self._source = source
+        self._warn = warn
+
+    @cached_property
+    def _sums(self) -> "PixelSums | None":
+        return sample_sums(self._source)
+
+    def judge(
+        self, mask: NDArray[Any], name: str, option: str
+    ) -> tuple[BadPixels, MaskConvention | None]:
+        """Return what a mask leaves out, and by which of its values.
+
+        Parameters
+        ----------
+        mask
+            In the shape of a pattern.
+        name
+            Of the mask; its last part says what is usual.
+        option
+            What to pass for this mask as `bad_pixels`.
+        """
+        if (mask == mask.flat[0]).all():
+            origin = f"{name} has one value for all pixels, and leaves none out"
+            return BadPixels(np.zeros(mask.shape, np.bool_), origin), None
+        last = re.split(r"[/\\]", name)[-1]
+        polarity = decide_polarity(mask, self._sums, last, self._source.gaps)
+        convention, why = polarity.convention, polarity.why
+        pixels = convention(mask)
+        how = "as the patterns decide" if polarity.is_decided else "as its name says"
+        origin = f"{describe_origin(name, convention)}, {how}: {why}"
+        if polarity.is_decided:
+            return BadPixels(pixels, origin), convention
+        self._warn(
+            f"the patterns do not decide which values of {name} mean bad: {why}. As is "
+            f"usual for this name, values {convention} are taken to mean bad: "
+            f"{pixels.mean():.1%} of the pixels. If it is the other way round, pass "
+            f"bad_pixels='{option} {convention.reverse}'."
+        )
+        powder = np.zeros(mask.shape) if self._sums is None else self._sums.total
+        unclear = UnclearMask(option, NOT_ZERO(mask), powder)
+        return BadPixels(pixels, origin, unclear=(unclear,)), convention
+
+
+def judge_masks(
     path: Path,
-    file: h5py.File,
-    layout: Layout,
+    masks: Iterable[tuple[str, Any]],
     source: Source,
-    *,
     pattern: tuple[int, ...],
     warn: Callable[[str], None],
-) -> tuple[BadPixels | None, tuple[UnclearMask, ...]]:
-    """Read masks beside the patterns of which nobody says which values mean bad.
+) -> BadPixels | None:
+    """Leave out what masks call bad of which nobody says which values mean that.
 
     Parameters
     ----------
     path
         The file on disk.
-    file
-        The same, open.
-    layout
-        Where such masks may be.
+    masks
+        Names, and datasets or arrays.
     source
         The patterns, which decide.
     pattern
@@ -262,57 +313,48 @@ def read_unclear_masks(
 
     Returns
     -------
-    bad_pixels
-        In the shape of the patterns; None without a mask.
-    unclear
-        The masks that were read as is usual for their names.
+    BadPixels
+        In the shape of the patterns; None without a mask that can be used.
     """
+    judge = MaskJudge(source, warn)
     found: BadPixels | None = None
-    unclear = []
-    sums: PixelSums | None = None
-    for where, values in _find_unclear_masks(file, layout, pattern, warn):
-        mask = source.assemble(values).reshape(source.shape[1:])
-        if (mask == mask.flat[0]).all():
-            origin = f"{where} has one value for all pixels, and leaves none out"
-            found = add_bad_pixels(found, np.zeros(mask.shape, np.bool_), origin)
+    for where, mask in masks:
+        if mask.dtype.kind not in "biuf":
             continue
-        sums = sums or sample_sums(source)
-        polarity = decide_polarity(mask, sums, where.rsplit("/", 1)[1], source.gaps)
-        convention = polarity.convention
-        pixels = convention(mask)
-        how = "as the patterns decide" if polarity.is_decided else "as its name says"
-        origin = f"{describe_origin(where, convention)}, {how}: {polarity.why}"
-        found = add_bad_pixels(found, pixels, origin)
-        if not polarity.is_decided:
-            warn(
-                f"the patterns do not decide which values of {where} mean bad: "
-                f"{polarity.why}. As is usual for this name, values {convention} are "
-                f"taken to mean bad: {pixels.mean():.1%} of the pixels. If it is the "
-                f"other way round, pass bad_pixels='{path}:{where} "
-                f"{convention.reverse}'."
-            )
-            powder = np.zeros(mask.shape) if sums is None else sums.total
-            unclear.append(UnclearMask(f"{path}:{where}", NOT_ZERO(mask), powder))
-    return found, tuple(unclear)
+        if problems := list(find_shape_problems(where, mask.shape, pattern)):
+            warn(f"{problems[0]} It is not used.")
+            continue
+        values = mask[()] if mask.ndim == len(pattern) else _join_masks(mask)
+        assembled = source.assemble(values).reshape(source.shape[1:])
+        name = f"{path}:{where}" if where.startswith("/") else f"{path}:/{where}"
+        one, convention = judge.judge(assembled, where, name)
+        if convention is not None and isinstance(mask, h5py.Dataset):
+            of_each = find_masks_of_each(mask, convention, convention(values))
+            one = one._replace(of_each=of_each)
+        found = unite_bad_pixels(found, one)
+    return found
 
 
-def _find_unclear_masks(
-    file: h5py.File,
-    layout: Layout,
-    pattern: tuple[int, ...],
-    warn: Callable[[str], None],
-) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Give places and values; of masks for each pattern, where most are not 0."""
+def _join_masks(masks: Any) -> NDArray[np.int8]:
+    """Return where most masks of one for each pattern are not 0, as 0 and 1."""
+    return convert_mask(masks, NOT_ZERO, masks.ndim - 1).astype(np.int8)
+
+
+def find_unclear_masks(
+    file: h5py.File, layout: Layout
+) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Give what may be masks, and where, of which nobody says which values mean bad.
+
+    Parameters
+    ----------
+    file
+        Open.
+    layout
+        Where such masks may be; also beside its patterns, by their usual names.
+    """
     folder = PurePosixPath(layout.patterns).parent
     beside = [str(folder / name) for name in MASK_NAMES if "*" not in str(folder)]
     for where in dict.fromkeys((*layout.unclear_masks, *beside)):
         mask = get_whole_dataset(file, where)
-        if mask is None or not (is_numeric(mask) or mask.dtype == bool):
-            continue
-        problems = list(find_shape_problems(where, mask.shape, pattern))
-        if problems:
-            warn(f"{problems[0]} It is not used.")
-        elif mask.ndim == len(pattern):
-            yield where, mask[()]
-        else:
-            yield where, convert_mask(mask, NOT_ZERO, len(pattern))
+        if mask is not None:
+            yield where, mask

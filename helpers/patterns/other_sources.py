@@ -12,9 +12,10 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ class NpzSource(Source):
     def __init__(self, path: Path, where: str) -> None:
         super().__init__(path, where)
         with np.load(path, allow_pickle=False) as arrays:
-            self.where = where or _choose_array(path, arrays)
+            is_there = where in arrays.files
+            self.where = where if is_there else _choose_array(path, arrays, where)
         array = self._read()
         self._array: NDArray[Any] | None = array
         _check_stack(path, self.where, array.shape, array.dtype)
@@ -131,12 +133,19 @@ class TiffSource(Source):
     def __init__(self, path: Path, where: str) -> None:
         super().__init__(path, where)
         with self._open() as file:
-            series = file.series[0]
-            shape, dtype = tuple(series.shape), np.dtype(series.dtype)
-        shape = (1, *shape) if len(shape) == 2 else shape
-        _check_stack(path, "the images", shape, dtype)
-        n, rows, columns = shape
-        self.shape, self.dtype = (n, rows, columns), dtype
+            stacks = [_describe_series(path, series) for series in file.series]
+        shapes = {(shape[1:], dtype) for shape, dtype in stacks}
+        if len(shapes) > 1:
+            found = enumerate_some([f"{shape} {dtype}" for shape, dtype in stacks])
+            problem = (
+                f"holds images of several kinds ({found}); expected patterns of one "
+                "shape. Write these alone into a file."
+            )
+            raise PatternsFileError(path, [problem])
+        lengths = [shape[0] for shape, _ in stacks]
+        self._starts = [0, *accumulate(lengths)]
+        (_, rows, columns), self.dtype = stacks[0]
+        self.shape = (self._starts[-1], rows, columns)
 
     def _open(self) -> Any:
         import tifffile
@@ -148,12 +157,49 @@ class TiffSource(Source):
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         try:
             with self._open() as file:
-                pages = file.asarray(key=range(start, start + len(out)), series=0)
-                out[...] = np.asarray(pages).reshape(out.shape)
+                for number, (first, end) in enumerate(pairwise(self._starts)):
+                    here = slice(max(first, start), min(end, start + len(out)))
+                    if here.start < here.stop:
+                        part = out[here.start - start : here.stop - start]
+                        _read_series(
+                            file, number, part, here.start - first, end - first
+                        )
         except Exception as error:  # on a damaged file a parser may raise anything
             why = f"{type(error).__name__} {error}"
             problem = f"{self._describe_unreadable(start, len(out))} ({why})."
             raise PatternsFileError(self.path, [problem]) from error
+
+
+def _describe_series(path: Path, series: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return (n, rows, columns) and dtype of images that belong together."""
+    shape, dtype = tuple(series.shape), np.dtype(series.dtype)
+    if series.axes.endswith("S"):
+        problem = (
+            f"holds colour images {shape}; expected one value for each pixel. Were "
+            "these made to look at? Write the recorded values."
+        )
+        raise PatternsFileError(path, [problem])
+    shape = (1, *shape) if len(shape) == 2 else shape
+    _check_stack(path, "the images", shape, dtype)
+    return shape, dtype
+
+
+def _read_series(
+    file: Any, number: int, out: NDArray[Any], start: int, length: int
+) -> None:
+    """Fill an array with some images of a series, page by page where it has pages."""
+    series = file.series[number]
+    if len(series) == length and not series.is_truncated:
+        pages = range(start, start + len(out))
+        out[...] = file.asarray(key=pages, series=number).reshape(out.shape)
+        return
+    # planes of one page, or many images under one head
+    if series.dataoffset is None:
+        whole = series.asarray()
+    else:
+        path, dtype = file.filehandle.path, series.dtype.newbyteorder(file.byteorder)
+        whole = np.memmap(path, dtype, "r", series.dataoffset, series.shape)
+    out[...] = whole.reshape(length, *out.shape[1:])[start : start + len(out)]
 
 
 _SOURCES: dict[str, Callable[[Path, str], Source]] = {
@@ -174,12 +220,29 @@ def _read_header(file: Any) -> tuple[Any, bool, np.dtype[Any]]:
     return shape, is_fortran, dtype
 
 
-def _choose_array(path: Path, arrays: Any) -> str:
+def read_arrays_beside(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return those of the named arrays that an `.npz` file holds; none of other files.
+
+    Parameters
+    ----------
+    path
+        A file that was opened.
+    names
+        Of arrays.
+    """
+    if path.suffix.lower() != ".npz":
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in names if name in arrays.files}
+
+
+def _choose_array(path: Path, arrays: Any, wanted: str = "") -> str:
     stacks = [name for name in arrays.files if arrays[name].ndim == 3]
-    if len(stacks) != 1:
+    if len(stacks) != 1 or wanted:
         found = ", ".join(f"{name} {arrays[name].shape}" for name in arrays.files)
+        lacks = f"there is no array {wanted}; it " if wanted else ""
         problem = (
-            f"holds {found or 'no array'}; expected one array (patterns, rows, "
+            f"{lacks}holds {found or 'no array'}; expected one array (patterns, rows, "
             f"columns). Pass dataset='{stacks[0] if stacks else 'NAME'}'."
         )
         raise PatternsFileError(path, [problem])

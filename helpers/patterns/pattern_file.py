@@ -22,10 +22,12 @@ from helpers.patterns.dragonfly import (
     read_emc_head,
 )
 from helpers.patterns.hdf5 import (
+    find_files_behind,
     find_first_frame,
     find_frames,
     find_link_problems,
     follow,
+    get_dataset,
     get_whole_dataset,
     is_numeric,
     open_hdf5,
@@ -34,14 +36,20 @@ from helpers.patterns.hdf5 import (
     wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
-from helpers.patterns.mask_convention import BadPixels, UnclearMask, add_bad_pixels
-from helpers.patterns.masks import read_layout_mask, read_unclear_masks
+from helpers.patterns.mask_convention import BadPixels, add_bad_pixels, unite_bad_pixels
+from helpers.patterns.masks import (
+    MASK_NAMES,
+    find_unclear_masks,
+    judge_masks,
+    read_layout_mask,
+)
 from helpers.patterns.other_sources import (
     RunSource,
     gather_run,
     is_array_file,
     is_run,
     open_array_file,
+    read_arrays_beside,
 )
 from helpers.patterns.self_described import (
     find_axis_problems,
@@ -67,8 +75,6 @@ class PatternFile:
         "photons" or "ADU" if the file or its layout says so, else "".
     bad_pixels
         From the file's own mask and the gaps between detector modules; None without.
-    unclear_masks
-        Masks beside the patterns that were read as is usual for their names.
     labels
         (n,) label words, "" = none; None if the file holds no labels.
     true_labels
@@ -79,18 +85,20 @@ class PatternFile:
         What was found or assumed, one sentence each.
     warnings
         The same, where a person should be warned of it.
+    behind
+        The files in which values of the patterns and of their masks lie.
     """
 
     layout: Layout
     source: Source
     unit: str
     bad_pixels: BadPixels | None
-    unclear_masks: tuple[UnclearMask, ...] = ()
     labels: NDArray[np.str_] | None = None
     true_labels: NDArray[np.str_] | None = None
     shots: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    behind: frozenset[Path] = frozenset()
 
 
 def open_pattern_file(
@@ -127,7 +135,7 @@ def open_pattern_file(
     if is_emc(path):
         return _open_emc(path, dataset, use_mask=use_mask)
     if is_array_file(path):
-        return _open_array_file(path, dataset)
+        return _open_array_file(path, dataset, use_mask=use_mask)
     if is_run(path):
         return _open_run(path, dataset, geometry, use_mask=use_mask)
     warnings: list[str] = []
@@ -162,16 +170,18 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile
     )
 
 
-def _open_array_file(path: Path, dataset: str | None) -> PatternFile:
+def _open_array_file(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     source = open_array_file(path, dataset)
-    found = warn_of_axis_order("the array", source.shape)
+    told = [*source.warnings, *warn_of_axis_order("the array", source.shape)]
+    masks = read_arrays_beside(path, MASK_NAMES) if use_mask else {}
+    found = judge_masks(path, masks.items(), source, source.shape[1:], told.append)
     return PatternFile(
         layout=replace(ARRAY, patterns=source.where),
         source=source,
         unit="",
-        bad_pixels=None,
+        bad_pixels=found,
         notes=source.notes,
-        warnings=_name_file(path, (*source.warnings, *found)),
+        warnings=_name_file(path, tuple(told)),
     )
 
 
@@ -268,13 +278,10 @@ class _Reader:
             warn_of_axis_order(where, source.shape, find_chunks(file, where))
         )
         bad_pixels = _assemble(bad_pixels, source)
-        unclear: tuple[UnclearMask, ...] = ()
         if use_mask and not has_mask and shape is not None:
-            warn = self.warnings.append
-            found, unclear = read_unclear_masks(
-                self.path, file, layout, source, pattern=shape[1:], warn=warn
-            )
-            bad_pixels = _unite(found, bad_pixels)
+            masks, warn = find_unclear_masks(file, layout), self.warnings.append
+            found = judge_masks(self.path, masks, source, shape[1:], warn)
+            bad_pixels = unite_bad_pixels(found, bad_pixels)
         source.masks = bad_pixels.of_each if bad_pixels else None
         here = slice(source.shape[0])
         return PatternFile(
@@ -282,13 +289,22 @@ class _Reader:
             source=source,
             unit=_read_unit(file, where) or layout.unit,
             bad_pixels=bad_pixels,
-            unclear_masks=unclear,
             labels=None if labels is None else labels[here],
             true_labels=None if truth is None else truth[here],
             shots={name: ids[here] for name, ids in self._read_shots(shape)},
             notes=self._gather_notes(source),
             warnings=_name_file(self.path, (*self.warnings, *source.warnings)),
+            behind=self._find_files_behind(),
         )
+
+    def _find_files_behind(self) -> frozenset[Path]:
+        masks = (*self.layout.bad_pixels, *self.layout.unclear_masks)
+        found = (
+            find_files_behind(self.path, dataset)
+            for where in (self.layout.patterns, *masks)
+            if "*" not in where and (dataset := get_dataset(self.file, where))
+        )
+        return frozenset().union(*found)
 
     def _other_paths(self, *, use_mask: bool) -> Iterator[str]:
         """Give where something beside the patterns may be."""
@@ -415,12 +431,6 @@ def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
     return add_bad_pixels(
         found, source.gaps, f"{n_gaps:,} in gaps between detector modules"
     )
-
-
-def _unite(found: BadPixels | None, others: BadPixels | None) -> BadPixels | None:
-    if found is None or others is None:
-        return found or others
-    return add_bad_pixels(found, others.pixels, others.origin)
 
 
 def _read_unit(file: h5py.File, where: str) -> str:

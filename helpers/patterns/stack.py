@@ -99,7 +99,10 @@ class Patterns:
         self._bad_pixels.pixels.setflags(write=False)
         self._unit = unit
         self.files = tuple(source.path for source in sources)
-        self.file_sizes = tuple(map(_size_of, self.files))
+        behind = frozenset[Path]().union(*(one.behind for one in pattern_files))
+        every = dict.fromkeys((*self.files, *sorted(behind)))
+        self._stamps = {path: _stamp_of(path) for path in every}
+        self.file_sizes = tuple(self._stamps[path][0] for path in self.files)
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
         dtypes = {source.dtype for source in sources}
@@ -114,10 +117,10 @@ class Patterns:
         self.true_labels = _join_labels([f.true_labels for f in pattern_files], lengths)
         self.shots = _join_shots([f.shots for f in pattern_files], lengths)
         self.is_measurement = np.ones(len(self._stack), np.bool_)
+        found = [*(one.bad_pixels for one in pattern_files), bad_pixels]
         self.unclear_masks = tuple(
-            mask for one in pattern_files for mask in one.unclear_masks
+            mask for each in found if each for mask in each.unclear
         )
-        self.unclear_masks += bad_pixels.unclear
 
     def check_unchanged(self) -> None:
         """Refuse to go on where a file was cut, replaced or lost since it was opened.
@@ -127,15 +130,32 @@ class Patterns:
         Raises
         ------
         PatternsFileError
-            If a file has another size than when it was opened.
+            If a file has another size than when it was opened, or was written again
+            with other values; also where it only lends its values to one of `files`.
         """
-        for path, size in zip(self.files, self.file_sizes, strict=True):
-            if (found := _size_of(path)) != size:
-                problem = (
-                    f"has {found:,} bytes; it had {size:,} when it was opened, so what "
-                    "was read from it may be wrong. Copy it again, then run this again."
+        for path, (size, time) in self._stamps.items():
+            found, written = _stamp_of(path)
+            problem = ""
+            if found != size:
+                problem = f"has {found:,} bytes; it had {size:,} when it was opened"
+            elif written != time and not self._reads_as_before():
+                problem = "was written again after it was opened"
+            if problem:
+                problem += (
+                    ", so what was read from it may be wrong. Copy it again, then run "
+                    "this again."
                 )
                 raise PatternsFileError(path, [problem])
+
+    def _reads_as_before(self) -> bool:
+        """Tell whether the fingerprint is known, and still the same."""
+        if "fingerprint" not in vars(self):
+            return False
+        self.close()
+        again = copy.copy(self)
+        for name in ("fingerprint", "_sample"):
+            vars(again).pop(name, None)
+        return again.fingerprint == self.fingerprint
 
     def find_unwritten(self) -> NDArray[np.bool_]:
         """Return which patterns the files have room for and nothing else, (n,)."""
@@ -566,12 +586,13 @@ def _join_shots(
     }
 
 
-def _size_of(path: Path) -> int:
-    """Return the size of a file, in bytes; 0 of a folder, -1 of what is not there."""
+def _stamp_of(path: Path) -> tuple[int, int]:
+    """Return size and time of a file; 0 of a folder, -1 of what is not there."""
     try:
-        return 0 if path.is_dir() else path.stat().st_size
+        found = path.stat()
     except OSError:
-        return -1
+        return -1, -1
+    return (0, 0) if path.is_dir() else (found.st_size, found.st_mtime_ns)
 
 
 def _gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
