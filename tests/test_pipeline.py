@@ -27,7 +27,7 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.run import run_notebooks
+from helpers.run import run_notebooks, summarise
 from helpers.run.parameters import (
     Parameter,
     assign_parameters,
@@ -35,7 +35,6 @@ from helpers.run.parameters import (
     read_parameters,
     read_value,
 )
-from helpers.run.pipeline import summarise
 from helpers.run.stages import claim_folder
 
 PARAMETERS = """\

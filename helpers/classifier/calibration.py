@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from helpers.errors import ParameterError
@@ -208,6 +207,8 @@ def fit_calibration_in_stack(
     ----------
     Kull, Silva Filho and Flach, PMLR 54 (2017) 623: one slope on each side.
     """
+    from scipy.optimize import minimize  # slow to import
+
     known = logit_of(out_of_fold)
     stack = np.concatenate([known, logit_of(others)])
     sign = np.where(single, -1, 1)

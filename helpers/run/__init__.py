@@ -6,11 +6,16 @@ is `python -m helpers handoff`.
 """
 
 from helpers.patterns import use_cluster
-from helpers.run.apply_command import add_apply_arguments, apply_to_runs
-from helpers.run.handoff_command import add_handoff_arguments, hand_over
-from helpers.run.licences import describe_licences, find_licences
+from helpers.run.commands import (
+    add_apply_arguments,
+    add_handoff_arguments,
+    apply_to_runs,
+    describe_licences,
+    find_licences,
+    hand_over,
+)
 from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks
-from helpers.run.summary import describe_state, summarise
+from helpers.run.stages import describe_state, summarise
 
 __all__ = [
     "NOTEBOOKS_DIR",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from helpers.errors import ParameterError
-from helpers.run.notebook import papermill_path
 
 FROM_THE_RUNNER = {
     "patterns_file": "--patterns",
@@ -66,6 +65,17 @@ def is_called(notebook: Path, name: str) -> bool:
     """
     number, _, verb = notebook.stem.partition("-")
     return notebook.name.startswith(name) or name.zfill(2) == number or name == verb
+
+
+def papermill_path(path: Path) -> str:
+    """Write a path so that papermill does not fill in what stands between braces.
+
+    Parameters
+    ----------
+    path
+        Any path.
+    """
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:

@@ -18,20 +18,9 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.patterns import describe_missing_file
-from helpers.run.kernels import Kernels
-from helpers.run.notebook import execute_notebook
 from helpers.run.parameters import assign_parameters, is_called
 from helpers.run.report import write_report
 from helpers.run.stages import StageBook, claim_folder
-from helpers.run.summary import summarise
-
-__all__ = [
-    "NOTEBOOKS_DIR",
-    "PipelineRun",
-    "find_notebooks",
-    "run_notebooks",
-    "summarise",
-]
 
 NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"
 REPORTS_NAME = "reports"
@@ -111,6 +100,8 @@ def run_notebooks(
         If a notebook stops; the message names it, its cell and the reason. Its
         executed copy and the report are written nevertheless.
     """
+    from helpers.run.execution import Kernels, execute_notebook  # slow to import
+
     every = find_notebooks(notebooks_dir or NOTEBOOKS_DIR)
     chosen = _choose(every, only)
     files = _runner_parameters(patterns_files, work_dir, labels_file)
