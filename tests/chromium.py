@@ -17,6 +17,9 @@ FLAGS = [
 ]
 
 
+WITHOUT_WEBGL = ["--disable-3d-apis", "--disable-software-rasterizer"]
+
+
 def find_chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return next(filter(None, map(shutil.which, names)), None)
@@ -35,3 +38,9 @@ def launch(playwright: Any) -> Any:
     if executable is None:
         give_up("no chromium found; install the package 'chromium' of your system")
     return playwright.chromium.launch(executable_path=executable, args=FLAGS)
+
+
+def launch_without_webgl(browser: Any) -> Any:
+    """Start a second browser, of the same kind, that can draw no map."""
+    flags = [*FLAGS, *WITHOUT_WEBGL]
+    return browser.browser_type.launch(executable_path=find_chromium(), args=flags)

@@ -28,6 +28,7 @@ from helpers.widgets import (
     browse_patterns,
     keys,
     label_patterns,
+    label_service,
     make_thumbnails,
     read_results,
     save_keys,
@@ -598,7 +599,7 @@ class TestLabelService:
     ):
         list(service.take("page", [label(1, 4)]))
         with monkeypatch.context() as broken:
-            broken.setattr(store, "record", _disk_is_full)
+            broken.setattr(store, "record_all", _disk_is_full)
             ack, refused = service.take("page", [label(2, 5)])
         assert ack["changes"] == []
         assert refused["kind"] == "refused"
@@ -629,9 +630,42 @@ class TestLabelService:
     def test_nothing_to_rescue_is_said(self, service):
         assert "nothing was given in this session" in service.rescue()
 
-    def test_a_long_batch_is_acknowledged_in_parts(self, service):
+    def test_a_long_batch_is_stored_and_acknowledged_in_parts(
+        self, service, store, monkeypatch
+    ):
+        monkeypatch.setattr(label_service, "MOST_AT_ONCE", 8)
         answers = list(service.take("page", [label(i + 1, i) for i in range(N)]))
         assert [answer["last"] for answer in answers] == [8, N]
+        undone = [
+            undo(N + 1),
+            *(undo(2 * N + 1 - i, follows=i) for i in range(N - 1, 0, -1)),
+        ]
+        answers = list(service.take("page", undone))
+        patterns = [each["pattern"] for ack in answers for each in ack["changes"]]
+        assert patterns == [*range(N)][::-1]
+        assert not store.current_labels().any()
+
+    @pytest.mark.parametrize("wrong", [label(3, N), label(3, 5, "nothing")])
+    def test_labels_given_at_once_are_stored_all_or_none(self, service, store, wrong):
+        ack, refused = service.take("page", [label(1, 4), label(2, 5), wrong])
+        assert (ack["changes"], refused["last"]) == ([], 0)
+        assert store.history() == []
+
+    def test_many_labels_are_events_of_one_transaction(self, store, monkeypatch):
+        opened = []
+        writing = store._database.writing
+
+        def count():
+            opened.append(1)
+            return writing()
+
+        monkeypatch.setattr(store._database, "writing", count)
+        service = LabelService(store, "anna", "morning")
+        list(service.take("page", [label(i + 1, i) for i in range(N)]))
+        list(service.take("page", [undo(N + 1), undo(N + 2, follows=N - 1)]))
+        assert len(opened) == 2
+        assert len(store.history()) == N + 2
+        assert store.current_labels("anna")[-3:].tolist() == ["single", "", ""]
 
     def test_undo_takes_a_whole_batch_back(self, service, store):
         list(service.take("page", [label(1, 4), label(2, 5), label(3, 6)]))

@@ -20,7 +20,7 @@ from helpers.labels.agreement_report import (
     describe_repeats,
     self_consistency,
 )
-from helpers.labels.events import LabelEvent
+from helpers.labels.events import LabelEvent, Press, Undo
 from helpers.labels.label_queue import Queue, read_queue, write_queue
 from helpers.labels.recognise import import_labels, read_foreign_labels
 from helpers.labels.schema import LABELS
@@ -32,8 +32,10 @@ __all__ = [
     "PASSWORD_VARIABLE",
     "LabelEvent",
     "LabelStore",
+    "Press",
     "Queue",
     "SelfAgreement",
+    "Undo",
     "cohen_kappa",
     "consensus",
     "count_votes",

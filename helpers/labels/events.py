@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -71,16 +71,54 @@ class LabelEvent:
         return _saying(self) == _saying(other)
 
 
+class Press(NamedTuple):
+    """One label that a person gives.
+
+    Attributes
+    ----------
+    pattern, label
+        Which pattern it is, and the word.
+    seq
+        The count of this event within its session.
+    time_on_screen_ms, shown
+        As in `LabelEvent`.
+    """
+
+    pattern: int
+    label: str
+    seq: int
+    time_on_screen_ms: float | None = None
+    shown: str = ""
+
+
+class Undo(NamedTuple):
+    """One label that a person takes back.
+
+    Attributes
+    ----------
+    seq
+        The count of this event within its session.
+    follows
+        Take back only if the undo before took back the label of this pattern.
+    """
+
+    seq: int
+    follows: int | None = None
+
+
 def now() -> datetime:
     """Return the present moment in UTC."""
     return datetime.now(UTC)
 
 
-def find_event(connection: sa.Connection, session: str, seq: int) -> LabelEvent | None:
-    """Return the event of this session and seq, or None."""
+def find_events(
+    connection: sa.Connection, session: str, seqs: Sequence[int]
+) -> dict[int, LabelEvent]:
+    """Return those events of a session that are there, by their seq."""
     c = label_events.c
-    found = read_events(connection, c.session == session, c.seq == seq)
-    return found[0] if found else None
+    between = c.seq.between(min(seqs), max(seqs))
+    found = read_events(connection, c.session == session, between)
+    return {event.seq: event for event in found}
 
 
 def read_events(
@@ -92,24 +130,24 @@ def read_events(
 
 
 def newest_pressed(
-    connection: sa.Connection, labeller: str, n_patterns: int
-) -> sa.Row[Any] | None:
-    """Return the newest label that a labeller pressed and that still stands, or None.
+    connection: sa.Connection, labeller: str, n_patterns: int, n_most: int
+) -> Sequence[sa.Row[Any]]:
+    """Return the newest labels that a labeller pressed and that still stand.
 
     Only labels of the first `n_patterns` patterns are looked at.
 
     Returns
     -------
-        A row of the view `standing_labels`.
+        At most `n_most` rows of the view `standing_labels`, the newest first.
     """
     c = standing_labels.c
     query = (
         sa.select(standing_labels)
         .where(c.labeller == labeller, c.kind == "label", c.pattern < n_patterns)
         .order_by(c.labelled_at.desc(), c.id.desc())
-        .limit(1)
+        .limit(n_most)
     )
-    return connection.execute(query).first()
+    return connection.execute(query).all()
 
 
 def take_back(undo: LabelEvent, label: sa.Row[Any] | None) -> LabelEvent:
@@ -138,11 +176,16 @@ def holds_event(connection: sa.Connection, address: tuple[str, int] | None) -> b
     return connection.scalar(query) is not None
 
 
-def append_event(connection: sa.Connection, event: LabelEvent) -> LabelEvent:
-    """Store one event, dated not before what its labeller did earlier; return it."""
-    event = _dated(event, _newest_moments(connection, [event.labeller]))
-    insert_events(connection, [event])
-    return event
+def append_events(
+    connection: sa.Connection, events: Sequence[LabelEvent]
+) -> list[LabelEvent]:
+    """Store events, dated not before what their labellers did earlier; return them."""
+    if not events:
+        return []
+    newest = _newest_moments(connection, sorted({each.labeller for each in events}))
+    dated = [_dated(each, newest) for each in events]
+    insert_events(connection, dated)
+    return dated
 
 
 def append_imports(

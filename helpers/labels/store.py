@@ -21,9 +21,11 @@ from helpers.experiment import Experiment, open_experiment
 from helpers.labels.database import Database, check_same_patterns, claim_store
 from helpers.labels.events import (
     LabelEvent,
-    append_event,
+    Press,
+    Undo,
+    append_events,
     append_imports,
-    find_event,
+    find_events,
     find_newest,
     find_no_longer_held,
     holds_event,
@@ -244,22 +246,34 @@ class LabelStore(LabelReader):
             No such pattern or word; another event has this session and seq already;
             or the database refused. The label is not stored then.
         """
-        check_label(pattern, label, self.n_patterns)
-        event = LabelEvent(
-            **_head("label", labeller, session, seq),
-            time_on_screen_ms=(
-                None if time_on_screen_ms is None else round(time_on_screen_ms)
-            ),
-            shown=shown,
-            pattern=index(pattern),
-            label=label,
-        )
+        given = Press(pattern, label, seq, time_on_screen_ms, shown)
+        self.record_all([given], labeller=labeller, session=session)
+
+    def record_all(
+        self, given: Sequence[Press], *, labeller: str, session: str
+    ) -> None:
+        """Store labels in one transaction, each as an event of its own: all or none.
+
+        Parameters and errors are those of `record`.
+        """
+        if not given:
+            return
+        for each in given:
+            check_label(each.pattern, each.label, self.n_patterns)
+        head = _head("label", labeller, session)
+        events = [_make_event(head, each) for each in given]
         with self._writing() as connection:
-            known = find_event(connection, session, seq)
-            if known is not None and not known.says_the_same_as(event):
-                raise LabelsError(self._conflict(known, event))
-            stored = known or append_event(connection, event)
-        self._keep(stored)
+            known = find_events(connection, session, [each.seq for each in given])
+            new = []
+            for event in events:
+                if event.seq not in known:
+                    new.append(event)
+                elif not known[event.seq].says_the_same_as(event):
+                    raise LabelsError(self._conflict(known[event.seq], event))
+            stored = known | {
+                event.seq: event for event in append_events(connection, new)
+            }
+        self._keep([stored[each.seq] for each in given])
 
     def undo(self, *, labeller: str, session: str, seq: int) -> int | None:
         """Take back the newest label that this labeller pressed and that still stands.
@@ -284,16 +298,43 @@ class LabelStore(LabelReader):
         LabelsError
             Another event has this session and seq already, or the database refused.
         """
-        event = LabelEvent(**_head("undo", labeller, session, seq))
+        return self.undo_all([Undo(seq)], labeller=labeller, session=session)[0]
+
+    def undo_all(
+        self, undos: Sequence[Undo], *, labeller: str, session: str
+    ) -> list[int | None]:
+        """Take labels back in one transaction, as `undo` does one after the other.
+
+        Returns
+        -------
+            For each undo, the pattern whose label was taken back, or None.
+        """
+        head = _head("undo", labeller, session)
+        told: list[int | None] = []
+        done: list[LabelEvent] = []
         with self._writing() as connection:
-            known = find_event(connection, session, seq)
-            if known is None:
-                newest = newest_pressed(connection, labeller, self.n_patterns)
-                known = append_event(connection, take_back(event, newest))
-            elif (known.kind, known.labeller) != ("undo", labeller):
-                raise LabelsError(self._conflict(known, event))
-        self._keep(known)
-        return known.pattern
+            known = find_events(connection, session, [each.seq for each in undos])
+            standing = iter(
+                newest_pressed(connection, labeller, self.n_patterns, len(undos))
+            )
+            new = []
+            for seq, follows in undos:
+                event = known.get(seq)
+                if follows is not None and (not told or told[-1] != follows):
+                    told.append(None)
+                    continue
+                if event is None:
+                    asked = LabelEvent(**head, seq=index(seq))
+                    event = take_back(asked, next(standing, None))
+                    new.append(event)
+                elif (event.kind, event.labeller) != ("undo", labeller):
+                    asked = LabelEvent(**head, seq=index(seq))
+                    raise LabelsError(self._conflict(event, asked))
+                told.append(event.pattern)
+                done.append(event)
+            dated = {each.seq: each for each in append_events(connection, new)}
+        self._keep([dated.get(each.seq, each) for each in done])
+        return told
 
     def last_seq(self, session: str) -> int:
         """Return the highest seq stored in a session; 0 where there is none."""
@@ -494,9 +535,10 @@ class LabelStore(LabelReader):
                     return self.rescue(folder / name)
         return self.rescue(last / name)
 
-    def _keep(self, event: LabelEvent) -> None:
-        self._newest = event.address
-        self._given[event.address] = event  # one that was sent twice stands once
+    def _keep(self, events: Sequence[LabelEvent]) -> None:
+        for event in events:
+            self._newest = event.address
+            self._given[event.address] = event  # one that was sent twice stands once
 
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
@@ -516,12 +558,23 @@ class LabelStore(LabelReader):
         )
 
 
-def _head(kind: str, labeller: str, session: str, seq: int) -> dict[str, Any]:
+def _head(kind: str, labeller: str, session: str) -> dict[str, Any]:
     check_names(labeller=labeller, session=session)
     return {
         "kind": kind,
         "labeller": labeller,
         "session": session,
-        "seq": index(seq),
         "labelled_at": now(),
     }
+
+
+def _make_event(head: dict[str, Any], given: Press) -> LabelEvent:
+    on_screen = given.time_on_screen_ms
+    return LabelEvent(
+        **head,
+        seq=index(given.seq),
+        time_on_screen_ms=None if on_screen is None else round(on_screen),
+        shown=given.shown,
+        pattern=index(given.pattern),
+        label=given.label,
+    )

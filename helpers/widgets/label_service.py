@@ -30,6 +30,8 @@ from helpers.errors import LabelsError, StoreLostError
 from helpers.labels import (
     LABELS,
     LabelStore,
+    Press,
+    Undo,
     consensus,
     count_votes,
     disagreements,
@@ -128,8 +130,9 @@ def _insert(
     return RepeatPlan(np.insert(index, places, patterns), is_repeat)
 
 
-# Long batches are acknowledged in parts, so that the page sees that work goes on.
-EVENTS_PER_ACK = 8
+# Labels that are stored in one transaction. Longer batches are stored and acknowledged
+# in parts, so that the page sees that work goes on.
+MOST_AT_ONCE = 5_000
 
 
 @dataclass
@@ -215,14 +218,15 @@ class LabelService:
     ) -> Iterator[dict[str, Any]]:
         """Store events in order; yield the answers to be sent to the page."""
         state = self._sessions.setdefault(session, _Session())
-        unanswered: list[int] = []
-        for event in events:
-            seq = int(event["seq"])
-            if seq > state.last + 1:
+        unanswered: list[dict[str, Any]] = []
+        for run in _cut_runs(events):
+            new = [event for event in run if int(event["seq"]) > state.last]
+            if new and int(new[0]["seq"]) > state.last + 1:
                 yield {"kind": "resend", "session": session, "last": state.last}
                 return
-            if seq > state.last and not self._write(session, state, event):
-                yield self._ack(session, state, unanswered)
+            if new and not self._write(session, state, new):
+                known = [event for event in run if int(event["seq"]) <= state.last]
+                yield self._ack(session, state, unanswered + known)
                 yield {
                     "kind": "refused",
                     "session": session,
@@ -231,8 +235,8 @@ class LabelService:
                     "lost": self.lost,
                 }
                 return
-            unanswered.append(seq)
-            if len(unanswered) == EVENTS_PER_ACK:
+            unanswered += run
+            if len(run) == MOST_AT_ONCE:
                 yield self._ack(session, state, unanswered)
                 unanswered = []
         if unanswered:
@@ -290,66 +294,100 @@ class LabelService:
             "repeated": pattern in self._repeated,
         }
 
-    def _write(self, session: str, state: _Session, event: dict[str, Any]) -> bool:
+    def _write(self, session: str, state: _Session, run: list[dict[str, Any]]) -> bool:
+        """Store events of one kind, all or none; say whether that could be done."""
         if state.failure:
             return False
-        seq = int(event["seq"])
-        before = state.changes.get(seq - 1, {}).get("pattern")
+        write = self._record if run[0]["kind"] == "label" else self._undo
+        before = state.changes.get(int(run[0]["seq"]) - 1, {}).get("pattern")
         try:
-            if event["kind"] == "label":
-                change = self._record(session, event)
-            elif event.get("follows", before) == before:
-                change = self._undo(session, seq)
-            else:
-                change = {"kind": "nothing", "pattern": None}
+            changes = write(session, run, before)
         except Exception as error:
             # Whatever it is, the page must hear of it.
             state.failure = f"{error}"
             self.lost = state.failure if isinstance(error, StoreLostError) else ""
             return False
-        state.last = seq
-        state.changes[seq] = change
+        state.last = int(run[-1]["seq"])
+        seqs = (int(event["seq"]) for event in run)
+        state.changes |= dict(zip(seqs, changes, strict=True))
         return True
 
-    def _record(self, session: str, event: dict[str, Any]) -> dict[str, Any]:
-        pattern, label = int(event["pattern"]), str(event["label"])
-        shown, is_repeat = event.get("shown", ""), bool(event.get("repeat"))
-        self.store.record(
-            pattern,
-            label,
-            labeller=self.labeller,
-            session=self._name(session),
-            seq=int(event["seq"]),
-            time_on_screen_ms=event.get("time_on_screen_ms"),
-            shown=mark_repeat(shown) if is_repeat else shown,
+    def _record(
+        self, session: str, run: list[dict[str, Any]], _: int | None
+    ) -> list[dict[str, Any]]:
+        given = [_read_press(event) for event in run]
+        self.store.record_all(
+            given, labeller=self.labeller, session=self._name(session)
         )
-        self._by[self.labeller][pattern] = label
-        self._just_now.append(pattern)
-        if is_repeat:
-            self._repeated.add(pattern)
-        return {"kind": "label", **self.labels_of(pattern)}
+        own = self._by[self.labeller]
+        for each, event in zip(given, run, strict=True):
+            own[each.pattern] = each.label
+            if event.get("repeat"):
+                self._repeated.add(each.pattern)
+        self._just_now.extend(each.pattern for each in given[-APART:])
+        return [{"kind": "label", **self.labels_of(each.pattern)} for each in given]
 
-    def _undo(self, session: str, seq: int) -> dict[str, Any]:
-        pattern = self.store.undo(
-            labeller=self.labeller, session=self._name(session), seq=seq
+    def _undo(
+        self, session: str, run: list[dict[str, Any]], before: int | None
+    ) -> list[dict[str, Any]]:
+        undos = [Undo(int(event["seq"]), event.get("follows")) for event in run]
+        if undos[0].follows not in (None, before):
+            return [{"kind": "nothing", "pattern": None} for _ in run]
+        undos[0] = undos[0]._replace(follows=None)
+        told = self.store.undo_all(
+            undos, labeller=self.labeller, session=self._name(session)
         )
         self._by[self.labeller] = self.store.current_labels(self.labeller)
         self._repeated = set(self.store.repeated(self.labeller).tolist())
+        return [self._describe_undo(*each) for each in zip(undos, told, strict=True)]
+
+    def _describe_undo(self, undo: Undo, pattern: int | None) -> dict[str, Any]:
         if pattern is None:
-            return {"kind": "undo", "pattern": None}
+            kind = "undo" if undo.follows is None else "nothing"
+            return {"kind": kind, "pattern": None}
         return {"kind": "undo", **self.labels_of(pattern)}
 
     def _name(self, session: str) -> str:
         return f"{self._session}/{session}"
 
     @staticmethod
-    def _ack(session: str, state: _Session, answered: list[int]) -> dict[str, Any]:
+    def _ack(
+        session: str, state: _Session, answered: list[dict[str, Any]]
+    ) -> dict[str, Any]:
         return {
             "kind": "ack",
             "session": session,
             "last": state.last,
-            "changes": [state.changes[seq] for seq in answered],
+            "changes": [state.changes[int(event["seq"])] for event in answered],
         }
+
+
+def _cut_runs(events: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Cut events into runs of one kind that count on, none of them too long."""
+    run: list[dict[str, Any]] = []
+    for event in events:
+        goes_on = run and (
+            event["kind"] == run[-1]["kind"]
+            and int(event["seq"]) == int(run[-1]["seq"]) + 1
+            and len(run) < MOST_AT_ONCE
+        )
+        if run and not goes_on:
+            yield run
+            run = []
+        run.append(event)
+    if run:
+        yield run
+
+
+def _read_press(event: dict[str, Any]) -> Press:
+    shown = event.get("shown", "")
+    return Press(
+        pattern=int(event["pattern"]),
+        label=str(event["label"]),
+        seq=int(event["seq"]),
+        time_on_screen_ms=event.get("time_on_screen_ms"),
+        shown=mark_repeat(shown) if event.get("repeat") else shown,
+    )
 
 
 def name_session() -> str:

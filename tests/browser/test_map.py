@@ -4,6 +4,8 @@ import re
 import sqlite3
 
 import pytest
+from chromium import launch_without_webgl
+from lab import LabPage, write_notebook
 
 from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
 
@@ -52,10 +54,12 @@ def _patterns(lab_server):
 class Map:
     """What a person does with the map and its gallery."""
 
-    def __init__(self, lab):
+    def __init__(self, lab, is_drawn=True):
         self.lab = lab
         self.page = lab.page
         self.gallery = lab.widget()
+        if not is_drawn:
+            return
         self.canvas = self.page.locator("canvas:not(.sh canvas)").first
         self.canvas.wait_for()
         self.canvas.scroll_into_view_if_needed()
@@ -167,3 +171,72 @@ def test_the_pattern_under_the_pointer_is_shown_and_the_gallery_marks_its_point(
             )
     lab.page.wait_for_timeout(500)
     lab.run_code("assert {*seen} & {*range(60, 80)}, seen")
+
+
+LARGE = 5000
+LARGE_CELL = """
+from pathlib import Path
+import h5py
+import numpy as np
+from helpers.labels import open_label_store
+from helpers.pattern_map import PatternMap
+from helpers.patterns import open_patterns
+from helpers.widgets import show_map
+with h5py.File("many.h5", "w") as file:
+    file["patterns"] = np.random.default_rng(0).poisson(1, (5000, 12, 12)).astype("f4")
+patterns = open_patterns("many.h5")
+store = open_label_store(
+    Path("labels_file").read_text(), patterns.fingerprint, len(patterns)
+)
+position = np.random.default_rng(0).normal(size=(5000, 2)).astype(np.float32)
+found = PatternMap(
+    position, np.zeros(5000, np.int32), np.arange(5000), "x", patterns.fingerprint
+)
+view = show_map(patterns, found, store=store, labeller="anna")
+view
+"""
+
+
+def test_thousands_of_labels_are_stored_at_once_and_taken_back_at_once(run_notebook):
+    lab = run_notebook([LARGE_CELL])
+    driver = Map(lab)
+    driver.wait_list(LARGE)
+    lab.run_code(
+        "opened = []\n"
+        "writing = store._database.writing\n"
+        "store._database.writing = lambda: opened.append(1) or writing()"
+    )
+    driver.press("Shift+A")
+    driver.gallery.get_by_text(f"{LARGE} selected").wait_for()
+    driver.press("b")
+    driver.gallery.get_by_text(f"Label all {LARGE} patterns").wait_for()
+    driver.press("b")
+    driver.wait_labelled(LARGE, of=LARGE)
+    assert lab.stored() == dict.fromkeys(range(LARGE), "blank")
+    driver.press("z")
+    driver.wait_labelled(0, of=LARGE)
+    assert lab.stored() == {}
+    lab.run_code("assert len(opened) == 2, opened")
+    lab.run_code(f"assert len(store.history()) == {2 * LARGE}")
+
+
+def test_where_webgl_is_missing_it_says_so_and_clusters_are_labelled(
+    chromium, lab_server
+):
+    browser = launch_without_webgl(chromium.browser)
+    path = "no-webgl/notebook.ipynb"
+    write_notebook(lab_server.notebooks / path, [CELL])
+    lab = LabPage(browser.new_page(), lab_server, path)
+    (lab.folder / "labels_file").write_text(lab.labels.name)
+    lab.open()
+    lab.run_all()
+    lab.page.get_by_role("alert").get_by_text("offers no WebGL").wait_for()
+    driver = Map(lab, is_drawn=False)
+    lab.page.get_by_label("show cluster").select_option("1")
+    driver.wait_list(20)
+    driver.press("Shift+A")
+    driver.press("b")
+    driver.wait_labelled(20, of=20)
+    assert lab.stored() == dict.fromkeys(range(60, 80), "blank")
+    lab.close()
+    browser.close()

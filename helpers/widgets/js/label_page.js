@@ -151,24 +151,32 @@ export class LabelPage {
   acknowledge(content) {
     const isOurs = content.session === this.outbox.session;
     this.outbox.acknowledge(content);
-    for (const change of content.changes) this.apply(change, isOurs);
+    const unsaved = this.outbox.patterns;
+    const undone = content.changes.filter(({ kind }) => kind === "undo");
+    const wasRepeat = undone.map(
+      ({ pattern, repeated }) => this.sheet.repeated.has(pattern) && !repeated,
+    );
+    for (const change of content.changes) this.apply(change, unsaved);
+    if (isOurs && undone.length) this.tellUndone(undone, wasRepeat);
     this.describe();
   }
 
-  apply({ kind, pattern, label, by, repeated }, isOurs) {
-    if (pattern === null) {
-      if (kind === "undo")
-        this.banner.show("There is no label of yours to take back.", "note");
-      return;
-    }
-    const wasRepeat = this.sheet.repeated.has(pattern) && !repeated;
-    if (!this.isUnsaved(pattern)) {
-      this.sheet.set(pattern, label, by);
-      this.sheet.noteRepeats([pattern], repeated);
-    }
-    if (kind !== "undo" || !isOurs) return;
-    this.goBackTo(pattern, wasRepeat);
-    setText(this.spoken, `label of pattern ${pattern} taken back`);
+  apply({ pattern, label, by, repeated }, unsaved) {
+    if (pattern === null || unsaved.has(pattern)) return;
+    this.sheet.set(pattern, label, by);
+    this.sheet.noteRepeats([pattern], repeated);
+  }
+
+  /** Go to where the last label was taken back. */
+  tellUndone(undone, wasRepeat) {
+    const last = undone.findLastIndex(({ pattern }) => pattern !== null);
+    if (undone.at(-1).pattern === null)
+      this.banner.show("There is no label of yours to take back.", "note");
+    if (last < 0) return;
+    const { pattern } = undone[last];
+    this.goBackTo(pattern, wasRepeat[last]);
+    const which = last ? `${last + 1} labels` : `label of pattern ${pattern}`;
+    setText(this.spoken, `${which} taken back`);
   }
 
   /** The store refused: show the labels as they were, and say which. */

@@ -1,6 +1,7 @@
 // The labels of a stack as a page knows them, in whatever order the patterns stand.
 
 const UNLABELLED = 0;
+const MOST_TIMES = 200; // by which the speed is told
 
 export class LabelSheet {
   /**
@@ -121,8 +122,8 @@ export class LabelSheet {
   }
 
   noteLabels(n, now) {
-    this.times.push(...new Array(n).fill(now));
-    this.times = this.times.slice(-200);
+    const counted = new Array(Math.min(n, MOST_TIMES)).fill(now);
+    this.times = [...this.times, ...counted].slice(-MOST_TIMES);
   }
 
   /** Labels per minute over the latest labels; a pause of a minute starts anew. */

@@ -37,6 +37,11 @@ export class Outbox {
     return this.items.flatMap((item) => item.events);
   }
 
+  /** The patterns whose labels are on their way. */
+  get patterns() {
+    return new Set(this.events.map((event) => event.pattern));
+  }
+
   add(events, before = null) {
     const numbered = events.map((event) => ({ ...event, seq: this.nextSeq++ }));
     const now = performance.now();
