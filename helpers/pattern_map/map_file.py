@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from helpers.classifier import make_network
 from helpers.errors import ParameterError
-from helpers.made_from import check_fits, name_bad_pixels, name_centre, read_origin
+from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.pattern_map.map_fit import FittedMap, fit_map
 from helpers.patterns import Patterns
@@ -141,7 +141,7 @@ def make_map(
     patterns.check_unchanged()
     made_from = {
         "patterns": patterns.fingerprint,
-        "bad_pixels": name_bad_pixels(patterns.bad_pixels),
+        **name_values(patterns),
         "centre": name_centre(centre),
     }
     origin = patterns.fingerprint, made_from
