@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -17,6 +18,7 @@ from threadpoolctl import threadpool_info
 
 from helpers.errors import PatternsFileError
 from helpers.patterns import Patterns, open_patterns, scan
+from helpers.patterns.sources import JoinedSources
 
 ROWS, COLUMNS = 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -261,6 +263,35 @@ def test_memory_does_not_grow_with_the_stack(
     tracemalloc.stop()
     # of each of two threads: a part, the same as recorded, and two results; 62 are all
     assert peak < 14 * part_bytes
+
+
+def test_what_is_planned_does_not_grow_with_the_stack() -> None:
+    n = 20_000
+    edges = scan.IndexEdges(np.arange(n))
+    tracemalloc.start()
+    parts = scan.cut_parts(edges, n, 1, 1)
+    ends = 0
+    for _, stop in scan.run_parts(lambda p: p.stop, parts, (0, n), "", per_block=50):
+        ends += stop
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert ends == n * (n + 1) // 2
+    assert peak < 400_000  # a list of all parts alone is 2 MB
+
+
+@pytest.mark.parametrize("lengths", [(7, 1, 12), (3, 0, 4), (1,)])
+def test_chunks_of_a_whole_stack_are_where_those_of_all_indices_are(
+    lengths: tuple[int, ...],
+) -> None:
+    sources: list[Any] = [
+        SimpleNamespace(shape=(n, *FRAME), chunk=chunk, dtype=np.dtype("f4"))
+        for n, chunk in zip(lengths, (1, 2, 5), strict=False)
+    ]
+    stack, n = JoinedSources(sources), sum(lengths)
+    listed = scan.IndexEdges(stack.find_chunks(np.arange(n)))
+    for at in range(n):
+        assert stack.last_edge(at) == listed.last_edge(at)
+        assert stack.next_edge(at) == listed.next_edge(at)
 
 
 def test_the_bar_counts_patterns(

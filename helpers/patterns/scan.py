@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import chain, islice
-from typing import Any, Generic, TypeVar
+from itertools import chain, islice, tee
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,6 +22,7 @@ from helpers.patterns.sources import JoinedSources
 Piece = TypeVar("Piece")
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Rows = NDArray[np.int64] | range
 
 PART_BYTES = 4 * 2**20  # of float32: large enough for NumPy, small enough for a cache
 BLOCK_BYTES = 256 * 2**20  # of float32: what a worker is sent to do at a time
@@ -70,36 +71,68 @@ def run_in_order(
                 future.cancel()
 
 
-def cut_parts(chunks: NDArray[np.int64], length: int, longest: int) -> Iterator[slice]:
-    """Cut patterns into parts that end where chunks of the file end.
+class Edges(Protocol):
+    """Where chunks of the files begin, as places in what is read."""
+
+    def last_edge(self, at: int) -> int:
+        """Return the last place up to `at` where a chunk begins."""
+
+    def next_edge(self, at: int) -> int:
+        """Return the first place after `at` where a chunk begins, or all ends."""
+
+
+class IndexEdges:
+    """Where chunks begin in patterns that were picked out.
 
     Parameters
     ----------
     chunks
         (m,) number of the chunk of each pattern.
+    """
+
+    def __init__(self, chunks: NDArray[np.int64]) -> None:
+        inside = np.flatnonzero(np.diff(chunks)) + 1
+        self._edges = np.concatenate([[0], inside, [chunks.size]])
+
+    def last_edge(self, at: int) -> int:
+        """Return the last place up to `at` where another chunk begins."""
+        return int(self._edges[np.searchsorted(self._edges, at, side="right") - 1])
+
+    def next_edge(self, at: int) -> int:
+        """Return the first place after `at` where another chunk begins, or the end."""
+        return int(self._edges[np.searchsorted(self._edges, at, side="right")])
+
+
+def cut_parts(edges: Edges, end: int, length: int, longest: int) -> Iterator[slice]:
+    """Cut patterns into parts that end where chunks of the file end.
+
+    Parameters
+    ----------
+    edges
+        Where chunks begin.
+    end
+        How many patterns there are.
     length
         Most patterns in a part, but for a chunk that is longer.
     longest
         Length of a chunk from which on it is cut, because it would not fit in memory.
     """
-    edges = np.flatnonzero(np.diff(chunks)) + 1
-    start, end = 0, chunks.size
+    start = 0
     while start < end:
         stop = start + length
         if stop < end:
-            before, after = np.searchsorted(edges, [stop, start], side="right")
-            whole = edges[before - 1] if before else 0
+            whole = edges.last_edge(stop)
             if whole <= start:  # within one chunk
-                whole = edges[after] if after < edges.size else end
+                whole = edges.next_edge(start)
             stop = whole if whole - start <= max(length, longest) else stop
-        yield slice(start, min(int(stop), end))
-        start = int(stop)
+        yield slice(start, min(stop, end))
+        start = stop
 
 
-def cut_range(whole: slice, length: int) -> list[slice]:
+def cut_range(whole: slice, length: int) -> Iterator[slice]:
     """Cut a range into pieces of one length; the last one may be shorter."""
-    starts = range(whole.start, whole.stop, length)
-    return [slice(start, min(start + length, whole.stop)) for start in starts]
+    for start in range(whole.start, whole.stop, length):
+        yield slice(start, min(start + length, whole.stop))
 
 
 def batches(parts: Iterable[NDArray[Any]], length: int) -> Iterator[NDArray[Any]]:
@@ -120,24 +153,24 @@ def batches(parts: Iterable[NDArray[Any]], length: int) -> Iterator[NDArray[Any]
 
 def run_parts(
     work: Callable[[slice], Result],
-    parts: Sequence[slice],
-    start: int,
+    parts: Iterable[slice],
+    bounds: tuple[int, int],
     name: str,
     *,
     per_block: int,
     join: Callable[[Result, Result], Result] | None = None,
     here: bool = False,
 ) -> Iterator[tuple[slice, Result]]:
-    """Yield each part from `start` on with what `work` makes of it; show a bar.
+    """Yield each part of some bounds with what `work` makes of it; show a bar.
 
     Parameters
     ----------
     work
         Called in several threads, or sent to workers.
     parts
-        Of all patterns, in order.
-    start
-        Parts that end before are done already.
+        Of all patterns, in order; taken as they are needed.
+    bounds
+        Parts that end before the first are done already; the second is the end.
     name
         Of the work, for the bar over the patterns that the caller is done with.
     per_block
@@ -148,21 +181,32 @@ def run_parts(
     here
         Stay in this process.
     """
-    blocks = [parts[at : at + per_block] for at in range(0, len(parts), per_block)]
+    start = bounds[0]
+    blocks, again = tee(_group(parts, per_block, start, whole=join is not None))
+    places: Iterable[slice]
     if join is None:
-        rest = [[p for p in block if p.stop > start] for block in blocks]
-        places = list(chain.from_iterable(rest))
+        places = chain.from_iterable(again)
     else:
-        rest = [list(block) for block in blocks if block[-1].stop > start]
-        places = [slice(block[0].start, block[-1].stop) for block in rest]
+        places = (slice(block[0].start, block[-1].stop) for block in again)
     block_work = ApplyToBlock(work, join)
     cluster = used_cluster()
-    one_block = len(rest) < 2  # is done before it were sent
+    first = list(islice(blocks, 2))
+    one_block = len(first) < 2  # is done before it were sent
     if cluster is None or here or one_block:
-        results = block_work.run_here([block for block in rest if block])
+        results = block_work.run_here(chain(first, blocks))
     else:
-        results = _unpack(cluster.run_in_order(block_work, filter(None, rest)))
-    yield from _show_progress(places, results, parts, start, name)
+        results = _unpack(cluster.run_in_order(block_work, chain(first, blocks)))
+    yield from _show_progress(places, results, bounds, name)
+
+
+def _group(
+    parts: Iterable[slice], length: int, start: int, *, whole: bool
+) -> Iterator[list[slice]]:
+    """Put parts into blocks; leave out parts, or whole blocks, that end by `start`."""
+    coming = iter(parts)
+    while block := list(islice(coming, length)):
+        if block[-1].stop > start:
+            yield block if whole else [part for part in block if part.stop > start]
 
 
 def _unpack(
@@ -174,17 +218,16 @@ def _unpack(
 
 
 def _show_progress(
-    places: Sequence[slice],
+    places: Iterable[slice],
     results: Generator[Result, None, None],
-    parts: Sequence[slice],
-    start: int,
+    bounds: tuple[int, int],
     name: str,
 ) -> Iterator[tuple[slice, Result]]:
     from tqdm.auto import tqdm  # slow to import, so only when it is needed
 
     bar = tqdm(
-        total=parts[-1].stop if parts else 0,
-        initial=start,
+        total=bounds[1],
+        initial=bounds[0],
         desc=name,
         unit="pattern",
         delay=BAR_DELAY_S,
@@ -236,11 +279,11 @@ class Clean:
 class Read:
     """Reads a part, in whichever thread or process.
 
-    It holds what reading needs and nothing that is as long as the stack.
+    It holds what reading needs, and of a whole stack nothing that is as long as it.
     """
 
     stack: JoinedSources
-    rows: NDArray[np.int64] | range
+    rows: Rows
     dtype: np.dtype[Any]
     tidy: Callable[[NDArray[Any]], None]
 
@@ -273,14 +316,15 @@ class ApplyToBlock(Generic[Result]):
             return list(results) if self.join is None else [reduce(self.join, results)]
 
     def run_here(
-        self, blocks: Sequence[Sequence[slice]]
+        self, blocks: Iterable[Sequence[slice]]
     ) -> Generator[Result, None, None]:
         """Do the same with the threads of this process."""
-        with closing(run_in_order(self.work, chain.from_iterable(blocks))) as results:
-            if self.join is None:
-                yield from results
-                return
-            for block in blocks:
+        if self.join is None:
+            yield from run_in_order(self.work, chain.from_iterable(blocks))
+            return
+        ahead, again = tee(blocks)
+        with closing(run_in_order(self.work, chain.from_iterable(ahead))) as results:
+            for block in again:
                 yield reduce(self.join, islice(results, len(block)))
 
 
@@ -320,52 +364,73 @@ class ApplyInBatches(Generic[Result]):
 
     work: Callable[[slice], NDArray[Any]]
     then: Callable[[NDArray[Any]], Result]
-    parts: Sequence[slice]
     length: int
 
-    def __call__(self, here: slice) -> list[Result]:
-        """Return the result of each batch between two places."""
-        touched = [p for p in self.parts if p.start < here.stop and p.stop > here.start]
+    def __call__(self, task: tuple[slice, Sequence[slice]]) -> list[Result]:
+        """Return the result of each batch between two places, which parts cover."""
+        here, touched = task
         with _one_blas_thread():
             made = np.concatenate([self.work(part) for part in touched])
         first = touched[0].start
         inside = made[here.start - first : here.stop - first]
         return [self.then(batch) for batch in batches([inside], self.length)]
 
-    def run_here(self, start: int) -> Generator[Result, None, None]:
+    def run_here(
+        self, parts: Iterable[slice], start: int
+    ) -> Generator[Result, None, None]:
         """Do the same in this process, what comes before batches in its threads."""
-        rest = [part for part in self.parts if part.stop > start]
+        rest, again = tee(part for part in parts if part.stop > start)
         with closing(run_in_order(self.work, rest)) as results:
-            pairs = zip(rest, results, strict=True)
+            pairs = zip(again, results, strict=True)
             made = (some[max(start - part.start, 0) :] for part, some in pairs)
             yield from map(self.then, batches(made, self.length))
 
 
 def run_batches(
-    work: ApplyInBatches[Result], start: int, name: str, per_block: int
+    work: ApplyInBatches[Result],
+    parts: Iterable[slice],
+    bounds: tuple[int, int],
+    name: str,
+    per_block: int,
 ) -> Iterator[tuple[slice, Result]]:
-    """Yield each batch from `start` on, where one begins, with its result; show a bar.
+    """Yield each batch of some bounds, with its result; show a bar.
 
     Parameters
     ----------
     work
         What is done.
-    start
-        Batches before are done already.
+    parts
+        Of all patterns, in order.
+    bounds
+        Batches before the first, where one begins, are done already; the second is the
+        end.
     name
         Of the work, for the bar.
     per_block
         So many batches are sent to a worker at a time.
     """
-    end = work.parts[-1].stop if work.parts else 0
-    places = cut_range(slice(start, end), work.length)
-    blocks = cut_range(slice(start, end), per_block * work.length)
+    rest = slice(*bounds)
+    blocks = cut_range(rest, per_block * work.length)
     cluster = used_cluster()
-    if cluster is None or len(blocks) < 2:
-        results = work.run_here(start)
+    one_block = bounds[1] - bounds[0] <= per_block * work.length
+    if cluster is None or one_block:
+        results = work.run_here(parts, bounds[0])
     else:
-        results = _unpack(cluster.run_in_order(work, blocks))
-    yield from _show_progress(places, results, work.parts, start, name)
+        results = _unpack(cluster.run_in_order(work, _cover(blocks, parts)))
+    yield from _show_progress(cut_range(rest, work.length), results, bounds, name)
+
+
+def _cover(
+    blocks: Iterable[slice], parts: Iterable[slice]
+) -> Iterator[tuple[slice, list[slice]]]:
+    """Yield each block with the parts that it is in."""
+    coming = iter(parts)
+    touched: list[slice] = []
+    for block in blocks:
+        while not touched or touched[-1].stop < block.stop:
+            touched.append(next(coming))
+        touched = [part for part in touched if part.stop > block.start]
+        yield block, touched
 
 
 _of_this_thread = threading.local()

@@ -453,6 +453,17 @@ class JoinedSources:
         )
         return chunks
 
+    def last_edge(self, at: int) -> int:
+        """Return the last pattern up to `at` with which a chunk begins."""
+        source, row = self.locate(at)
+        return at - row % source.chunk
+
+    def next_edge(self, at: int) -> int:
+        """Return the first pattern after `at` with which a chunk begins, or the end."""
+        source, row = self.locate(at)
+        end = at - row + source.shape[0]
+        return min(at - row % source.chunk + source.chunk, end)
+
     def read_into(
         self,
         out: NDArray[Any],

@@ -266,12 +266,19 @@ class Patterns:
         >>> for here, lit in patterns.map(count_lit):  # doctest: +SKIP
         ...     lit_pixels[here] = lit
         """
-        rows = self._find_rows(slice(None) if index is None else index).ravel()
+        rows: scan.Rows = range(len(self))
+        if index is not None:
+            rows = self._find_rows(index).ravel()
         length = length or self._fitting(scan.PART_BYTES)
         work = scan.Apply(self._reader(rows, raw, keep_nan), function)
-        parts, per_block = self._cut(rows, length), self._per_block(length)
         return scan.run_parts(
-            work, parts, start, progress, per_block=per_block, join=join, here=here
+            work,
+            self._cut(rows, length),
+            (start, len(rows)),
+            progress,
+            per_block=self._per_block(length),
+            join=join,
+            here=here,
         )
 
     def map_in_groups(
@@ -296,12 +303,13 @@ class Patterns:
         raw, progress
             As for `map`.
         """
-        rows = np.arange(len(self))
+        rows = range(len(self))
         n_chunks = max(1, self._fitting(scan.PIECE_BYTES) // self.chunk)
         at_once = n_chunks * self.chunk
         work = scan.ApplyInPieces(self._reader(rows, raw), function, then, at_once)
         parts, per_block = self._cut(rows, length), self._per_block(length)
-        return scan.run_parts(work, parts, 0, progress, per_block=per_block)
+        whole = 0, len(self)
+        return scan.run_parts(work, parts, whole, progress, per_block=per_block)
 
     def map_in_batches(
         self,
@@ -328,23 +336,23 @@ class Patterns:
         progress
             As for `map`.
         """
-        rows = np.arange(len(self))
+        rows = range(len(self))
         parts = self._cut(rows, self._fitting(scan.PART_BYTES))
         work = scan.Apply(self._reader(rows, raw=False), function)
-        in_batches = scan.ApplyInBatches(work, then, parts, length)
-        return scan.run_batches(in_batches, start, progress, self._per_block(length))
+        in_batches = scan.ApplyInBatches(work, then, length)
+        rest, per_block = (start, len(self)), self._per_block(length)
+        return scan.run_batches(in_batches, parts, rest, progress, per_block)
 
     def _per_block(self, length: int) -> int:
         """Return how many parts of a length a worker is sent to do at a time."""
         return max(1, self._fitting(scan.BLOCK_BYTES) // length)
 
     def _reader(
-        self, rows: NDArray[np.int64], raw: bool, keep_nan: bool = False
+        self, rows: scan.Rows, raw: bool, keep_nan: bool = False
     ) -> "scan.Read":
-        whole = rows.size == len(self) and (np.diff(rows) == 1).all()
         return scan.Read(
             self._stack,
-            range(len(self)) if whole else rows,
+            rows,
             self.dtype if raw else np.dtype(np.float32),
             keep if raw else self._scale if keep_nan else self._clean,
         )
@@ -364,9 +372,13 @@ class Patterns:
         """Return how many clean patterns need so much memory; at least one."""
         return max(1, n_bytes // (4 * self.shape[1] * self.shape[2]))
 
-    def _cut(self, rows: NDArray[np.int64], length: int) -> list[slice]:
+    def _cut(self, rows: scan.Rows, length: int) -> Iterator[slice]:
+        """Cut patterns into parts, as they are asked for: memory does not grow."""
         longest = self._fitting(scan.WHOLE_CHUNK_BYTES)
-        return list(scan.cut_parts(self._stack.find_chunks(rows), length, longest))
+        edges: scan.Edges = self._stack
+        if not isinstance(rows, range):
+            edges = scan.IndexEdges(self._stack.find_chunks(rows))
+        return scan.cut_parts(edges, len(rows), length, longest)
 
     def locate(self, index: int) -> tuple[Path, int]:
         """Return the file of a pattern, and the pattern's index in that file.
