@@ -348,7 +348,7 @@ class TestSlurm:
     def test_two_nodes_give_the_same_bits_also_when_a_job_is_cancelled(
         self, folder: Path, tmp_path: Path, patterns: Patterns
     ) -> None:
-        passes = [measure, rank("rotation"), predict(folder, tmp_path)]
+        passes = [measure, rank("rotation"), rank("article"), predict(folder, tmp_path)]
         here = [each(patterns) for each in passes]
         assert "2 SLURM jobs" in use_cluster("slurm:2")
         assert [each(patterns) for each in passes] == here
@@ -361,6 +361,61 @@ class TestSlurm:
                 subprocess.run(["scancel", str(jobs[0])], check=True)
         with in_this_process():
             assert b"".join(seen) == sums(patterns, Slow())
+
+    def test_workers_that_are_killed_are_replaced(
+        self, tmp_path: Path, patterns: Patterns
+    ) -> None:
+        use_cluster("slurm:2")
+        found = sums(patterns, Die(tmp_path, times=2))
+        assert (tmp_path / "died-1").exists()
+        with in_this_process():
+            assert found == sums(patterns, Die(tmp_path, times=0))
+
+    def test_a_worker_without_the_file(self, folder: Path, tmp_path: Path) -> None:
+        path = tmp_path / "gone.h5"
+        path.write_bytes((folder / "run.h5").read_bytes())
+        patterns = open_patterns(path)
+        patterns.close()
+        path.unlink()
+        use_cluster("slurm:1")
+        with pytest.raises(PatternsFileError, match=r"gone\.h5: so says the worker on"):
+            list(patterns.map(len))
+
+    @pytest.mark.parametrize("lost", ["scheduler", "jobs"])
+    def test_what_was_predicted_is_kept_when_all_is_lost(
+        self,
+        folder: Path,
+        tmp_path: Path,
+        patterns: Patterns,
+        monkeypatch: pytest.MonkeyPatch,
+        lost: str,
+    ) -> None:
+        expected = predict(folder, tmp_path / "here")(patterns)
+        monkeypatch.setattr(cluster, "PATIENCE_S", 3)
+        monkeypatch.setattr(cluster, "FRESH_JOBS", 0)
+        use_cluster("slurm:2")
+        owned = cluster._used._owned
+        wait_for, done = cluster.Cluster._wait_for, []
+
+        def lose_after_two(self: cluster.Cluster, future: Any) -> Any:
+            done.append(wait_for(self, future))
+            if len(done) == 2 and lost == "scheduler":
+                owned.sync(owned.scheduler.close)
+            elif len(done) == 2:
+                subprocess.run(["scancel", "--user", "root"], check=True)
+            return done[-1]
+
+        there = tmp_path / "there"
+        with monkeypatch.context() as losing:
+            losing.setattr(cluster.Cluster, "_wait_for", lose_after_two)
+            with pytest.raises(ClusterError, match=r"run the same step again"):
+                predict(folder, there)(patterns)
+        (left,) = there.iterdir()
+        assert left.suffix == ".part"
+        assert left.stat().st_size >= 4 * 64
+        use_cluster("")
+        use_cluster("slurm:1")
+        assert predict(folder, there)(patterns) == expected
 
     def test_no_configuration(self) -> None:
         unset = {"jobqueue.slurm.cores": None}

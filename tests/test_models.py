@@ -314,3 +314,48 @@ def run_python(code: str) -> str:
         text=True,
         env=os.environ,
     ).stdout
+
+
+TWO_DEVICES = """
+import numpy as np
+import tensorflow as tf
+from helpers.classifier import Schedule, network
+from helpers.classifier.article_network import ArticleNetwork
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+network.list_gpus = lambda: ["/device:CPU:0", "/device:CPU:1"]
+
+rng = np.random.default_rng(0)
+single = np.arange(33) % 2 == 0
+images = rng.uniform(0, 255, (33, 32, 32, 1)).astype("f4")
+images[single] /= 2
+part = images, single
+article = ArticleNetwork(32)
+model = article.build(3)
+before = model.get_weights()
+parts = {"training": part, "validation": part}
+fitted = article.fit(model, parts, images[:0], Schedule(2, 8, 3))
+assert fitted.how["devices"] == 2, fitted.how
+assert np.isfinite(fitted.history["loss"]).all()
+after = model.get_weights()
+assert all(np.isfinite(each).all() for each in after)
+assert any((a != b).any() for a, b in zip(before, after))
+expected = network.KerasOutputs(model)(images)
+packed = network.KerasOutputs(model).__reduce__()
+for number in (0, 1):
+    network.number_of_worker = lambda: number
+    make, given = packed
+    there = make(*given)
+    devices = {each.value.device[-5:] for each in there._keras_model.weights}
+    assert devices == {f"CPU:{number}"}, devices
+    np.testing.assert_array_equal(there(images), expected)
+"""
+
+
+def test_several_devices_share_training_and_workers_take_turns_with_them() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]

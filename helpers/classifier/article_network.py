@@ -87,7 +87,7 @@ class ArticleNetwork(Network):
         schedule: Schedule,
     ) -> Fitted:
         """Learn from the training part in epochs, as the article does."""
-        return learn_in_epochs(keras_model, parts, schedule)
+        return learn_in_epochs(keras_model, parts, schedule, self.build)
 
 
 def make_images(

@@ -10,6 +10,7 @@ import os
 import pickle
 import threading
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from helpers.classifier.calibration import Calibration
 from helpers.errors import ParameterError
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, number_of_worker
 
 Part = tuple[NDArray[np.float32], NDArray[np.bool_]]
 History = dict[str, list[float]]
@@ -173,6 +174,29 @@ def import_keras() -> Any:
     return keras
 
 
+def list_gpus() -> list[str]:
+    """Return the names of the GPUs that TensorFlow sees; [] with another backend."""
+    keras = import_keras()
+    if keras.backend.backend() != "tensorflow":
+        return []
+    import tensorflow as tf
+
+    return [each.name for each in tf.config.list_logical_devices("GPU")]
+
+
+def mirror_on_gpus() -> Any:
+    """Return what spreads each step of a training over all GPUs; None with one.
+
+    The patterns of a step are divided among them, so that a step is what it is on one.
+    """
+    gpus = list_gpus()
+    if len(gpus) < 2:
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(gpus)
+
+
 def check_backend() -> None:
     """Refuse a backend of Keras that cannot train or is not installed.
 
@@ -215,25 +239,37 @@ class KerasOutputs:
     ----------
     keras_model
         A network; what is sent is its description and its weights.
+    device
+        The name of the device that works; "" leaves it to Keras.
     """
 
-    def __init__(self, keras_model: Any) -> None:
+    def __init__(self, keras_model: Any, device: str = "") -> None:
         self._keras_model = keras_model
+        self._device = device
         self._lock = threading.Lock()
 
     def __call__(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the network's output, (n,) float32, for inputs (n, …)."""
-        with self._lock:
+        with self._lock, _on(self._device):
             return predict_inputs(self._keras_model, inputs)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send no compiled functions, which belong to this process."""
+        if not type(self._keras_model).__module__.startswith("keras."):
+            return KerasOutputs, (self._keras_model,)  # needs no Keras there either
         return _restore_outputs, (pickle.dumps(self._keras_model),)
 
 
 def _restore_outputs(packed: bytes) -> KerasOutputs:
-    import_keras()
-    return KerasOutputs(pickle.loads(packed))
+    """Unpack on a worker; where a machine has several GPUs, workers take turns."""
+    gpus = list_gpus()
+    device = gpus[number_of_worker() % len(gpus)] if len(gpus) > 1 else ""
+    with _on(device):
+        return KerasOutputs(pickle.loads(packed), device)
+
+
+def _on(device: str) -> AbstractContextManager[Any]:
+    return import_keras().device(device) if device else nullcontext()
 
 
 def run_in_batches(

@@ -6,7 +6,7 @@ which values of its mask mean *bad*. Where the patterns of a kind of file are no
 three-dimensional dataset, a `Source` of their own reads them.
 """
 
-from helpers.patterns.cluster import use_cluster
+from helpers.patterns.cluster import number_of_worker, use_cluster
 from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import EmcSource, SparseSource, is_emc, read_emc_head
 from helpers.patterns.hdf5 import (
@@ -71,6 +71,7 @@ __all__ = [
     "find_unit",
     "get_whole_dataset",
     "is_emc",
+    "number_of_worker",
     "open_hdf5",
     "open_pattern_file",
     "open_patterns",

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -263,6 +264,17 @@ class Cluster:
 _choosing = threading.RLock()
 _used: Cluster | None = None
 atexit.register(use_cluster)
+
+
+def number_of_worker() -> int:
+    """Return a number that tells the worker whose task this is from others; else 0."""
+    distributed = sys.modules.get("distributed")
+    try:
+        name = str(distributed.get_worker().name) if distributed else ""
+    except ValueError:  # this is no worker
+        return 0
+    number = re.search(r"\d+$", name)
+    return int(number[0]) if number else 0
 
 
 def _import_client() -> Any:
