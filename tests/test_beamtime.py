@@ -30,6 +30,13 @@ from helpers.experiment import measure_patterns, open_experiment, write_experime
 from helpers.labels import open_label_store
 from helpers.patterns import open_patterns
 from helpers.physics import find_centre
+from helpers.ranking import (
+    rank_patterns,
+    read_clean_single_hits,
+    read_ranking,
+    write_clean_single_hits,
+    write_ranking,
+)
 from helpers.simulate import SAMPLES, Detector, write_simulated
 
 SHAPE, N, N_RUN = (64, 62), 300, 120
@@ -62,6 +69,10 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = classifier.make_network("invariant", patterns, centre=centre)
     classifier.train_model(patterns, split, words, folder, network)
     classifier.predict_patterns(patterns, folder)
+    hits = np.flatnonzero(words == "single")[:20]
+    write_clean_single_hits(folder / "clean_single_hits.h5", patterns, hits)
+    ranking = rank_patterns(patterns, hits, centre=centre)
+    write_ranking(folder / "ranking.h5", ranking)
     return folder
 
 
@@ -108,6 +119,44 @@ def test_predictions_are_those_of_the_model(done: Any, model_dir: Path) -> None:
         found.raw, fitted.predict_uncalibrated(run.patterns[:])
     )
     assert not (done.out / "runs" / "run3" / "predictions.h5").exists()
+
+
+@pytest.mark.parametrize("metric", ["rotation", "article"])
+def test_a_run_is_ranked_by_templates_of_another_as_if_both_were_one(
+    done: Any, model_dir: Path, metric: str
+) -> None:
+    model, run = open_experiment(model_dir), open_experiment(done.out / "runs" / "run1")
+    _, hits = read_clean_single_hits(model_dir / "clean_single_hits.h5")
+    there = rank_patterns(
+        run.patterns,
+        hits,
+        metric,
+        centre=run.centre,
+        source=model.patterns,
+        source_centre=model.centre,
+    )
+    assert there.index.size == N_RUN
+    both = open_patterns([*model.patterns.files, *run.patterns.files])
+    together = rank_patterns(both, hits, metric, centre=model.centre)
+    own = together.index >= N
+    if run.centre == model.centre:
+        np.testing.assert_array_equal(there.index, together.index[own] - N)
+        np.testing.assert_allclose(there.distance, together.distance[own], rtol=1e-5)
+        np.testing.assert_array_equal(there.template, together.template[own])
+    if metric == "rotation":
+        written = read_ranking(done.out / "runs" / "run1" / "ranking.h5")
+        np.testing.assert_array_equal(written.distance, there.distance)
+
+
+def test_all_runs_have_one_ranking(done: Any) -> None:
+    whole = read_ranking(done.out / "ranking.h5")
+    assert sorted(whole.index) == list(range(2 * N_RUN))
+    assert (np.diff(whole.distance) >= 0).all()
+    for number, name in enumerate(("run1", "run2")):
+        one = read_ranking(done.out / "runs" / name / "ranking.h5")
+        own = whole.index // N_RUN == number
+        np.testing.assert_array_equal(whole.index[own] - number * N_RUN, one.index)
+        np.testing.assert_array_equal(whole.template[own], one.template)
 
 
 def test_a_second_call_does_what_is_new_changed_or_failed(

@@ -10,6 +10,7 @@ from pathlib import Path
 import h5py
 import nbformat
 import numpy as np
+import papermill
 import pytest
 
 from helpers.labels import LABELS, open_label_store
@@ -304,6 +305,36 @@ def test_report_shows_all_of_them_with_their_figures(work_dir: Path) -> None:
         assert f'id="{name}"' in html
     assert html.count("data:image/png") > 15
     assert "<script" not in html
+
+
+@pytest.mark.notebooks
+def test_the_notebook_of_many_runs_runs_by_papermill(
+    work_dir: Path, tmp_path: Path
+) -> None:
+    bad_pixels = pnccd_bad_pixels((96, 95))
+    write_simulated(tmp_path / "run3.h5", 60, 3, bad_pixels=bad_pixels)
+    write_simulated(tmp_path / "run4.h5", 60, 4, bad_pixels=bad_pixels)
+    (tmp_path / "run5.h5").write_bytes((tmp_path / "run4.h5").read_bytes()[:3000])
+    given = {
+        "patterns_file": str(tmp_path / "run*.h5"),
+        "work_dir": str(tmp_path / "beamtime"),
+        "model_dir": str(work_dir),
+    }
+    done = papermill.execute_notebook(
+        BEAMTIME, tmp_path / "done.ipynb", given, cwd=NOTEBOOKS_DIR, progress_bar=False
+    )
+    printed = "".join(
+        output.get("text", "")
+        for cell in done.cells
+        for output in cell.get("outputs", ())
+    )
+    assert "2 of 3 runs, 120 patterns" in printed
+    assert "run5" in printed
+    assert "Nobody has labelled patterns of these runs yet." in printed
+    for name in ("report.html", "beamtime.csv", "predictions.h5", "ranking.h5"):
+        assert (tmp_path / "beamtime" / name).is_file()
+    with h5py.File(tmp_path / "beamtime" / "runs" / "run3" / "predictions.h5") as file:
+        assert np.isfinite(file["predictions"][()]).all()
 
 
 @pytest.mark.notebooks

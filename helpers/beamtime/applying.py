@@ -51,14 +51,24 @@ from helpers.experiment import (
     write_experiment,
 )
 from helpers.intervals import sample_for
+from helpers.made_from import name_file
 from helpers.outputs import sha256_of
 from helpers.patterns import Patterns, open_patterns
 from helpers.physics import find_centre
-from helpers.work_folder import EXPERIMENT, MEASUREMENTS, MODEL, PREDICTIONS
+from helpers.ranking import rank_patterns, write_ranking
+from helpers.work_folder import (
+    CLEAN_SINGLE_HITS,
+    EXPERIMENT,
+    MEASUREMENTS,
+    MODEL,
+    PREDICTIONS,
+    RANKING,
+)
 
 SETTLED_S = 10.0  # a file that was written to since may still grow
 POLL_S = 2.0
 FEWEST_LABELS = 50  # of which a model can learn
+HALF_TURN = 180.0  # degrees, through which the article's templates are turned
 HALF_WIDTH = 0.05  # to which labels shall tell the purity of a run that drifted
 
 
@@ -138,6 +148,7 @@ class Beamtime:
             "size": there.st_size,
             "written_ns": there.st_mtime_ns,
             "model_sha256": self._model_sha256,
+            "templates": self._templates,
             "purity": self.purity,
             "version": __version__,
         }
@@ -146,6 +157,11 @@ class Beamtime:
     def _model_sha256(self) -> str:
         MODEL.check_exists(self.model_dir / MODEL.name)
         return sha256_of(self.model_dir / MODEL.name)
+
+    @cached_property
+    def _templates(self) -> str:
+        path = self.model_dir / CLEAN_SINGLE_HITS.name
+        return name_file(path if path.exists() else None)
 
 
 def apply_model(
@@ -250,7 +266,7 @@ def _apply_to_run(beamtime: Beamtime, name: str, path: Path) -> RunRow:
 
 def _remove_results(folder: Path) -> None:
     """Leave nothing of an earlier file of that name, but what a person has given."""
-    for each in (EXPERIMENT, MEASUREMENTS, PREDICTIONS):
+    for each in (EXPERIMENT, MEASUREMENTS, PREDICTIONS, RANKING):
         (folder / each.name).unlink(missing_ok=True)
 
 
@@ -278,6 +294,7 @@ def _judge_run(
         hit_threshold=suggest_hit_threshold(keep_lit(measured)),
         geometry_file=facts.get("geometry_file", ""),
     )
+    _rank(known, patterns, centre, folder)
     found = predict_patterns(patterns, folder, beamtime.model_dir, model)
     curve = expect_purity(found.probability, known.out_of_fold, known.words)
     at = _choose_place(curve, beamtime.purity, found.threshold)
@@ -310,6 +327,27 @@ def _judge_run(
         made_from=origin,
         **asdict(drift),
     )
+
+
+def _rank(
+    known: Known, patterns: Patterns, centre: tuple[float, float], folder: Path
+) -> None:
+    """Rank a run by the clean single hits of the model's run, where there are some."""
+    path = folder / RANKING.name
+    if known.templates is None:
+        path.unlink(missing_ok=True)
+        return
+    ranking = rank_patterns(
+        patterns,
+        known.templates.index,
+        known.templates.metric,
+        centre=centre,
+        n_rotations=known.templates.n_rotations,
+        step_deg=HALF_TURN / known.templates.n_rotations,
+        source=known.experiment.patterns,
+        source_centre=known.experiment.centre,
+    )
+    write_ranking(path, ranking)
 
 
 def _inspect(known: Known, path: Path) -> tuple[Patterns, Measurements]:

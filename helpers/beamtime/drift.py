@@ -23,7 +23,8 @@ from helpers.experiment import (
 )
 from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre
-from helpers.work_folder import PARTITION, PREDICTIONS
+from helpers.ranking import read_clean_single_hits, read_ranking
+from helpers.work_folder import CLEAN_SINGLE_HITS, PARTITION, PREDICTIONS, RANKING
 
 N_COMPARED = 400  # hits of either run
 N_SIZED = 300  # hits
@@ -36,6 +37,15 @@ FACTOR = 1.5  # in brightness or background that is worth a word
 FEATURES_DIFFER = 0.75  # as often a hit can be told to be of this run; 0.5 is chance
 SIZE_DIFFERS = 0.1
 SHARE_DIFFERS = 2.0  # a factor
+
+
+@dataclass(frozen=True, eq=False)
+class Templates:
+    """The clean single hits of the model's run, and how patterns are ranked by them."""
+
+    index: NDArray[np.int64]
+    metric: str
+    n_rotations: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +70,8 @@ class Known:
         (row, column), as the powder alone says it, to compare with other powders.
     out_of_fold, words
         (n,) what `expect_purity` needs.
+    templates
+        None where 04-rank has chosen none.
     """
 
     model: TrainedModel
@@ -72,6 +84,7 @@ class Known:
     centre: tuple[float, float]
     out_of_fold: NDArray[np.float32]
     words: NDArray[np.str_]
+    templates: Templates | None
 
 
 def learn_known(model_dir: str | Path) -> Known:
@@ -107,7 +120,19 @@ def learn_known(model_dir: str | Path) -> Known:
             patterns, model, split, words, predictions.probability
         ),
         words=words,
+        templates=read_templates(model_dir),
     )
+
+
+def read_templates(model_dir: Path) -> Templates | None:
+    """Return the templates of a work folder, as 04-rank ranked by them; None = none."""
+    if not (model_dir / CLEAN_SINGLE_HITS.name).exists():
+        return None
+    _, index = read_clean_single_hits(model_dir / CLEAN_SINGLE_HITS.name)
+    if not index.size or not (model_dir / RANKING.name).exists():
+        return None
+    ranking = read_ranking(model_dir / RANKING.name)
+    return Templates(index, ranking.metric, ranking.n_rotations)
 
 
 def keep_lit(measured: Measurements) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """All runs of a beamtime as one stack: one selection, one audit."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,10 @@ from helpers.experiment import (
     write_experiment,
 )
 from helpers.labels import open_label_store
+from helpers.made_from import name_values
 from helpers.patterns import Patterns, open_patterns
-from helpers.work_folder import PREDICTIONS
+from helpers.ranking import Ranking, read_ranking, write_ranking
+from helpers.work_folder import PREDICTIONS, RANKING
 
 LABELS_NAME = "labels.sqlite"
 
@@ -88,6 +90,30 @@ def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
     model_file = Path(found[0].attributes["model_file"])
     write_predictions(
         out_dir / PREDICTIONS.name, raw, known.model, model_file, patterns
+    )
+    if known.templates is not None:
+        folders = [run_dir(out_dir, row.run) for row in rows]
+        write_ranking(out_dir / RANKING.name, _join_rankings(folders, patterns))
+    else:
+        (out_dir / RANKING.name).unlink(missing_ok=True)
+
+
+def _join_rankings(folders: Sequence[Path], patterns: Patterns) -> Ranking:
+    """Put the rankings of the runs together: all are by the same templates."""
+    each = [read_ranking(folder / RANKING.name) for folder in folders]
+    n_before = np.searchsorted(patterns.file_index, np.arange(len(each)))
+    pairs = zip(each, n_before, strict=True)
+    index = np.concatenate([one.index + first for one, first in pairs])
+    distance = np.concatenate([one.distance for one in each])
+    best_first = np.lexsort((index, distance))
+    return replace(
+        each[0],
+        index=index[best_first],
+        distance=distance[best_first],
+        template=np.concatenate([one.template for one in each])[best_first],
+        angle_deg=np.concatenate([one.angle_deg for one in each])[best_first],
+        fingerprint=patterns.fingerprint,
+        made_from={"patterns": patterns.fingerprint, **name_values(patterns)},
     )
 
 

@@ -167,7 +167,8 @@ def nearest_by_article(
     number = np.zeros(len(patterns), dtype=np.int64)
     for part, some in enumerate(sets):
         name = f"Ranking, part {part + 1} of {len(sets)}" if sets[1:] else "Ranking"
-        found, which = _compare(patterns, some, angles_deg, name, max_bytes)
+        templates = (options.source or patterns).read_later(some)
+        found, which = _compare(patterns, templates, angles_deg, name, max_bytes)
         better = found < squared
         squared[better] = found[better]
         number[better] = which[better] + part * len(sets[0]) * n_turns
@@ -178,13 +179,13 @@ def nearest_by_article(
 
 def _compare(
     patterns: "Patterns",
-    hits: NDArray[np.int64],
+    read_templates: Callable[[], NDArray[np.float32]],
     angles_deg: NDArray[np.floating],
     name: str,
     max_bytes: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Find the nearest of some rotated templates for all patterns."""
-    find_nearest = _FindNearest(patterns.read_later(hits), angles_deg)
+    find_nearest = _FindNearest(read_templates, angles_deg)
     length = find_nearest.templates.group_length(
         int(max_bytes * _FOR_PATTERNS), len(patterns)
     )

@@ -62,12 +62,18 @@ class MetricOptions:
         Degrees from one of them to the next.
     max_bytes
         Memory to work in.
+    source
+        The stack that the templates are of; None = the one that is ranked.
+    source_centre
+        As `centre`, of that stack.
     """
 
     centre: tuple[float, float] | None
     n_rotations: int
     step_deg: float
     max_bytes: int
+    source: "Patterns | None" = None
+    source_centre: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,9 @@ class Metric:
         Whether templates are turned about the centre of the beam; else about the
         middle of the image.
     nearest
-        Takes the stack, the (n_hits,) int64 pattern indices of the templates and the
-        options; returns the nearest template of each pattern of the stack.
+        Takes the stack, the (n_hits,) int64 pattern indices of the templates (in
+        `source`, where there is one) and the options; returns the nearest template of
+        each pattern of the stack.
     """
 
     name: str

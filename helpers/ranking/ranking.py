@@ -33,7 +33,8 @@ class Ranking:
         Float32, shape (n_ranked,): distance from the nearest template, ascending. What
         it measures depends on the metric; compare distances of one ranking only.
     template
-        Int64, shape (n_ranked,): pattern index of the nearest template.
+        Int64, shape (n_ranked,): pattern index of the nearest template, in the stack
+        that the templates are of.
     angle_deg
         Float32, shape (n_ranked,): degrees, counter-clockwise as displayed (row 0 at
         the top), by which that template is to be rotated to look like the pattern.
@@ -266,6 +267,8 @@ def rank_patterns(
     n_rotations: int = 36,
     step_deg: float = 5.0,
     max_bytes: int = 6 * 2**30 // 5,
+    source: "Patterns | None" = None,
+    source_centre: tuple[float, float] | None = None,
 ) -> Ranking:
     """Rank all patterns but the templates by their distance from the nearest template.
 
@@ -293,6 +296,9 @@ def rank_patterns(
         enough where patterns are centrosymmetric.
     max_bytes
         Memory for "article" to work in; "rotation" needs less.
+    source, source_centre
+        Where the templates are of another run: that stack, which `hits_index` is of,
+        and its centre.
 
     Returns
     -------
@@ -306,14 +312,17 @@ def rank_patterns(
         does not exist, or there are no rotations.
     """
     chosen = find_metric(metric)
-    hits = _check_hits(hits_index, len(patterns))
+    hits = _check_hits(hits_index, len(source or patterns))
     if n_rotations < 1:
         message = f"n_rotations is {n_rotations}; expected at least 1."
         raise ParameterError(message)
-    options = MetricOptions(centre, n_rotations, step_deg, max_bytes)
+    how = centre, n_rotations, step_deg, max_bytes
+    options = MetricOptions(*how, source, source_centre)
     nearest = chosen.nearest(patterns, hits, options)
     patterns.check_unchanged()
-    others = np.setdiff1d(np.flatnonzero(patterns.is_measurement), hits)
+    others = np.flatnonzero(patterns.is_measurement)
+    if source is None:
+        others = np.setdiff1d(others, hits)
     made_from = {"patterns": patterns.fingerprint}
     made_from |= name_values(patterns)
     if centre is not None and metric == ROTATION.name:

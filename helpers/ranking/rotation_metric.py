@@ -43,11 +43,21 @@ def nearest_by_rotation(
     Nearest
         For each pattern its distance from the templates, and the nearest of them.
     """
-    centre = options.centre or _find_centre(patterns, hits)
+    source = options.source or patterns
+    their_centre = options.source_centre if options.source else options.centre
+    their_centre = their_centre or _find_centre(source, hits)
+    centre = options.centre or their_centre
     grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
     friedel = FriedelAverage(grid)
-    raw = (patterns.read_raw(part) for part in _cut(hits, _AT_ONCE))
-    templates = RotatedTemplates(FriedelMaps.join(list(map(friedel.average, raw))))
+    their_friedel = friedel
+    if options.source:
+        shape = source.shape[1:]
+        their_friedel = FriedelAverage(
+            PolarGrid(shape, their_centre, source.bad_pixels)
+        )
+    raw = (source.read_raw(part) for part in _cut(hits, _AT_ONCE))
+    maps = FriedelMaps.join(list(map(their_friedel.average, raw)))
+    templates = RotatedTemplates(maps)
     at_once = max(1, min(_AT_ONCE, _MOST_PAIRS // len(hits)))
 
     def compare(cells: list[NDArray[np.float32]]) -> Nearest:
