@@ -24,6 +24,8 @@ FIGURES = {  # the heading above the figure
     "07-improve": "From left to right: the pattern",
 }
 WIDGETS = {"03-label": 0}  # which widget of the notebook
+MAP = "02-map"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 WIDTH = 1000
 
 
@@ -37,21 +39,45 @@ def main() -> None:
             browser = launch(playwright)
             for name in sorted([*FIGURES, *WIDGETS]):
                 save(take(browser, server, name), REPOSITORY / "docs" / f"{name}.png")
+            for theme, picture in take_map(browser, server).items():
+                save(picture, REPOSITORY / "docs" / f"{MAP}-{theme}.png")
     finally:
         server.stop()
 
 
-def take(browser: Browser, server: LabServer, name: str) -> bytes:
-    """Run a notebook and return its picture as PNG."""
-    page = browser.new_page(viewport={"width": 1100, "height": 900})
+def open_and_run(browser: Browser, server: LabServer, name: str) -> LabPage:
+    """Run a notebook."""
+    page = browser.new_page(viewport={"width": 1100, "height": 1200})
     lab = LabPage(page, server, f"notebooks/{name}.ipynb")
     page.set_default_timeout(300_000)
     lab.open()
     lab.command("application:toggle-left-area")
     lab.run_all()
+    return lab
+
+
+def take(browser: Browser, server: LabServer, name: str) -> bytes:
+    """Run a notebook and return its picture as PNG."""
+    lab = open_and_run(browser, server, name)
     picture = show(lab, name)
     lab.close()
     return picture
+
+
+def take_map(browser: Browser, server: LabServer) -> dict[str, bytes]:
+    """Return the map with the largest cluster in the gallery, as PNG by theme."""
+    lab = open_and_run(browser, server, MAP)
+    lab.widget()
+    lab.page.get_by_label("show cluster").select_option("0")
+    found = {}
+    for short, theme in THEMES.items():
+        lab.command("apputils:change-theme", theme=theme)
+        view = lab.page.locator(".jp-OutputArea-output", has=lab.page.locator(".sh"))
+        view.last.scroll_into_view_if_needed()
+        lab.page.wait_for_timeout(3_000)  # until the theme and all points are drawn
+        found[short] = view.last.screenshot()
+    lab.close()
+    return found
 
 
 def show(lab: LabPage, name: str) -> bytes:
