@@ -85,6 +85,7 @@ bench-labeller: $(READY)
 
 bench-beamtime: $(READY)
 	$(BIN)/python tests/bench/bench_beamtime.py
+	$(BIN)/python tests/bench/bench_cluster.py
 
 pictures: $(READY) $(EXAMPLE)
 	PYTHONPATH=tests $(BIN)/python tests/browser/take_pictures.py

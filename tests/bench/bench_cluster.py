@@ -1,0 +1,225 @@
+"""What a cluster costs: workers against threads, and a scheduler with 200 workers.
+
+Run `make bench-beamtime`, or `python tests/bench/bench_cluster.py --only overhead`.
+
+`overhead`: measuring, ranking by 200 hits and predicting, in threads of this process
+and on `local:2`, in turn; seconds on the clock, and of CPU in all processes. Patterns
+are of 260 × 257, 300 of them repeated by a virtual dataset: all lie in the page cache.
+
+`scheduler`: 200 workers that sleep for as long as a block takes, in a process of their
+own, and `run_parts` over a plan of 10⁸ patterns, of which the first blocks are done.
+What the scheduler and the caller take per block is what limits a cluster.
+"""
+
+import argparse
+import multiprocessing
+import pickle
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from bench_map import repeat
+
+from helpers import classifier
+from helpers.experiment import measure_patterns
+from helpers.patterns import Patterns, cluster, open_patterns, scan, use_cluster
+from helpers.ranking import rank_patterns
+from helpers.simulate import write_simulated
+
+PARTS = ("overhead", "scheduler")
+N_PATTERNS, N_HITS, N_LABELS, N_ROUNDS = 30_000, 200, 240, 3
+N_FEW = 300
+PLANNED = 10**8
+PATTERN_BYTES = 4 * 260 * 257
+N_WORKERS, N_BLOCKS = 200, 5_000
+SLEEPS_S = (1.0, 0.25)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--patterns", type=int, default=N_PATTERNS)
+    parser.add_argument("--blocks", type=int, default=N_BLOCKS)
+    options = parser.parse_args()
+    if "overhead" in options.only:
+        report_overhead(options.patterns)
+    if "scheduler" in options.only:
+        report_scheduler(options.blocks)
+
+
+# --- overhead -------------------------------------------------------------------------
+
+
+def report_overhead(n: int) -> None:
+    """Time each pass in threads and on two workers, in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_simulated(folder / "few.h5", N_FEW, seed=1)
+        teach(folder)
+        patterns = open_patterns(repeat(folder / "few.h5", n))
+        passes = list_passes(folder)
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for _ in range(N_ROUNDS):
+            for engine in ("", "local:2"):
+                begun = time.perf_counter()
+                use_cluster(engine)
+                took = time.perf_counter() - begun
+                print(f"{engine or 'threads'}: {took:.1f} s to start")
+                for what, run in passes.items():
+                    found.setdefault((what, engine), []).append(take(run, patterns))
+        print(
+            f"\n| {n:,} patterns | threads, s | local:2, s | threads, CPU s | local:2 |"
+        )
+        print("|---|---:|---:|---:|---:|")
+        for what in passes:
+            here, there = (np.min(found[what, e], axis=0) for e in ("", "local:2"))
+            cells = [f"{v:.1f}" for v in (here[0], there[0], here[1], there[1])]
+            print(f"| {what} | {' | '.join(cells)} |", flush=True)
+
+
+def teach(folder: Path) -> None:
+    """Train a model on the few patterns."""
+    patterns = open_patterns(folder / "few.h5")
+    words = np.where(np.arange(N_FEW) < N_LABELS, patterns.true_labels, "")
+    split = classifier.split_labels(words, patterns.file_index)
+    classifier.train_model(patterns, split, words, folder)
+
+
+def list_passes(folder: Path) -> dict[str, Callable[[Patterns], Any]]:
+    """Return what is timed."""
+    model = classifier.load_model(folder)
+
+    def predict(patterns: Patterns) -> None:
+        out = Path(tempfile.mkdtemp(dir=folder))
+        classifier.predict_patterns(patterns, out, folder, model)
+
+    return {
+        "measure": lambda patterns: measure_patterns(patterns, 1.0),
+        "rank": lambda patterns: rank_patterns(patterns, range(N_HITS)),
+        "predict": predict,
+    }
+
+
+def take(run: Callable[[Patterns], Any], patterns: Patterns) -> tuple[float, float]:
+    """Return seconds on the clock and of CPU, of this process and all below it."""
+    before, begun = cpu_seconds(), time.perf_counter()
+    run(patterns)
+    return time.perf_counter() - begun, cpu_seconds() - before
+
+
+def cpu_seconds() -> float:
+    """Return what this process and those below it have used."""
+    this = psutil.Process()
+    each = (p.cpu_times() for p in [this, *this.children(recursive=True)])
+    return float(sum(times.user + times.system for times in each))
+
+
+# --- scheduler ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Stands for work on a part; the last part of a block takes all the time."""
+
+    seconds: float
+    per_block: int
+
+    def __call__(self, part: slice) -> np.ndarray:
+        """Return a few numbers for each pattern."""
+        time.sleep(self.seconds / self.per_block)
+        return np.zeros((part.stop - part.start, 3), np.float32)
+
+
+def report_scheduler(n_blocks: int) -> None:
+    """Print what a block costs the scheduler and the caller."""
+    length = scan.PART_BYTES // PATTERN_BYTES
+    per_block = scan.BLOCK_BYTES // PATTERN_BYTES // length
+    blocks = -(-PLANNED // (length * per_block))
+    print(f"\n10⁸ patterns are {blocks:,} blocks of {length * per_block:,} each.\n")
+    print(
+        "| a block takes | blocks done | workers busy | CPU per block, ms "
+        "| sent per block | memory | all of 10⁸, by this |\n|---|" + 6 * "---:|"
+    )
+    for seconds in SLEEPS_S:
+        print(
+            simulate_scheduler(seconds, length, per_block, n_blocks, blocks), flush=True
+        )
+
+
+def simulate_scheduler(
+    seconds: float, length: int, per_block: int, n_blocks: int, blocks: int
+) -> str:
+    """Let 200 workers sleep; return a row of the table."""
+    from distributed import LocalCluster
+
+    scheduler = LocalCluster(
+        n_workers=0, protocol="tcp://", dashboard_address=None, processes=False
+    )
+    start = multiprocessing.get_context("spawn").Process
+    sleepers = start(target=sleep, args=(scheduler.scheduler_address,), daemon=True)
+    sleepers.start()
+    scheduler.wait_for_workers(N_WORKERS)
+    used = cluster.Cluster(scheduler.scheduler_address)
+    cluster._used = used
+    work = Sleep(seconds, per_block)
+    parts = scan.cut_parts(Whole(), PLANNED, length, length)
+    found = scan.run_parts(work, parts, (0, PLANNED), "", per_block=per_block)
+    tracemalloc.start()
+    begun, before = time.perf_counter(), time.process_time()
+    n_bytes = 0
+    for _, part in islice(found, n_blocks * per_block):
+        n_bytes += part.nbytes
+    wall = time.perf_counter() - begun
+    cpu = time.process_time() - before
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    found.close()
+    used.close()
+    cluster._used = None
+    scheduler.close()
+    sleepers.terminate()
+    busy = n_blocks * seconds / N_WORKERS / wall
+    task = len(pickle.dumps([slice(0, 1)] * per_block))
+    return (
+        f"| {seconds} s | {n_blocks:,} | {busy:.0%} | {1e3 * cpu / n_blocks:.1f} | "
+        f"{task / 2**10:.1f} + {n_bytes / n_blocks / 2**10:.1f} KiB | "
+        f"{peak / 2**20:.0f} MiB | {wall / n_blocks * blocks / 60:.0f} min |"
+    )
+
+
+class Whole:
+    """A file in which every pattern is a chunk of its own."""
+
+    def last_edge(self, at: int) -> int:
+        """Every place is an edge."""
+        return at
+
+    def next_edge(self, at: int) -> int:
+        """So is the next one."""
+        return at + 1
+
+
+def sleep(address: str) -> None:
+    """Be 200 workers, in this process, until it is ended."""
+    import asyncio
+
+    from distributed import Worker
+
+    async def work() -> None:
+        made = [Worker(address, nthreads=1, dashboard=False) for _ in range(N_WORKERS)]
+        await asyncio.gather(*made)
+        await asyncio.gather(*(each.finished() for each in made))
+
+    asyncio.run(work())
+
+
+if __name__ == "__main__":
+    main()
