@@ -30,8 +30,10 @@ run: $(READY) $(EXAMPLE)
 lab: $(READY) $(EXAMPLE)
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/01-inspect.ipynb
 
+# SLOW=1: the long ones too, as .ci/run does.
+SLOW ?=
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow")
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -348,6 +348,7 @@ def test_summary_says_what_was_found(work_dir: Path) -> None:
     assert any(word in lines[1] for word in LABELS)
 
 
+@pytest.mark.slow
 @pytest.mark.notebooks
 def test_measured_patterns_with_their_own_labels_and_mask(
     tmp_path: Path, real_file: Callable[[str], Path]

@@ -292,6 +292,7 @@ def test_purity_falls_with_number_and_lies_in_its_interval(work):
         assert curve.low[at] - 0.01 <= single[taken].mean() <= curve.high[at] + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slope", [0.6, 1.0])
 def test_purity_intervals_hold_the_truth(slope):
     """300 labels of stacks with probabilities that are too sure, or right, 25 times."""
@@ -610,7 +611,10 @@ def test_new_labels_from_runs_that_judge_teach_nothing():
     assert np.array_equal(again.test, split.test)
 
 
-def test_training_again_uses_the_new_labels_and_the_same_test_set(work, tmp_path):
+def test_training_again_uses_the_new_labels_and_the_same_test_set(
+    work, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("helpers.classifier.training.ENOUGH_TO_TEST", 10)
     for name in ("partition.h5", "model.json", "model.keras", "model.weights.h5"):
         (tmp_path / name).write_bytes((work.folder / name).read_bytes())
     words = work.words.copy()
@@ -630,7 +634,9 @@ def test_training_again_on_the_same_labels_changes_nothing(work, tmp_path):
     for name in ("partition.h5", "model.json", "model.keras", "model.weights.h5"):
         (tmp_path / name).write_bytes((work.folder / name).read_bytes())
     model = classifier.retrain(work.patterns, work.words, tmp_path)
-    assert np.array_equal(model.predict(work.patterns[:20]), work.probability[:20])
+    # sums of 20 patterns at a time, and of as many as fit, in float32
+    again = model.predict(work.patterns[:20])
+    np.testing.assert_allclose(again, work.probability[:20], rtol=1e-4, atol=1e-6)
 
 
 # --- figures --------------------------------------------------------------------------

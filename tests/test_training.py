@@ -105,6 +105,12 @@ def trainable(
     return patterns, split_labels(labels, patterns.file_index), labels
 
 
+@pytest.fixture
+def with_test_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judge by a test part, as with many labels: nested cross-validation takes long."""
+    monkeypatch.setattr("helpers.classifier.training.ENOUGH_TO_TEST", 10)
+
+
 # --- split ----------------------------------------------------------------------------
 
 
@@ -609,7 +615,7 @@ def test_both_thresholds_and_what_was_fitted_are_written_down(trainable, tmp_pat
 
 
 def test_patterns_without_a_label_are_drawn_by_the_seed(
-    trainable, tmp_path, monkeypatch
+    trainable, with_test_part, tmp_path, monkeypatch
 ):
     monkeypatch.setattr("helpers.classifier.training.N_UNLABELLED", 4)
     patterns, split, labels = trainable
@@ -622,7 +628,9 @@ def test_patterns_without_a_label_are_drawn_by_the_seed(
     assert curves[0] != curves[2]
 
 
-def test_the_network_can_be_trained_where_every_pattern_has_a_label(tmp_path):
+def test_the_network_can_be_trained_where_every_pattern_has_a_label(
+    with_test_part, tmp_path
+):
     labels = write_rings(tmp_path / "run.h5", 40, 0)
     patterns = open_patterns(tmp_path / "run.h5")
     split = split_labels(labels, patterns.file_index)
@@ -646,8 +654,7 @@ def test_what_the_encoder_says_is_left_out_where_it_misleads():
         assert (kernel[:, 4:] != 0).any() == is_used
 
 
-def test_with_many_labels_a_test_part_stays_aside(trainable, tmp_path, monkeypatch):
-    monkeypatch.setattr("helpers.classifier.training.ENOUGH_TO_TEST", 10)
+def test_with_many_labels_a_test_part_stays_aside(trainable, with_test_part, tmp_path):
     patterns, split, labels = trainable
     model = train_model(patterns, split, labels, tmp_path)
     assert model.facts["n_fitted"] == split.training.size + split.validation.size
@@ -669,9 +676,8 @@ def test_each_label_is_judged_without_itself(trainable, tmp_path):
 
 
 def test_labels_of_the_test_part_change_nothing_but_the_metrics(
-    trainable, tmp_path, monkeypatch
+    trainable, with_test_part, tmp_path
 ):
-    monkeypatch.setattr("helpers.classifier.training.ENOUGH_TO_TEST", 10)
     patterns, split, labels = trainable
     trained = train_model(patterns, split, labels, tmp_path / "a")
     flipped = labels.copy()
