@@ -13,8 +13,10 @@ import pytest
 import sqlalchemy as sa
 from chromium import give_up, launch
 from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 # A busy machine is no reason to fail, and nothing is written beside the tests.
+set_hypothesis_home_dir(Path(tempfile.gettempdir(), "hypothesis"))
 settings.register_profile("tests", deadline=None, database=None)
 settings.load_profile("tests")
 

@@ -210,7 +210,7 @@ def test_the_rotation_metric_ranks_singles_first(stack_of, simulated):
     n = np.count_nonzero(is_single) - len(hits)
     by_rotation, by_article = (
         precision_at(is_single[rank_patterns(stack, hits, metric).index], n).value
-        for metric in METRICS
+        for metric in ("rotation", "article")
     )
     assert by_rotation > max(0.85, by_article)
 
@@ -261,7 +261,7 @@ def test_a_metric_is_a_line_in_the_table(stack_of, noisy, monkeypatch):
     assert ranking.metric == "number"
     assert ranking.index[:4].tolist() == [2, 4, 19, 21]
     assert ranking.template[:4].tolist() == [3, 3, 20, 20]
-    with pytest.raises(ParameterError, match="expected one of rotation, article, numb"):
+    with pytest.raises(ParameterError, match=r"one of rotation, .*number"):
         rank_patterns(stack_of(noisy), [20, 3], "nombre")
 
 
