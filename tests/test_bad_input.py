@@ -64,10 +64,10 @@ class Wrong(NamedTuple):
 
 WRONG = {
     # where the patterns are
-    "nothing at all": Wrong({}, "No dataset in it has three dimensions."),
+    "nothing at all": Wrong({}, "No dataset of numbers in it has three dimensions."),
     "only images": Wrong(
         {"entry_1/data_1/data": VALUES[0]},
-        "No dataset in it has three dimensions; it holds /entry_1/data_1/data (5, 4)",
+        "No dataset of numbers in it has three dimensions; it holds /entry_1/data_1/da",
     ),
     "several stacks": Wrong(
         {"a/b": VALUES, "c": VALUES[:2], "d": VALUES[0]},

@@ -154,6 +154,17 @@ class TestRecognition:
         write(path, **{"deep/down/frames": COUNTS, "angle": np.zeros(N)})
         assert open_pattern_file(path).layout.patterns == "/deep/down/frames"
 
+    @pytest.mark.parametrize("own", ["#refs#/a", "#subsystem#/MCOS"])
+    def test_what_matlab_keeps_for_itself_is_no_stack(
+        self, own: str, path: Path
+    ) -> None:
+        write(path, imgs=COUNTS, **{own: np.zeros((3, 3, 3))})
+        assert open_pattern_file(path).layout.patterns == "/imgs"
+
+    def test_the_largest_of_several_stacks_is_suggested(self, path: Path) -> None:
+        write(path, a=COUNTS[:2], b=COUNTS, c=COUNTS[:1])
+        assert "Pass dataset='/b'." in problems_of(path)[0]
+
     def test_one_stack_with_two_names_is_one_stack(self, path: Path) -> None:
         write(path, **{"a/frames": COUNTS, "b": h5py.SoftLink("/a/frames")})
         assert open_pattern_file(path).source.shape == COUNTS.shape
@@ -505,7 +516,7 @@ class TestMeasuredFiles:
         path = real_file("minimal.cxi")
         assert problems_of(path) == (
             "/entry_1/data_1/data has shape (50, 100); expected (patterns, rows, "
-            "columns). No dataset in it has three dimensions; it holds "
+            "columns). No dataset of numbers in it has three dimensions; it holds "
             "/entry_1/data_1/data (50, 100).",
         )
 

@@ -158,9 +158,16 @@ def find_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
 
 
 def find_stacks(file: h5py.File) -> list[str]:
-    """Return the paths of all three-dimensional datasets of numbers."""
+    """Return the paths of all three-dimensional datasets of numbers.
+
+    What MATLAB keeps for itself, in groups such as `/#refs#`, is none.
+    """
     datasets = find_datasets(file).items()
-    return [path for path, item in datasets if is_numeric(item) and item.ndim == 3]
+    return [
+        path
+        for path, item in datasets
+        if is_numeric(item) and item.ndim == 3 and not path.startswith("/#")
+    ]
 
 
 def is_numeric(dataset: h5py.Dataset) -> bool:
@@ -248,9 +255,11 @@ def describe_choices(file: h5py.File) -> str:
     stacks = find_stacks(file)
     if stacks:
         found = _list_shapes(file, stacks)
-        choice = f"Datasets with three dimensions: {found}. Pass dataset='{stacks[0]}'."
+        largest = max(stacks, key=lambda path: file[path].size)
+        choice = f"Datasets with three dimensions: {found}. Pass dataset='{largest}'."
     else:
-        choice = f"No dataset in it has three dimensions{_describe_others(file)}."
+        others = _describe_others(file)
+        choice = f"No dataset of numbers in it has three dimensions{others}."
     return choice + _describe_broken_links(file)
 
 
