@@ -436,6 +436,28 @@ def test_a_mask_of_one_value_leaves_nothing_out(open_masked, value):
     assert "has one value for all pixels" in patterns.describe()
 
 
+@pytest.mark.parametrize("good", [0.0, 1.0])
+@pytest.mark.parametrize("also", [False, True])
+def test_nan_in_a_mask_means_bad(open_masked, good, also):
+    bad, more = ROW == 44, also & (COLUMN == 3)
+    mask = np.where(bad, np.nan, np.where(more, 1 - good, good))
+    patterns = open_masked(np.where(bad | more, 0, simulated()[:100]), mask=mask)
+    np.testing.assert_array_equal(patterns.bad_pixels, bad | more)
+
+
+@pytest.mark.parametrize("bad_is", [0, 1])
+def test_masks_for_each_pattern_of_unsaid_polarity_belong_to_it(open_masked, bad_is):
+    bad = np.tile(MASKS["wide gaps"], (60, 1, 1))
+    bad[[7, 30], :30] = True
+    values = np.where(bad, 0, simulated()[:60])
+    patterns = open_masked(values, mask=np.where(bad, bad_is, 1 - bad_is))
+    np.testing.assert_array_equal(patterns.bad_pixels, MASKS["wide gaps"])
+    assert patterns.has_mask_of_each
+    ((_, seen),) = patterns.map(np.copy, [6, 7], keep_nan=True)
+    seen[:, patterns.bad_pixels] = np.nan
+    np.testing.assert_array_equal(np.isnan(seen), bad[[6, 7]])
+
+
 def test_a_mask_of_another_shape_is_told_of(open_masked):
     with pytest.warns(UserWarning, match=r"/mask has shape .* It is not used"):
         patterns = open_masked(simulated(), mask=np.zeros((3, 3)))

@@ -16,6 +16,7 @@ from fuzz.seeds import write_emc, write_sparse
 from helpers.errors import PatternsFileError
 from helpers.labels import read_foreign_labels
 from helpers.patterns import EMC, LAYOUTS, Patterns, open_patterns
+from helpers.simulate import Sample, simulate_patterns
 
 N, ROWS, COLUMNS = 6, 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -375,7 +376,11 @@ def test_nexus(way: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "axes", [["y", "x", "frame"], ["row", "time", "column"], "y:x:event"]
+    "axes",
+    [
+        *(["y", "x", "frame"], ["row", "time", "column"], "y:x:event"),
+        *(["y", "x", "."], ["slow_axis", "fast_axis", "energy"]),
+    ],
 )
 def test_axes_in_another_order_are_told(axes: list[str] | str, path: Path) -> None:
     with h5py.File(write_nexus(path, "default"), "a") as file:
@@ -405,6 +410,57 @@ def test_arrays_and_images(ending: str, dtype: str, tmp_path: Path) -> None:
     blocks = [block for _, block in patterns.map(np.copy, length=2)]
     np.testing.assert_array_equal(np.concatenate(blocks), COUNTS)
     np.testing.assert_array_equal(patterns[[4, 0]], COUNTS[[4, 0]])
+
+
+def write_in_parts(path: Path, signal: str) -> Path:
+    """Write a NeXus file as Dectris' detectors do: links to files of some patterns."""
+    with h5py.File(path, "w") as file:
+        data = file.create_group("entry/data")
+        detector = file.create_group("entry/instrument/detector")
+        data.attrs["NX_class"], detector.attrs["NX_class"] = "NXdata", "NXdetector"
+        detector["detectorSpecific/pixel_mask"] = BAD.astype("u4")
+        if signal:
+            data.attrs["signal"] = signal
+        for number, part in enumerate(np.array_split(COUNTS, [1, 3]), 1):
+            name = f"data_{number:06d}"
+            write(path.with_name(f"{name}.h5"), {"entry/data/data": part})
+            data[name] = h5py.ExternalLink(f"{name}.h5", "/entry/data/data")
+    return path
+
+
+@pytest.mark.parametrize("signal", ["", "data_000001"])
+def test_nexus_in_numbered_parts_is_one_stack(signal: str, tmp_path: Path) -> None:
+    path = write_in_parts(tmp_path / "master.h5", signal)
+    patterns = open_patterns(path)
+    check(patterns, "NeXus", BAD)
+    for index in ([5, 0, 3], [1, 2], [2, 3]):
+        np.testing.assert_array_equal(patterns.read_raw(index), COUNTS[index])
+    named = open_patterns(path, dataset="/entry/data/data_*", bad_pixels=~BAD)
+    np.testing.assert_array_equal(named.read_raw(slice(None)), COUNTS)
+    patterns.close()
+    named.close()
+    for lost in ("data_000001.h5", "data_000003.h5"):
+        (tmp_path / lost).rename(tmp_path / "away.h5")
+        assert f"is a link to {lost}:/entry/data/data, which is not" in problem_of(path)
+        (tmp_path / "away.h5").rename(tmp_path / lost)
+
+
+def test_a_shot_without_an_image_is_told(path: Path) -> None:
+    write(path, sacla(7).content)
+    with h5py.File(path, "a") as file:
+        del file[f"run_7/detector_2d_1/tag_{TAGS[2]}/detector_data"]
+    with pytest.warns(UserWarning, match="1 of 6 groups like .* hold no image"):
+        patterns = open_patterns(path)
+    np.testing.assert_array_equal(patterns[:], np.delete(COUNTS, 2, axis=0))
+    assert patterns.shots["tag"].tolist() == [*TAGS[:2], *TAGS[3:]]
+
+
+def test_a_signal_with_axes_of_length_1_says_how_to_write_it(path: Path) -> None:
+    with h5py.File(write_nexus(path, "default"), "a") as file:
+        del file["scan/instrument/eiger/counts"], file["scan/other"]
+        del file["scan/instrument/eiger/flatfield"]
+        file["scan/instrument/eiger/counts"] = COUNTS[:, np.newaxis]
+    assert f"write it as dataset[()].reshape{COUNTS.shape}" in problem_of(path)
 
 
 @pytest.mark.parametrize("n", [3, 4, 7])
@@ -560,6 +616,38 @@ def test_an_axis_order_that_looks_odd_is_told(
         n, rows, columns = shape
         assert f"read as {n} patterns of {rows} × {columns}" in texts[0]
         assert f"{columns} patterns of {n} × {rows}" in texts[0]
+
+
+@pytest.mark.parametrize("sample", ["default", "dim"])
+@pytest.mark.parametrize("ending", [".h5", ".npy"])
+def test_patterns_that_the_last_axis_counts_are_noticed_by_their_values(
+    sample: str, ending: str, tmp_path: Path
+) -> None:
+    found = Sample(photons=2_000, background=300) if sample == "dim" else sample
+    counts = simulate_patterns(
+        50, 3, sample=found, bad_pixels=np.zeros((44, 40), np.bool_)
+    ).patterns
+    path, told = tmp_path / f"run{ending}", []
+    for values in (counts, np.ascontiguousarray(np.moveaxis(counts, 0, -1))):
+        if ending == ".npy":
+            np.save(path, values)
+        else:
+            write(path, {"images": values})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            open_patterns(path).close()
+        told.append([str(each.message) for each in caught])
+    assert told[0] == []
+    (text,) = told[1]
+    assert "read as 44 patterns of 40 × 50. If these are 50 patterns of 44 ×" in text
+
+
+def test_values_that_should_be_scaled_are_told(path: Path) -> None:
+    write(path, {"images": COUNTS})
+    with h5py.File(path, "a") as file:
+        file["images"].attrs["scale_factor"] = 0.5
+    with pytest.warns(UserWarning, match=r"scale_factor = 0\.5, which is not applied"):
+        open_patterns(path)
 
 
 def test_frames_of_different_shapes(path: Path) -> None:

@@ -27,7 +27,7 @@ from helpers.patterns.mask_convention import (
 )
 from helpers.patterns.mask_files import find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import find_unit, open_patterns
-from helpers.patterns.other_sources import RunSource
+from helpers.patterns.other_sources import FramesSource, RunSource
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import (
     batches,
@@ -36,7 +36,7 @@ from helpers.patterns.scan import (
     run_in_order,
     spread_evenly,
 )
-from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source, Source
+from helpers.patterns.sources import DatasetSource, Hdf5Source, Source
 from helpers.patterns.stack import Patterns, Unit
 
 __all__ = [

@@ -230,9 +230,9 @@ def find_frames(file: h5py.File, where: str) -> list[str]:
 
 
 def find_first_frame(file: h5py.File, where: str) -> h5py.Dataset | None:
-    """Return the dataset of the first path that `where` stands for; None without."""
-    paths = _frame_paths(file, where)
-    return get_whole_dataset(file, paths[0][1]) if paths else None
+    """Return the first dataset that `where` stands for and that is there, or None."""
+    found = (get_whole_dataset(file, path) for _, path in _frame_paths(file, where))
+    return next((each for each in found if each is not None), None)
 
 
 def read_numbers(file: h5py.File, where: str) -> NDArray[np.int64]:
@@ -260,6 +260,8 @@ def describe_choices(file: h5py.File) -> str:
     else:
         others = _describe_others(file)
         choice = f"No dataset of numbers in it has three dimensions{others}."
+        datasets = find_datasets(file).values()
+        choice += "".join(f" {_describe_squeezed(each)}".rstrip() for each in datasets)
     return choice + _describe_broken_links(file)
 
 
@@ -350,7 +352,7 @@ def find_dataset_problems(
     if dataset.ndim not in dimensions:
         yield (
             f"{where} has shape {dataset.shape}; expected (patterns, rows, "
-            f"columns). {_describe_squeezed(dataset)}{describe_choices(file)}"
+            f"columns). {describe_choices(file)}"
         )
     else:
         yield from find_size_problems(where, dataset.shape)
@@ -361,11 +363,11 @@ def find_dataset_problems(
 
 def _describe_squeezed(dataset: h5py.Dataset) -> str:
     """Say how to write a dataset again whose axes of length 1 are in the way."""
-    shape = tuple(n for n in dataset.shape if n != 1)
+    shape = tuple(n for n in dataset.shape or () if n != 1)
     if len(shape) != 3 or len(shape) == dataset.ndim:
         return ""
     return (
-        f"Without its axes of length 1 it would be {shape}: write it again as "
+        f"Without its axes of length 1 {dataset.name} would be {shape}: write it as "
         f"dataset[()].reshape{shape}. "
     )
 
@@ -417,15 +419,12 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
     where
         Path of a dataset. Where nothing at all stands, nothing is said.
     """
-    if not where or "*" in where:
-        return
-    broken = _find_broken_link(file, where)
-    if broken:
-        yield broken
-        return
-    dataset = get_dataset(file, where)
-    if dataset is not None:
-        yield from find_source_problems(path, dataset)
+    for _, each in _frame_paths(file, where) if where else ():
+        dataset = get_dataset(file, each)
+        if dataset is not None:
+            yield from find_source_problems(path, dataset)
+        elif broken := _find_broken_link(file, each):
+            yield broken
 
 
 def warn_of_storage_outside(path: Path, file: h5py.File, where: str) -> Iterator[str]:

@@ -27,6 +27,7 @@ from helpers.patterns.mask_convention import (
     ONE,
     MaskConvention,
 )
+from helpers.patterns.other_sources import FramesSource
 from helpers.patterns.self_described import (
     find_detector,
     find_detector_masks,
@@ -34,7 +35,7 @@ from helpers.patterns.self_described import (
     find_signal,
     is_nexus,
 )
-from helpers.patterns.sources import DatasetSource, FramesSource, Hdf5Source
+from helpers.patterns.sources import DatasetSource, Hdf5Source
 
 Recogniser = Callable[[h5py.File], bool]
 
@@ -122,7 +123,8 @@ def _is_there(file: h5py.File, path: str) -> bool:
 def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
     signal = find_signal(file)
     masks = find_pixel_masks(file, signal)
-    return replace(layout, patterns=signal, bad_pixels=masks)
+    source = FramesSource if "*" in signal else DatasetSource
+    return replace(layout, patterns=signal, bad_pixels=masks, source=source)
 
 
 def _find_small_data(layout: Layout, file: h5py.File) -> Layout:

@@ -267,13 +267,17 @@ class MaskJudge:
         option
             What to pass for this mask as `bad_pixels`.
         """
+        without = np.isnan(mask)
+        if without.any() and np.unique(mask[~without]).size < 2:
+            return BadPixels(without, f"{name}, whose values NaN mean bad"), None
+        mask = np.where(without, 0, mask) if without.any() else mask
         if (mask == mask.flat[0]).all():
             origin = f"{name} has one value for all pixels, and leaves none out"
             return BadPixels(np.zeros(mask.shape, np.bool_), origin), None
         last = re.split(r"[/\\]", name)[-1]
         polarity = decide_polarity(mask, self._sums, last, self._source.gaps)
         convention, why = polarity.convention, polarity.why
-        pixels = convention(mask)
+        pixels = convention(mask) | without
         how = "as the patterns decide" if polarity.is_decided else "as its name says"
         origin = f"{describe_origin(name, convention)}, {how}: {why}"
         if polarity.is_decided:

@@ -1,4 +1,4 @@
-"""Patterns that are not in one HDF5 file: arrays, images, whole runs.
+"""Patterns that are not in one HDF5 dataset: frames, arrays, images, whole runs.
 
 Runs of the European XFEL are folders with files for each module and stretch of trains.
 The package extra_data knows which pulse of which train stands where in them. It writes
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -24,8 +25,78 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import enumerate_some, find_file_problem, find_size_problems
-from helpers.patterns.sources import ContiguousPatterns, Source
+from helpers.patterns.hdf5 import (
+    describe_dtype,
+    enumerate_some,
+    find_file_problem,
+    find_frames,
+    find_numbered,
+    find_size_problems,
+    is_numeric,
+)
+from helpers.patterns.sources import ContiguousPatterns, Hdf5Source, Source
+
+
+class FramesSource(Hdf5Source):
+    """Patterns as /hit_0/image, /hit_1/image and so on, or a single image.
+
+    In `where` a `*` stands for a number; they are read in the order of these numbers,
+    of which some may be left out. Each may also hold many patterns: /data_000001.
+    """
+
+    def __init__(self, path: Path, file: h5py.File, where: str) -> None:
+        super().__init__(path, file, where)
+        self._names = find_frames(file, where)
+        frames = [file[name] for name in self._names]
+        lengths = [len(frame) if frame.ndim == 3 else 1 for frame in frames]
+        self._starts = [0, *accumulate(lengths)]
+        self.shape = (self._starts[-1], *frames[0].shape[-2:])
+        self.dtype = np.result_type(*{frame.dtype for frame in frames})
+        if self._names[0] == where:
+            self.notes = (f"{where} is a single image: a stack of one pattern.",)
+        named = find_numbered(file, where, "*") if "*" in where else frames
+        if lost := len(named) - len(frames):
+            self.warnings = (
+                f"{lost} of {lost + len(frames)} groups like {where} hold no image, "
+                "and are left out.",
+            )
+
+    @classmethod
+    def check(  # noqa: D102
+        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+    ) -> tuple[int, ...] | None:
+        frames = {name: file[name] for name in find_frames(file, where)}
+        if not frames:
+            problems.append(f"no dataset has a name like {where}, with a number for *.")
+            return None
+        first = next(iter(frames.values()))
+        strange = [
+            f"{name} {frame.shape} of {describe_dtype(frame.dtype)}"
+            for name, frame in frames.items()
+            if not is_numeric(frame)
+            or frame.ndim not in (2, 3)
+            or (frame.ndim, frame.shape[-2:]) != (first.ndim, first.shape[-2:])
+        ]
+        n = sum(len(frame) if frame.ndim == 3 else 1 for frame in frames.values())
+        shape = n, *first.shape[-2:]
+        if strange:
+            problems.append(
+                f"found {enumerate_some(strange)}; expected numbers of "
+                "shape (rows, columns), the same for every pattern."
+            )
+        else:
+            problems.extend(find_size_problems(where, shape))
+        return shape if first.ndim in (2, 3) else None
+
+    def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
+        number, done = bisect_right(self._starts, start) - 1, 0
+        while done < len(out):
+            frame, first = file[self._names[number]], start + done
+            first -= self._starts[number]
+            here = out[done : done + (len(frame) if frame.ndim == 3 else 1) - first]
+            part = np.s_[first : first + len(here)] if frame.ndim == 3 else np.s_[...]
+            frame.read_direct(here if frame.ndim == 3 else here[0], part)
+            number, done = number + 1, done + len(here)
 
 
 def is_array_file(path: Path) -> bool:

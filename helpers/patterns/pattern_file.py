@@ -54,6 +54,7 @@ from helpers.patterns.other_sources import (
 from helpers.patterns.self_described import (
     find_axis_problems,
     find_chunks,
+    find_scale_attributes,
     warn_of_axis_order,
 )
 from helpers.patterns.sources import Hdf5Source, Source
@@ -172,7 +173,7 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile
 
 def _open_array_file(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     source = open_array_file(path, dataset)
-    told = [*source.warnings, *warn_of_axis_order("the array", source.shape)]
+    told = [*source.warnings, *warn_of_axis_order(source, "the array")]
     masks = read_arrays_beside(path, MASK_NAMES) if use_mask else {}
     found = judge_masks(path, masks.items(), source, source.shape[1:], told.append)
     return PatternFile(
@@ -265,6 +266,7 @@ class _Reader:
             self.problems.extend(find_link_problems(self.path, file, path))
             self.warnings.extend(warn_of_storage_outside(self.path, file, path))
         self.problems.extend(find_axis_problems(file, where))
+        self.warnings.extend(find_scale_attributes(file, where))
         bad_pixels = labels = truth = None
         if shape is not None:
             bad_pixels = self._read_mask(shape[1:]) if use_mask else None
@@ -275,7 +277,7 @@ class _Reader:
         has_mask = bad_pixels is not None
         source = self._open_source(kind)
         self.warnings.extend(
-            warn_of_axis_order(where, source.shape, find_chunks(file, where))
+            warn_of_axis_order(source, where, find_chunks(file, where))
         )
         bad_pixels = _assemble(bad_pixels, source)
         if use_mask and not has_mask and shape is not None:

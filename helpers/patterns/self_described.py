@@ -11,20 +11,34 @@ with data) and the base class NXdetector (pixel_mask), https://manual.nexusforma
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
-from helpers.patterns.hdf5 import find_datasets, follow, get_dataset, is_numeric
+from helpers.patterns.hdf5 import (
+    find_datasets,
+    find_numbered,
+    follow,
+    get_dataset,
+    is_numeric,
+)
+from helpers.patterns.sources import Source
 
+_PART = re.compile(r"(.*/\D*)\d+")
 MOST_NARROW, LEAST_NARROW = 3, 1.6  # sides of a detector: ratio
 SIDE = 16  # pixels: no detector is smaller
 _PATTERN_AXIS = re.compile(
     r"(?i).*(frame|pattern|image|event|shot|pulse|train|scan|time|tag|index)"
     r"|n(um(ber)?)?|i"
 )
+_PIXEL_AXIS = re.compile(r"(?i)[xy](_?pixels?)?|(fast|slow|row|col(umn)?|f|s)(_.*|s)?")
+PAIRS = 16  # of neighbours along an axis that are compared, fewer of large patterns
+SAMPLE_BYTES = 64 * 2**20
+ALIKE = 0.06  # how much more neighbours correlate than others: 0.12 to 0.34 in pictures
 
 
 def is_nexus(file: h5py.File) -> bool:
@@ -33,20 +47,30 @@ def is_nexus(file: h5py.File) -> bool:
 
 
 def find_signal(file: h5py.File) -> str:
-    """Return the path of the patterns of a NeXus file, "" where it names none."""
+    """Return the path of the patterns of a NeXus file, "" where it names none.
+
+    Of numbered parts, as Dectris' detectors write them, with `*` for their number.
+    """
     for group in _find_data_groups(file):
         where = f"{group.name.rstrip('/')}/{_signal_of(group)}"
         dataset = get_dataset(file, where)
         if dataset is not None and dataset.ndim == 3:
-            return where
-    return ""
+            parts = _PART.sub(r"\1*", where)
+            return parts if len(find_numbered(file, parts, "*")) > 1 else where
+    possible = (f"{g.name}/data_*" for g in _find_groups(file, "NXdata"))
+    return next((each for each in possible if find_numbered(file, each, "*")), "")
 
 
 def find_pixel_masks(file: h5py.File, signal: str) -> tuple[str, ...]:
     """Return where masks of the detector may be: beside the data, and in NXdetector."""
     entry = "/" + signal.strip("/").split("/")[0]
     groups = _find_groups(file, "NXdetector")
-    found = [f"{g.name}/pixel_mask" for g in groups if g.name.startswith(f"{entry}/")]
+    found = [
+        f"{group.name}/{folder}pixel_mask"
+        for group in groups
+        for folder in ("", "detectorSpecific/")
+        if group.name.startswith(f"{entry}/")
+    ]
     return (f"{signal.rsplit('/', 1)[0]}/pixel_mask", *found)
 
 
@@ -58,13 +82,29 @@ def find_axis_problems(file: h5py.File, where: str) -> Iterator[str]:
     said = dataset.attrs.get("axes", dataset.parent.attrs.get("axes", ()))
     names = [_text(each) for each in np.atleast_1d(said)]
     axes = names[0].split(":") if len(names) == 1 else names
+    if len(axes) != dataset.ndim:
+        return
     counts = [bool(_PATTERN_AXIS.fullmatch(axis)) for axis in axes]
-    if len(axes) == dataset.ndim and any(counts) and not counts[0]:
-        counted_by = axes[counts.index(True)]
+    if not any(counts) and _PIXEL_AXIS.fullmatch(axes[0]):
+        counts = [not _PIXEL_AXIS.fullmatch(axis) for axis in axes]
+    if any(counts) and not counts[0]:
+        counted_by = f"{axes[counts.index(True)]}, axis {counts.index(True)}"
         yield (
             f"{where} {dataset.shape} has the axes ({', '.join(axes)}), so that its "
             f"patterns are counted by {counted_by}; expected that axis first: "
             "(patterns, rows, columns). Write it again with numpy.moveaxis."
+        )
+
+
+def find_scale_attributes(file: h5py.File, where: str) -> Iterator[str]:
+    """Warn where attributes say that values should be scaled, which is not done."""
+    attributes = getattr(get_dataset(file, where), "attrs", {})
+    found = [name for name in ("scale_factor", "add_offset") if name in attributes]
+    if found:
+        said = ", ".join(f"{name} = {attributes[name]}" for name in found)
+        yield (
+            f"{where} says {said}, which is not applied: values are those that are "
+            "stored. Set pedestal and adu_per_photon, or write the scaled values."
         )
 
 
@@ -74,24 +114,67 @@ def find_chunks(file: h5py.File, where: str) -> tuple[int, ...]:
 
 
 def warn_of_axis_order(
-    where: str, shape: tuple[int, ...], chunks: tuple[int, ...] = ()
+    source: Source, where: str, chunks: tuple[int, ...] = ()
 ) -> Iterator[str]:
     """Warn where the last of three axes may be the one that counts the patterns.
 
-    So it is where a pattern would be long and narrow while the first two axes make a
-    usual detector, or where a chunk holds one value of the last axis and much of the
-    first.
+    So it is where the first two axes make a usual detector, and a pattern would be long
+    and narrow, or a chunk holds one value of the last axis and much of the first, or
+    neighbours along the first axis are plainly more alike than others, as pixels are,
+    and those along the last are not.
+
+    Parameters
+    ----------
+    source
+        The patterns.
+    where
+        What they are called.
+    chunks
+        Shape of the chunks that they are stored in.
     """
-    n, rows, columns = shape
+    n, rows, columns = source.shape
     is_narrow = max(rows, columns) > MOST_NARROW * min(rows, columns)
     is_detector = max(n, rows) < LEAST_NARROW * min(n, rows) and min(n, rows) >= SIDE
     is_last_cut = len(chunks) == 3 and chunks[0] > 1 == chunks[2] < columns
-    if is_detector and (is_narrow or is_last_cut):
+    if is_detector and (is_narrow or is_last_cut or _counts_last(source)):
         yield (
-            f"{where} {shape} is read as {n} patterns of {rows} × {columns}. If these "
-            f"are {columns} patterns of {n} × {rows}, the last axis counts them: write "
-            "the array again with numpy.moveaxis(array, -1, 0)."
+            f"{where} {source.shape} is read as {n} patterns of {rows} × {columns}. If "
+            f"these are {columns} patterns of {n} × {rows}, the last axis counts them: "
+            "write the array again with numpy.moveaxis(array, -1, 0)."
         )
+
+
+def _counts_last(source: Source) -> bool:
+    """Tell whether neighbours are alike along the first axis, and not the last."""
+    n, rows, columns = source.shape
+    if columns < SIDE:
+        return False
+    n_pairs = int(np.clip(SAMPLE_BYTES // (8 * rows * columns), 4, PAIRS))
+    firsts = np.unique(np.linspace(0, n - 2, n_pairs).astype(int))
+    some = np.empty((firsts.size, 2, rows, columns), np.float32)
+    with closing(source):
+        for pair, first in zip(some, firsts.tolist(), strict=True):
+            source.read_into(pair, first)
+    some = np.sqrt(np.maximum(np.nan_to_num(some), 0))
+    along_first = _compare_neighbours(some[:, 0], some[:, 1]).mean()
+    last = np.moveaxis(some[:, 0], -1, 0)
+    along_last = _compare_neighbours(last[:-1], last[1:]).mean()
+    return bool(along_first > ALIKE and along_last < along_first / 4)
+
+
+def _compare_neighbours(
+    some: NDArray[np.float32], neighbours: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return how much more each correlates with its neighbour than with one far off."""
+    one, other = (
+        each.reshape(len(each), -1) - each.mean(axis=(1, 2))[:, np.newaxis]
+        for each in (some, neighbours)
+    )
+    far = np.roll(other, len(other) // 2, axis=0)
+    length = [np.linalg.norm(each, axis=1) + 1e-9 for each in (one, other, far)]
+    near = np.einsum("ij,ij->i", one, other) / (length[0] * length[1])
+    distant = np.einsum("ij,ij->i", one, far) / (length[0] * length[2])
+    return np.asarray(near - distant, np.float64)
 
 
 def _find_data_groups(file: h5py.File) -> Iterator[h5py.Group]:

@@ -20,13 +20,8 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
-    describe_dtype,
-    enumerate_some,
     find_dataset_problems,
-    find_frames,
-    find_size_problems,
     get_dataset,
-    is_numeric,
     open_hdf5,
     wrap_hdf5_errors,
 )
@@ -350,51 +345,6 @@ class DatasetSource(Hdf5Source):
         if self._dataset is None:
             self._dataset = file[self.where]
         return self._dataset
-
-
-class FramesSource(Hdf5Source):
-    """Patterns as /hit_0/image, /hit_1/image and so on, or a single image.
-
-    In `where` a `*` stands for the number of the pattern; they are read in the order
-    of these numbers, of which some may be left out.
-    """
-
-    def __init__(self, path: Path, file: h5py.File, where: str) -> None:
-        super().__init__(path, file, where)
-        self._names = find_frames(file, where)
-        frames = [file[name] for name in self._names]
-        self.shape = (len(frames), *frames[0].shape)
-        self.dtype = np.result_type(*{frame.dtype for frame in frames})
-        if self._names[0] == where:
-            self.notes = (f"{where} is a single image: a stack of one pattern.",)
-
-    @classmethod
-    def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
-    ) -> tuple[int, ...] | None:
-        frames = {name: file[name] for name in find_frames(file, where)}
-        if not frames:
-            problems.append(f"no dataset has a name like {where}, with a number for *.")
-            return None
-        expected = next(iter(frames.values())).shape
-        strange = [
-            f"{name} {frame.shape} of {describe_dtype(frame.dtype)}"
-            for name, frame in frames.items()
-            if frame.shape != expected or len(expected) != 2 or not is_numeric(frame)
-        ]
-        shape = len(frames), *expected
-        if strange:
-            problems.append(
-                f"found {enumerate_some(strange)}; expected numbers of "
-                "shape (rows, columns), the same for every pattern."
-            )
-        else:
-            problems.extend(find_size_problems(where, shape))
-        return shape if len(expected) == 2 else None
-
-    def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
-        for image, name in zip(out, self._names[start:], strict=False):
-            file[name].read_direct(image)
 
 
 READ_BYTES = 8 * 2**20  # in one go: large enough to be fast
