@@ -460,7 +460,7 @@ def test_a_signal_with_axes_of_length_1_says_how_to_write_it(path: Path) -> None
         del file["scan/instrument/eiger/counts"], file["scan/other"]
         del file["scan/instrument/eiger/flatfield"]
         file["scan/instrument/eiger/counts"] = COUNTS[:, np.newaxis]
-    assert f"write it as dataset[()].reshape{COUNTS.shape}" in problem_of(path)
+    assert f"write it again as dataset[()].reshape{COUNTS.shape}" in problem_of(path)
 
 
 @pytest.mark.parametrize("n", [3, 4, 7])

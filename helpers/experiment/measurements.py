@@ -487,11 +487,16 @@ def describe_bad_pixels(found: Mapping[str, Proposal]) -> str:
     """
     lines = [
         f"{kind}: {np.count_nonzero(pixels):,} pixels ({MEANING[kind]}: "
-        f"{np.nanmin(evidence):.3g} to {np.nanmax(evidence):.3g})."
+        f"{_name_range(evidence)})."
         for kind, (pixels, evidence) in found.items()
         if pixels.any()
     ]
     return "\n".join(lines or ["No pixel looks like a bad one."])
+
+
+def _name_range(evidence: NDArray[np.float64]) -> str:
+    lowest, highest = (f"{f(evidence):.3g}" for f in (np.nanmin, np.nanmax))
+    return lowest if lowest == highest else f"{lowest} to {highest}"
 
 
 def accept_bad_pixels(

@@ -95,7 +95,8 @@ class PhotonScale:
         """Say what is taken as pedestal and gain."""
         if not (self.pedestal or self.is_known):
             return f"The values stay as they are ({self.why})."
-        what = f"{self.pedestal:.4g} is taken off as the pedestal; "
+        zero = f"{self.pedestal:.4g} is" if self.pedestal else "nothing is"
+        what = f"{zero} taken off as the pedestal; "
         what += (
             f"{self.adu_per_photon:.4g} count as one photon; noise {self.noise:.3g}"
             if self.is_known

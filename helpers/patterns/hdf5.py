@@ -260,9 +260,8 @@ def describe_choices(file: h5py.File) -> str:
     else:
         others = _describe_others(file)
         choice = f"No dataset of numbers in it has three dimensions{others}."
-        datasets = find_datasets(file).values()
-        choice += "".join(f" {_describe_squeezed(each)}".rstrip() for each in datasets)
-    return choice + _describe_broken_links(file)
+    squeezed = "".join(map(_describe_squeezed, find_datasets(file).values()))
+    return choice + squeezed + _describe_broken_links(file)
 
 
 def _list_shapes(file: h5py.File, paths: list[str]) -> str:
@@ -367,8 +366,8 @@ def _describe_squeezed(dataset: h5py.Dataset) -> str:
     if len(shape) != 3 or len(shape) == dataset.ndim:
         return ""
     return (
-        f"Without its axes of length 1 {dataset.name} would be {shape}: write it as "
-        f"dataset[()].reshape{shape}. "
+        f" Without its axes of length 1 {dataset.name} would be {shape}: write it "
+        f"again as dataset[()].reshape{shape}."
     )
 
 

@@ -159,11 +159,14 @@ class UnclearMask(NamedTuple):
         (rows, columns) bool: where it is not 0.
     powder
         (rows, columns) float64: sum over some patterns.
+    taken
+        Which of its values are taken to mean bad: "!= 0" or "== 0".
     """
 
     name: str
     not_zero: NDArray[np.bool_]
     powder: NDArray[np.float64]
+    taken: str = "!= 0"
 
 
 class BadPixels(NamedTuple):

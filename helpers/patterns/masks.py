@@ -289,7 +289,7 @@ class MaskJudge:
             f"bad_pixels='{option} {convention.reverse}'."
         )
         powder = np.zeros(mask.shape) if self._sums is None else self._sums.total
-        unclear = UnclearMask(option, NOT_ZERO(mask), powder)
+        unclear = UnclearMask(option, NOT_ZERO(mask), powder, str(convention))
         return BadPixels(pixels, origin, unclear=(unclear,)), convention
 
 

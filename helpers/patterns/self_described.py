@@ -82,7 +82,7 @@ def find_axis_problems(file: h5py.File, where: str) -> Iterator[str]:
     said = dataset.attrs.get("axes", dataset.parent.attrs.get("axes", ()))
     names = [_text(each) for each in np.atleast_1d(said)]
     axes = names[0].split(":") if len(names) == 1 else names
-    if len(axes) != dataset.ndim:
+    if not axes or len(axes) != dataset.ndim:
         return
     counts = [bool(_PATTERN_AXIS.fullmatch(axis)) for axis in axes]
     if not any(counts) and _PIXEL_AXIS.fullmatch(axes[0]):

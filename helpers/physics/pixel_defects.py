@@ -36,7 +36,7 @@ MEANING = {
     "dead": "never lit; lit so often by its surroundings, in patterns",
     "hot": "lit too often or too bright; times its surroundings",
     "flickering": "varies too much; variance, times its surroundings",
-    "shadow": "dark among lit pixels; so improbable by chance, powers of e",
+    "shadow": "dark among lit pixels; minus the logarithm of the chance of that",
     "dim": "less than half the light of its surroundings; share of it",
 }
 SINGLE_PIXELS = ("constant", "not finite", "dead", "hot", "flickering")

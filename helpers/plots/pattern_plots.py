@@ -267,7 +267,9 @@ def show_unclear_masks(masks: Sequence[UnclearMask]) -> Figure | None:
     fig, axes = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
     readings = {"!= 0": mask.not_zero, "== 0": ~mask.not_zero}
     for ax, (condition, bad_pixels) in zip(axes, readings.items(), strict=True):
-        plot_pattern(ax, mask.powder, bad_pixels, title=f"values {condition} are bad")
+        how = "taken for bad" if condition == mask.taken else "would be bad"
+        title = f"values {condition} {how}, {bad_pixels.mean():.1%} of the pixels"
+        plot_pattern(ax, mask.powder, bad_pixels, title=title)
     fig.suptitle(mask.name)
     return fig
 
