@@ -1,4 +1,4 @@
-# run · test · lab · bench · check: each builds .venv first if it is missing or stale.
+# run · test · lab · docs · bench · check: each builds .venv first if it is missing or stale.
 PYTHON ?= python3
 UV_VERSION = 0.13.9
 VENV = .venv
@@ -9,8 +9,10 @@ EXAMPLE = data/example.h5
 EXAMPLE_LABELS = data/example_labels.csv
 WORK_DIR ?= data/work
 JS = helpers/widgets/js
+SITE = build/site
+SITE_READY = $(VENV)/.site-ready
 
-.PHONY: run test lab bench bench-models bench-particles encoder bench-masks bench-labels bench-labeller bench-memory bench-beamtime bench-map fuzz check check-js bundle pictures lock clean
+.PHONY: run test lab docs bench bench-models bench-particles encoder bench-masks bench-labels bench-labeller bench-memory bench-beamtime bench-map fuzz check check-js bundle pictures lock clean
 .DEFAULT_GOAL := run
 
 $(READY): requirements.lock
@@ -29,6 +31,20 @@ run: $(READY) $(EXAMPLE)
 
 lab: $(READY) $(EXAMPLE)
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/01-inspect.ipynb
+
+# The site: the pages and the executed notebooks, beside each other as in here.
+docs: run $(SITE_READY)
+	rm -rf $(SITE)
+	mkdir -p $(SITE)/source/notebooks
+	cp -r docs CHANGELOG.md $(SITE)/source
+	cp notebooks/*.ipynb $(SITE)/source/notebooks
+	cp $(WORK_DIR)/reports/*.ipynb $(SITE)/source/notebooks
+	$(BIN)/sphinx-build -q -W --keep-going -c docs $(SITE)/source $(SITE)/html
+	@echo "Site: $(SITE)/html/docs/index.html"
+
+$(SITE_READY): requirements-docs.lock | $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r $<
+	@touch $@
 
 # SLOW=1: the long ones too, as .ci/run does.
 SLOW ?=
@@ -89,8 +105,8 @@ bench-beamtime: $(READY)
 	$(BIN)/python tests/bench/bench_beamtime.py
 	$(BIN)/python tests/bench/bench_cluster.py
 
-pictures: $(READY) $(EXAMPLE)
-	PYTHONPATH=tests $(BIN)/python tests/browser/take_pictures.py
+pictures: run
+	PYTHONPATH=tests $(BIN)/python tests/browser/take_pictures.py $(WORK_DIR)
 
 FUZZ_SECONDS ?= 600
 fuzz: $(READY)
@@ -99,6 +115,9 @@ fuzz: $(READY)
 lock:
 	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --custom-compile-command "make lock" -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra test --extra cluster --extra docs --constraint requirements.lock \
+	    --universal --python-version 3.11 --generate-hashes --no-annotate --custom-compile-command "make lock" --quiet \
+	    $$(sed -n 's/^\([a-z0-9.-]*\)==.*/--no-emit-package \1/p' requirements.lock) -o requirements-docs.lock
 	(sed -n '/^#/p' requirements-euxfel.lock; sed -n 's/^\([a-z-]*\)==.*/\1/p' requirements-euxfel.lock \
 	    | $(BIN)/uv pip compile - --no-deps --constraint requirements.lock --universal --python-version 3.11 \
 	    --generate-hashes --no-annotate --no-header --quiet) > requirements-euxfel.new

@@ -37,7 +37,7 @@ IMPORT_NAMES = {
     "yaml": "pyyaml",
     "IPython": "ipykernel",
 }
-NOT_LOCKED = ("euxfel",)  # extras for a few, beside the locked set
+NOT_LOCKED = ("docs", "euxfel")  # extras for a few, beside the locked set
 MOST_MODULES = 127  # what one can still find one's way in
 HEAVY = (
     *("tensorflow", "keras", "sklearn", "matplotlib.pyplot"),
@@ -122,6 +122,13 @@ def test_nothing_under_the_gpl_is_locked_and_the_rest_can_be_installed_beside() 
     names = set(re.findall(r"^([\w-]+)==", beside, re.MULTILINE))
     assert {"extra-data", "extra-geom"} <= names
     assert not names & locked
+
+
+def test_what_the_site_needs_is_locked_beside() -> None:
+    lock = (ROOT / "requirements-docs.lock").read_text("utf-8")
+    names = set(re.findall(r"^([\w-]+)==", lock, re.MULTILINE))
+    needed = set(all_requirements()) - set(all_requirements(without=("docs",)))
+    assert needed <= names
 
 
 def third_party_imports(path: Path) -> set[str]:
@@ -257,13 +264,6 @@ def test_commands_in_the_readme_exist() -> None:
     mentioned = set(re.findall(r"\bmake ([a-z]+)\b", readme))
     assert {"run", "lab", "test"} <= mentioned
     assert mentioned <= targets
-
-
-def test_files_that_the_readme_links_to_exist() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    links = re.findall(r"\]\(([^)#:]+)\)|src=\"([^\":]+)\"", readme)
-    missing = [link for pair in links for link in pair if link]
-    assert [link for link in missing if not (ROOT / link).exists()] == []
 
 
 def test_no_file_names_this_machine_or_a_registry() -> None:
