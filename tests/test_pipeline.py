@@ -450,7 +450,9 @@ def test_interrupted_run_leaves_no_kernel_and_no_half_file(
     command = [sys.executable, "-m", "helpers", "run", "--patterns", patterns_file]
     options = ["--work-dir", work_dir, "--notebooks", tmp_path / "nb"]
     from_kernel = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    before = signal.signal(sent, signal.SIG_DFL)  # under nohup some are ignored
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    signal.signal(sent, before)
     assert read_when_ready(from_kernel) == b"here\n"
     process.send_signal(sent)
     _, errors = process.communicate(timeout=120)
@@ -580,6 +582,40 @@ def test_second_run_skips_and_says_so(
     assert two_stages(force=True)[:2] == ["2", "2"]
 
 
+class NoKernel:
+    """Stands in for a kernel, which takes seconds to start."""
+
+    manager = None
+
+    def __init__(self, notebook: Path) -> None:
+        self.notebook = notebook
+
+    def close(self) -> None:
+        pass
+
+
+def run_here(
+    notebook: Path, output: Path, parameters: dict[str, Any], _: NoKernel
+) -> str:
+    """Run a notebook in this process, as papermill would."""
+    content = nbformat.read(notebook, as_version=4)
+    names: dict[str, Any] = {}
+    for cell in content.cells:
+        exec(cell.source, names)
+        if "parameters" in cell.metadata.get("tags", ()):
+            names |= parameters
+    content.metadata["papermill"] = {}
+    nbformat.write(content, output)
+    return ""
+
+
+@pytest.fixture
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("helpers.run.execution.WarmKernel", NoKernel)
+    monkeypatch.setattr("helpers.run.execution._run", run_here)
+
+
+@pytest.mark.usefixtures("without_kernels")
 def test_what_has_changed_runs_again_and_so_does_what_follows(
     two_stages: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -603,6 +639,7 @@ def test_what_has_changed_runs_again_and_so_does_what_follows(
     assert two_stages(parameters=options)[:2] == ["4", "12"]
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_record_of_runs_holds_no_values(
     two_stages: Callable[..., list[str]], tmp_path: Path
 ) -> None:
@@ -610,6 +647,7 @@ def test_record_of_runs_holds_no_values(
     assert "geheim" not in (tmp_path / "w" / "stages.json").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("without_kernels")
 def test_second_run_in_the_same_folder_is_refused(
     two_stages: Callable[..., list[str]], tmp_path: Path
 ) -> None:
