@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from helpers import experiment
+from helpers import experiment, plots
 from helpers.patterns import MaskConvention, open_patterns
 from helpers.patterns.mask_convention import EUXFEL_BITS, NEXUS_BITS
 from helpers.patterns.masks import decide_polarity
@@ -318,6 +318,31 @@ def write(tmp_path):
     return write
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("shadow", {"accept_shadows": False}),
+        ("hot", {"accept_proposed": False}),
+        ("dim", {"accept_dim": True}),
+    ],
+)
+def test_each_kind_is_left_out_as_its_parameter_says(find, kind, said):
+    values = simulated().copy()
+    values[:, MASKS["2 x 2 gap"]] = 0
+    values[:, 5, 7] += 1_000
+    found = find(values)
+    text = experiment.describe_bad_pixels(found)
+    found["dim"].pixels[20:23, 20:23] = True
+    accepted = experiment.accept_bad_pixels(found)
+    assert (accepted & MASKS["2 x 2 gap"]).sum() > 0.99 * MASKS["2 x 2 gap"].sum()
+    assert accepted[5, 7]
+    assert not accepted[20, 20]
+    other = experiment.accept_bad_pixels(found, **said)
+    np.testing.assert_array_equal(other != accepted, found[kind].pixels)
+    assert "shadow: 7" in text
+    assert "hot: 1 pixels (lit too often or too bright; times its surrou" in text
+
+
 def test_the_sums_are_the_obvious_ones(write):
     values = simulated()[:50].astype("f4")
     values[3:9, 4:8] = np.nan
@@ -417,6 +442,21 @@ def test_where_the_patterns_do_not_decide_the_name_does(open_masked, name, bad_w
     (unclear,) = patterns.unclear_masks
     np.testing.assert_array_equal(unclear.not_zero, mask)
     assert "as its name says" in patterns.describe()
+
+
+@pytest.mark.parametrize("name", ["mask", "good_pixels"])
+def test_both_readings_of_an_undecided_mask_are_drawn(open_masked, name):
+    mask = np.roll(ROW < 20, 30, axis=1)
+    with pytest.warns(UserWarning, match="do not decide"):
+        patterns = open_masked(simulated()[:60], **{name: mask})
+    figure = plots.show_unclear_masks(patterns.unclear_masks)
+    readings = [ax for ax in figure.axes if ax.get_title()]
+    hidden = [np.ma.getmaskarray(ax.images[0].get_array()) for ax in readings]
+    np.testing.assert_array_equal(hidden, [mask, ~mask])
+    titles = [ax.get_title() for ax in readings]
+    taken = ["taken for bad" in title for title in titles]
+    assert taken == [name == "mask", name == "good_pixels"]
+    assert "would be bad" in titles[taken.index(False)]
 
 
 def test_an_incomplete_mask_does_not_turn_round(open_masked):

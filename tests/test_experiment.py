@@ -1,4 +1,6 @@
 import json
+import os
+import warnings
 
 import h5py
 import numpy as np
@@ -69,6 +71,21 @@ def test_pixels_that_are_not_finite_are_counted(write, counts):
     assert np.isfinite(measured.photons).all()
 
 
+@pytest.mark.parametrize("dtype", ["f2", ">f2", ">f4", ">i2", ">u4", "f8"])
+def test_sums_of_any_numbers_are_right_and_quiet(write, counts, dtype):
+    values = np.minimum(counts * 900, 30_000).astype(dtype)
+    if values.dtype.kind == "f":
+        values[2, 3, 4], values[5, 6, 7] = np.inf, np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patterns = write(values)
+        measured = experiment.measure_patterns(patterns, 1)
+    plain = np.nan_to_num(values.astype("f8"), posinf=0)
+    np.testing.assert_allclose(measured.photons, plain.sum(axis=(1, 2)))
+    n = np.isfinite(values.astype("f8")).sum(axis=0)
+    np.testing.assert_allclose(measured.powder, plain.sum(axis=0) / n)
+
+
 def test_values_too_large_for_float32_are_told_of(write, counts):
     adu = counts.astype(np.float64)
     adu[3, 5, 6], adu[4, 5, 6], adu[7, 0, 0], adu[8] = 1e300, -1e300, np.inf, np.nan
@@ -132,6 +149,17 @@ def written(write, counts, tmp_path):
     work_dir = tmp_path / "work"
     experiment.write_experiment(work_dir, patterns, measured, (12.25, 9), lit=1.0)
     return work_dir, patterns, measured
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="locks of another system")
+def test_a_work_folder_is_read_where_the_disk_gives_no_lock(written, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr("helpers.patterns.hdf5_opening.has_writer", lambda _: False)
+    with (written[0] / "experiment.h5").open("r+b") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        found = experiment.open_experiment(written[0])
+    np.testing.assert_array_equal(found.measurements.powder, written[2].powder)
 
 
 def test_an_experiment_is_read_as_it_was_written(written):

@@ -1,4 +1,4 @@
-"""What tells one stack from another, wherever its files lie and however packed.
+"""What tells one stack from another, and whether its files are still the same.
 
 A fingerprint has two halves of 32 hexadecimal digits. The first is made from 16 evenly
 spread patterns; versions before this one knew nothing else. The second sees more: up to
@@ -9,7 +9,7 @@ runs of few hits differ also where the patterns in between are blank.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +161,40 @@ def _list_piece_sizes(source: Source) -> bytes:
                 lambda piece: sizes.extend((*piece.chunk_offset, piece.size))
             )
     return np.array(sizes, np.int64).tobytes()
+
+
+class Stamps:
+    """Size and time of files, as they are now.
+
+    Parameters
+    ----------
+    paths
+        The files; a folder has size and time 0.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._stamps = {path: _stamp_of(path) for path in paths}
+
+    def size_of(self, path: Path) -> int:
+        """Return the size that one of them had, in bytes; -1 if it was not there."""
+        return self._stamps[path][0]
+
+    def find_changed(self) -> Iterator[tuple[Path, str]]:
+        """Give the files that are others now, and why they cannot hold the same.
+
+        "" where only the time is another one.
+        """
+        for path, (size, time) in self._stamps.items():
+            found, written = _stamp_of(path)
+            if found != size:
+                yield path, f"has {found:,} bytes; it had {size:,} when it was opened"
+            elif written != time:
+                yield path, ""
+
+
+def _stamp_of(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return (0, 0) if path.is_dir() else (found.st_size, found.st_mtime_ns)

@@ -1,6 +1,6 @@
 """One file, read by its layout: its patterns and what is recorded beside them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -59,6 +59,7 @@ from helpers.patterns.self_described import (
 )
 from helpers.patterns.sources import Hdf5Source, Source
 
+NOTES_SHOWN = 8
 UNIT_NAMES = ("unit", "units")
 
 
@@ -443,3 +444,36 @@ def _read_unit(file: h5py.File, where: str) -> str:
     if "photon" in said.lower():
         return "photons"
     return "ADU" if "adu" in said.lower() else ""
+
+
+def join_labels(
+    parts: Sequence[NDArray[np.str_] | None], lengths: Sequence[int]
+) -> NDArray[np.str_] | None:
+    """Put the labels of all files end to end, "" where a file has none."""
+    if all(part is None for part in parts):
+        return None
+    pairs = zip(parts, lengths, strict=True)
+    return np.concatenate([np.full(n, "") if p is None else p for p, n in pairs])
+
+
+def join_shots(
+    parts: Sequence[Mapping[str, NDArray[np.int64]]], lengths: Sequence[int]
+) -> dict[str, NDArray[np.int64]]:
+    """Put the numbers of all files end to end, -1 where a file has none."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    pairs = list(zip(parts, lengths, strict=True))
+    return {
+        name: np.concatenate([part.get(name, np.full(n, -1)) for part, n in pairs])
+        for name in names
+    }
+
+
+def gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
+    """Return what was found and assumed in the files, each once, a few at most."""
+    kinds = ("notes", "warnings")
+    found = [
+        note for kind in kinds for one in pattern_files for note in getattr(one, kind)
+    ]
+    notes = list(dict.fromkeys(found))
+    more = [f"There are {len(notes) - NOTES_SHOWN} more such notes."]
+    return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])

@@ -3,7 +3,7 @@
 import copy
 import operator
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
@@ -14,17 +14,20 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
-from helpers.patterns.fingerprint import digest_sample, make_fingerprint
+from helpers.patterns.fingerprint import Stamps, digest_sample, make_fingerprint
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
-from helpers.patterns.pattern_file import PatternFile
+from helpers.patterns.pattern_file import (
+    PatternFile,
+    gather_notes,
+    join_labels,
+    join_shots,
+)
 from helpers.patterns.sources import JoinedSources, keep
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 Key = int | np.integer[Any] | slice | ArrayLike
-
-NOTES_SHOWN = 8
 
 
 class Unit(NamedTuple):
@@ -94,15 +97,14 @@ class Patterns:
         sources = [file.source for file in pattern_files]
         self._stack = JoinedSources(sources)
         self._layouts = [file.layout for file in pattern_files]
-        self._notes = _gather_notes(pattern_files)
+        self._notes = gather_notes(pattern_files)
         self._bad_pixels = bad_pixels
         self._bad_pixels.pixels.setflags(write=False)
         self._unit = unit
         self.files = tuple(source.path for source in sources)
         behind = frozenset[Path]().union(*(one.behind for one in pattern_files))
-        every = dict.fromkeys((*self.files, *sorted(behind)))
-        self._stamps = {path: _stamp_of(path) for path in every}
-        self.file_sizes = tuple(self._stamps[path][0] for path in self.files)
+        self._stamps = Stamps((*self.files, *sorted(behind)))
+        self.file_sizes = tuple(map(self._stamps.size_of, self.files))
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
         dtypes = {source.dtype for source in sources}
@@ -113,9 +115,9 @@ class Patterns:
         self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]
         self.file_index = np.repeat(np.arange(len(sources)), lengths)
-        self.recorded_labels = _join_labels([f.labels for f in pattern_files], lengths)
-        self.true_labels = _join_labels([f.true_labels for f in pattern_files], lengths)
-        self.shots = _join_shots([f.shots for f in pattern_files], lengths)
+        self.recorded_labels = join_labels([f.labels for f in pattern_files], lengths)
+        self.true_labels = join_labels([f.true_labels for f in pattern_files], lengths)
+        self.shots = join_shots([f.shots for f in pattern_files], lengths)
         self.is_measurement = np.ones(len(self._stack), np.bool_)
         found = [*(one.bad_pixels for one in pattern_files), bad_pixels]
         self.unclear_masks = tuple(
@@ -133,17 +135,11 @@ class Patterns:
             If a file has another size than when it was opened, or was written again
             with other values; also where it only lends its values to one of `files`.
         """
-        for path, (size, time) in self._stamps.items():
-            found, written = _stamp_of(path)
-            problem = ""
-            if found != size:
-                problem = f"has {found:,} bytes; it had {size:,} when it was opened"
-            elif written != time and not self._reads_as_before():
-                problem = "was written again after it was opened"
-            if problem:
-                problem += (
-                    ", so what was read from it may be wrong. Copy it again, then run "
-                    "this again."
+        for path, other_size in self._stamps.find_changed():
+            if other_size or not self._reads_as_before():
+                problem = (
+                    f"{other_size or 'was written again after it was opened'}, so what "
+                    "was read from it may be wrong. Copy it again, then run this again."
                 )
                 raise PatternsFileError(path, [problem])
 
@@ -574,45 +570,3 @@ def _check_indices(key: ArrayLike) -> NDArray[Any]:
         raise IndexError(message)
     is_empty = indices.size == 0 and indices.dtype != bool
     return indices.astype(np.int64) if is_empty else indices
-
-
-def _join_labels(
-    parts: Sequence[NDArray[np.str_] | None], lengths: Sequence[int]
-) -> NDArray[np.str_] | None:
-    """Put the labels of all files end to end, "" where a file has none."""
-    if all(part is None for part in parts):
-        return None
-    pairs = zip(parts, lengths, strict=True)
-    return np.concatenate([np.full(n, "") if p is None else p for p, n in pairs])
-
-
-def _join_shots(
-    parts: Sequence[Mapping[str, NDArray[np.int64]]], lengths: Sequence[int]
-) -> dict[str, NDArray[np.int64]]:
-    """Put the numbers of all files end to end, -1 where a file has none."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    pairs = list(zip(parts, lengths, strict=True))
-    return {
-        name: np.concatenate([part.get(name, np.full(n, -1)) for part, n in pairs])
-        for name in names
-    }
-
-
-def _stamp_of(path: Path) -> tuple[int, int]:
-    """Return size and time of a file; 0 of a folder, -1 of what is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return -1, -1
-    return (0, 0) if path.is_dir() else (found.st_size, found.st_mtime_ns)
-
-
-def _gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
-    """Return what was found and assumed in the files, each once, a few at most."""
-    kinds = ("notes", "warnings")
-    found = [
-        note for kind in kinds for one in pattern_files for note in getattr(one, kind)
-    ]
-    notes = list(dict.fromkeys(found))
-    more = [f"There are {len(notes) - NOTES_SHOWN} more such notes."]
-    return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])
