@@ -405,7 +405,7 @@ RANKING = WorkFile(
         "index": _INDEX_ONCE,
         "distance": Values(np.float32, "n"),
         "template": _INDEX,
-        "angle_deg": Values(np.float32, "n"),
+        "angle_deg": Values(np.float32, "n", may_lack=True),
     },
     {"metric": TEXT, "n_rotations": COUNT, "n_templates": COUNT, "fingerprint": TEXT},
 )

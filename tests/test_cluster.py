@@ -25,7 +25,7 @@ from helpers import classifier
 from helpers.errors import ClusterError, ParameterError, PatternsFileError
 from helpers.experiment import make_powder, measure_patterns
 from helpers.patterns import Patterns, cluster, open_patterns, scan, use_cluster
-from helpers.ranking import rank_patterns
+from helpers.ranking import METRICS, rank_patterns
 from helpers.simulate import write_simulated
 
 ROOT = Path(__file__).parents[1]
@@ -140,7 +140,8 @@ class TestSameBits:
         patterns: Patterns,
         two_workers: cluster.Cluster,
     ) -> None:
-        passes = [measure, rank("rotation"), rank("article"), predict(folder, tmp_path)]
+        ranks = [rank(metric) for metric in METRICS]
+        passes = [measure, *ranks, predict(folder, tmp_path)]
         there = [each(patterns) for each in passes]
         with in_this_process():
             here = [each(patterns) for each in passes]

@@ -1,5 +1,7 @@
 """The centre is found by symmetry, and radii are averaged about it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference
@@ -15,6 +17,7 @@ from helpers.physics import (
     radial_average,
     radius_from,
 )
+from helpers.simulate import Detector, Sample, pnccd_bad_pixels, simulate_patterns
 
 SHAPE = (64, 61)
 LARGE_CENTRE = (98.3, 97.1)
@@ -178,6 +181,20 @@ def test_the_noise_is_measured_in_the_unit_of_the_pattern(grid, crossed_by_gaps,
     # 48 variances a ring, each known to 10 % from 200 patterns; brightness differs
     # within a cell, which counts as noise
     np.testing.assert_allclose(found, measured, rtol=0.2)
+
+
+def test_a_beam_that_moves_is_not_taken_for_noise():
+    detector = Detector.of_shape((130, 128))
+    bad = pnccd_bad_pixels(detector.shape)
+    average = FriedelAverage(PolarGrid(detector.shape, detector.centre, bad)).average
+    singles = Sample(single=1, multiple=0, other=0, blank=0, photons=40_000)
+    noise = [
+        average(simulate_patterns(40, 4, sample=sample, detector=detector).patterns)
+        for sample in (singles, replace(singles, jitter_px=1.0))
+    ]
+    still, moving = (np.median(maps.variance.sum(axis=1)) for maps in noise)
+    # 16 times as large where all cells count alike
+    assert moving < 4 * still
 
 
 def test_charge_that_ran_over_is_taken_for_what_it_is(grid):

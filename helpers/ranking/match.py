@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from helpers.errors import ParameterError
 from helpers.physics import REACH
 from helpers.ranking.ranking import Ranking, find_metric
+from helpers.ranking.rotation_metric import find_angle, find_templates_centre
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
@@ -66,7 +67,7 @@ def pick_turned(ranking: Ranking, photons: NDArray[np.floating]) -> int:
     Returns
     -------
     int
-        Pattern index. Its template was turned by 30° to 150°, if any was.
+        Pattern index. Its template was turned by 30° to 150°, if any is known to be.
 
     Raises
     ------
@@ -118,6 +119,9 @@ def match_template(
         raise ParameterError(message)
     at = int(place[0])
     template, angle_deg = int(ranking.template[at]), float(ranking.angle_deg[at])
+    if np.isnan(angle_deg):
+        about = centre or find_templates_centre(patterns, np.unique(ranking.template))
+        angle_deg = find_angle(patterns, index, template, about)
     if centre is None or not find_metric(ranking.metric).turns_about_centre:
         centre = (patterns.shape[1] - 1) / 2, (patterns.shape[2] - 1) / 2
     pattern, image = np.where(patterns.bad_pixels, np.nan, patterns[[index, template]])

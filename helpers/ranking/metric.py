@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from helpers.patterns import Patterns
 
 
+N_NEAREST = 3
+
+
+def mean_of_nearest(distances: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the mean of the three smallest distances (n, n_templates) of each row."""
+    n_nearest = min(N_NEAREST, distances.shape[1])
+    smallest = np.partition(distances, n_nearest - 1, axis=1)[:, :n_nearest]
+    return np.asarray(smallest.mean(axis=1, dtype=np.float64))
+
+
 @dataclass(frozen=True, eq=False)
 class Nearest:
     """The nearest template of each pattern, in stack order.
@@ -27,7 +37,8 @@ class Nearest:
         Int64, shape (n_patterns,): which template, counted among the hits given.
     angle_deg
         Float32, shape (n_patterns,): degrees, counter-clockwise as displayed, by which
-        that template is to be rotated to look like the pattern.
+        that template is to be rotated to look like the pattern; NaN where the metric
+        does not ask.
     n_rotations
         Orientations in which each template was compared.
     """
@@ -91,8 +102,13 @@ class Metric:
         Takes the stack, the (n_hits,) int64 pattern indices of the templates (in
         `source`, where there is one) and the options; returns the nearest template of
         each pattern of the stack.
+    compare
+        Takes the stack, (m,) int64 pattern indices, those of the templates, and the
+        centre; returns the distances (m, n_hits), so that the labels can choose the
+        metric. None = it is not to be chosen unless named.
     """
 
     name: str
     turns_about_centre: bool
     nearest: Callable[["Patterns", NDArray[np.int64], MetricOptions], Nearest]
+    compare: Callable[..., NDArray[np.floating]] | None = None

@@ -12,6 +12,7 @@ from helpers.intervals import Proportion
 from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.ranking.article_metric import ARTICLE
+from helpers.ranking.encoder_metric import ENCODER
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
 from helpers.ranking.rotation_metric import ROTATION
 from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
@@ -37,9 +38,10 @@ class Ranking:
         that the templates are of.
     angle_deg
         Float32, shape (n_ranked,): degrees, counter-clockwise as displayed (row 0 at
-        the top), by which that template is to be rotated to look like the pattern.
+        the top), by which that template is to be rotated to look like the pattern; NaN
+        where the metric does not ask (`match_template` finds it).
     metric
-        "rotation" or "article".
+        Which of the `METRICS`.
     n_rotations
         Orientations in which each template was compared.
     n_templates
@@ -255,7 +257,7 @@ def describe_top(is_single: NDArray[np.bool_]) -> str:
     return "\n".join(lines) or "too few patterns with a label to judge the top"
 
 
-METRICS = {metric.name: metric for metric in (ROTATION, ARTICLE)}
+METRICS = {metric.name: metric for metric in (ROTATION, ENCODER, ARTICLE)}
 
 
 def rank_patterns(
@@ -283,12 +285,15 @@ def rank_patterns(
     metric
         "rotation": all rotations at once, whatever the brightness, bad pixels left out,
         noise accounted for; see `helpers.ranking.rotation_metric.RotatedTemplates`.
+        "encoder": how far apart the features and the encoder's numbers are, for
+        particles that show another face each time; see
+        `helpers.ranking.encoder_metric`. Twenty times slower than reading.
         "article": each pattern without its negative values and scaled to a maximum of
         255; the Frobenius norm of its difference from every rotation of every
         template; the smallest of them. Kept as the baseline.
     centre
-        Row and column about which "rotation" rotates; without it, the centre of
-        symmetry of the templates. "article" rotates about the middle of the image.
+        Row and column of the beam; without it, the centre of symmetry of the templates.
+        "article" rotates about the middle of the image.
     n_rotations
         Orientations of each template for "article": 0, `step_deg`, 2 `step_deg`, …
     step_deg
@@ -325,7 +330,7 @@ def rank_patterns(
         others = np.setdiff1d(others, hits)
     made_from = {"patterns": patterns.fingerprint}
     made_from |= name_values(patterns)
-    if centre is not None and metric == ROTATION.name:
+    if centre is not None and chosen.turns_about_centre:
         made_from["centre"] = name_centre(centre)
     ranking = _order(nearest, hits, others, metric, patterns.fingerprint)
     return replace(ranking, made_from=made_from)

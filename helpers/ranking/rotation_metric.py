@@ -10,7 +10,7 @@ from scipy import fft
 from helpers.errors import ParameterError
 from helpers.patterns import reused_array
 from helpers.physics import FriedelAverage, FriedelMaps, PolarGrid, find_centre, inverse
-from helpers.ranking.metric import Metric, MetricOptions, Nearest
+from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 _NOISE_SHARE = 0.9
 _MOST_HARMONICS = 21
 _LEAST_SIGNAL = 0.3
-_N_NEAREST = 3
 _AT_ONCE = 384  # patterns: with fewer the threads wait for each other more often
 _MOST_IN_POWDER = 256
 _MOST_PAIRS = 2**18  # of patterns and templates, which take 350 bytes each
@@ -45,7 +44,7 @@ def nearest_by_rotation(
     """
     source = options.source or patterns
     their_centre = options.source_centre if options.source else options.centre
-    their_centre = their_centre or _find_centre(source, hits)
+    their_centre = their_centre or find_templates_centre(source, hits)
     centre = options.centre or their_centre
     grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
     friedel = FriedelAverage(grid)
@@ -74,7 +73,10 @@ def nearest_by_rotation(
     return Nearest.join([nearest for _, nearest in found])
 
 
-def _find_centre(patterns: "Patterns", hits: NDArray[np.int64]) -> tuple[float, float]:
+def find_templates_centre(
+    patterns: "Patterns", hits: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Find the centre of symmetry of the templates: (row, column), in pixels."""
     images = patterns[hits[:_MOST_IN_POWDER]]
     brightness = np.maximum(images, 0).mean(axis=(1, 2))
     lit = brightness > 0
@@ -122,29 +124,6 @@ class RotatedTemplates:
 
     w(r) is the area of a cell: intensities count as they are. A root or a logarithm, or
     a larger weight for dim rings, gives noise and streaks too much say.
-
-    Average precision for single hits with 50 templates, mean and range of three seeds
-    (3001 to 3003) that took no part in choosing the settings, on the samples of
-    `helpers.simulate` (800 patterns each, "rare" 2,400); beside it the largest plain
-    cosine of polar maps, and the article's distance:
-
-    ========= ===================== ====== =======
-    sample    this one              cosine article
-    ========= ===================== ====== =======
-    default   0.978 (0.963 - 0.988) 0.930  0.819
-    easy      0.997 (0.994 - 0.999) 0.987  0.941
-    hard      0.986 (0.975 - 0.997) 0.950  0.857
-    dim       0.955 (0.947 - 0.966) 0.814  0.522
-    broad     0.973 (0.971 - 0.974) 0.887  0.731
-    noisy     0.977 (0.969 - 0.984) 0.899  0.787
-    rare      0.945 (0.906 - 0.969) 0.773  0.530
-    crowded   0.949 (0.933 - 0.960) 0.798  0.622
-    ========= ===================== ====== =======
-
-    On 30 measured patterns of PR772 with 11 singles, each left out in turn, the area
-    under the curve is 0.92 (95 % of bootstrap samples: 0.79 to 1.00) for this, 0.90
-    (0.76 to 1.00) for the article's distance and 0.70 (0.47 to 0.89) for the number of
-    photons. `tests/bench/bench_ranking.py --quality` measures all of this again.
 
     Tried on other seeds, and not better on all samples: taking off all of the noise
     (better on simulated patterns, worse on the measured ones: people call a dim pattern
@@ -195,12 +174,17 @@ class RotatedTemplates:
         best = self._largest(products)
         hit = best.argmax(axis=1)
         share = np.square(best) * inverse(self._signal(spectra, maps))[:, None]
-        n_nearest = min(_N_NEAREST, share.shape[1])
-        largest = np.partition(share, -n_nearest, axis=1)[:, -n_nearest:]
-        distance = 1 - largest.mean(axis=1, dtype=np.float64)
+        distance = 1 + mean_of_nearest(-share)
         steps = _refined_peak(self._curves(products[..., np.arange(len(hit)), hit]))
         angle_deg = (steps * 180 / self._n_steps).astype(np.float32)
         return Nearest(distance, hit, angle_deg, self._n_steps)
+
+    def compare_each(self, maps: FriedelMaps) -> NDArray[np.float32]:
+        """Return D of patterns from each template, (n, n_templates)."""
+        spectra = self._transform(maps.mean)
+        best = self._largest(self._multiply(spectra))
+        share = np.square(best) * inverse(self._signal(spectra, maps))[:, None]
+        return 1 - share
 
     def _transform(self, mean: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Transform over the angle: (harmonics, n, rings), weighted.
@@ -279,4 +263,31 @@ def _refined_peak(curves: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((peak + fraction) % n_steps)
 
 
-ROTATION = Metric("rotation", turns_about_centre=True, nearest=nearest_by_rotation)
+def compare_by_rotation(
+    patterns: "Patterns",
+    index: NDArray[np.int64],
+    hits: NDArray[np.int64],
+    centre: tuple[float, float],
+) -> NDArray[np.float32]:
+    """Return the distances of some patterns from each template, (m, n_hits)."""
+    friedel = FriedelAverage(PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels))
+    templates = RotatedTemplates(friedel.average(patterns.read_raw(hits)))
+
+    def compare(images: NDArray[np.float32]) -> NDArray[np.float32]:
+        return templates.compare_each(friedel.average(images))
+
+    raw = not patterns.has_mask_of_each
+    return np.concatenate([part for _, part in patterns.map(compare, index, raw=raw)])
+
+
+def find_angle(
+    patterns: "Patterns", index: int, template: int, centre: tuple[float, float]
+) -> float:
+    """Find by how many degrees to turn a template so that it looks like a pattern."""
+    grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
+    average = FriedelAverage(grid).average
+    one, other = (average(patterns.read_raw([place])) for place in (index, template))
+    return float(RotatedTemplates(other).compare(one).angle_deg[0])
+
+
+ROTATION = Metric("rotation", True, nearest_by_rotation, compare_by_rotation)
