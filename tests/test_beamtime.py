@@ -67,7 +67,9 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     split = classifier.split_labels(words, patterns.file_index)
     classifier.write_partition(folder / "partition.h5", patterns, split, words)
     network = classifier.make_network("invariant", patterns, centre=centre)
-    classifier.train_model(patterns, split, words, folder, network)
+    with pytest.MonkeyPatch.context() as patch:  # nested cross-validation takes long
+        patch.setattr("helpers.classifier.training.ENOUGH_TO_TEST", 10)
+        classifier.train_model(patterns, split, words, folder, network)
     classifier.predict_patterns(patterns, folder)
     hits = np.flatnonzero(words == "single")[:20]
     write_clean_single_hits(folder / "clean_single_hits.h5", patterns, hits)

@@ -44,7 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patterns = open_patterns(folder / "run.h5")
     words = np.where(np.arange(N) < 200, patterns.true_labels, "")
     split = classifier.split_labels(words, patterns.file_index)
-    classifier.train_model(patterns, split, words, folder)
+    with pytest.MonkeyPatch.context() as patch:  # nested cross-validation takes long
+        patch.setattr("helpers.classifier.training.ENOUGH_TO_TEST", 10)
+        classifier.train_model(patterns, split, words, folder)
     return folder
 
 
