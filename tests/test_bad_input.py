@@ -236,12 +236,12 @@ def problems_of(path: Path, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_with_a_file_is_told(name: str, path: Path) -> None:
+def test_what_is_wrong_with_a_file_is_reported(name: str, path: Path) -> None:
     content, said, options = WRONG[name]
     assert said in problems_of(write_all(path, content), **options)
 
 
-def test_everything_that_is_wrong_is_told_at_once(path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_at_once(path: Path) -> None:
     content = {
         "patterns": VALUES.astype("c8"),
         "mask": np.zeros((4, 5)),

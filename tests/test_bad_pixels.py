@@ -498,7 +498,7 @@ def test_masks_for_each_pattern_of_unsaid_polarity_belong_to_it(open_masked, bad
     np.testing.assert_array_equal(np.isnan(seen), bad[[6, 7]])
 
 
-def test_a_mask_of_another_shape_is_told_of(open_masked):
+def test_a_mask_of_another_shape_is_reported(open_masked):
     with pytest.warns(UserWarning, match=r"/mask has shape .* It is not used"):
         patterns = open_masked(simulated(), mask=np.zeros((3, 3)))
     assert not patterns.bad_pixels.any()

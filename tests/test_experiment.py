@@ -86,7 +86,7 @@ def test_sums_of_any_numbers_are_right_and_quiet(write, counts, dtype):
     np.testing.assert_allclose(measured.powder, plain.sum(axis=0) / n)
 
 
-def test_values_too_large_for_float32_are_told_of(write, counts):
+def test_values_too_large_for_float32_are_reported(write, counts):
     adu = counts.astype(np.float64)
     adu[3, 5, 6], adu[4, 5, 6], adu[7, 0, 0], adu[8] = 1e300, -1e300, np.inf, np.nan
     patterns = write(adu)
@@ -226,7 +226,7 @@ def test_patterns_of_nothing_but_nan_are_refused(write, counts):
         experiment.measure_patterns(write(counts * np.nan), 1)
 
 
-def test_a_file_of_another_size_than_was_inspected_is_told(write, counts, tmp_path):
+def test_a_file_of_another_size_than_was_inspected_is_reported(write, counts, tmp_path):
     patterns = write(counts)
     measured = experiment.measure_patterns(patterns, 1)
     experiment.write_experiment(tmp_path / "work", patterns, measured, (12, 9))
@@ -249,7 +249,7 @@ def test_a_work_folder_in_ones_home_is_found(write, counts, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("centre", [(500, 9), (12, -20)])
-def test_a_centre_outside_of_the_detector_is_told(write, counts, tmp_path, centre):
+def test_a_centre_outside_of_the_detector_is_reported(write, counts, tmp_path, centre):
     patterns = write(counts)
     measured = experiment.measure_patterns(patterns, 1)
     with pytest.warns(UserWarning, match="outside of the detector of 24 × 20"):

@@ -382,7 +382,7 @@ def test_nexus(way: str, path: Path) -> None:
         *(["y", "x", "."], ["slow_axis", "fast_axis", "energy"]),
     ],
 )
-def test_axes_in_another_order_are_told(axes: list[str] | str, path: Path) -> None:
+def test_axes_in_another_order_are_reported(axes: list[str] | str, path: Path) -> None:
     with h5py.File(write_nexus(path, "default"), "a") as file:
         file["scan/result"].attrs["axes"] = axes
     problem = problem_of(path)
@@ -445,7 +445,7 @@ def test_nexus_in_numbered_parts_is_one_stack(signal: str, tmp_path: Path) -> No
         (tmp_path / "away.h5").rename(tmp_path / lost)
 
 
-def test_a_shot_without_an_image_is_told(path: Path) -> None:
+def test_a_shot_without_an_image_is_reported(path: Path) -> None:
     write(path, sacla(7).content)
     with h5py.File(path, "a") as file:
         del file[f"run_7/detector_2d_1/tag_{TAGS[2]}/detector_data"]
@@ -516,7 +516,7 @@ def test_a_tiff_written_image_by_image_is_one_stack(tmp_path: Path) -> None:
         ([np.zeros((2, 32, 30), "c8")], "dtype complex64; expected numbers"),
     ],
 )
-def test_images_that_are_no_patterns_are_told(
+def test_images_that_are_no_patterns_are_reported(
     images: list[np.ndarray], said: str, tmp_path: Path
 ) -> None:
     for image in images:
@@ -561,7 +561,7 @@ def test_one_image_is_a_stack_of_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(patterns[:], COUNTS[:1])
 
 
-def test_arrays_that_are_no_stack_are_told(tmp_path: Path) -> None:
+def test_arrays_that_are_no_stack_are_reported(tmp_path: Path) -> None:
     path = write_array(tmp_path / "a.npy", COUNTS[0])
     assert "has shape (5, 4) and dtype" in problem_of(path)
     assert "Fortran order" in problem_of(write_array(path, np.asfortranarray(COUNTS)))
@@ -582,7 +582,7 @@ def test_arrays_that_are_no_stack_are_told(tmp_path: Path) -> None:
     assert "cannot be read as .tif" in problem_of(tmp_path / "c.tif")
 
 
-def test_an_array_that_is_cut_while_it_is_open_is_told(tmp_path: Path) -> None:
+def test_an_array_that_is_cut_while_it_is_open_is_reported(tmp_path: Path) -> None:
     path = write_array(tmp_path / "a.npy", COUNTS)
     patterns = open_patterns(path)
     path.write_bytes(path.read_bytes()[:-30])
@@ -602,7 +602,7 @@ def test_an_array_that_is_cut_while_it_is_open_is_told(tmp_path: Path) -> None:
         ((64, 32, 256), None, False),  # strips of a module
     ],
 )
-def test_an_axis_order_that_looks_odd_is_told(
+def test_an_axis_order_that_looks_odd_is_reported(
     shape: tuple[int, int, int], chunks: Any, is_told: bool, path: Path
 ) -> None:
     with h5py.File(path, "w") as file:
@@ -642,7 +642,7 @@ def test_patterns_that_the_last_axis_counts_are_noticed_by_their_values(
     assert "read as 44 patterns of 40 × 50. If these are 50 patterns of 44 ×" in text
 
 
-def test_values_that_should_be_scaled_are_told(path: Path) -> None:
+def test_values_that_should_be_scaled_are_reported(path: Path) -> None:
     write(path, {"images": COUNTS})
     with h5py.File(path, "a") as file:
         file["images"].attrs["scale_factor"] = 0.5

@@ -207,7 +207,7 @@ def test_an_empty_selection_can_be_handed_on(name, two_runs, tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_was_written_is_told_and_explained(name, two_runs, tmp_path):
+def test_what_was_written_is_reported_and_explained(name, two_runs, tmp_path):
     selection = choose(two_runs)
     files = write_handoff(tmp_path, name, two_runs, selection, **details(name))
     folder = tmp_path / "selection" / name

@@ -252,7 +252,7 @@ def make_store_with_wal(path: Path) -> None:
         database.execute("PRAGMA journal_mode = WAL")
 
 
-def test_store_without_its_journal_is_told(path: Path, tmp_path: Path) -> None:
+def test_store_without_its_journal_is_reported(path: Path, tmp_path: Path) -> None:
     make_store_with_wal(path)
     with closing(sqlite3.connect(path)) as database:
         database.execute("BEGIN IMMEDIATE")
@@ -291,7 +291,7 @@ def test_link_to_a_store_stays_one_and_is_watched(path: Path, tmp_path: Path) ->
     assert labelled(elsewhere) == [1]
 
 
-def test_half_of_a_copy_is_told(path: Path) -> None:
+def test_half_of_a_copy_is_reported(path: Path) -> None:
     with open_store(path) as store:
         for seq in range(1, 200):
             record(store, seq)

@@ -98,7 +98,7 @@ def test_process_of_the_server_that_hangs_is_left_for_another(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_server_that_freezes_in_the_middle_is_told(
+def test_server_that_freezes_in_the_middle_is_reported(
     postgresql: sa.Engine, address: str
 ) -> None:
     with open_store(address) as store, contextlib.ExitStack() as ended:
@@ -137,7 +137,9 @@ def test_statement_that_waits_for_another_ends_in_an_error(
         record(store, 1)
 
 
-def test_schema_that_is_dropped_is_told(postgresql: sa.Engine, address: str) -> None:
+def test_schema_that_is_dropped_is_reported(
+    postgresql: sa.Engine, address: str
+) -> None:
     with open_store(address) as store:
         record(store, 1)
         with postgresql.begin() as other:
@@ -146,7 +148,7 @@ def test_schema_that_is_dropped_is_told(postgresql: sa.Engine, address: str) -> 
             record(store, 2)
 
 
-def test_database_that_is_put_back_to_yesterday_is_told(
+def test_database_that_is_put_back_to_yesterday_is_reported(
     postgresql: sa.Engine, address: str
 ) -> None:
     schema = schema_of(address)
@@ -174,7 +176,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES.items())
-def test_older_or_foreign_schema_is_told_on_opening(
+def test_older_or_foreign_schema_is_reported_on_opening(
     change: str, said: str, postgresql: sa.Engine, address: str
 ) -> None:
     with open_store(address):
@@ -244,7 +246,7 @@ def test_password_is_split_from_its_address(
     assert split_password(address) == (bare, password)
 
 
-def test_password_in_a_notebook_is_told(tmp_path: Path) -> None:
+def test_password_in_a_notebook_is_reported(tmp_path: Path) -> None:
     with (
         pytest.warns(UserWarning, match="holds a password, which stands in this"),
         pytest.raises(HelpersError),  # nothing was inspected

@@ -182,7 +182,7 @@ def test_a_mask_whose_virtual_source_is_gone_is_never_read_as_good(
     assert open_patterns(path).bad_pixels.sum() == min(FRAME)
 
 
-def test_truth_and_labels_whose_source_is_gone_are_told(tmp_path: Path) -> None:
+def test_truth_and_labels_whose_source_is_gone_are_reported(tmp_path: Path) -> None:
     for name in ("truth", "labels"):
         path = tmp_path / f"{name}.h5"
         with h5py.File(path, "w") as file:
@@ -194,7 +194,7 @@ def test_truth_and_labels_whose_source_is_gone_are_told(tmp_path: Path) -> None:
         assert f"/{name} is a virtual dataset whose source" in problem_of(path)
 
 
-def test_a_file_that_changes_while_it_is_open_is_told(tmp_path: Path) -> None:
+def test_a_file_that_changes_while_it_is_open_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     with h5py.File(path, "w") as file:
         file["patterns"] = VALUES
@@ -214,7 +214,7 @@ def test_a_file_that_changes_while_it_is_open_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_source_that_is_cut_while_the_run_is_open_is_told(
+def test_a_source_that_is_cut_while_the_run_is_open_is_reported(
     nested: bool, sources: list[Path], tmp_path: Path
 ) -> None:
     write_virtual(tmp_path / "run.h5", "/d", sources, 4)
@@ -233,7 +233,7 @@ def test_a_source_that_is_cut_while_the_run_is_open_is_told(
     assert caught.value.path == sources[2]
 
 
-def test_a_mask_of_another_file_that_changes_is_told(tmp_path: Path) -> None:
+def test_a_mask_of_another_file_that_changes_is_reported(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file["x"] = np.zeros(FRAME, "u4")
     with h5py.File(tmp_path / "run.cxi", "w") as file:
@@ -295,7 +295,7 @@ def test_a_lock_of_a_writer_is_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(N, 1, *FRAME), (N, *FRAME, 1), (N, 1, 1, *FRAME)])
-def test_axes_of_length_1_are_told_with_what_to_do(
+def test_axes_of_length_1_are_reported_with_what_to_do(
     shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     with h5py.File(tmp_path / "run.h5", "w") as file:
@@ -314,7 +314,7 @@ def test_a_user_may_open_the_file_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_values_that_lie_outside_of_the_folder_are_told(
+def test_values_that_lie_outside_of_the_folder_are_reported(
     inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "data").mkdir()

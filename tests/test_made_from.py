@@ -200,7 +200,7 @@ def test_array_file_of_another_inspection_is_refused(
         open_experiment(work_dir)
 
 
-def test_changed_geometry_file_is_told(finished: Path, tmp_path: Path) -> None:
+def test_changed_geometry_file_is_reported(finished: Path, tmp_path: Path) -> None:
     geometry = tmp_path / "det.geom"
     geometry.write_text("one")
     patterns = open_patterns(finished / "run.h5")
@@ -242,7 +242,9 @@ def test_other_labels_than_the_store_has_are_refused(work_dir: Path) -> None:
         classifier.read_partition(path, words[:-1])
 
 
-def test_copies_that_train_and_judge_are_told(finished: Path, tmp_path: Path) -> None:
+def test_copies_that_train_and_judge_are_reported(
+    finished: Path, tmp_path: Path
+) -> None:
     path = shutil.copy(finished / "run.h5", tmp_path / "run.h5")
     patterns = open_patterns(path)
     words = patterns.true_labels

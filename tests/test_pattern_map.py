@@ -173,7 +173,7 @@ def test_what_is_written_is_read(mapped: PatternMap, tmp_path: Path) -> None:
     assert again.made_from == mapped.made_from
 
 
-def test_a_map_that_is_missing_or_damaged_is_told(
+def test_a_map_that_is_missing_or_damaged_is_reported(
     mapped: PatternMap, tmp_path: Path
 ) -> None:
     with pytest.raises(WorkFolderError, match=r"map\.h5 is not there.*Run 02-map"):

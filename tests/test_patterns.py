@@ -352,7 +352,7 @@ class TestContiguous:
         expected = np.full_like(VALUES, 7) if kind == "never written" else VALUES
         np.testing.assert_array_equal(patterns.read_raw(slice(None)), expected)
 
-    def test_a_file_that_is_cut_is_told(self, path: Path) -> None:
+    def test_a_file_that_is_cut_is_reported(self, path: Path) -> None:
         patterns = open_patterns(write(path))
         patterns[0]
         with path.open("r+b") as file:

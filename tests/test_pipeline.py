@@ -661,7 +661,7 @@ def test_second_run_in_the_same_folder_is_refused(
 
 
 @pytest.mark.parametrize("backend", ["jaxx", "numpy"])
-def test_absent_keras_backend_is_told_before_anything_runs(
+def test_absent_keras_backend_is_reported_before_anything_runs(
     notebooks: Path,
     patterns_file: Path,
     tmp_path: Path,

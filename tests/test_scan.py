@@ -199,7 +199,7 @@ class TestThreads:
         assert sum(seen) == 8
         assert len(begun) < 20
 
-    def test_damage_is_told_to_the_caller(self, tmp_path: Path) -> None:
+    def test_damage_is_reported_to_the_caller(self, tmp_path: Path) -> None:
         patterns = open_patterns(write(tmp_path / "a.h5"))
         patterns.close()
         (tmp_path / "a.h5").unlink()

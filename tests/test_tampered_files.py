@@ -297,7 +297,7 @@ DAMAGES: list[tuple[WorkFile, str, Damage]] = [
         for file, name, damage in DAMAGES
     ],
 )
-def test_what_was_changed_is_told(
+def test_what_was_changed_is_reported(
     work_file: WorkFile, damage: Damage, work: Path
 ) -> None:
     damage(work / work_file.name)

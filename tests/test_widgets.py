@@ -408,7 +408,7 @@ class TestKeys:
         assert choose_keys(LABELLER_KEYS)["single"].keys == ["1", "s"]
 
     @pytest.mark.parametrize("text", ['{"single": ', "[1, 2]", '{"single": 3}', "\xff"])
-    def test_a_broken_settings_file_is_told_and_not_followed(self, text):
+    def test_a_broken_settings_file_is_reported_and_not_followed(self, text):
         keys.keys_file().parent.mkdir()
         keys.keys_file().write_bytes(text.encode("latin-1"))
         with pytest.warns(UserWarning, match=r"keys\.json is not followed"):
@@ -612,7 +612,7 @@ class TestLabelService:
         (ack,) = service.take("a new session", [label(1, 5)])
         assert ack["kind"] == "ack"
 
-    def test_a_store_that_is_gone_is_told_and_what_was_given_can_be_rescued(
+    def test_a_store_that_is_gone_is_reported_and_what_was_given_can_be_rescued(
         self, service, store
     ):
         list(service.take("page", [label(1, 4)]))
@@ -800,7 +800,7 @@ class TestLabeller:
         thread.join()
         assert store.current_labels("anna")[4] == "single"
 
-    def test_trouble_is_told_to_the_page(self, patterns, store):
+    def test_trouble_is_reported_to_the_page(self, patterns, store):
         widget = label_patterns(patterns, store, labeller="anna")
         sent = listen(widget)
         with pytest.raises(IndexError):

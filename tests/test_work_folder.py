@@ -100,7 +100,7 @@ def test_what_is_as_it_says_is_read(work_file: WorkFile, tmp_path: Path) -> None
 
 
 @each(IN_HDF5)
-def test_what_is_missing_cut_or_no_hdf5_is_told(
+def test_what_is_missing_cut_or_no_hdf5_is_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
     path = tmp_path / work_file.name
@@ -144,7 +144,7 @@ DAMAGES = [
 
 @each(IN_HDF5)
 @pytest.mark.parametrize(("damage", "said"), DAMAGES)
-def test_datasets_that_are_not_as_they_should_be_are_told(
+def test_datasets_that_are_not_as_they_should_be_are_reported(
     work_file: WorkFile,
     damage: Callable[[h5py.File, str], None],
     said: str,
@@ -162,7 +162,9 @@ def test_datasets_that_are_not_as_they_should_be_are_told(
 
 
 @each(IN_HDF5)
-def test_values_that_cannot_be_are_told(work_file: WorkFile, tmp_path: Path) -> None:
+def test_values_that_cannot_be_are_reported(
+    work_file: WorkFile, tmp_path: Path
+) -> None:
     for name, values in work_file.datasets.items():
         is_float = np.dtype(values.dtype).kind == "f"
         wrong = {np.nan} if is_float and not values.may_lack else set()
@@ -177,7 +179,7 @@ def test_values_that_cannot_be_are_told(work_file: WorkFile, tmp_path: Path) -> 
 
 
 @each(IN_HDF5)
-def test_attributes_that_are_lost_or_strange_are_told(
+def test_attributes_that_are_lost_or_strange_are_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
     for name, fact in work_file.facts.items():
@@ -191,7 +193,7 @@ def test_attributes_that_are_lost_or_strange_are_told(
 
 
 @each(IN_JSON)
-def test_json_that_is_missing_cut_or_strange_is_told(
+def test_json_that_is_missing_cut_or_strange_is_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
     path = tmp_path / work_file.name

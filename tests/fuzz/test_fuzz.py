@@ -14,7 +14,7 @@ from fuzz.run import SEEDS, Counts, Worker, fuzz
         *(("csv", 500), ("json", 120)),
     ],
 )
-def test_damaged_files_are_told_clearly(kind: str, n: int) -> None:
+def test_damaged_files_are_reported_clearly(kind: str, n: int) -> None:
     counts = fuzz(kind, seed=1, n=n)
     assert counts.outcomes.total() == n
     assert counts.outcomes["opened"] > 0
