@@ -23,7 +23,7 @@ from helpers.beamtime import (
     read_table,
     write_pages,
 )
-from helpers.beamtime.drift import Drift, estimate_share_of_singles, tell_apart
+from helpers.beamtime.run_row import Drift, estimate_share_of_singles, tell_apart
 from helpers.classifier.moved_network import move
 from helpers.errors import ModelError, ParameterError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment

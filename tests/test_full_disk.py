@@ -22,7 +22,7 @@ from helpers import classifier, handoff, labels, simulate
 from helpers.classifier import prediction
 from helpers.errors import WorkFolderError
 from helpers.experiment import measure_patterns, write_experiment
-from helpers.labels.label_queue import write_queue
+from helpers.labels.label_csv import write_queue
 from helpers.outputs import atomic_folder, atomic_hdf5, atomic_write, write_json
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import rank_patterns, write_clean_single_hits, write_ranking

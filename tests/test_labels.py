@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from helpers.errors import LabelsError, OtherPatternsError
 from helpers.labels import LABELS, LabelStore, open_label_store
-from helpers.labels.agreement import mark_repeat
+from helpers.labels.reader import mark_repeat
 
 N_PATTERNS = 6
 NUMBER = count()

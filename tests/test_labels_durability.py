@@ -174,7 +174,7 @@ def test_store_in_a_folder_that_may_not_be_written(tmp_path):
 
 
 def test_waiting_for_another_program_ends_with_an_error(path, monkeypatch):
-    monkeypatch.setattr("helpers.labels.store_file.BUSY_TIMEOUT_S", 0)
+    monkeypatch.setattr("helpers.labels.store_places.BUSY_TIMEOUT_S", 0)
     with open_store(path) as store, closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LabelsError, match=r"no other program holds the database"):

@@ -14,7 +14,7 @@ from helpers.labels import (
     open_label_store,
     self_consistency,
 )
-from helpers.labels.agreement import mark_repeat
+from helpers.labels.reader import mark_repeat
 
 N = 40
 

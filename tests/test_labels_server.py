@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from helpers.errors import HelpersError, LabelsError, StoreLostError
 from helpers.labels import LabelStore, open_label_store, open_work
-from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
+from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
 NUMBER = count()
 
@@ -65,8 +65,8 @@ def frozen(postgresql: sa.Engine, *whom: str) -> Iterator[None]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("helpers.labels.store_server.ANSWER_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("helpers.labels.store_server.CONNECT_TIMEOUT_S", 2)
+    monkeypatch.setattr("helpers.labels.store_places.ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("helpers.labels.store_places.CONNECT_TIMEOUT_S", 2)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -126,7 +126,7 @@ def test_server_that_takes_no_call_ends_in_an_error(
 def test_statement_that_waits_for_another_ends_in_an_error(
     postgresql: sa.Engine, address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("helpers.labels.store_server.STATEMENT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("helpers.labels.store_places.STATEMENT_TIMEOUT_S", 0.3)
     with open_store(address) as store, postgresql.begin() as other:
         other.exec_driver_sql(
             f"SELECT * FROM {schema_of(address)}.labelled_patterns FOR UPDATE"
@@ -223,7 +223,7 @@ def test_no_message_shows_a_password(address: str) -> None:
 def test_password_may_come_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from helpers.labels.store_url import read_url
+    from helpers.labels.store_places import read_url
 
     monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret/@")
     assert read_url("postgresql://anna@host/labels").password == "s3cret/@"

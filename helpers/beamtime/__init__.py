@@ -6,10 +6,16 @@ folder of all is a work folder again: one stack, one selection, one audit.
 """
 
 from helpers.beamtime.applying import Beamtime, apply_model, find_runs
-from helpers.beamtime.drift import Drift, Known, learn_known
-from helpers.beamtime.run_folder import RunRow, choose_run, describe_table, read_table
-from helpers.beamtime.run_pages import write_pages
-from helpers.beamtime.whole import WholeAudit, audit_whole, find_thresholds
+from helpers.beamtime.run_row import (
+    Drift,
+    Known,
+    RunRow,
+    choose_run,
+    describe_table,
+    learn_known,
+    read_table,
+)
+from helpers.beamtime.whole import WholeAudit, audit_whole, find_thresholds, write_pages
 
 __all__ = [
     "Beamtime",

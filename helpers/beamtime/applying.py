@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers import __version__
-from helpers.beamtime.drift import (
+from helpers.beamtime.run_row import (
     MOVED_PX,
     Drift,
     Known,
+    RunRow,
     describe_light,
     estimate_share_of_singles,
     find_hits,
@@ -24,12 +25,9 @@ from helpers.beamtime.drift import (
     learn_known,
     make_features,
     measure_size,
-    tell_apart,
-)
-from helpers.beamtime.run_folder import (
-    RunRow,
     read_row,
     run_dir,
+    tell_apart,
     write_row,
     write_table,
 )

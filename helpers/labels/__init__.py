@@ -6,26 +6,24 @@ taken out: undo is an event as well, and the label of a pattern is what the even
 people at once. This room knows no widgets.
 """
 
-from helpers.labels.agreement import (
+from helpers.labels.events import LabelEvent, Press, Undo
+from helpers.labels.label_csv import Queue, read_queue, write_queue
+from helpers.labels.reader import (
     SelfAgreement,
     cohen_kappa,
     consensus,
     count_votes,
+    describe_agreement,
+    describe_repeats,
     disagreements,
     fleiss_kappa,
     mark_repeat,
-)
-from helpers.labels.agreement_report import (
-    describe_agreement,
-    describe_repeats,
     self_consistency,
 )
-from helpers.labels.events import LabelEvent, Press, Undo
-from helpers.labels.label_queue import Queue, read_queue, write_queue
 from helpers.labels.recognise import import_labels, read_foreign_labels
 from helpers.labels.schema import LABELS
 from helpers.labels.store import LabelStore, name_labeller, open_label_store, open_work
-from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
+from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
 __all__ = [
     "LABELS",

@@ -19,9 +19,13 @@ from helpers.labels.schema import (
     metadata,
     same_runs,
 )
-from helpers.labels.store_file import StoreFile
-from helpers.labels.store_server import StoreServer
-from helpers.labels.store_url import describe_url, hide_passwords, read_url
+from helpers.labels.store_places import (
+    StoreFile,
+    StoreServer,
+    describe_url,
+    hide_passwords,
+    read_url,
+)
 
 
 class Database:

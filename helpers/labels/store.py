@@ -50,7 +50,7 @@ from helpers.labels.schema import (
     label_events,
     labelled_patterns,
 )
-from helpers.labels.store_url import PASSWORD_VARIABLE, split_password
+from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
 LABELS_NAME = "labels.sqlite"
 MOST_SHOWN = 10

@@ -5,8 +5,6 @@ whatever orientation and however bright; `write_map` keeps it as `map.h5`. `find
 says what each cluster is, `order_by_cluster` lets one meet small groups early.
 """
 
-from helpers.pattern_map.map_file import PatternMap, make_map, read_map, write_map
-from helpers.pattern_map.map_fit import FittedMap, fit_map
 from helpers.pattern_map.map_groups import (
     Group,
     describe_groups,
@@ -15,6 +13,14 @@ from helpers.pattern_map.map_groups import (
     name_cluster,
     order_by_cluster,
     sort_inside_out,
+)
+from helpers.pattern_map.mapping import (
+    FittedMap,
+    PatternMap,
+    fit_map,
+    make_map,
+    read_map,
+    write_map,
 )
 
 __all__ = [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from helpers.classifier import measure_diameters
 from helpers.experiment import make_powder
 from helpers.labels import LABELS
-from helpers.pattern_map.map_file import PatternMap
+from helpers.pattern_map.mapping import PatternMap
 from helpers.patterns import Patterns
 
 MOST_SUMMED = 300  # patterns of a cluster, for its powder

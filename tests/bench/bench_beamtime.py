@@ -19,7 +19,7 @@ import numpy as np
 
 from helpers import classifier
 from helpers.beamtime import Beamtime, RunRow, apply_model, describe_table, write_pages
-from helpers.beamtime.run_folder import describe_singles
+from helpers.beamtime.run_row import describe_singles
 from helpers.experiment import measure_patterns, suggest_hit_threshold, write_experiment
 from helpers.patterns import open_patterns, use_cluster
 from helpers.physics import find_centre

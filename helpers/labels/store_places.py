@@ -1,15 +1,20 @@
-"""A label store in one SQLite file: made whole, and watched while it is open.
+"""Where a label store lies: its address, one SQLite file, or a server.
 
-The journal is folded into the file with every transaction (SQLite's mode DELETE), so a
-copy of the file alone holds whatever was acknowledged. And the file is looked at before
-and after each transaction, because SQLite itself does not notice when another program
-takes it away, puts another in its place or writes over it.
+The journal of a file is folded into it with every transaction (SQLite's mode DELETE),
+so a copy of the file alone holds whatever was acknowledged. And the file is looked at
+before and after each transaction, because SQLite itself does not notice when another
+program takes it away, puts another in its place or writes over it. A server may stop
+answering at any moment.
 """
 
 import os
+import re
+import socket
 import sqlite3
 import tempfile
+import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -17,9 +22,114 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from helpers.errors import LabelsError, StoreLostError
 from helpers.outputs import new_file_mode
+
+PASSWORD_VARIABLE = "SINGLE_HITS_STORE_PASSWORD"
+"""Environment variable with the password of a server, where the URL has none."""
+
+_SHOWN = {"host", "port", "options", "mode", "immutable"}
+_HOW = (
+    "Expected a path such as work/labels.sqlite or a SQLAlchemy URL such as "
+    "postgresql://name@host/database."
+)
+
+
+def read_url(url_or_path: str | Path) -> sa.URL:
+    """Return the address of a store; of a server with the password that is known.
+
+    Parameters
+    ----------
+    url_or_path
+        A path is an SQLite file; anything with `://` in it is a SQLAlchemy URL.
+
+    Raises
+    ------
+    LabelsError
+        It is neither; nothing of it is shown, because it may hold a password.
+    """
+    text = str(url_or_path)
+    if "://" not in text:
+        path = Path(url_or_path).expanduser().absolute()
+        return sa.URL.create("sqlite", database=str(path))
+    url = _parse(text)
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password and url.get_backend_name() != "sqlite" and not _passwords(url):
+        url = url.set(password=password)
+    return url
+
+
+def describe_url(url: sa.URL) -> str:
+    """Return what may be shown of an address, in files and on screen."""
+    if url.get_backend_name() == "sqlite":
+        return (url.database or "sqlite://").removeprefix("file:")
+    query = {name: value for name, value in url.query.items() if name in _SHOWN}
+    return url.set(query=query).render_as_string(hide_password=True)
+
+
+def hide_passwords(text: str, url: sa.URL) -> str:
+    """Return a text, such as that of a driver's error, without the passwords."""
+    for password in _passwords(url):
+        text = text.replace(password, "***")
+    return text
+
+
+def split_password(url_or_path: str) -> tuple[str, str]:
+    """Return an address without its password, and the password, "" where there is none.
+
+    Raises
+    ------
+    LabelsError
+        It cannot be told what the password is.
+    """
+    if "://" not in url_or_path:
+        return url_or_path, ""
+    url = _parse(url_or_path)
+    passwords = _passwords(url)
+    if not passwords:
+        return url_or_path, ""
+    bare = sa.URL.create(
+        url.drivername,
+        username=url.username,
+        host=url.host,
+        port=url.port,
+        database=url.database,
+        query={name: each for name, each in url.query.items() if name != "password"},
+    )
+    return bare.render_as_string(hide_password=False), passwords[-1]
+
+
+def _parse(text: str) -> sa.URL:
+    # A password with an @ that is not escaped would be cut there, and its end be
+    # taken for the name of the server, which errors show.
+    if text.count("@") > 1:
+        message = (
+            "The address of the label store holds more than one @; it is not shown, "
+            "because it may hold a password. In a name or a password write %40 for @; "
+            f"or leave the password out: {PASSWORD_VARIABLE} in the environment or a "
+            "line in ~/.pgpass can hold it."
+        )
+        raise LabelsError(message)
+    try:
+        return sa.make_url(text)
+    except (ArgumentError, ValueError):
+        scheme = re.match(r"\w+(?=[+:])", text)
+        message = (
+            "The address of the label store cannot be read"
+            f"{f' (it begins with {scheme[0]})' if scheme else ''}. {_HOW}"
+        )
+        raise LabelsError(message) from None
+
+
+def _passwords(url: sa.URL) -> list[str]:
+    """Return all passwords of an address; the last one is the one that counts."""
+    given = [url.password, url.query.get("password")]
+    return [str(each) for each in given if each]
+
 
 BUSY_TIMEOUT_S = 30
 """How long to wait while another process writes to the same SQLite file."""
@@ -304,3 +414,145 @@ def _put_in_place(temporary: Path, path: Path) -> None:
         folder = os.open(path.parent, os.O_RDONLY)
         os.fsync(folder)
         os.close(folder)
+
+
+CONNECT_TIMEOUT_S = 10
+"""How long to wait for a connection."""
+
+STATEMENT_TIMEOUT_S = 20
+"""How long the server may work on a statement, or wait for another's."""
+
+ANSWER_TIMEOUT_S = 25
+"""How long to wait for any answer; then the server is taken to be frozen."""
+
+_LOST = {"42P01", "3F000"}
+"""What PostgreSQL answers where a table or its schema is gone."""
+
+
+class StoreServer:
+    """A store in PostgreSQL, or what else SQLAlchemy speaks with.
+
+    Parameters
+    ----------
+    url
+        With a password where the server asks for one.
+    name
+        For messages.
+    """
+
+    is_absent = False
+
+    def __init__(self, url: sa.URL, name: str) -> None:
+        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._watch = _Watch(self._cut)
+        self._was_open = False
+        self._may_be_stored = False
+        self._is_postgresql = url.get_backend_name() == "postgresql"
+        self.engine = self._make_engine(url, name)
+
+    def make(self, fill: Callable[[sa.Connection], None]) -> None:
+        """Make the tables; `fill` runs in one transaction."""
+        with self.watching(), self.engine.begin() as connection:
+            fill(connection)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Cut the connection of a server that does not answer in time."""
+        self._may_be_stored = False
+        self._watch.arm()
+        try:
+            yield
+        finally:
+            self._watch.disarm()
+        self._was_open = True
+
+    def is_lost(self, error: BaseException | None) -> bool:
+        """Tell whether the server says that this is no store any more."""
+        return self._was_open and getattr(error, "sqlstate", None) in _LOST
+
+    def say_what_to_do(self) -> str:
+        """Say what an error means for labels, and what to do."""
+        stored = (
+            "Whether this step was stored is not known"
+            if self._may_be_stored
+            else "Nothing of this step was stored"
+        )
+        silence = (
+            f" The server did not answer within {ANSWER_TIMEOUT_S} s."
+            if self._watch.is_over
+            else ""
+        )
+        return (
+            f"{stored}; what was stored before is safe.{silence} Check that the server "
+            "runs, that it can be reached from here and that you may write there (the "
+            f"password: ~/.pgpass or the environment variable {PASSWORD_VARIABLE}); "
+            "then try again."
+        )
+
+    def _make_engine(self, url: sa.URL, name: str) -> sa.Engine:
+        limit = {"connect_timeout": CONNECT_TIMEOUT_S}
+        is_told = not self._is_postgresql or "connect_timeout" in url.query
+        try:
+            engine = sa.create_engine(
+                url, pool_pre_ping=True, connect_args={} if is_told else limit
+            )
+        except (ImportError, SQLAlchemyError) as error:
+            message = (
+                f"{name}: no driver that can be used is installed for this kind of "
+                f"database ({error}). For PostgreSQL: pip install "
+                "'single-hits[cluster]'."
+            )
+            raise LabelsError(message) from error
+        sa.event.listen(engine, "connect", self._limit)
+        sa.event.listen(engine, "engine_connect", self._watch.disarm)
+        sa.event.listen(engine, "before_cursor_execute", self._watch.arm)
+        sa.event.listen(engine, "after_cursor_execute", self._watch.disarm)
+        sa.event.listen(engine, "commit", self._begin_commit)
+        return engine
+
+    def _limit(self, connection: Any, _: Any) -> None:
+        self._connections.add(connection)
+        if not self._is_postgresql:
+            return
+        limit = f"{STATEMENT_TIMEOUT_S * 1000:.0f}"
+        with connection.cursor() as cursor:
+            for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                cursor.execute(f"SET {name} = {limit}")
+        connection.commit()
+
+    def _begin_commit(self, _: sa.Connection) -> None:
+        self._may_be_stored = True
+        self._watch.arm()
+
+    def _cut(self) -> None:
+        """Let whoever waits for the server see a connection that has ended."""
+        for connection in list(self._connections):
+            with suppress(Exception):  # one that was closed needs no cut
+                handle = socket.socket(fileno=os.dup(connection.fileno()))
+                handle.shutdown(socket.SHUT_RDWR)
+                handle.close()
+
+
+class _Watch:
+    """Calls a function when something takes longer than `ANSWER_TIMEOUT_S`."""
+
+    def __init__(self, when_over: Callable[[], None]) -> None:
+        self.is_over = False
+        self._when_over = when_over
+        self._timer: threading.Timer | None = None
+
+    def arm(self, *_: Any) -> None:
+        self.disarm()
+        self.is_over = False
+        self._timer = threading.Timer(ANSWER_TIMEOUT_S, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def disarm(self, *_: Any) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._when_over()
