@@ -272,7 +272,7 @@ class Patterns:
             self._cut(rows, length),
             (start, len(rows)),
             progress,
-            per_block=self._per_block(length),
+            per_block=self._per_block(len(rows), length),
             join=join,
             here=here,
         )
@@ -303,7 +303,8 @@ class Patterns:
         n_chunks = max(1, self._fitting(scan.PIECE_BYTES) // self.chunk)
         at_once = n_chunks * self.chunk
         work = scan.ApplyInPieces(self._reader(rows, raw), function, then, at_once)
-        parts, per_block = self._cut(rows, length), self._per_block(length)
+        per_block = self._per_block(len(rows), length)
+        parts = self._cut(rows, length)
         whole = 0, len(self)
         return scan.run_parts(work, parts, whole, progress, per_block=per_block)
 
@@ -336,12 +337,18 @@ class Patterns:
         parts = self._cut(rows, self._fitting(scan.PART_BYTES))
         work = scan.Apply(self._reader(rows, raw=False), function)
         in_batches = scan.ApplyInBatches(work, then, length)
-        rest, per_block = (start, len(self)), self._per_block(length)
+        rest, per_block = (start, len(self)), self._per_block(len(self), length)
         return scan.run_batches(in_batches, parts, rest, progress, per_block)
 
-    def _per_block(self, length: int) -> int:
-        """Return how many parts of a length a worker is sent to do at a time."""
-        return max(1, self._fitting(scan.BLOCK_BYTES) // length)
+    def _per_block(self, n: int, length: int) -> int:
+        """Return how many parts of a length a worker is sent to do at a time.
+
+        A short stack is cut into more and smaller blocks, so that no worker has to wait
+        long for the last one.
+        """
+        least = self._fitting(scan.FEWEST_PARTS * scan.PART_BYTES)
+        most = self._fitting(scan.BLOCK_BYTES)
+        return max(1, min(max(n // scan.WISHED_BLOCKS, least), most) // length)
 
     def _reader(
         self, rows: scan.Rows, raw: bool, keep_nan: bool = False
