@@ -277,12 +277,17 @@ def test_handoff_takes_all_runs_as_one_selection(
 def test_table_and_report_name_every_run(done: Any) -> None:
     text = describe_table(done.rows)
     assert "2 of 4 runs, 240 patterns" in text
+    one, two = text.splitlines()[1:3]
+    assert ")*" not in one
+    assert ")*" in two
+    assert text.splitlines()[-1].startswith("* This run drifted. The interval")
     path = write_pages(done.out, done.rows, done.beamtime.known)
     html = path.read_text("utf-8")
     for row in done.rows:
         assert f'id="run-{row.run}"' in html
     assert html.count("data:image/png;base64") == 4
     assert "<script" not in html
+    assert "* This run drifted." in html
     table = (done.out / "beamtime.csv").read_text("utf-8").splitlines()
     assert len(table) == 5
     assert read_table(done.out)[0].made_from == done.rows[0].made_from

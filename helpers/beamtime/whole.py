@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.beamtime.run_row import (
+    DRIFTED_MARK,
+    DRIFTED_NOTE,
     Known,
     RunRow,
     describe_singles,
@@ -271,6 +273,8 @@ def write_pages(
         n_taken=sum(row.taken for row in good),
         singles=sum(row.singles for row in good),
         n_good=len(good),
+        note=DRIFTED_NOTE if any(row.is_drifted for row in good) else "",
+        mark=DRIFTED_MARK,
     )
     with atomic_write(out_dir / REPORT_NAME) as temporary:
         temporary.write_text(html, encoding="utf-8")
