@@ -278,7 +278,7 @@ def test_store_is_a_list_of_presses(new_address, actions):
 def test_newest_counts_even_if_the_clock_was_set_back(store, monkeypatch):
     press(store, 0, "single")
     yesterday = datetime.now(UTC) - timedelta(days=1)
-    monkeypatch.setattr("helpers.labels.store.now", lambda: yesterday)
+    monkeypatch.setattr("helpers.labels.events.now", lambda: yesterday)
     press(store, 0, "blank")
     press(store, 1, "other")
     assert words_of(store)[:2] == ["blank", "other"]

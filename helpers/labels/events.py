@@ -5,12 +5,18 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import index
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from helpers.labels.label_csv import GivenLabel
-from helpers.labels.schema import current_labels, label_events, standing_labels
+from helpers.labels.schema import (
+    check_names,
+    current_labels,
+    label_events,
+    standing_labels,
+)
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
 EVENT_COLUMNS = [column for column in label_events.c if column.name != "id"]
@@ -109,6 +115,30 @@ class Undo(NamedTuple):
 def now() -> datetime:
     """Return the present moment in UTC."""
     return datetime.now(UTC)
+
+
+def make_head(kind: str, labeller: str, session: str) -> dict[str, Any]:
+    """Return what events of one moment share; refuse names that cannot be stored."""
+    check_names(labeller=labeller, session=session)
+    return {
+        "kind": kind,
+        "labeller": labeller,
+        "session": session,
+        "labelled_at": now(),
+    }
+
+
+def make_label(head: dict[str, Any], given: Press) -> LabelEvent:
+    """Return a label as an event, from `make_head` and what was given."""
+    on_screen = given.time_on_screen_ms
+    return LabelEvent(
+        **head,
+        seq=index(given.seq),
+        time_on_screen_ms=None if on_screen is None else round(on_screen),
+        shown=given.shown,
+        pattern=index(given.pattern),
+        label=given.label,
+    )
 
 
 def find_events(

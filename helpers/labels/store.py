@@ -10,7 +10,7 @@ from datetime import datetime
 from operator import index
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import sqlalchemy as sa
@@ -30,8 +30,9 @@ from helpers.labels.events import (
     find_no_longer_held,
     holds_event,
     insert_events,
+    make_head,
+    make_label,
     newest_pressed,
-    now,
     read_events,
     take_back,
 )
@@ -260,8 +261,8 @@ class LabelStore(LabelReader):
             return
         for each in given:
             check_label(each.pattern, each.label, self.n_patterns)
-        head = _head("label", labeller, session)
-        events = [_make_event(head, each) for each in given]
+        head = make_head("label", labeller, session)
+        events = [make_label(head, each) for each in given]
         with self._writing() as connection:
             known = find_events(connection, session, [each.seq for each in given])
             new = []
@@ -309,7 +310,7 @@ class LabelStore(LabelReader):
         -------
             For each undo, the pattern whose label was taken back, or None.
         """
-        head = _head("undo", labeller, session)
+        head = make_head("undo", labeller, session)
         told: list[int | None] = []
         done: list[LabelEvent] = []
         with self._writing() as connection:
@@ -556,25 +557,3 @@ class LabelStore(LabelReader):
             f"{known}, and cannot also be {event}. Start a new session; nothing of "
             "this step was stored."
         )
-
-
-def _head(kind: str, labeller: str, session: str) -> dict[str, Any]:
-    check_names(labeller=labeller, session=session)
-    return {
-        "kind": kind,
-        "labeller": labeller,
-        "session": session,
-        "labelled_at": now(),
-    }
-
-
-def _make_event(head: dict[str, Any], given: Press) -> LabelEvent:
-    on_screen = given.time_on_screen_ms
-    return LabelEvent(
-        **head,
-        seq=index(given.seq),
-        time_on_screen_ms=None if on_screen is None else round(on_screen),
-        shown=given.shown,
-        pattern=index(given.pattern),
-        label=given.label,
-    )
