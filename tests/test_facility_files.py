@@ -407,6 +407,8 @@ def test_arrays_and_images(ending: str, dtype: str, tmp_path: Path) -> None:
     path = write_array(tmp_path / f"run7{ending}", COUNTS.astype(dtype))
     patterns = open_patterns(path)
     check(patterns, "array")
+    inside = "counts of " if ending == ".npz" else ""
+    assert f", in {inside}{path}." in patterns.describe()
     blocks = [block for _, block in patterns.map(np.copy, length=2)]
     np.testing.assert_array_equal(np.concatenate(blocks), COUNTS)
     np.testing.assert_array_equal(patterns[[4, 0]], COUNTS[[4, 0]])

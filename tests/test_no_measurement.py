@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from helpers import classifier, experiment, handoff, labels
+from helpers import classifier, experiment, handoff, labels, run
 from helpers.classifier.trained_model import describe_patterns
 from helpers.patterns import open_patterns
 from helpers.ranking import rank_patterns
@@ -280,6 +280,21 @@ def test_the_work_folder_says_which_patterns_are_measurements(write, tmp_path):
     np.testing.assert_array_equal(order, kept)
     powder = experiment.make_powder(found.patterns, np.ones(N, bool))
     np.testing.assert_allclose(powder, measured.powder)
+
+
+@pytest.mark.parametrize("value", [40, 65535])
+def test_what_is_no_measurement_is_no_hit(write, tmp_path, value):
+    values = simulated().astype("u2")
+    values[[3, 8]] = value
+    patterns = write(values)
+    measured = measure(patterns)
+    hits = measured.lit_pixels > 0
+    hits[[3, 8]] = False
+    experiment.write_experiment(
+        tmp_path, patterns, measured, (48, 46), lit_threshold=1, hit_threshold=0
+    )
+    said = run.summarise(tmp_path)
+    assert any(f" {hits.sum()} of {N} have over 0 lit" in str(line) for line in said)
 
 
 @pytest.fixture

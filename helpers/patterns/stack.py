@@ -529,7 +529,8 @@ class Patterns:
         n = len(self.files)
         files = str(first) if n == 1 else f"{n} files, {first} to {last}"
         inside = self.layout.patterns
-        return files if SHAPE.fullmatch(inside) else f"{inside} of {files}"
+        is_place = inside and not SHAPE.fullmatch(inside)
+        return f"{inside} of {files}" if is_place else files
 
     def close(self) -> None:
         """Close the file that is open; reading opens it again."""

@@ -134,8 +134,8 @@ def _patterns(work_dir: Path) -> str:
 def _hits(work_dir: Path) -> str:
     line = _read_json(work_dir / EXPERIMENT.name)["hit_threshold"]
     with open_to_read(work_dir / MEASUREMENTS.name) as file:
-        lit_pixels = file["lit_pixels"][()]
-    n_hits = int((lit_pixels > line).sum())
+        lit_pixels, none = file["lit_pixels"][()], file["no_measurement"][()]
+    n_hits = int(((lit_pixels > line) & (none == 0)).sum())
     return f"hits         {n_hits} of {lit_pixels.size} have over {line:.0f} lit pixels"
 
 
