@@ -528,6 +528,48 @@ def test_images_that_are_no_patterns_are_reported(
         open_patterns(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+def test_a_damaged_tiff_never_reads_as_fewer_images(
+    compression: str | None, damage: str, tmp_path: Path, capfd: Any
+) -> None:
+    path = tmp_path / "run.tif"
+    values = np.random.default_rng(0).poisson(1, (30, 40, 44)).astype("u2")
+    tifffile.imwrite(
+        path, values, photometric="minisblack", compression=compression, rowsperstrip=40
+    )
+    content = path.read_bytes()
+    offsets = [page.offset for page in tifffile.TiffFile(path).pages]
+    if damage == "cut":
+        path.write_bytes(content[: offsets[-4]])
+    else:
+        path.write_bytes(content[: offsets[9]] + bytes(60) + content[offsets[9] + 60 :])
+    if damage == "zeros" and not compression:  # all values are there, one by one
+        np.testing.assert_array_equal(open_patterns(path)[:], values)
+    else:
+        with pytest.raises(PatternsFileError, match="cannot be read"):
+            open_patterns(path)[:]
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["CXI", "plain"])
+def test_masks_for_other_patterns_are_told(kind: str, path: Path) -> None:
+    folder = f"{ENTRY}/data_1" if kind == "CXI" else ""
+    name = "data" if kind == "CXI" else "patterns"
+    masks = np.tile(BITS, (N - 2, 1, 1))
+    write(path, {f"{folder}/{name}": COUNTS, f"{folder}/mask": masks})
+    said = rf"mask has shape \({N - 2}, 5, 4\); expected one mask, or one for each"
+    if kind == "CXI":
+        with pytest.raises(PatternsFileError, match=said):
+            open_patterns(path)
+    else:
+        with pytest.warns(UserWarning, match=rf"{said} .* not used"):
+            assert not open_patterns(path).bad_pixels.any()
+    write(path, {f"{folder}/{name}": COUNTS, f"{folder}/mask": masks[:1]})
+    with warnings.catch_warnings(action="ignore"):
+        np.testing.assert_array_equal(open_patterns(path).bad_pixels, BAD)
+
+
 @pytest.mark.parametrize("bad_is", [0, 1])
 def test_a_mask_beside_an_array_is_used(bad_is: int, tmp_path: Path) -> None:
     row, column = np.indices((40, 36))

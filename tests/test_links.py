@@ -313,6 +313,49 @@ def test_a_user_may_open_the_file_too(tmp_path: Path) -> None:
             np.testing.assert_array_equal(file["patterns"][3], patterns[3])
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_values_in_a_raw_file_are_all_there_or_told(
+    nested: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # HDF5 looks for such files from here
+    raw, path = tmp_path / "raw.bin", tmp_path / "run.h5"
+    VALUES.tofile(raw)
+    with h5py.File(path, "w") as file:
+        outside = [(raw.name, 0, VALUES.nbytes)]
+        file.create_dataset("d", VALUES.shape, VALUES.dtype, external=outside)
+    if nested:
+        path = tmp_path / "outer.h5"
+        write_virtual(path, "/patterns", [tmp_path / "run.h5"], N)
+    with open_patterns(path) as patterns:
+        np.testing.assert_array_equal(patterns[:], VALUES)
+    os.truncate(raw, VALUES.nbytes // 2)
+    assert f"raw.bin, which has {VALUES.nbytes // 2} of {VALUES.nbytes}" in problem_of(
+        path
+    )
+    raw.unlink()
+    assert "takes its values from raw.bin, which is not there" in problem_of(path)
+
+
+@pytest.mark.parametrize("step", [1, 3])
+def test_patterns_without_a_source_were_never_written(
+    step: int, sources: list[Path], tmp_path: Path
+) -> None:
+    layout = h5py.VirtualLayout((N, *FRAME), "u2")
+    layout[: 4 * step : step] = h5py.VirtualSource("s0.h5", "/d", (4, *FRAME), "u2")
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file.create_virtual_dataset("patterns", layout, fillvalue=0)
+    with open_patterns(tmp_path / "run.h5") as patterns:
+        unwritten = np.flatnonzero(patterns.find_unwritten())
+        read = patterns[:]
+    there = np.arange(0, 4 * step, step)
+    np.testing.assert_array_equal(unwritten, np.delete(np.arange(N), there))
+    np.testing.assert_array_equal(read[there], VALUES[:4])
+    whole = tmp_path / "whole.h5"
+    write_virtual(whole, "/patterns", sources, 4)
+    with open_patterns(whole) as patterns:
+        assert not patterns.find_unwritten().any()
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_values_that_lie_outside_of_the_folder_are_reported(
     inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -474,9 +474,11 @@ def find_source_problems(
     seen
         Those that led here, which must not come again.
     """
+    name_here = f"{path}:{dataset.name}" if seen else dataset.name
+    for problem in _find_storage_problems(path, dataset):
+        yield f"{name_here} takes its values from {problem} {MEND}"
     if not dataset.is_virtual:
         return
-    name_here = f"{path}:{dataset.name}" if seen else dataset.name
     ends: dict[tuple[str, str], tuple[int, ...]] = {}
     for source in dataset.virtual_sources():
         key = source.file_name, source.dset_name
@@ -500,10 +502,25 @@ def find_source_problems(
                 yield f"{name_here} is a virtual dataset: its source {problem}"
 
 
+def _find_storage_problems(path: Path, dataset: h5py.Dataset) -> Iterator[str]:
+    """Name the raw files that values lie in and that cannot give their part."""
+    for name, offset, size in dataset.external or ():
+        places = (Path(name), path.resolve().parent / name)
+        found = next((each for each in places if each.is_file()), None)
+        if found is None:
+            yield f"{name}, which is not there."
+        elif size != h5py.h5f.UNLIMITED and found.stat().st_size < offset + size:
+            n_bytes = found.stat().st_size
+            yield f"{name}, which has {n_bytes:,} of {offset + size:,} bytes."
+
+
 def _find_last(source: Any) -> tuple[int, ...]:
     """Return the largest index that is wanted of a source; () where none is fixed."""
     try:
         if source.src_space.get_select_type() == h5py.h5s.SEL_ALL:
+            if source.vspace.is_regular_hyperslab():  # maybe every third pattern
+                _, _, count, block = source.vspace.get_regular_hyperslab()
+                return tuple(n * m - 1 for n, m in zip(count, block, strict=True))
             first, last = source.vspace.get_select_bounds()  # as long as its part
             return tuple(end - start for start, end in zip(first, last, strict=True))
         return tuple(source.src_space.get_select_bounds()[1])

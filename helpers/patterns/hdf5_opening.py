@@ -178,9 +178,14 @@ def count_whole(file: h5py.File, dataset: h5py.Dataset) -> int:
 
 
 def find_unwritten(dataset: h5py.Dataset) -> NDArray[np.bool_]:
-    """Return of which entries no chunk has been written: they read as fill value."""
+    """Return of which entries nothing was written: they read as fill value.
+
+    So it is where no chunk is, and where a virtual dataset has no source.
+    """
     found = dataset.id
-    if dataset.is_virtual or not dataset.chunks or not dataset.size:
+    if dataset.is_virtual:
+        return _find_without_source(dataset)
+    if not dataset.chunks or not dataset.size:
         return np.zeros(len(dataset), np.bool_)
     pairs = zip(dataset.shape, dataset.chunks, strict=True)
     if found.get_num_chunks() == math.prod(-(-size // chunk) for size, chunk in pairs):
@@ -191,6 +196,21 @@ def find_unwritten(dataset: h5py.Dataset) -> NDArray[np.bool_]:
     for start in starts:
         unwritten[start : start + dataset.chunks[0]] = False
     return unwritten
+
+
+def _find_without_source(dataset: h5py.Dataset) -> NDArray[np.bool_]:
+    without = np.ones(len(dataset), np.bool_)
+    try:
+        for source in dataset.virtual_sources():
+            first, last = source.vspace.get_select_bounds()
+            step = 1
+            if source.vspace.is_regular_hyperslab():
+                _, (stride, *_), _, (block, *_) = source.vspace.get_regular_hyperslab()
+                step = stride if block == 1 else 1
+            without[first[0] : last[0] + 1 : step] = False
+    except (ValueError, RuntimeError):  # sources may be as many as there are
+        return np.zeros(len(dataset), np.bool_)
+    return without
 
 
 def _find_missing_chunks(file: PartialFile, dataset: h5py.Dataset) -> list[int]:

@@ -285,9 +285,15 @@ def find_shape_problems(
     shape: tuple[int, ...],
     frame: tuple[int, ...],
     dimensions: tuple[int, ...] | None = None,
+    n_patterns: int | None = None,
 ) -> Iterator[str]:
     """Say why a mask does not fit the patterns; nothing if it does."""
     n = len(frame)
+    if n_patterns and shape[1:] == frame and shape[0] not in (1, n_patterns):
+        yield (
+            f"{name} has shape {shape}; expected one mask, or one for each of the "
+            f"{n_patterns} patterns."
+        )
     dimensions = dimensions or (n, n + 1)
     if shape[-n:] != frame or len(shape) not in dimensions or 0 in shape:
         turned = (

@@ -175,7 +175,7 @@ def read_layout_mask(
     path: Path,
     file: h5py.File,
     layout: Layout,
-    pattern: tuple[int, ...],
+    shape: tuple[int, ...],
     warn: Callable[[str], None],
 ) -> BadPixels | None:
     """Read the mask that a file of patterns itself holds.
@@ -188,8 +188,8 @@ def read_layout_mask(
         The same, open.
     layout
         Where its mask may be, and which of its values mean bad.
-    pattern
-        Shape of a pattern as recorded.
+    shape
+        Of the patterns as recorded: (n, …).
     warn
         Is told what a person should be warned of.
 
@@ -207,7 +207,9 @@ def read_layout_mask(
     if not where:
         return None
     mask, convention = file[where], layout.mask_convention
-    problems = list(find_shape_problems(where, mask.shape, pattern))
+    n, *frame = shape
+    pattern = tuple(frame)
+    problems = list(find_shape_problems(where, mask.shape, pattern, n_patterns=n))
     if not is_numeric(mask) and mask.dtype != bool:
         problems.append(f"{where} holds {mask.dtype}; expected numbers.")
     if get_whole_dataset(file, where) is None:
@@ -297,7 +299,7 @@ def judge_masks(
     path: Path,
     masks: Iterable[tuple[str, Any]],
     source: Source,
-    pattern: tuple[int, ...],
+    shape: tuple[int, ...],
     warn: Callable[[str], None],
 ) -> BadPixels | None:
     """Leave out what masks call bad of which nobody says which values mean that.
@@ -310,8 +312,8 @@ def judge_masks(
         Names, and datasets or arrays.
     source
         The patterns, which decide.
-    pattern
-        Shape of a pattern as recorded.
+    shape
+        Of the patterns as recorded: (n, …).
     warn
         Is told what a person should be warned of.
 
@@ -320,12 +322,15 @@ def judge_masks(
     BadPixels
         In the shape of the patterns; None without a mask that can be used.
     """
+    n, *frame = shape
+    pattern = tuple(frame)
     judge = MaskJudge(source, warn)
     found: BadPixels | None = None
     for where, mask in masks:
         if mask.dtype.kind not in "biuf":
             continue
-        if problems := list(find_shape_problems(where, mask.shape, pattern)):
+        problems = list(find_shape_problems(where, mask.shape, pattern, n_patterns=n))
+        if problems:
             warn(f"{problems[0]} It is not used.")
             continue
         values = mask[()] if mask.ndim == len(pattern) else _join_masks(mask)

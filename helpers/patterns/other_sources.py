@@ -6,6 +6,7 @@ a virtual file, which copies nothing, and that file is read like any other.
 """
 
 import io
+import logging
 import os
 import re
 import shutil
@@ -203,7 +204,7 @@ class TiffSource(Source):
 
     def __init__(self, path: Path, where: str) -> None:
         super().__init__(path, where)
-        with self._open() as file:
+        with _heed_tifffile(), self._open() as file:
             stacks = [_describe_series(path, series) for series in file.series]
         shapes = {(shape[1:], dtype) for shape, dtype in stacks}
         if len(shapes) > 1:
@@ -227,7 +228,7 @@ class TiffSource(Source):
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         try:
-            with self._open() as file:
+            with _heed_tifffile(), self._open() as file:
                 for number, (first, end) in enumerate(pairwise(self._starts)):
                     here = slice(max(first, start), min(end, start + len(out)))
                     if here.start < here.stop:
@@ -239,6 +240,22 @@ class TiffSource(Source):
             why = f"{type(error).__name__} {error}"
             problem = f"{self._describe_unreadable(start, len(out))} ({why})."
             raise PatternsFileError(self.path, [problem]) from error
+
+
+@contextmanager
+def _heed_tifffile() -> Iterator[None]:
+    """Raise what tifffile only writes to its log, and then reads less than is there."""
+    heard: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("tifffile")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    if heard:
+        raise ValueError(heard[0])
 
 
 def _describe_series(path: Path, series: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -176,7 +176,7 @@ def _open_array_file(path: Path, dataset: str | None, *, use_mask: bool) -> Patt
     source = open_array_file(path, dataset)
     told = [*source.warnings, *warn_of_axis_order(source, "the array")]
     masks = read_arrays_beside(path, MASK_NAMES) if use_mask else {}
-    found = judge_masks(path, masks.items(), source, source.shape[1:], told.append)
+    found = judge_masks(path, masks.items(), source, source.shape, told.append)
     return PatternFile(
         layout=replace(ARRAY, patterns=source.where),
         source=source,
@@ -270,7 +270,7 @@ class _Reader:
         self.warnings.extend(find_scale_attributes(file, where))
         bad_pixels = labels = truth = None
         if shape is not None:
-            bad_pixels = self._read_mask(shape[1:]) if use_mask else None
+            bad_pixels = self._read_mask(shape) if use_mask else None
             labels = self._read_labels(shape[0])
             truth = self._read_truth(shape[0])
         if self.problems:
@@ -283,7 +283,7 @@ class _Reader:
         bad_pixels = _assemble(bad_pixels, source)
         if use_mask and not has_mask and shape is not None:
             masks, warn = find_unclear_masks(file, layout), self.warnings.append
-            found = judge_masks(self.path, masks, source, shape[1:], warn)
+            found = judge_masks(self.path, masks, source, shape, warn)
             bad_pixels = unite_bad_pixels(found, bad_pixels)
         source.masks = bad_pixels.of_each if bad_pixels else None
         here = slice(source.shape[0])
@@ -323,12 +323,12 @@ class _Reader:
             return kind(self.path, self.file, where, self.geometry)
         return kind(self.path, self.file, where)
 
-    def _read_mask(self, pattern: tuple[int, ...]) -> BadPixels | None:
+    def _read_mask(self, shape: tuple[int, ...]) -> BadPixels | None:
         if self.detector:
             return self.detector.bad_pixels
         warn = self.warnings.append
         try:
-            return read_layout_mask(self.path, self.file, self.layout, pattern, warn)
+            return read_layout_mask(self.path, self.file, self.layout, shape, warn)
         except PatternsFileError as error:
             self.problems.extend(error.problems)
             return None

@@ -221,7 +221,8 @@ class Source(ABC):
         return values
 
     def _describe_unreadable(self, start: int, n: int) -> str:
-        return f"patterns {start} to {start + n - 1} of {self.where} cannot be read"
+        place = f" of {self.where}" if self.where else ""
+        return f"patterns {start} to {start + n - 1}{place} cannot be read"
 
 
 class Hdf5Source(Source):
