@@ -55,8 +55,7 @@ def open_unprobed(path: Path, warnings: list[str] | None = None) -> h5py.File:
     met by failing to get one, but looked up.
     """
     try:
-        # a writer's lock counts; that a disk has none to give does not
-        return h5py.File(path, "r") if has_writer(path) else open_to_read(path)
+        return _open_whole(path)
     except OSError as error:
         file = _open_partial(path)
         if file is None:
@@ -69,6 +68,15 @@ def open_unprobed(path: Path, warnings: list[str] | None = None) -> h5py.File:
     if warnings is not None:
         warnings.append(_describe_partial(file))
     return file
+
+
+def _open_whole(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError:
+        if has_writer(path):  # its lock counts; that a disk has none to give does not
+            raise
+        return open_to_read(path)
 
 
 def _open_partial(path: Path) -> h5py.File | None:

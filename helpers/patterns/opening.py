@@ -154,7 +154,8 @@ def _open_all(
     errors = []
     for path in paths:
         try:
-            pattern_files.append(open_pattern_file(path, dataset, **options))
+            one = open_pattern_file(path, dataset, is_first=path is paths[0], **options)
+            pattern_files.append(one)
         except PatternsFileError as error:
             errors.append(error)
     _raise_first(errors)

@@ -110,6 +110,7 @@ def open_pattern_file(
     use_mask: bool = True,
     label_words: Mapping[float, str] | None = None,
     geometry: Path | None = None,
+    is_first: bool = True,
 ) -> PatternFile:
     """Recognise a file, check it and read everything but its patterns.
 
@@ -128,6 +129,8 @@ def open_pattern_file(
         What the numbers of its labels mean, where the layout does not say.
     geometry
         CrystFEL geometry file for detector modules.
+    is_first
+        False for a further file of a stack, of which less has to be looked at.
 
     Raises
     ------
@@ -149,7 +152,7 @@ def open_pattern_file(
             layout, detector = _recognise(path, file, dataset)
             if label_words:
                 layout = replace(layout, label_words=tuple(label_words.items()))
-            reader = _Reader(path, file, layout, detector, warnings, geometry)
+            reader = _Reader(path, file, layout, detector, warnings, geometry, is_first)
             return reader.read(use_mask=use_mask)
         except PatternsFileError as error:
             if warnings and error.path == path:  # the likely cause of all the others
@@ -257,6 +260,7 @@ class _Reader:
     detector: DetectorShape | None
     warnings: list[str]
     geometry: Path | None = None
+    is_first: bool = True
     problems: list[str] = field(default_factory=list)
 
     def read(self, *, use_mask: bool) -> PatternFile:
@@ -278,7 +282,9 @@ class _Reader:
         has_mask = bad_pixels is not None
         source = self._open_source(kind)
         self.warnings.extend(
-            warn_of_axis_order(source, where, find_chunks(file, where))
+            warn_of_axis_order(
+                source, where, find_chunks(file, where), by_values=self.is_first
+            )
         )
         bad_pixels = _assemble(bad_pixels, source)
         if use_mask and not has_mask and shape is not None:

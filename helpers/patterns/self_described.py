@@ -114,7 +114,7 @@ def find_chunks(file: h5py.File, where: str) -> tuple[int, ...]:
 
 
 def warn_of_axis_order(
-    source: Source, where: str, chunks: tuple[int, ...] = ()
+    source: Source, where: str, chunks: tuple[int, ...] = (), *, by_values: bool = True
 ) -> Iterator[str]:
     """Warn where the last of three axes may be the one that counts the patterns.
 
@@ -131,12 +131,15 @@ def warn_of_axis_order(
         What they are called.
     chunks
         Shape of the chunks that they are stored in.
+    by_values
+        Compare neighbours too, for which some patterns are read.
     """
     n, rows, columns = source.shape
     is_narrow = max(rows, columns) > MOST_NARROW * min(rows, columns)
     is_detector = max(n, rows) < LEAST_NARROW * min(n, rows) and min(n, rows) >= SIDE
     is_last_cut = len(chunks) == 3 and chunks[0] > 1 == chunks[2] < columns
-    if is_detector and (is_narrow or is_last_cut or _counts_last(source)):
+    seems_so = is_narrow or is_last_cut
+    if is_detector and (seems_so or (by_values and _counts_last(source))):
         yield (
             f"{where} {source.shape} is read as {n} patterns of {rows} × {columns}. If "
             f"these are {columns} patterns of {n} × {rows}, the last axis counts them: "
