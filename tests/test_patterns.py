@@ -426,7 +426,7 @@ class TestFingerprint:
     def test_reads_little_of_a_large_stack(
         self, path: Path, reads: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("helpers.patterns.fingerprint.READ_BYTES", 40 * 32)
+        monkeypatch.setattr("helpers.patterns.integrity.READ_BYTES", 40 * 32)
         patterns = open_patterns(write(path, np.zeros((300, 2, 2))))
         reads.clear()
         assert patterns.fingerprint == patterns.fingerprint
@@ -438,7 +438,7 @@ class TestFingerprint:
         self, tmp_path: Path, packed: bool, large: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if large:
-            monkeypatch.setattr("helpers.patterns.fingerprint.READ_BYTES", 1)
+            monkeypatch.setattr("helpers.patterns.integrity.READ_BYTES", 1)
         options = {"chunks": (1, 12, 12), "compression": "gzip"} if packed else {}
         found = []
         for hit in (0, 131, 132):

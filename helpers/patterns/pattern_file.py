@@ -22,18 +22,20 @@ from helpers.patterns.dragonfly import (
     read_emc_head,
 )
 from helpers.patterns.hdf5 import (
-    find_files_behind,
     find_first_frame,
     find_frames,
-    find_link_problems,
     follow,
     get_dataset,
     get_whole_dataset,
     is_numeric,
     open_hdf5,
     read_numbers,
-    warn_of_storage_outside,
     wrap_hdf5_errors,
+)
+from helpers.patterns.integrity import (
+    find_files_behind,
+    find_link_problems,
+    warn_of_storage_outside,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
 from helpers.patterns.mask_convention import BadPixels, add_bad_pixels, unite_bad_pixels

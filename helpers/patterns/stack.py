@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
-from helpers.patterns.fingerprint import Stamps, digest_sample, make_fingerprint
+from helpers.patterns.integrity import Stamps, digest_sample, make_fingerprint
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.pattern_file import (
