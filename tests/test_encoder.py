@@ -5,7 +5,13 @@ import pytest
 
 from helpers.classifier import InvariantNetwork
 from helpers.errors import ParameterError
-from helpers.features import PatternFeatures, encoder, encoder_recipe, guess_particles
+from helpers.features import (
+    FirstGuess,
+    PatternFeatures,
+    encoder,
+    encoder_recipe,
+    guess_particles,
+)
 from helpers.features.encoder import N_ANGLES, N_CHANNELS, N_RINGS, AngularMaps
 from helpers.features.encoder_recipe import Examples, build_encoder, train_encoder
 from helpers.patterns import open_patterns
@@ -152,6 +158,25 @@ def test_a_first_guess_without_a_label(tmp_path):
     ]
     assert np.mean(found == truth) > 0.8
     assert "Of 100 patterns over the run about" in guess.describe()
+
+
+def test_the_first_labels_are_random_and_doubtful_in_turn():
+    rng = np.random.default_rng(2)
+    single, blank = rng.random((2, 80)).astype(np.float32)
+    blank[:20] = 0.9
+    single *= 1 - blank
+    guess = FirstGuess(np.arange(80) * 3, blank, single, 1 - single - blank)
+    shuffled = rng.permutation(240)
+    index, reason = guess.order_first_labels(shuffled)
+    assert len(np.unique(index)) == len(index) == len(reason)
+    at_random, doubtful = index[::2], index[1::2]
+    np.testing.assert_array_equal(at_random, shuffled[: len(at_random)])
+    hit = blank < 0.5
+    apart = np.abs(2 * single + blank - 1)
+    others = np.setdiff1d(np.flatnonzero(hit) * 3, index) // 3
+    assert hit[doubtful // 3].all()
+    assert apart[doubtful // 3].max() <= apart[others].min()
+    assert set(reason[1::2]) == {"first guess in doubt"}
 
 
 def test_no_first_guess_of_patterns_that_are_too_small(tmp_path):
