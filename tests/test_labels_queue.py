@@ -96,4 +96,4 @@ def test_a_queue_in_words(tmp_path):
     assert "the queue is empty" in read_queue(tmp_path, 10).describe()
     write_queue(tmp_path, [1, 2, 3], ["audit", "uncertain", "audit"])
     text = read_queue(tmp_path, 10).describe()
-    assert text == "Patterns asked for in to_label.csv: 3 (2 audit, 1 uncertain)."
+    assert text == "Patterns asked for: 3 (2 audit, 1 uncertain)."

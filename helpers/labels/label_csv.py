@@ -406,7 +406,7 @@ class Queue:
             )
         counts = Counter(self.reason.tolist()).most_common()
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts)
-        return f"Patterns asked for in {QUEUE.name}: {len(self):,} ({reasons})."
+        return f"Patterns asked for: {len(self):,} ({reasons})."
 
 
 def write_queue(
