@@ -325,6 +325,7 @@ def slurm_environment(
         yield environment
 
 
+@pytest.mark.slow
 class TestSlurm:
     @pytest.fixture(autouse=True)
     def _on_slurm(

@@ -199,35 +199,17 @@ def sphere_amplitude(u_squared: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def equal_edge_nm(size_nm: float) -> float:
-    """Return the edge of the cube that has an icosahedron's volume.
-
-    Parameters
-    ----------
-    size_nm
-        The icosahedron, from a vertex to the opposite one.
-    """
+    """Return the edge of the cube that has the volume of an icosahedron, tip to tip."""
     return float(np.cbrt(ICOSAHEDRON_VOLUME)) * size_nm / float(ICOSAHEDRON_VERTICES)
 
 
 def equal_sphere_nm(size_nm: float) -> float:
-    """Return the diameter of the sphere that has an icosahedron's volume.
-
-    Parameters
-    ----------
-    size_nm
-        The icosahedron, from a vertex to the opposite one.
-    """
+    """Return the diameter of the sphere of an icosahedron's volume."""
     return float(np.cbrt(6 / np.pi)) * equal_edge_nm(size_nm)
 
 
 def sphere(diameter_nm: float) -> Ellipsoid:
-    """Return a sphere about the origin.
-
-    Parameters
-    ----------
-    diameter_nm
-        Its diameter.
-    """
+    """Return a sphere about the origin."""
     return Ellipsoid(np.full(3, diameter_nm / 2), np.eye(3))
 
 
@@ -558,14 +540,6 @@ BODIES: MappingProxyType[str, DrawBody] = MappingProxyType(
 
 
 def draw_body(name: str, seed: int) -> Body:
-    """Draw a body of a kind.
-
-    Parameters
-    ----------
-    name
-        A key of `BODIES`.
-    seed
-        The same seed gives the same body.
-    """
+    """Draw a body of a kind in `BODIES`; the same seed gives the same body."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
     return BODIES[name](rng)
