@@ -22,6 +22,7 @@ import h5py
 import nbformat
 import numpy as np
 import pytest
+from default_signals import default_signals
 
 import helpers
 from helpers.__main__ import main
@@ -736,11 +737,15 @@ print(json.dumps("/truth"), flush=True)
         )
         command = [sys.executable, "-c", code, str(path)]
         pipe = subprocess.PIPE
-        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        with default_signals():
+            process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        try:
             assert process.stdout is not None
             assert process.stdout.readline() == "begins\n"
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
         assert "KeyboardInterrupt" in said
         assert process.returncode != 0
 

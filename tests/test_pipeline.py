@@ -17,6 +17,7 @@ import h5py
 import nbformat
 import numpy as np
 import pytest
+from default_signals import default_signals
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from helpers.__main__ import main
@@ -450,9 +451,10 @@ def test_interrupted_run_leaves_no_kernel_and_no_half_file(
     command = [sys.executable, "-m", "helpers", "run", "--patterns", patterns_file]
     options = ["--work-dir", work_dir, "--notebooks", tmp_path / "nb"]
     from_kernel = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    before = signal.signal(sent, signal.SIG_DFL)  # under nohup some are ignored
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
-    signal.signal(sent, before)
+    with default_signals():
+        process = subprocess.Popen(
+            [*command, *options], stderr=subprocess.PIPE, text=True
+        )
     assert read_when_ready(from_kernel) == b"here\n"
     process.send_signal(sent)
     _, errors = process.communicate(timeout=120)
