@@ -245,8 +245,13 @@ def solve(
     strength = 1 / (2 * PENALTY * single.size)
     solver = LogisticRegression(C=strength, solver="newton-cholesky")
     with threadpool_limits(1, user_api="blas"):  # too small to be shared out
-        solver.fit(columns, single)
-    return solver.coef_[0], float(solver.intercept_[0])
+        if len(columns) >= columns.shape[1]:
+            solver.fit(columns, single)
+            return solver.coef_[0], float(solver.intercept_[0])
+        # the best weights lie in the span of the patterns: as many numbers as these
+        basis, turned = np.linalg.qr(columns.T)
+        solver.fit(turned.T, single)
+        return basis @ solver.coef_[0], float(solver.intercept_[0])
 
 
 def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:

@@ -31,8 +31,10 @@ import importlib, os, sys
 if sys.path[0] == "":
     del sys.path[0]
 for name in os.environ.pop("IMPORT_FIRST", "").split():
+    module, _, function = name.partition(":")
     try:
-        importlib.import_module(name)
+        found = importlib.import_module(module)
+        getattr(found, function)() if function else None
     except Exception:
         pass  # the notebook will say so
 from ipykernel.kernelapp import launch_new_instance
@@ -41,9 +43,21 @@ launch_new_instance()
 START_KERNEL = [
     *("-c", START),
     "--quiet",  # its own log would stand between the lines about progress
+    # to press figures harder takes half of the time that they take to draw
+    "--InlineBackend.print_figure_kwargs="
+    "{'bbox_inches': 'tight', 'pil_kwargs': {'compress_level': 1}}",
     *("-f", "{connection_file}"),
 ]
 IMPORTED_FIRST = ("helpers", "h5py", "matplotlib", "numpy", "scipy")
+FITS = ("sklearn.linear_model", "sklearn.model_selection")
+IMPORTED_BY = {  # what these import when they are called, which takes seconds
+    "make_map": ("openTSNE", "sklearn.cluster"),
+    "show_map": ("jscatter",),
+    "rank_patterns": ("scipy.ndimage",),
+    "train_model": (*FITS, "helpers.classifier:import_keras"),
+    "substitute_out_of_fold": FITS,
+    "choose_next_labels": (*FITS, "sklearn.cluster"),
+}
 
 
 class _ThisInterpreter(KernelSpecManager):
@@ -149,15 +163,24 @@ class WarmKernel:
 
 
 def _find_imports(notebook: Path) -> list[str]:
-    """Return the modules that a notebook imports from well-kept packages."""
+    """Return what a notebook will import from well-kept packages, also by its calls."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     code = (c["source"] for c in content["cells"] if c["cell_type"] == "code")
     found: dict[str, None] = {}
+    called: dict[str, None] = {}
     for source in code:
         with suppress(SyntaxError):
             for node in ast.walk(ast.parse("".join(source))):
                 found |= dict.fromkeys(_name_modules(node))
-    return [name for name in found if name.split(".")[0] in IMPORTED_FIRST]
+                called |= dict.fromkeys(IMPORTED_BY.get(_name_called(node), ()))
+    named = [name for name in found if name.split(".")[0] in IMPORTED_FIRST]
+    return [*named, *called]
+
+
+def _name_called(node: ast.AST) -> str:
+    if not isinstance(node, ast.Call):
+        return ""
+    return ast.unparse(node.func).rpartition(".")[2]
 
 
 def _name_modules(node: ast.AST) -> list[str]:
