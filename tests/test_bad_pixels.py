@@ -498,6 +498,27 @@ def test_masks_for_each_pattern_of_unsaid_polarity_belong_to_it(open_masked, bad
     np.testing.assert_array_equal(np.isnan(seen), bad[[6, 7]])
 
 
+@pytest.mark.parametrize(
+    ("where", "bad_is"),
+    [
+        *(("mask", 1), ("entry/mask", 0), ("entry/data/Mask", 1), ("badpix", 1)),
+        *(("entry/data/good_pixels", 0), ("detector_mask", 0), ("bad_pixel_map", 1)),
+        *(("entry/dead_pixels", 1), ("good", 0)),
+    ],
+)
+def test_a_mask_is_found_beside_and_above_the_patterns(tmp_path, where, bad_is):
+    bad = MASKS["wide gaps"]
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["entry/data/images"] = np.where(bad, 0, simulated()[:100])
+        file[where] = np.where(bad, bad_is, 1 - bad_is)
+        file["entry/hot"] = np.ones(100)  # of the patterns
+        file["entry/masks"] = simulated()[:100] * 2.0  # another stack
+        file["entry/mask_of_a_person"] = "who wears one"
+    patterns = open_patterns(tmp_path / "run.h5", dataset="/entry/data/images")
+    np.testing.assert_array_equal(patterns.bad_pixels, bad)
+    assert f"/{where}, whose values" in patterns.describe()
+
+
 def test_a_mask_of_another_shape_is_reported(open_masked):
     with pytest.warns(UserWarning, match=r"/mask has shape .* It is not used"):
         patterns = open_masked(simulated(), mask=np.zeros((3, 3)))

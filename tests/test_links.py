@@ -233,6 +233,20 @@ def test_a_source_that_is_cut_while_the_run_is_open_is_reported(
     assert caught.value.path == sources[2]
 
 
+@pytest.mark.parametrize("name", ["mask", "bad_pixels", "good_map"])
+def test_a_link_to_a_mask_beside_any_patterns_that_leads_nowhere_is_named(
+    name: str, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["patterns"] = VALUES
+        file[name] = h5py.ExternalLink("gone.h5", "/x")
+    assert f"/{name} is a link to gone.h5:/x, which is not there" in problem_of(
+        tmp_path / "run.h5"
+    )
+    with open_patterns(tmp_path / "run.h5", bad_pixels=np.zeros(FRAME, bool)) as found:
+        assert len(found) == N
+
+
 def test_a_mask_of_another_file_that_changes_is_reported(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file["x"] = np.zeros(FRAME, "u4")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import get_dataset, get_whole_dataset, is_numeric
+from helpers.patterns.hdf5 import follow, get_dataset, get_whole_dataset, is_numeric
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import (
     DRAGONFLY,
@@ -38,15 +38,11 @@ SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (32, 200)  # fewest and most patterns
 MARKED = 0.2  # least share of plain defects among the pixels that a mask means
 LIGHT = 0.2  # least share of the light that the others hold
-MASK_NAMES = (
-    "mask",
-    "mask_shared",
-    "pixel_mask",
-    "bad_pixels",
-    "bad_pixel_mask",
-    "good_pixels",
-    "good_pixel_mask",
+MASK_VALUES = 8  # a mask of a name that others have too holds at most so many
+_MASK_NAME = re.compile(
+    r"(?i)(\w*_)?mask(_?shared|_?\d+|s)?|(bad|good|dead|hot)_?(pix\w*|map|mask)?"
 )
+_USUAL_NAME = re.compile(r"(pixel_)?mask(_shared)?|(bad|good)_pixel(s|_mask)")
 
 
 def sample_sums(source: Source) -> "PixelSums | None":
@@ -132,7 +128,7 @@ def decide_polarity(
     """
     from helpers.physics import find_defects
 
-    is_of_good = name.lower().startswith("good")
+    is_of_good = "good" in name.lower()
     usual, other = (ZERO, NOT_ZERO) if is_of_good else (NOT_ZERO, ZERO)
     if sums is None:
         return Polarity(usual, False, "the patterns cannot be read")
@@ -350,7 +346,7 @@ def _join_masks(masks: Any) -> NDArray[np.int8]:
 
 
 def find_unclear_masks(
-    file: h5py.File, layout: Layout
+    file: h5py.File, layout: Layout, pattern: tuple[int, ...]
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """Give what may be masks, and where, of which nobody says which values mean bad.
 
@@ -359,11 +355,47 @@ def find_unclear_masks(
     file
         Open.
     layout
-        Where such masks may be; also beside its patterns, by their usual names.
+        Where such masks may be; for others see `find_mask_paths`.
+    pattern
+        Shape of a pattern as recorded.
     """
     folder = PurePosixPath(layout.patterns).parent
-    beside = [str(folder / name) for name in MASK_NAMES if "*" not in str(folder)]
-    for where in dict.fromkeys((*layout.unclear_masks, *beside)):
+    for where in (*layout.unclear_masks, *find_mask_paths(file, layout)):
         mask = get_whole_dataset(file, where)
-        if mask is not None:
+        path = PurePosixPath(where)
+        is_usual = path.parent == folder and _USUAL_NAME.fullmatch(path.name)
+        if mask is not None and (
+            where in layout.unclear_masks or is_usual or _is_like_a_mask(mask, pattern)
+        ):
             yield where, mask
+
+
+def find_mask_paths(file: h5py.File, layout: Layout) -> list[str]:
+    """Return what has the name of a mask, beside the patterns and above them.
+
+    Nothing where the layout itself says where the mask is, and it is there.
+    """
+    where = PurePosixPath(layout.patterns)
+    if "*" in layout.patterns or any(get_dataset(file, x) for x in layout.bad_pixels):
+        return []
+    groups = ((folder, follow(file, str(folder))) for folder in where.parents)
+    found = [
+        str(folder / name)
+        for folder, group in groups
+        if isinstance(group, h5py.Group)
+        for name in group
+        if is_mask_name(name)
+    ]
+    return [each for each in found if each not in layout.unclear_masks]
+
+
+def is_mask_name(name: str) -> bool:
+    """Tell whether something with this name may be a mask."""
+    return bool(_MASK_NAME.fullmatch(name))
+
+
+def _is_like_a_mask(mask: h5py.Dataset, pattern: tuple[int, ...]) -> bool:
+    """Tell whether something has the shape of a mask, and few values."""
+    if mask.shape[-len(pattern) :] != pattern or mask.dtype.kind not in "biuf":
+        return False
+    return np.unique(next(sample_masks(mask, len(pattern)))).size <= MASK_VALUES

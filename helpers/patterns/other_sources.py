@@ -14,7 +14,7 @@ import tempfile
 import warnings
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -308,20 +308,22 @@ def _read_header(file: Any) -> tuple[Any, bool, np.dtype[Any]]:
     return shape, is_fortran, dtype
 
 
-def read_arrays_beside(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return those of the named arrays that an `.npz` file holds; none of other files.
+def read_arrays_beside(
+    path: Path, is_wanted: Callable[[str], bool]
+) -> dict[str, NDArray[Any]]:
+    """Return arrays of an `.npz` file by their names; none of other files.
 
     Parameters
     ----------
     path
         A file that was opened.
-    names
-        Of arrays.
+    is_wanted
+        Tells whether a name is wanted.
     """
     if path.suffix.lower() != ".npz":
         return {}
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in names if name in arrays.files}
+        return {name: arrays[name] for name in filter(is_wanted, arrays.files)}
 
 
 def _choose_array(path: Path, arrays: Any, wanted: str = "") -> str:

@@ -40,8 +40,9 @@ from helpers.patterns.integrity import (
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
 from helpers.patterns.mask_convention import BadPixels, add_bad_pixels, unite_bad_pixels
 from helpers.patterns.masks import (
-    MASK_NAMES,
+    find_mask_paths,
     find_unclear_masks,
+    is_mask_name,
     judge_masks,
     read_layout_mask,
 )
@@ -180,8 +181,9 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile
 def _open_array_file(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     source = open_array_file(path, dataset)
     told = [*source.warnings, *warn_of_axis_order(source, "the array")]
-    masks = read_arrays_beside(path, MASK_NAMES) if use_mask else {}
-    found = judge_masks(path, masks.items(), source, source.shape, told.append)
+    masks = read_arrays_beside(path, is_mask_name) if use_mask else {}
+    named = [(name, mask) for name, mask in masks.items() if mask.ndim > 1]
+    found = judge_masks(path, named, source, source.shape, told.append)
     return PatternFile(
         layout=replace(ARRAY, patterns=source.where),
         source=source,
@@ -290,7 +292,8 @@ class _Reader:
         )
         bad_pixels = _assemble(bad_pixels, source)
         if use_mask and not has_mask and shape is not None:
-            masks, warn = find_unclear_masks(file, layout), self.warnings.append
+            masks = find_unclear_masks(file, layout, shape[1:])
+            warn = self.warnings.append
             found = judge_masks(self.path, masks, source, shape, warn)
             bad_pixels = unite_bad_pixels(found, bad_pixels)
         source.masks = bad_pixels.of_each if bad_pixels else None
@@ -309,7 +312,7 @@ class _Reader:
         )
 
     def _find_files_behind(self) -> frozenset[Path]:
-        masks = (*self.layout.bad_pixels, *self.layout.unclear_masks)
+        masks = self._find_mask_paths()
         found = (
             find_files_behind(self.path, dataset)
             for where in (self.layout.patterns, *masks)
@@ -317,11 +320,17 @@ class _Reader:
         )
         return frozenset().union(*found)
 
+    def _find_mask_paths(self) -> tuple[str, ...]:
+        """Return where masks may be, of the layout or of any name that says so."""
+        layout = self.layout
+        others = find_mask_paths(self.file, layout)
+        return (*layout.bad_pixels, *layout.unclear_masks, *others)
+
     def _other_paths(self, *, use_mask: bool) -> Iterator[str]:
         """Give where something beside the patterns may be."""
         layout = self.layout
         if use_mask:
-            yield from (*layout.bad_pixels, *layout.unclear_masks)
+            yield from self._find_mask_paths()
         yield from (layout.labels, layout.true_labels)
         yield from (where for _, where in layout.shots)
 
