@@ -484,6 +484,16 @@ def test_a_new_kind_of_file_needs_a_layout_and_a_source(
         assert patterns.unit == "ADU"
         assert "no value is near 0" in patterns.describe()
 
+    @pytest.mark.parametrize("value", [-1, -100, 0.5, 40_000])
+    def test_a_pattern_of_one_value_says_nothing_of_the_unit(
+        self, value: float, path: Path
+    ) -> None:
+        counts = np.random.default_rng(0).poisson(0.4, (9, 30, 40)).astype("f4")
+        counts[4] = value
+        with h5py.File(path, "w") as file:
+            file["counts"] = counts
+        assert open_patterns(path).unit == "photons"
+
     def test_bright_photon_counts_are_photons(self, path: Path) -> None:
         rng = np.random.default_rng(0)
         falling = np.geomspace(1, 3000, 30 * 40).reshape(30, 40)

@@ -80,6 +80,16 @@ def test_photon_counts_stay_as_they_are(write, sample, dtype):
     np.testing.assert_array_equal(same[3], patterns[3])
 
 
+@pytest.mark.parametrize("offset", [1, 3, 9])
+def test_counts_above_an_offset_lose_it(write, offset):
+    counts = counts_of("dim")
+    patterns = write(counts.astype("u2") + offset)
+    scale = find_photon_scale(patterns)
+    assert (scale.pedestal, scale.adu_per_photon) == (offset, 1)
+    scaled = patterns.with_scale(scale.pedestal, scale.adu_per_photon)
+    np.testing.assert_array_equal(scaled[:], counts)
+
+
 @pytest.mark.parametrize("dtype", ["f4", "u2"])
 @pytest.mark.parametrize("gain", [12, 30])
 def test_values_without_noise_below_the_photons(write, dtype, gain):

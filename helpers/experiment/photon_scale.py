@@ -21,6 +21,7 @@ SURE = 5.0  # standard deviations of a count
 HIGHER = 1.15  # a peak, than the valley before it
 SECOND = 0.2  # how far two photons may be from twice one, as a share of one
 FEWEST_ABOVE = 200  # values beyond the noise that show where a photon is
+OFTEN = 0.2  # share of values at the lowest, which chance alone leaves rarely there
 LEAST_OF_COUNTS = 4.0  # whole numbers nearer to each other may be photons
 
 
@@ -134,6 +135,10 @@ def find_photon_scale(patterns: Patterns) -> PhotonScale:
         histogram = _make_histogram(values, pedestal, gain / BINS_PER_PHOTON)
         gain = _find_gain(histogram, pedestal, noise, need_second=may_be_counts)
     if may_be_counts and (gain is None or gain < LEAST_OF_COUNTS):
+        lowest = float(values.min())
+        if lowest > 0 and (values == lowest).mean() > OFTEN:
+            why = f"no value is below {lowest:g}, and many are {lowest:g}"
+            return PhotonScale(lowest, 1, 0, _count_whole(values), why)
         why = "whole numbers without a pedestal"
         return PhotonScale(0, 1, 0, _count_whole(values), why)
     if gain is None:

@@ -281,6 +281,8 @@ def find_unit(
         for i, row in enumerate(chosen):
             source.read_into(patterns[i : i + 1], row)
     values = patterns[:, ~bad_pixels]
+    varies = (values != values[:, :1]).any(axis=1)  # others are no measurement
+    values = values[varies] if varies.any() else values
     without = _find_minus_ones(values)
     values = values[np.isfinite(values) & ~without]
     seen = f"in {chosen.size} patterns spread over {source.path.name}"
