@@ -111,6 +111,7 @@ def test_it_is_what_keras_would_make_of_it(monkeypatch, tmp_path):
         np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_few_steps_of_the_recipe_lower_the_loss(monkeypatch):
     monkeypatch.setattr(encoder_recipe, "BATCH", 16)
     parts = [Examples.of_seed(seed, SEEN_BODIES) for seed in range(4)]

@@ -128,7 +128,7 @@ def predict_and_die(folder: Path) -> None:
     predict_patterns(patterns, folder / "work")
 
 
-@pytest.mark.parametrize("torn", [b"", b"abc", b"\0" * 9])
+@pytest.mark.parametrize("torn", [b"", b"\0" * 9])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     patterns, tmp_path, monkeypatch, torn
 ):
