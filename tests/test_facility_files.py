@@ -552,6 +552,21 @@ def test_a_damaged_tiff_never_reads_as_fewer_images(
     assert capfd.readouterr().err == ""
 
 
+def test_a_tag_that_cannot_be_read_does_no_harm_to_a_tiff(
+    tmp_path: Path, capfd: Any
+) -> None:
+    path = tmp_path / "run.tif"
+    tag = (65000, "s", 0, "of the detector's own", True)
+    tifffile.imwrite(path, COUNTS, photometric="minisblack", extratags=[tag])
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[0].tags[65000].offset
+    content = bytearray(path.read_bytes())
+    content[place + 2 : place + 4] = b"\xff\xff"  # no such kind of value
+    path.write_bytes(content)
+    check(open_patterns(path), "array")
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("kind", ["CXI", "plain"])
 def test_masks_for_other_patterns_are_told(kind: str, path: Path) -> None:
     folder = f"{ENTRY}/data_1" if kind == "CXI" else ""

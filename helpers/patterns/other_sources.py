@@ -242,6 +242,11 @@ class TiffSource(Source):
             raise PatternsFileError(self.path, [problem]) from error
 
 
+_LESS_IS_READ = re.compile(
+    "shaped series|page offset|ImageJ series|virtual_frames|missing (data|Byte)"
+)
+
+
 @contextmanager
 def _heed_tifffile() -> Iterator[None]:
     """Raise what tifffile only writes to its log, and then reads less than is there."""
@@ -254,8 +259,8 @@ def _heed_tifffile() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-    if heard:
-        raise ValueError(heard[0])
+    for said in filter(_LESS_IS_READ.search, heard):  # a strange tag does no harm
+        raise ValueError(said)
 
 
 def _describe_series(path: Path, series: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
