@@ -22,6 +22,7 @@ from helpers.pattern_map import (
     find_groups,
     fit_map,
     make_map,
+    mapping,
     order_by_cluster,
     read_map,
     sort_inside_out,
@@ -58,6 +59,42 @@ def test_kinds_become_clusters_and_the_largest_is_0(fitted: FittedMap) -> None:
         *sorted(np.bincount(fitted.cluster[fitted.cluster >= 0]), reverse=True)
     ]
     assert (fitted.position.dtype, fitted.cluster.dtype) == (np.float32, np.int32)
+
+
+def make_near_groups(seed: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Give places of two groups side by side, and of many patterns far away."""
+    rng = np.random.default_rng(seed)
+    kind = np.repeat(np.arange(3), (100, 90, 90))
+    middle = np.array([[0, 0], [4, 0], [60, 0]])
+    return (middle[kind] + rng.normal(size=(280, 2))).astype(np.float32), kind
+
+
+def test_a_cluster_of_most_patterns_is_cut_where_its_members_lie_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    position, kind = make_near_groups(0)
+    found = mapping._find_clusters(position)
+    assert adjusted_mutual_info_score(kind, found) > 0.9
+    assert found[0] == 0
+    assert (np.bincount(found) == np.sort(np.bincount(found))[::-1]).all()
+    monkeypatch.setattr(mapping, "DOMINANT", 1.0)
+    assert mapping._find_clusters(position).max() < found.max()
+
+
+def test_a_cluster_without_parts_stays_whole() -> None:
+    position = np.stack([np.arange(150), np.zeros(150)], axis=1).astype(np.float32)
+    assert (mapping._cut_cluster(position) == 0).all()
+
+
+def test_blocks_of_features_have_their_share_of_the_variance() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(400, 12)) * rng.uniform(1, 9, 12)
+    fitted = fit_map(features[:60], blocks=((10, 1.0), (2, 4.0)))
+    other = fit_map(features[:60] * 7 + 3, blocks=((10, 1.0), (2, 4.0)))
+    np.testing.assert_allclose(fitted.points, other.points, atol=1e-4)
+    spread = fitted.points.var(axis=0)
+    assert spread.sum() == pytest.approx(5.0, rel=1e-3)
+    assert spread[:2].sum() > 3.5  # the last two features, which lead
 
 
 def test_the_same_seed_gives_the_same_map(fitted: FittedMap) -> None:
@@ -165,7 +202,7 @@ def test_what_is_written_is_read(mapped: PatternMap, tmp_path: Path) -> None:
     with h5py.File(path) as file:
         assert file["position"].dtype == np.float32
         assert file["cluster"].dtype == np.int32
-        assert file.attrs["features"] == "invariant"
+        assert file.attrs["features"].startswith("invariant, encoder ")
     again = read_map(tmp_path)
     for name in ("position", "cluster", "fitted"):
         np.testing.assert_array_equal(getattr(again, name), getattr(mapped, name))

@@ -192,11 +192,20 @@ def _correct(
     held_back = np.flatnonzero(is_measurement & ~look.is_counted & ~is_constant)
     wrong = np.flatnonzero(~is_measurement & look.is_counted)
     if held_back.size:
-        for _, part in patterns.map(measure.add_up, held_back, keep_nan=True):
+        for _, part in patterns.map(
+            measure.add_up, held_back, keep_nan=True, join=_add_sums
+        ):
             pixels.add(part)
     if wrong.size:
-        for _, part in patterns.map(measure.add_up, wrong, keep_nan=True):
+        for _, part in patterns.map(
+            measure.add_up, wrong, keep_nan=True, join=_add_sums
+        ):
             pixels.subtract(part)
+
+
+def _add_sums(one: PixelSums, other: PixelSums) -> PixelSums:
+    one.add(other)
+    return one
 
 
 def describe_lost_pixels(measurements: Measurements) -> str:

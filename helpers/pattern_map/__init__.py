@@ -17,6 +17,7 @@ from helpers.pattern_map.map_groups import (
 from helpers.pattern_map.mapping import (
     FittedMap,
     PatternMap,
+    choose_features,
     fit_map,
     make_map,
     read_map,
@@ -27,6 +28,7 @@ __all__ = [
     "FittedMap",
     "Group",
     "PatternMap",
+    "choose_features",
     "describe_groups",
     "estimate_sizes",
     "find_groups",

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from helpers.classifier import make_network
 from helpers.errors import ParameterError
+from helpers.features import N_NUMBERS, N_SUMMARY, name_encoder
 from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.patterns import Patterns, count_threads
@@ -30,9 +31,20 @@ WORTH_THREADS = 1000  # patterns; fewer are laid out sooner by one thread
 ALIKE = 1e-6  # standard deviations: patterns that differ less are the same
 FEWEST = 12  # less than that are laid out by their first two components
 SMALLEST_SHARE = 0.02  # of the sample: what a cluster holds at least
+DOMINANT = 0.4  # of the sample: from which share on a cluster is looked at by itself
+NEAR_IN_PART = 15  # with fewer neighbours chance makes parts where there are none
+LEAST_INSIDE = 0.3  # of its members: what its parts hold at least, or it stays whole
+SMALLEST_PART = 0.05  # of a dominant cluster: what a part of it holds at least
 SMALLEST_CLUSTER = 5
 NEIGHBOURS = 5  # of the sample, which say where another pattern goes
 NONE = -1  # the cluster of patterns that belong to none
+N_FITTED = 4000
+NETWORK = "invariant"  # whose inputs are taken
+SUMMARY_WEIGHT = 0.3  # of what the encoder says of blank, one and several
+
+Features = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Blocks = tuple[tuple[int, float], ...]
+"""How many successive features belong together, and their share of all variance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +108,9 @@ class FittedMap:
         return total / won.sum(axis=1, dtype=np.float32), cluster
 
 
-def fit_map(features: NDArray[np.floating], seed: int = 0) -> FittedMap:
+def fit_map(
+    features: NDArray[np.floating], seed: int = 0, blocks: Blocks = ()
+) -> FittedMap:
     """Lay a sample of patterns out, and find the groups that it falls into.
 
     Parameters
@@ -105,6 +119,8 @@ def fit_map(features: NDArray[np.floating], seed: int = 0) -> FittedMap:
         (m, features) of the sample.
     seed
         The same features and seed give the same map.
+    blocks
+        How the features share the variance; without it all count the same.
 
     References
     ----------
@@ -118,10 +134,24 @@ def fit_map(features: NDArray[np.floating], seed: int = 0) -> FittedMap:
     scale[scale < 1e-9] = 1  # of a feature that is the same everywhere
     standard = np.clip((features - mean) / scale, -FARTHEST, FARTHEST)
     standard -= standard.mean(axis=0)
-    axes = np.linalg.svd(standard, full_matrices=False).Vh[:COMPONENTS]
+    weight = _weigh(standard, blocks)
+    axes = np.linalg.svd(standard * weight, full_matrices=False).Vh[:COMPONENTS]
+    axes *= weight  # so that whoever projects need not know it
     points = _project(features, mean, scale, axes)
     position = _lay_out(points, seed)
     return FittedMap(mean, scale, axes, points, position, _find_clusters(position))
+
+
+def _weigh(standard: NDArray[np.float64], blocks: Blocks) -> NDArray[np.float64]:
+    """Return a factor for each feature that gives the blocks their shares."""
+    weight = np.ones(standard.shape[1])
+    start = 0
+    for length, share in blocks:
+        here = slice(start, start + length)
+        total = float(standard[:, here].var(axis=0).sum())
+        weight[here] = np.sqrt(share / max(total, ALIKE))
+        start += length
+    return weight
 
 
 def _project(
@@ -162,25 +192,52 @@ def _lay_out(points: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 
 
 def _find_clusters(position: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return the cluster of each position, numbered from the largest; -1 = none."""
-    from sklearn.cluster import HDBSCAN
+    """Return the cluster of each position, numbered from the largest; -1 = none.
 
-    found = np.full(len(position), NONE, np.int32)
-    smallest = max(SMALLEST_CLUSTER, round(SMALLEST_SHARE * len(position)))
-    if len(position) < max(FEWEST, 2 * smallest):
+    A cluster that holds most of the sample is cut again where its own members lie in
+    groups: next to the blanks all that has light may look alike.
+    """
+    n = len(position)
+    found = np.full(n, NONE, np.int32)
+    smallest = max(SMALLEST_CLUSTER, round(SMALLEST_SHARE * n))
+    if n < max(FEWEST, 2 * smallest):
         return found
-    groups = HDBSCAN(smallest, min_samples=SMALLEST_CLUSTER, copy=True)
-    numbers = groups.fit_predict(position.astype(np.float64))
+    numbers = _group(position, smallest, SMALLEST_CLUSTER)
+    for number in range(numbers.max() + 1):
+        own = np.flatnonzero(numbers == number)
+        if own.size > DOMINANT * n:
+            parts = _cut_cluster(position[own])
+            numbers[own] = np.where(parts == 0, number, numbers.max() + parts)
     sizes = np.bincount(numbers[numbers >= 0])
     for new, old in enumerate(np.argsort(-sizes, kind="stable")):
         found[numbers == old] = new
     return found
 
 
-N_FITTED = 4000
-NETWORK = "invariant"  # whose features are taken
+def _group(
+    position: NDArray[np.float32], smallest: int, n_near: int
+) -> NDArray[np.int64]:
+    """Return the group of each; how dense it is somewhere, `n_near` neighbours tell."""
+    from sklearn.cluster import HDBSCAN
 
-Features = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    groups = HDBSCAN(smallest, min_samples=min(n_near, len(position)), copy=True)
+    return np.asarray(groups.fit_predict(position.astype(np.float64)), np.int64)
+
+
+def _cut_cluster(position: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the part of a cluster that each member is in, 0 for all if it is one.
+
+    Members between the parts go with the nearest five that are in one.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    smallest = max(SMALLEST_CLUSTER, round(SMALLEST_PART * len(position)))
+    part = _group(position, smallest, NEAR_IN_PART)
+    inside = part >= 0
+    if part.max(initial=-1) < 1 or inside.mean() < LEAST_INSIDE:
+        return np.zeros(len(position), np.int64)
+    nearest = KNeighborsClassifier(NEIGHBOURS).fit(position[inside], part[inside])
+    return np.asarray(nearest.predict(position), np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,10 +285,14 @@ class PatternMap:
         return text
 
 
-def choose_features(patterns: Patterns, centre: tuple[float, float]) -> Features:
-    """Return what makes features of clean patterns: (n, …) in, (n, features) out.
+def choose_features(
+    patterns: Patterns, centre: tuple[float, float]
+) -> tuple[Features, Blocks]:
+    """Return what makes features of clean patterns, and how these are weighed.
 
-    The one place that decides what a map stands on.
+    The one place that decides what a map stands on: (n, …) in, (n, features) out. The
+    features of rings and fringes and the encoder's numbers count the same, what the
+    encoder says of blank, one and several counts less.
 
     Parameters
     ----------
@@ -240,8 +301,10 @@ def choose_features(patterns: Patterns, centre: tuple[float, float]) -> Features
     centre
         (row, column) of the beam, in pixels.
     """
-    network = make_network(NETWORK, patterns, centre=centre, encoder=False)
-    return network.make_inputs
+    network = make_network(NETWORK, patterns, centre=centre)
+    n_fringes = network.input_shape[0] - N_NUMBERS - N_SUMMARY
+    blocks = (n_fringes, 1.0), (N_NUMBERS, 1.0), (N_SUMMARY, SUMMARY_WEIGHT)
+    return network.make_inputs, blocks
 
 
 @dataclass(frozen=True)
@@ -288,10 +351,10 @@ def make_map(
     if n_fitted < 1:
         message = f"n_fitted is {n_fitted}; expected 1 or more, such as {N_FITTED}."
         raise ParameterError(message)
-    features = choose_features(patterns, centre)
+    features, blocks = choose_features(patterns, centre)
     sample = np.sort(patterns.shuffled()[:n_fitted])
     parts = [p for _, p in patterns.map(features, sample, progress="Features")]
-    fitted = fit_map(np.concatenate(parts), seed)
+    fitted = fit_map(np.concatenate(parts), seed, blocks)
     position = np.empty((len(patterns), 2), np.float32)
     cluster = np.empty(len(patterns), np.int32)
     if len(sample) < len(patterns):
@@ -306,7 +369,8 @@ def make_map(
         "centre": name_centre(centre),
     }
     origin = patterns.fingerprint, made_from
-    return PatternMap(position, cluster, sample, NETWORK, *origin)
+    named = f"{NETWORK}, encoder {name_encoder()}"
+    return PatternMap(position, cluster, sample, named, *origin)
 
 
 def write_map(work_dir: str | Path, pattern_map: PatternMap) -> Path:

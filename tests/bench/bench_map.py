@@ -47,7 +47,7 @@ from sklearn.metrics import (
 from helpers.classifier import make_network, pick_uncertain_and_diverse
 from helpers.classifier.fitting import fit_logistic_head
 from helpers.classifier.network import predict_inputs
-from helpers.pattern_map import fit_map, make_map, order_by_cluster
+from helpers.pattern_map import choose_features, fit_map, make_map, order_by_cluster
 from helpers.patterns import Patterns, open_patterns
 from helpers.physics import find_centre
 from helpers.simulate import BODIES, Detector, Sample, pnccd_bad_pixels, write_simulated
@@ -98,8 +98,8 @@ def simulate(sample: Sample, n: int, seed: int, folder: str) -> Patterns:
 
 
 def make_features(patterns: Patterns) -> NDArray[np.float32]:
-    """Return the features of all patterns."""
-    network = make_network("invariant", patterns)
+    """Return the features of all patterns, without the encoder's numbers."""
+    network = make_network("invariant", patterns, encoder=False)
     return np.concatenate([part for _, part in patterns.map(network.make_inputs)])
 
 
@@ -131,8 +131,11 @@ def report_clusters() -> None:
 
 def find_clusters(patterns: Patterns) -> Iterator[tuple[str, NDArray[np.int32]]]:
     """Give the clusters that each way finds."""
-    features = make_features(patterns)
-    fitted = fit_map(features)
+    sample = patterns[np.arange(0, len(patterns), 5)].mean(axis=0, dtype=float)
+    centre = find_centre(sample, patterns.bad_pixels)
+    features, blocks = choose_features(patterns, centre)
+    parts = [part for _, part in patterns.map(features)]
+    fitted = fit_map(np.concatenate(parts), blocks=blocks)
     yield "map", fitted.cluster
     pixels = patterns[:][:, ~patterns.bad_pixels].astype(np.float64)
     pixels /= np.linalg.norm(pixels, axis=1, keepdims=True) + 1e-12
