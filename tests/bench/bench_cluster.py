@@ -86,7 +86,7 @@ def report_overhead(n: int) -> None:
 
 
 def write_many(folder: Path, n: int) -> Path:
-    """Write the few patterns again and again, each time with another photon."""
+    """Write the few patterns again and again, each time with more photons."""
     rng = np.random.default_rng(0)
     path = folder / "many.h5"
     with h5py.File(folder / "few.h5") as few, h5py.File(path, "w") as many:
@@ -96,9 +96,9 @@ def write_many(folder: Path, n: int) -> Path:
         written.attrs["unit"] = "photons"
         many["mask"] = few["mask"][()]
         for start in range(0, n, N_FEW):
-            some = values.copy()
-            row, column = (rng.integers(0, length, N_FEW) for length in shape)
-            some[np.arange(N_FEW), row, column] += 1
+            some, n_more = values.copy(), 1 + start // N_FEW
+            places = rng.integers(0, some[0].size, (N_FEW, n_more))
+            np.put_along_axis(some.reshape(N_FEW, -1), places, 3, axis=1)
             written[start : start + N_FEW] = some[: n - start]
     return path
 
