@@ -354,6 +354,7 @@ for number in (0, 1):
 """
 
 
+@pytest.mark.slow
 def test_several_devices_share_training_and_workers_take_turns_with_them() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True, check=False

@@ -157,6 +157,7 @@ def predict_for(folder: Path, seconds: float) -> None:
     predict_patterns(patterns, folder / "work")
 
 
+@pytest.mark.slow
 def test_runs_that_are_killed_at_any_moment_end_with_the_same_bytes(
     patterns, tmp_path, monkeypatch
 ):
