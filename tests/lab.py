@@ -93,6 +93,7 @@ class LabServer:
             "--ServerApp.port=0",
             f"--IdentityProvider.token={TOKEN}",
             "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
         ]
 
     def _environment(self) -> dict[str, str]:
@@ -123,14 +124,20 @@ class LabServer:
 
 
 class LabPage:
-    """A notebook that is open in the browser, and the widgets in it."""
+    """A notebook that is open in the browser, and the widgets in it.
 
-    def __init__(self, page: Any, server: LabServer, path: str) -> None:
+    `place` is where: "lab/tree" is JupyterLab, "doc/tree" its simple mode, "notebooks"
+    Notebook 7.
+    """
+
+    def __init__(
+        self, page: Any, server: LabServer, path: str, place: str = "lab/tree"
+    ) -> None:
         self.page = page
         self.folder = (server.notebooks / path).parent
         self.labels = self.folder / "labels.sqlite"
         self.console: list[str] = []
-        self._url = f"{server.url}lab/tree/{path}?token={TOKEN}&reset"
+        self._url = f"{server.url}{place}/{path}?token={TOKEN}&reset"
         page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: self.console.append(message.text))
         page.on("pageerror", lambda error: self.console.append(f"ERROR {error}"))

@@ -19,6 +19,7 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.handoff import select_patterns, write_selection
 from helpers.made_from import find_changes, look_alike, read_origin
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import (
@@ -301,3 +302,19 @@ def test_state_says_what_is_there_and_what_to_do_next(
     assert any("Run 05-train again." in line for line in summarise(work_dir))
     (work_dir / "partition.h5").unlink()
     assert "Next: 04-rank, which writes partition.h5." in describe_state(work_dir)
+
+
+def test_selection_of_another_network_is_told(work_dir: Path, finished: Path) -> None:
+    patterns = open_patterns(finished / "run.h5")
+    predictions = classifier.read_predictions(work_dir / "predictions.h5", patterns)
+    words = np.full(len(patterns), "")
+    selection = select_patterns(predictions.probability, 0.5, words)
+    sha256 = classifier.load_model(work_dir).facts["model_sha256"]
+    folder = write_selection(work_dir, patterns, selection, model_sha256=sha256)
+    assert find_changes(folder / "selection.h5", work_dir) == {}
+    rank(work_dir, patterns, seed=9)
+    train(work_dir, patterns)
+    assert "model" in find_changes(folder / "selection.h5", work_dir)
+    (told,) = (line for line in summarise(work_dir) if "selection " in line)
+    after = summarise(work_dir)[summarise(work_dir).index(told) + 1]
+    assert "out of date" in after
