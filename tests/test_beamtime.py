@@ -24,7 +24,7 @@ from helpers.beamtime import (
     write_pages,
 )
 from helpers.beamtime.run_row import Drift, estimate_share_of_singles, tell_apart
-from helpers.classifier.moved_network import move
+from helpers.classifier.networks import move
 from helpers.errors import ModelError, ParameterError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
 from helpers.labels import open_label_store

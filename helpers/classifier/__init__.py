@@ -4,8 +4,10 @@ Nothing here imports keras before a model is made or read.
 """
 
 from helpers.classifier.active_learning import (
+    LearningCurve,
     advise,
     choose_next_labels,
+    find_learning_curve,
     measure_change,
     order_by,
     pick_uncertain_and_diverse,
@@ -23,7 +25,6 @@ from helpers.classifier.calibration import (
     reliability_curve,
 )
 from helpers.classifier.invariant_network import InvariantNetwork
-from helpers.classifier.learning_curve import LearningCurve, find_learning_curve
 from helpers.classifier.network import (
     Fitted,
     Network,
@@ -55,20 +56,18 @@ from helpers.classifier.prediction import (
 )
 from helpers.classifier.purity import (
     Audit,
+    PattersonScore,
+    Physics,
     PurityCurve,
     audit_selection,
     audited_prefix,
     describe_selection_by_truth,
     expect_purity,
-)
-from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
-from helpers.classifier.scores import METRICS, describe_scores, evaluate
-from helpers.classifier.selection_physics import (
-    PattersonScore,
-    Physics,
     measure_diameters,
     measure_physics,
 )
+from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
+from helpers.classifier.scores import METRICS, describe_scores, evaluate
 from helpers.classifier.split import (
     PARTS,
     Split,

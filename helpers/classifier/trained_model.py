@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import Calibration
-from helpers.classifier.moved_network import adapt_network
 from helpers.classifier.network import Network, predict_inputs
-from helpers.classifier.networks import restore_network
+from helpers.classifier.networks import adapt_network, restore_network
 from helpers.errors import ModelError, ParameterError
 from helpers.made_from import check_fits
 from helpers.outputs import atomic_write, provenance, sha256_of, write_json

@@ -8,11 +8,13 @@ ranking and are looked at, or used for training, first.
 from helpers.ranking.article_metric import rotate_templates, scale_to_255
 from helpers.ranking.match import Match, match_template, pick_turned
 from helpers.ranking.metric import Metric, MetricOptions, Nearest
-from helpers.ranking.metric_choice import AUTO, MetricChoice, choose_metric
 from helpers.ranking.ranking import (
+    AUTO,
     METRICS,
+    MetricChoice,
     RankAgreement,
     Ranking,
+    choose_metric,
     compare_rankings,
     describe_top,
     find_metric,
