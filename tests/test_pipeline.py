@@ -288,6 +288,14 @@ def test_absent_files_are_named_before_anything_runs(
         run_notebooks(patterns_file, tmp_path, "none.csv", notebooks_dir=notebooks)
 
 
+def test_name_in_another_encoding_is_told_before_anything_runs(
+    notebooks: Path, patterns_file: Path, tmp_path: Path
+) -> None:
+    strange = tmp_path / os.fsdecode(b"gr\xf6sse")
+    with pytest.raises(ParameterError, match=r"gr.*LC_ALL=C.UTF-8"):
+        run_notebooks(patterns_file, strange, notebooks_dir=notebooks)
+
+
 def test_folder_that_cannot_be_made_is_named_before_anything_runs(
     notebooks: Path, patterns_file: Path
 ) -> None:

@@ -224,6 +224,8 @@ def _runner_parameters(
     """Return the parameters that the runner itself gives; all paths absolute."""
     if isinstance(patterns_files, str | Path):
         patterns_files = [patterns_files]
+    for each in (*patterns_files, work_dir, labels_file or ""):
+        _check_letters(each)
     patterns = [_patterns_path(each) for each in patterns_files]
     return {
         "patterns_file": patterns[0] if len(patterns) == 1 else patterns,
@@ -231,6 +233,19 @@ def _runner_parameters(
         # "" too must be given: the notebook's own value is the example's labels
         "labels_file": _labels_path(labels_file) if labels_file else "",
     }
+
+
+def _check_letters(path: str | Path) -> None:
+    """Refuse a name that cannot be written into a notebook, which is UTF-8."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        message = (
+            f"{str(path)!a}: some of its letters are not known in the encoding "
+            "of this terminal, which is not that of the name. Give the file or folder "
+            "another name, or set LC_ALL=C.UTF-8."
+        )
+        raise ParameterError(message) from error
 
 
 def _patterns_path(path: str | Path) -> str:

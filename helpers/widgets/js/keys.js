@@ -61,6 +61,22 @@ export function bindActions(table, runs) {
 }
 
 /**
+ * Tell a page that looks at keys before the widget gets them, as Notebook 7 does, which
+ * ones are taken: "m" would make its cell a text, and the widget would be gone.
+ */
+function hideKeys(root) {
+  const page = root.ownerDocument?.defaultView;
+  const widget = new WeakRef(root);
+  const tell = (event) => {
+    const there = widget.deref();
+    if (!there) return page.removeEventListener("keydown", tell, true);
+    const isTaken = there.contains(event.target) && !isForNotebook(event);
+    there.toggleAttribute("data-lm-suppress-shortcuts", isTaken);
+  };
+  page?.addEventListener("keydown", tell, true);
+}
+
+/**
  * Let keys act on the widget and on nothing else.
  *
  * An action is `{ keys, does, run, repeats }`: `keys` as in KeyboardEvent.key, `does`
@@ -76,6 +92,7 @@ export class Keys {
     root.tabIndex = 0;
     root.addEventListener("keydown", (event) => this.press(event));
     this.takeBackAfterPointer();
+    hideKeys(root);
   }
 
   focus() {
