@@ -87,6 +87,7 @@ def audit_selection(
 
 N_DRAWS = 200
 N_THRESHOLDS = 400
+WIDER = 1.3
 WEAK_PENALTY = 100.0
 LOWEST = 0.01  # nobody takes what is less probable
 
@@ -197,14 +198,33 @@ def expect_purity(
     n_possible = max(int((probability > LOWEST).sum()), 1)
     number = np.unique(np.linspace(1, n_possible, N_THRESHOLDS).astype(np.int64))
     purities = np.stack([_purity_of(odds, each, number) for each in corrections])
-    low, high = percentile_interval(purities)
+    purity = purities.mean(axis=0)
+    low, high = percentile_interval(_add_chance(purities, purity, number, seed))
     return PurityCurve(
         threshold=probability[order][number - 1].astype(np.float64),
         number=number,
-        purity=purities.mean(axis=0),
+        purity=purity,
         low=low,
         high=high,
     )
+
+
+def _add_chance(
+    purities: NDArray[np.float64],
+    purity: NDArray[np.float64],
+    number: NDArray[np.int64],
+    seed: int,
+) -> NDArray[np.float64]:
+    """Return shares of single hits that may be found, (draws, k).
+
+    Labels judge networks that were fitted to fewer labels, and never quite know where
+    the curve bends, so that they spread less than the truth does. And of a few patterns
+    more or fewer are single by chance alone.
+    """
+    expected = logit_of(purity.astype(np.float32))
+    spread = logit_of(purities.astype(np.float32)) - expected
+    possible = expit(expected + WIDER * spread)
+    return np.random.default_rng(seed).binomial(number, possible) / number
 
 
 def _draw_corrections(
