@@ -404,7 +404,8 @@ RANKING = WorkFile(
     {
         "index": _INDEX_ONCE,
         "distance": Values(np.float32, "n"),
-        "template": _INDEX,
+        # of another stack, where a further run is ranked by this one's templates
+        "template": Values(np.int64, "n", low=0),
         "angle_deg": Values(np.float32, "n", may_lack=True),
     },
     {"metric": TEXT, "n_rotations": COUNT, "n_templates": COUNT, "fingerprint": TEXT},

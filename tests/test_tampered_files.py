@@ -260,7 +260,7 @@ DAMAGES: list[tuple[WorkFile, str, Damage]] = [
     (RANKING, "index twice", dataset("index", put(5, slice(None)))),
     (RANKING, "distance NaN", dataset("distance", put(np.nan))),
     (RANKING, "angle infinite", dataset("angle_deg", put(np.inf))),
-    (RANKING, "template beyond", dataset("template", put(N))),
+    (RANKING, "template below 0", dataset("template", put(-1))),
     (RANKING, "templates fewer than none", attribute("n_templates", -3)),
     (RANKING, "metric is a list", attribute("metric", ["a", "b"])),
     (MODEL, "cut", cut),

@@ -556,6 +556,12 @@ def test_templates_have_no_match(stack_of, noisy, ranking):
         match_template(stack_of(noisy), ranking, 2)
 
 
+def test_templates_of_another_stack_have_no_match(stack_of, noisy, ranking):
+    elsewhere = replace(ranking, template=np.full_like(ranking.template, 40))
+    with pytest.raises(ParameterError, match="template 40 is of another stack"):
+        match_template(stack_of(noisy), elsewhere, int(ranking.index[0]))
+
+
 def test_the_telling_match_is_bright_good_and_turned(ranking):
     n_best = round(0.1 * len(ranking))
     angles = np.zeros(len(ranking), np.float32)

@@ -204,8 +204,8 @@ def expect_purity(
         threshold=probability[order][number - 1].astype(np.float64),
         number=number,
         purity=purity,
-        low=low,
-        high=high,
+        low=np.minimum(low, purity),  # of one pattern 0 or 1 is found, never a share
+        high=np.maximum(high, purity),
     )
 
 

@@ -107,7 +107,7 @@ def match_template(
     Raises
     ------
     ParameterError
-        If the pattern was not ranked.
+        If the pattern was not ranked, or its template is of another stack.
     """
     place = np.flatnonzero(ranking.index == index)
     if place.size == 0:
@@ -119,6 +119,13 @@ def match_template(
         raise ParameterError(message)
     at = int(place[0])
     template, angle_deg = int(ranking.template[at]), float(ranking.angle_deg[at])
+    if template >= len(patterns):
+        message = (
+            f"template {template} is of another stack than the {len(patterns)} patterns"
+            " that it ranks; expected one to show beside pattern"
+            f" {index}. Show matches in the work folder of the templates."
+        )
+        raise ParameterError(message)
     if np.isnan(angle_deg):
         about = centre or find_templates_centre(patterns, np.unique(ranking.template))
         angle_deg = find_angle(patterns, index, template, about)
