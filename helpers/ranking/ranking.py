@@ -443,9 +443,9 @@ def choose_metric(
 
     Each labelled pattern is compared with the templates other than itself. The encoder
     metric is taken where it is about as good: few labels do not tell small differences,
-    and it is the better one on most kinds of particle. The
-    article's metric is not among the candidates: it takes hundreds of times as long,
-    and was best on none of the kinds of particle that these were chosen with.
+    and it is the better one on most kinds of particle. The article's metric is not
+    among the candidates: it takes hundreds of times as long, and was best on none of
+    the kinds of particle that these were chosen with.
 
     Parameters
     ----------
@@ -458,8 +458,6 @@ def choose_metric(
     centre
         (row, column) of the beam, in pixels; without it, found from the templates.
     """
-    from sklearn.metrics import average_precision_score  # slow to import
-
     hits = np.unique(np.asarray(hits_index, np.int64))
     known = ~np.isin(labels, ("", "unsure"))
     known[hits] = True
@@ -471,15 +469,24 @@ def choose_metric(
     if len(hits) < FEWEST or n_other < FEWEST:
         return MetricChoice(ENCODER.name, {}, n_single, n_other)
     about = centre or find_templates_centre(patterns, hits)
-    scores = {}
-    for name, metric in METRICS.items():
-        if metric.compare is None:
-            continue
-        distances = metric.compare(patterns, index, hits, about)
-        distances[index[:, np.newaxis] == hits] = np.inf  # none judges itself
-        nearness = -mean_of_nearest(distances)
-        scores[name] = float(average_precision_score(single, nearness))
-    scores_to_compare = dict(scores)
-    scores_to_compare[ENCODER.name] += HEAD_START
-    best = max(scores, key=lambda name: scores_to_compare[name])
+    itself = index[:, np.newaxis] == hits
+    scores = {
+        name: _judge(metric.compare(patterns, index, hits, about), itself, single)
+        for name, metric in METRICS.items()
+        if metric.compare is not None
+    }
+    head_start = {ENCODER.name: HEAD_START}
+    best = max(scores, key=lambda name: scores[name] + head_start.get(name, 0))
     return MetricChoice(best, scores, n_single, n_other)
+
+
+def _judge(
+    distances: NDArray[np.floating],
+    itself: NDArray[np.bool_],
+    single: NDArray[np.bool_],
+) -> float:
+    """Return the average precision by distances, where no template judges itself."""
+    from sklearn.metrics import average_precision_score  # slow to import
+
+    nearness = -mean_of_nearest(np.where(itself, np.inf, distances))
+    return float(average_precision_score(single, nearness))
