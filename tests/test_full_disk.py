@@ -186,7 +186,7 @@ def test_disk_without_any_room(small_disk: Path, made: Any) -> None:
         }
     filler.unlink()
     (small_disk / "selection").rmdir()
-    assert left == {name: ["filler", "selection"] for name in handoff.FORMATS}
+    assert left == {name: {"filler", "selection"} for name in handoff.FORMATS}
 
 
 def test_full_disk_while_predicting(

@@ -266,7 +266,7 @@ def test_memory_does_not_grow_with_the_stack(
 
 
 def test_what_is_planned_does_not_grow_with_the_stack() -> None:
-    n = 20_000
+    n = 40_000
     edges = scan.IndexEdges(np.arange(n))
     tracemalloc.start()
     parts = scan.cut_parts(edges, n, 1, 1)
@@ -276,7 +276,8 @@ def test_what_is_planned_does_not_grow_with_the_stack() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert ends == n * (n + 1) // 2
-    assert peak < 400_000  # a list of all parts alone is 2 MB
+    # a list of all parts alone is 4 MB; threads of earlier tests may take some, too
+    assert peak < 2_000_000
 
 
 @pytest.mark.parametrize("lengths", [(7, 1, 12), (3, 0, 4), (1,)])
