@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures
 from helpers.patterns import spread_evenly
 from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
-from helpers.ranking.rotation_metric import find_templates_centre
+from helpers.ranking.rotation_metric import find_source
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns
@@ -48,11 +48,8 @@ def nearest_by_encoder(
         its summary, each in standard deviations over the stack, added in squares.
         There are no angles.
     """
-    source = options.source or patterns
-    their_centre = options.source_centre if options.source else options.centre
-    their_centre = their_centre or find_templates_centre(source, hits)
-    centre = options.centre or their_centre
-    compare = _Compare.make(patterns, centre, source, their_centre, hits)
+    source, source_centre, centre = find_source(patterns, hits, options)
+    compare = _Compare.make(patterns, centre, source, source_centre, hits)
 
     def find_nearest(images: Array) -> Nearest:
         distances = compare(images)

@@ -42,21 +42,11 @@ def nearest_by_rotation(
     Nearest
         For each pattern its distance from the templates, and the nearest of them.
     """
-    source = options.source or patterns
-    their_centre = options.source_centre if options.source else options.centre
-    their_centre = their_centre or find_templates_centre(source, hits)
-    centre = options.centre or their_centre
-    grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
-    friedel = FriedelAverage(grid)
-    their_friedel = friedel
+    source, source_centre, centre = find_source(patterns, hits, options)
+    friedel = theirs = _friedel_about(patterns, centre)
     if options.source:
-        shape = source.shape[1:]
-        their_friedel = FriedelAverage(
-            PolarGrid(shape, their_centre, source.bad_pixels)
-        )
-    raw = (source.read_raw(part) for part in _cut(hits, _AT_ONCE))
-    maps = FriedelMaps.join(list(map(their_friedel.average, raw)))
-    templates = RotatedTemplates(maps)
+        theirs = _friedel_about(source, source_centre)
+    templates = _make_templates(source, hits, theirs)
     at_once = max(1, min(_AT_ONCE, _MOST_PAIRS // len(hits)))
 
     def compare(cells: list[NDArray[np.float32]]) -> Nearest:
@@ -64,13 +54,38 @@ def nearest_by_rotation(
         return Nearest.join(list(map(templates.compare, maps)))
 
     found = patterns.map_in_groups(
-        grid.average,
+        friedel.grid.average,
         compare,
         _AT_ONCE,
         raw=not patterns.has_mask_of_each,
         progress="Ranking",
     )
     return Nearest.join([nearest for _, nearest in found])
+
+
+def _friedel_about(patterns: "Patterns", centre: tuple[float, float]) -> FriedelAverage:
+    grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
+    return FriedelAverage(grid)
+
+
+def _make_templates(
+    patterns: "Patterns", hits: NDArray[np.int64], friedel: FriedelAverage
+) -> "RotatedTemplates":
+    raw = (patterns.read_raw(part) for part in _cut(hits, _AT_ONCE))
+    return RotatedTemplates(FriedelMaps.join(list(map(friedel.average, raw))))
+
+
+def find_source(
+    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
+) -> tuple["Patterns", tuple[float, float], tuple[float, float]]:
+    """Return the stack that the templates are of, its centre, and that of `patterns`.
+
+    A centre that is not given is found in the templates.
+    """
+    source = options.source or patterns
+    given = options.source_centre if options.source else options.centre
+    source_centre = given or find_templates_centre(source, hits)
+    return source, source_centre, options.centre or source_centre
 
 
 def find_templates_centre(
@@ -270,8 +285,8 @@ def compare_by_rotation(
     centre: tuple[float, float],
 ) -> NDArray[np.float32]:
     """Return the distances of some patterns from each template, (m, n_hits)."""
-    friedel = FriedelAverage(PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels))
-    templates = RotatedTemplates(friedel.average(patterns.read_raw(hits)))
+    friedel = _friedel_about(patterns, centre)
+    templates = _make_templates(patterns, hits, friedel)
 
     def compare(images: NDArray[np.float32]) -> NDArray[np.float32]:
         return templates.compare_each(friedel.average(images))
@@ -284,8 +299,7 @@ def find_angle(
     patterns: "Patterns", index: int, template: int, centre: tuple[float, float]
 ) -> float:
     """Find by how many degrees to turn a template so that it looks like a pattern."""
-    grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
-    average = FriedelAverage(grid).average
+    average = _friedel_about(patterns, centre).average
     one, other = (average(patterns.read_raw([place])) for place in (index, template))
     return float(RotatedTemplates(other).compare(one).angle_deg[0])
 
