@@ -13,11 +13,11 @@ k-means. Spectral clustering and k-means are told to find 8 clusters. Then: how 
 labels it takes until 5 of each class were met, in random order and cluster by cluster.
 
 `labels`: drawn kinds (`draw_kind` of bench_models.py with seeds 20001, …, the bodies of
-`BODIES` in turn); F1 at its best threshold on patterns that were not labelled, from 50
-labels in random order, by clusters in turn, or half and half; and with 25 more after 25
-random ones, which are the least certain and unlike each other, as 07 asks for them, or
-the least certain of each cluster in turn. Too few of a class to learn from count as a
-network that calls everything single.
+`BODIES` in turn), clusters and network as 02 and 05 make them; F1 at its best threshold
+on patterns that were not labelled, from 50 labels in random order, by clusters in turn,
+or half and half; and with 25 more after 25 random ones, which are the least certain and
+unlike each other, as 07 asks for them, or the least certain of each cluster in turn.
+Too few of a class to learn from count as a network that calls everything single.
 
 `speed`: 30,000 patterns of 260 × 257, which are a few repeated by a virtual dataset.
 """
@@ -44,10 +44,18 @@ from sklearn.metrics import (
     precision_recall_curve,
 )
 
-from helpers.classifier import make_network, pick_uncertain_and_diverse
+from helpers.classifier import pick_uncertain_and_diverse
 from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.invariant_network import make_head
 from helpers.classifier.network import predict_inputs
-from helpers.pattern_map import choose_features, fit_map, make_map, order_by_cluster
+from helpers.classifier.solved_layer import SolvedLayer
+from helpers.pattern_map import (
+    FittedMap,
+    choose_features,
+    fit_map,
+    make_map,
+    order_by_cluster,
+)
 from helpers.patterns import Patterns, open_patterns
 from helpers.physics import find_centre
 from helpers.simulate import BODIES, Detector, Sample, pnccd_bad_pixels, write_simulated
@@ -97,10 +105,15 @@ def simulate(sample: Sample, n: int, seed: int, folder: str) -> Patterns:
     return open_patterns(path)
 
 
-def make_features(patterns: Patterns) -> NDArray[np.float32]:
-    """Return the features of all patterns, without the encoder's numbers."""
-    network = make_network("invariant", patterns, encoder=False)
-    return np.concatenate([part for _, part in patterns.map(network.make_inputs)])
+def make_features(
+    patterns: Patterns, n_fitted: int
+) -> tuple[NDArray[np.float32], FittedMap]:
+    """Return the features of all patterns, and the map of the first of them."""
+    sample = patterns[np.arange(0, len(patterns), 5)].mean(axis=0, dtype=float)
+    centre = find_centre(sample, patterns.bad_pixels)
+    make, blocks = choose_features(patterns, centre)
+    features = np.concatenate([part for _, part in patterns.map(make)])
+    return features, fit_map(features[:n_fitted], blocks=blocks)
 
 
 # --- clusters -------------------------------------------------------------------------
@@ -131,11 +144,7 @@ def report_clusters() -> None:
 
 def find_clusters(patterns: Patterns) -> Iterator[tuple[str, NDArray[np.int32]]]:
     """Give the clusters that each way finds."""
-    sample = patterns[np.arange(0, len(patterns), 5)].mean(axis=0, dtype=float)
-    centre = find_centre(sample, patterns.bad_pixels)
-    features, blocks = choose_features(patterns, centre)
-    parts = [part for _, part in patterns.map(features)]
-    fitted = fit_map(np.concatenate(parts), blocks=blocks)
+    _, fitted = make_features(patterns, len(patterns))
     yield "map", fitted.cluster
     pixels = patterns[:][:, ~patterns.bad_pixels].astype(np.float64)
     pixels /= np.linalg.norm(pixels, axis=1, keepdims=True) + 1e-12
@@ -209,8 +218,9 @@ def report_labels(n_kinds: int) -> None:
         sample = replace(draw_kind(seed), body=body, body_seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             patterns = simulate(sample, N_POOL + N_JUDGED, seed, folder)
-            inputs, single = make_features(patterns), patterns.true_labels == "single"
-        for way, scores in judge_ways(inputs, single).items():
+            inputs, fitted = make_features(patterns, N_POOL)
+            single = patterns.true_labels == "single"
+        for way, scores in judge_ways(inputs, single, fitted.cluster).items():
             found.setdefault(way, []).append(scores)
         print(f"{k + 1} of {n_kinds} kinds", flush=True)
     print("\n| 50 labels | F1 | average precision | better than random in |")
@@ -228,10 +238,9 @@ def report_labels(n_kinds: int) -> None:
 
 
 def judge_ways(
-    inputs: NDArray[np.float32], single: NDArray[np.bool_]
+    inputs: NDArray[np.float32], single: NDArray[np.bool_], cluster: NDArray[np.int32]
 ) -> dict[str, tuple[float, float]]:
     """Return the mean scores of each way to choose 50 labels."""
-    cluster = fit_map(inputs[:N_POOL]).cluster
     rng = np.random.default_rng(0)
     half = N_LABELS // 2
     scores: dict[str, list[tuple[float, float]]] = {}
@@ -253,8 +262,7 @@ def judge_ways(
             ),
         }
         for way, pick in ways.items():
-            said = teach(inputs, single, pick(), inputs[N_POOL:])
-            score = judge(said, single)
+            score = judge(ask(teach(inputs, single, pick()), inputs[N_POOL:]), single)
             scores.setdefault(way, []).append(score)
     return {
         way: (
@@ -266,25 +274,22 @@ def judge_ways(
 
 
 def teach(
-    inputs: NDArray[np.float32],
-    single: NDArray[np.bool_],
-    labelled: Ints,
-    asked: NDArray[np.float32],
-) -> Floats:
-    """Return what a network that learnt from some labels says of other patterns."""
+    inputs: NDArray[np.float32], single: NDArray[np.bool_], labelled: Ints
+) -> SolvedLayer | None:
+    """Return a network that learnt from some labels; None if there are too few."""
     given = single[labelled]
     if min(given.sum(), (~given).sum()) < 2:
-        return np.full(len(asked), 0.5)
-    network = make_network_of(inputs.shape[1])
+        return None
+    network = make_head(inputs.shape[1], with_encoder=True)
     fit_logistic_head(network, inputs[labelled], given)
-    return predict_inputs(network, asked)
+    return network
 
 
-def make_network_of(n_features: int) -> object:
-    """Return the untaught layer of the invariant network."""
-    from helpers.classifier.solved_layer import SolvedLayer
-
-    return SolvedLayer(n_features, "invariant")
+def ask(network: SolvedLayer | None, inputs: NDArray[np.float32]) -> Floats:
+    """Return what a network says of patterns."""
+    if network is None:
+        return np.full(len(inputs), 0.5)
+    return predict_inputs(network, inputs)
 
 
 def choose(
@@ -295,10 +300,12 @@ def choose(
     cluster: NDArray[np.int32] | None,
 ) -> Ints:
     """Choose as many patterns again, by what was learnt from the first ones."""
-    probability = teach(inputs, single, begun, inputs[rest])
+    network = teach(inputs, single, begun)
+    probability = ask(network, inputs[rest])
+    if network is None:
+        return rest[: begun.size]
     if cluster is None:
-        spread = inputs.std(axis=0) + 1e-6
-        seen = np.clip((inputs[rest] - inputs.mean(axis=0)) / spread, -3, 3)
+        seen = network.make_plain_columns(inputs[rest])
         return rest[pick_uncertain_and_diverse(seen, probability, begun.size)]
     least_certain = np.argsort(np.abs(probability - 0.5), kind="stable")
     own = cluster[rest]

@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,10 +37,11 @@ SETTINGS = {"rank": ["-p", "baseline", ""], "train": ["-p", "epochs", "2"]}
 
 
 class Use(NamedTuple):
-    """What one notebook took: resident memory in bytes, CPU time in seconds."""
+    """What one notebook took: resident memory in bytes, times in seconds."""
 
     peak: int
     cpu: float
+    elapsed: float
 
 
 def main() -> None:
@@ -122,15 +124,18 @@ def measure(folder: Path, n: int, only: list[str]) -> dict[str, Use]:
 
 def run(command: list[str]) -> Use:
     """Run a command; ask the system what it and its kernels took."""
+    begun = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"{' '.join(command)} ended with status {status}")
-    return Use(usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)
+    elapsed = time.perf_counter() - begun
+    return Use(usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime, elapsed)
 
 
 def say(use: Use) -> str:
-    return f"{use.peak / 2**20:,.0f} MiB, {use.cpu:,.0f} s CPU"
+    times = f"{use.cpu:,.0f} s CPU, {use.elapsed:,.0f} s elapsed"
+    return f"{use.peak / 2**20:,.0f} MiB, {times}"
 
 
 def print_table(used: dict[int, dict[str, Use]], stages: list[str]) -> None:
