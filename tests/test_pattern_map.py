@@ -391,6 +391,41 @@ def test_points_have_the_colours_of_what_is_chosen(view: tuple) -> None:
     assert (np.asarray(widget.scatter.points) != after).any()
 
 
+def test_labels_are_read_again_only_when_there_are_others(
+    view: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widget, store = view
+    read: list[str | None] = []
+    current = store.current_labels
+    monkeypatch.setattr(
+        store, "current_labels", lambda who=None: read.append(who) or current(who)
+    )
+    for pattern in range(3):
+        widget.scatter.hovering = pattern
+    assert read == []
+    event = {"seq": 1, "kind": "label", "pattern": 2, "label": "blank"}
+    widget.gallery._store_labels({"session": "s", "events": [event]})
+    widget.scatter.hovering = 1
+    widget.scatter.hovering = 2
+    assert read == []
+    assert widget.caption.value.endswith("<br>blank")
+    store.record(1, "other", labeller="bob", session="x", seq=1)
+    widget.scatter.hovering = 1
+    assert sorted(read) == ["anna", "bob"]
+    assert widget.caption.value.endswith("<br>other")
+
+
+def test_the_map_stands_on_the_ground_of_its_page(view: tuple) -> None:
+    widget, _ = view
+    widget.colour_by.value = "label"
+    on_white = widget.scatter.color
+    widget.page.ground = [17, 17, 17]
+    assert widget.scatter.background_color == pytest.approx([17 / 255] * 3 + [1])
+    assert widget.scatter.color != on_white
+    widget.page.ground = [255, 255, 255]
+    assert widget.scatter.color == on_white
+
+
 def test_a_map_of_another_stack_is_refused(
     patterns: Patterns, mapped: PatternMap
 ) -> None:

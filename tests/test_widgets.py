@@ -859,7 +859,7 @@ class TestBundles:
             digest.update(f"{path.name}\n".encode() + path.read_bytes())
         bundles = sorted(STATIC.iterdir())
         assert {path.stem for path in bundles} == {
-            *("labeller", "gallery", "browser", "webgl")
+            *("labeller", "gallery", "browser", "map_page")
         }
         for path in bundles:
             first_line = path.read_text("utf-8").splitlines()[0]

@@ -424,6 +424,12 @@ class LabelReader:
         with self._database.reading() as connection:
             return np.sort(np.array(connection.scalars(query).all(), dtype=np.int64))
 
+    def version(self) -> int:
+        """Return the number of the newest event: another one, other labels."""
+        newest = sa.select(sa.func.max(label_events.c.id))
+        with self._database.reading() as connection:
+            return connection.scalar(newest) or 0
+
     def history(
         self, pattern: int | None = None, labeller: str | None = None
     ) -> list[LabelEvent]:

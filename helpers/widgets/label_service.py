@@ -19,6 +19,7 @@ and one that was refused begin a new session.
 import hashlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -183,7 +184,8 @@ class LabelService:
         Where the store is gone or another, `lost` says so, and what was read stays.
         """
         try:
-            self._read()
+            if self.store.version() != self._version:
+                self._read()
         except StoreLostError as error:
             self.lost = f"{error}"
         else:
@@ -204,6 +206,7 @@ class LabelService:
         )
 
     def _read(self) -> None:
+        self._version = self.store.version()
         others = set() if self._blind else {*self.store.labellers()} - {self.labeller}
         self._by = {
             who: self.store.current_labels(who)
@@ -307,10 +310,18 @@ class LabelService:
             state.failure = f"{error}"
             self.lost = state.failure if isinstance(error, StoreLostError) else ""
             return False
+        self._note_own(len(run))
         state.last = int(run[-1]["seq"])
         seqs = (int(event["seq"]) for event in run)
         state.changes |= dict(zip(seqs, changes, strict=True))
         return True
+
+    def _note_own(self, n_events: int) -> None:
+        """Spare reading again what was written here, if nobody else wrote."""
+        with suppress(LabelsError):
+            version = self.store.version()
+            if version == self._version + n_events:
+                self._version = version
 
     def _record(
         self, session: str, run: list[dict[str, Any]], _: int | None

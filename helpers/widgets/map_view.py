@@ -1,7 +1,7 @@
 """The map of the patterns to be pointed at, and the gallery that it fills."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import anywidget
@@ -25,15 +25,27 @@ LOOK_SIDE = 170  # pixels on the page
 HEIGHT, WIDTH = 420, 600
 FEW = 10_000  # points that are drawn larger
 LEVELS = 64  # of a scale of numbers
+ON_DARK = {"blank": "#9a9a9a"}  # in place of its own colour, as in js/common.css
+FAINT = {False: "#cccccc", True: "#5a5a5a"}  # without a label; True = on dark
+DARKEST_ON_DARK = 0.25  # of the scale of colours
 LOG_SPAN = 8  # numbers that differ by more than this factor are on a log scale
 
 
-class WebGLNote(anywidget.AnyWidget):
-    """Says where the browser cannot draw the map."""
+class MapPage(anywidget.AnyWidget):
+    """Finds out whether the page can draw the map, says so if not, and on what ground.
 
-    _esm = STATIC / "webgl.js"
-    _css = STATIC / "webgl.css"
+    The ground is red, green and blue of 255, of the theme of now.
+    """
+
+    _esm = STATIC / "map_page.js"
+    _css = STATIC / "map_page.css"
     offers_webgl = traitlets.Bool(None, allow_none=True).tag(sync=True)
+    ground = traitlets.List(traitlets.Float(), [255, 255, 255]).tag(sync=True)
+
+    @property
+    def is_dark(self) -> bool:
+        """Whether what is drawn had better be bright."""
+        return float(np.mean(self.ground)) < 128
 
 
 class MapView(ipywidgets.VBox):
@@ -47,8 +59,6 @@ class MapView(ipywidgets.VBox):
         What a lasso fills.
     numbers
         (n,) each, by the name under which one can colour by it.
-    words
-        Returns the (n,) label words of now.
 
     Attributes
     ----------
@@ -63,11 +73,9 @@ class MapView(ipywidgets.VBox):
         pattern_map: PatternMap,
         gallery: Gallery,
         numbers: Mapping[str, NDArray[np.float64]],
-        words: Callable[[], NDArray[np.str_]],
     ) -> None:
         self._map = pattern_map
         self._numbers = dict(numbers)
-        self._words = words
         self.gallery = gallery
         right, up = pattern_map.position.T.astype(np.float64)
         self._plot = _make_scatter(right, up)
@@ -77,13 +85,14 @@ class MapView(ipywidgets.VBox):
         self._plot.size(default=5 if right.size < FEW else 3)
         self.scatter = self._plot.widget
         self._build()
-        self._recolour()
+        self._follow_theme()
         super().__init__([self._head, self._body, gallery])
         self.scatter.observe(self._fill, "selection")
         self.scatter.observe(self._look, "hovering")
         gallery.tells_cursor = True
         gallery.observe(self._mark, "cursor")
         gallery.observe(self._note_labels, "n_stored")
+        self.page.observe(lambda _: self._follow_theme(), "ground")
 
     def select(self, index: ArrayLike) -> None:
         """Fill the gallery with patterns, as a lasso round them does.
@@ -118,13 +127,13 @@ class MapView(ipywidgets.VBox):
         self.caption = ipywidgets.HTML(
             "Rest the pointer on a point to see its pattern."
         )
-        self.webgl = WebGLNote()
+        self.page = MapPage()
         hint = ipywidgets.HTML(
             "Drag to draw a line round points: their patterns come into the gallery "
             "below. The wheel zooms; the arrows on the left let you move the map."
         )
         self._head = ipywidgets.VBox(
-            [ipywidgets.HBox([self.colour_by, self.cluster]), hint, self.webgl]
+            [ipywidgets.HBox([self.colour_by, self.cluster]), hint, self.page]
         )
         side = ipywidgets.VBox(
             [self.picture, self.caption], layout={"width": f"{LOOK_SIDE + 20}px"}
@@ -163,8 +172,12 @@ class MapView(ipywidgets.VBox):
         }
         lines = [f"<b>pattern {pattern:,}</b>", f"cluster {name}"]
         lines += [f"{key} {value}" for key, value in known.items()]
-        word = self._words()[pattern]
-        self.caption.value = "<br>".join([*lines, word or "unlabelled"])
+        word = self.gallery.label_of(pattern) or "unlabelled"
+        self.caption.value = "<br>".join([*lines, word])
+
+    def _follow_theme(self) -> None:
+        self._plot.background(color=[part / 255 for part in self.page.ground])
+        self._recolour()
 
     def _note_labels(self, _: object) -> None:
         if self.colour_by.value == "label":
@@ -177,13 +190,14 @@ class MapView(ipywidgets.VBox):
             codes = np.where(number < 0, 0, 1 + number % len(CLUSTER_COLOURS))
             colours = [NO_COLOUR, *CLUSTER_COLOURS]
         elif name == "label":
-            words = self._words()
+            words = self.gallery.labels()
             codes = np.select(
                 [words == word for word in LABELS], np.arange(1, len(LABELS) + 1), 0
             )
-            colours = ["#cccccc", *(CLASS_COLOURS[word] for word in LABELS)]
+            own = CLASS_COLOURS | ON_DARK if self.page.is_dark else CLASS_COLOURS
+            colours = [FAINT[self.page.is_dark], *(own[word] for word in LABELS)]
         else:
-            codes, colours = grade(self._numbers[name])
+            codes, colours = grade(self._numbers[name], self.page.is_dark)
         self._plot.color(
             by=codes.astype(np.float64), map=colours, norm=(0, len(colours) - 1)
         )
@@ -200,18 +214,23 @@ def _make_scatter(right: NDArray[np.float64], up: NDArray[np.float64]) -> Any:
         return plot
 
 
-def grade(values: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[str]]:
+def grade(
+    values: NDArray[np.float64], on_dark: bool = False
+) -> tuple[NDArray[np.int64], list[str]]:
     """Return the step of each number on a scale, and the colours of the steps.
 
     Parameters
     ----------
     values
         (n,); NaN is the first step, which is grey.
+    on_dark
+        True leaves out the colours that nobody sees on a dark ground.
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    colours = [to_hex(c) for c in colormaps["viridis"](np.linspace(0, 1, LEVELS))]
+    scale = np.linspace(DARKEST_ON_DARK if on_dark else 0, 1, LEVELS)
+    colours = [to_hex(colour) for colour in colormaps["viridis"](scale)]
     codes = np.zeros(len(values), np.int64)
     known = np.isfinite(values)
     if known.any():
@@ -286,8 +305,4 @@ def show_map(
         for name, values in columns.items()
         if name in ("photons", "hit_score", "prediction", "distance")
     }
-
-    def words() -> NDArray[np.str_]:
-        return store.current_labels() if store is not None else np.full(n, "")
-
-    return MapView(pattern_map, gallery, numbers, words)
+    return MapView(pattern_map, gallery, numbers)

@@ -139,10 +139,23 @@ class PatternWidget(anywidget.AnyWidget):
             One of `helpers.widgets.pattern_table.FILTERS`, by the labels of now.
         """
         order = order or self._first_order
-        if self._labels is None:
-            return self._order.index(order, only, np.full(len(self.patterns), ""))
-        labels, disagree = self._labels.labels(), self._labels.disagree()
+        labels = self.labels()
+        disagree = None if self._labels is None else self._labels.disagree()
         return self._order.index(order, only, labels, disagree)
+
+    def labels(self) -> NDArray[np.str_]:
+        """Return the label words of now, (n,), "" = unlabelled."""
+        if self._labels is None:
+            return np.full(len(self.patterns), "")
+        self._labels.look_again()
+        return self._labels.labels()
+
+    def label_of(self, pattern: int) -> str:
+        """Return the label word of one pattern, "" = unlabelled."""
+        if self._labels is None:
+            return ""
+        self._labels.look_again()
+        return str(self._labels.labels_of(pattern)["label"])
 
     def pixels(self, pattern: int, longest: int = LONGEST_SIDE) -> Pixels:
         """Return one pattern as the page draws it, no side longer than `longest`."""

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 from chromium import launch_without_webgl
-from lab import LabPage, write_notebook
+from lab import KERNEL, LabPage, write_notebook
 
 from helpers.simulate import Detector, pnccd_bad_pixels, write_simulated
 
@@ -171,6 +171,25 @@ def test_the_pattern_under_the_pointer_is_shown_and_the_gallery_marks_its_point(
             )
     lab.page.wait_for_timeout(500)
     lab.run_code("assert {*seen} & {*range(60, 80)}, seen")
+
+
+def test_the_map_follows_the_theme(run_notebook):
+    lab = run_notebook([CELL])
+    driver = Map(lab)
+    driver.wait_list(N)
+    lab.command("apputils:change-theme", theme="JupyterLab Dark")
+    wait_until(lab, "view.page.is_dark")
+    lab.run_code("assert max(view.scatter.background_color[:3]) < 0.2")
+    lab.command("apputils:change-theme", theme="JupyterLab Light")
+    wait_until(lab, "not view.page.is_dark")
+    lab.run_code("assert min(view.scatter.background_color[:3]) > 0.9")
+
+
+def wait_until(lab, condition):
+    """Wait until something holds in the kernel."""
+    script = f"""async (code) => (await {KERNEL}.requestExecute({{ code }}).done)
+        .content.status === 'ok'"""
+    lab.page.wait_for_function(script, arg=f"assert {condition}", polling=200)
 
 
 LARGE = 5000

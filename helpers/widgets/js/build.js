@@ -13,7 +13,7 @@ for (const name of sources) hash.update(`${name}\n${readFileSync(name, "utf8")}`
 const banner = `/* sources ${hash.digest("hex")}; made by "make bundle" */`;
 
 await build({
-  entryPoints: ["labeller.js", "gallery.js", "browser.js", "webgl.js"],
+  entryPoints: ["labeller.js", "gallery.js", "browser.js", "map_page.js"],
   outdir: "../static",
   bundle: true,
   format: "esm",
