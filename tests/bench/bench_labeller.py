@@ -1,5 +1,9 @@
 """From key to painted pattern, in a real browser, beside the plain ways to do it.
 
+And on the map of 30,000 patterns: from the end of a lasso round 2,000 of them until the
+gallery shows the first page, from the key until all of them are stored, and until all
+are taken back.
+
 `make bench-labeller` runs it; it needs chromium and playwright and takes
 some minutes. Every pattern carries its own index as a row of bright and dark blocks, so
 what is waited for is the picture itself: from the trusted key event until the frame
@@ -23,6 +27,7 @@ from helpers.widgets import make_thumbnails
 from helpers.widgets.pixels import Thumbnails
 
 ROUND_TRIP_MS = 100
+N_MAPPED, N_GROUP = 30_000, 2_000  # patterns on the map, and in a group to be lassoed
 BLOCK = 12  # pixels of one bit; a thumbnail has a third of them
 N_BITS = 16
 
@@ -98,6 +103,47 @@ def show(page):
 show(0)
 display(ipw.VBox([step(show), picture]))
 """
+MAP = f"""
+import h5py
+from helpers.pattern_map import PatternMap
+from helpers.widgets import show_map
+with h5py.File("../coded.h5") as file, h5py.File("many.h5", "w") as many:
+    n, *sides = file["patterns"].shape
+    layout = h5py.VirtualLayout(({N_MAPPED}, *sides), "f4")
+    for start in range(0, {N_MAPPED}, n):
+        stop = min(start + n, {N_MAPPED})
+        layout[start:stop] = h5py.VirtualSource(file["patterns"])[: stop - start]
+    many.create_virtual_dataset("patterns", layout)
+patterns = open_patterns("many.h5")
+store = open_label_store("map.sqlite", patterns.fingerprint, len(patterns))
+cluster = np.repeat([0, 1, 2], [{N_MAPPED - 2 * N_GROUP}, {N_GROUP}, {N_GROUP}])
+middle = np.array([[0, 0], [-8, -8], [8, 8]])
+position = middle[cluster] + np.random.default_rng(0).uniform(-1, 1, ({N_MAPPED}, 2))
+found = PatternMap(
+    position.astype("f4"), cluster.astype("i4"), np.arange({N_MAPPED}), "x",
+    patterns.fingerprint,
+)
+show_map(patterns, found, store=store, labeller="anna")
+"""
+# From the next event of a kind until a condition on the gallery holds and is painted.
+WATCH_GALLERY = """([kind, condition]) => {
+    const holds = new Function(`
+        const busy = document.querySelector('.sh-grid').getAttribute('aria-busy');
+        const total = document.querySelector('.sh-progress-total').textContent;
+        const saving = document.querySelector('.sh-saving').textContent;
+        return busy === 'false' && (${condition});`);
+    window.took = new Promise((resolve) => {
+        document.addEventListener(kind, (event) => {
+            const end = () => resolve(performance.now() - event.timeStamp);
+            const look = () => {
+                if (!holds()) requestAnimationFrame(look);
+                else setTimeout(end);
+            };
+            requestAnimationFrame(look);
+        }, { once: true, capture: true });
+    });
+}"""
+LEFT_DOWN, RIGHT_UP = (0.01, 0.75, 0.25, 0.99), (0.75, 0.01, 0.99, 0.25)
 DELAY = f"""
 window.WebSocket = class extends WebSocket {{
     send(data) {{ setTimeout(() => super.send(data), {ROUND_TRIP_MS / 2}); }}
@@ -182,6 +228,7 @@ def main() -> None:
         try:
             _write_coded_patterns(server.notebooks / "coded.h5", 48 * (n_keys + 2))
             _measure_all(server, n_keys)
+            _measure_map(server, n_keys // 4)
             _measure_thumbnails(server.notebooks / "coded.h5", Path(home) / "work")
         finally:
             server.stop()
@@ -200,6 +247,59 @@ def _measure_all(server, n_keys: int) -> None:
                 notebook.close()
             print(f"{design.name:40}{_say(times[0]):>14}{_say(times[1]):>24}")
         browser.close()
+
+
+def _measure_map(server, n_times: int) -> None:
+    """Draw round a group, label it, take it back; first one group, then the other."""
+    write_notebook(server.notebooks / "map" / "notebook.ipynb", [HEAD, MAP])
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        size = {"width": 1100, "height": 1400}
+        lab = LabPage(browser.new_page(viewport=size), server, "map/notebook.ipynb")
+        lab.open()
+        lab.run_all()
+        gallery, page = lab.widget(), lab.page
+        canvas = page.locator("canvas:not(.sh canvas)").first
+        canvas.scroll_into_view_if_needed()
+        page.wait_for_timeout(3_000)  # until all points are drawn
+        times: dict[str, list[float]] = {"lasso": [], "key": [], "undo": []}
+        for turn in range(n_times):
+            begin, n = _draw_round(page, canvas, (LEFT_DOWN, RIGHT_UP)[turn % 2])
+            times["lasso"].append(begin)
+            gallery.focus()
+            page.keyboard.press("Shift+A")
+            page.keyboard.press("s")  # asks
+            gallery.get_by_text(f"Label all {n} patterns").wait_for()
+            for name, key, done in (("key", "s", n), ("undo", "z", 0)):
+                saved = f"saving === 'all saved' && total.startsWith('{done} of ')"
+                page.evaluate(WATCH_GALLERY, ["keydown", saved])
+                page.keyboard.press(key)
+                times[name].append(page.evaluate("() => window.took"))
+        lab.close()
+        browser.close()
+    print(f"\nOn the map of {N_MAPPED:,}, {N_GROUP:,} in a lasso, ms, median / 95 %")
+    for name, each in times.items():
+        print(f"{name:40}{_say(each):>14}")
+
+
+def _draw_round(page, canvas, corners) -> tuple[float, int]:
+    """Draw a lasso along a rectangle; return how long it took, and for how many."""
+    box = canvas.bounding_box()
+    total = page.locator(".sh-progress-total").first
+    before = total.inner_text()
+    left, top, right, bottom = corners
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    page.mouse.move(*at(left, top))
+    page.mouse.down()
+    for corner in ((right, top), (right, bottom), (left, bottom), (left, top)):
+        page.mouse.move(*at(*corner), steps=12)
+    page.evaluate(WATCH_GALLERY, ["mouseup", f"total !== {before!r}"])
+    page.mouse.up()
+    took = page.evaluate("() => window.took")
+    return took, int(total.inner_text().split()[2])
 
 
 def _measure_thumbnails(file: Path, work_dir: Path) -> None:
