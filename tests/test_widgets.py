@@ -52,6 +52,7 @@ from helpers.widgets.pattern_table import (
     keep_patterns,
     make_pattern_table,
 )
+from helpers.widgets.pattern_widget import STATIC, find_signal
 from helpers.widgets.pixels import (
     BAD,
     COLOUR_MAPS,
@@ -62,7 +63,6 @@ from helpers.widgets.pixels import (
     encode_pattern,
     shrink_pattern,
 )
-from helpers.widgets.widget_base import STATIC, find_signal
 
 N = 12
 SOURCES = STATIC.parent / "js"

@@ -10,16 +10,16 @@ person prefers, and `make_thumbnails` makes small patterns before they are asked
 `label_service.py` and `js/outbox.js` are the two ends of saving labels.
 """
 
-from helpers.widgets.gallery import Gallery, show_gallery
+from helpers.widgets.gallery import Gallery, show_gallery, slide_purity
 from helpers.widgets.keys import save_keys
-from helpers.widgets.labeller import Labeller, label_patterns
 from helpers.widgets.map_view import MapView, show_map
-from helpers.widgets.pattern_browser import (
+from helpers.widgets.pattern_table import read_results
+from helpers.widgets.pattern_widget import (
+    Labeller,
     PatternBrowser,
     browse_patterns,
-    slide_purity,
+    label_patterns,
 )
-from helpers.widgets.pattern_table import read_results
 from helpers.widgets.pixels import make_thumbnails
 
 __all__ = [

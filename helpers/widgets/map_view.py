@@ -16,8 +16,8 @@ from helpers.pattern_map import PatternMap, name_cluster, sort_inside_out
 from helpers.patterns import Patterns
 from helpers.plots import CLASS_COLOURS, CLUSTER_COLOURS, NO_COLOUR
 from helpers.widgets.gallery import Gallery, show_gallery
+from helpers.widgets.pattern_widget import STATIC
 from helpers.widgets.pixels import make_pixels, preview_png
-from helpers.widgets.widget_base import STATIC
 
 EVERYTHING = "all"
 PREVIEW_SIDE = 160
