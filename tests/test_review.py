@@ -38,7 +38,7 @@ from helpers.intervals import Proportion
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import Ranking
 from helpers.simulate import Sample, pnccd_bad_pixels, write_simulated
-from helpers.widgets.pattern_widget import slide_purity
+from helpers.widgets import slide_purity
 
 N, N_LABELS = 700, 240
 SIDE = 128

@@ -5,22 +5,20 @@ whatever orientation and however bright; `write_map` keeps it as `map.h5`. `find
 says what each cluster is, `order_by_cluster` lets one meet small groups early.
 """
 
-from helpers.pattern_map.map_groups import (
+from helpers.pattern_map.mapping import (
+    FittedMap,
     Group,
+    PatternMap,
+    choose_features,
     describe_groups,
     estimate_sizes,
     find_groups,
-    name_cluster,
-    order_by_cluster,
-    sort_inside_out,
-)
-from helpers.pattern_map.mapping import (
-    FittedMap,
-    PatternMap,
-    choose_features,
     fit_map,
     make_map,
+    name_cluster,
+    order_by_cluster,
     read_map,
+    sort_inside_out,
     write_map,
 )
 

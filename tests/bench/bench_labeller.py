@@ -268,10 +268,13 @@ def _measure_map(server, n_times: int) -> None:
             times["lasso"].append(begin)
             gallery.focus()
             page.keyboard.press("Shift+A")
+            gallery.get_by_text(f"{n} selected").wait_for()
+            page.wait_for_timeout(300)  # a person looks
             page.keyboard.press("s")  # asks
             gallery.get_by_text(f"Label all {n} patterns").wait_for()
             for name, key, done in (("key", "s", n), ("undo", "z", 0)):
                 saved = f"saving === 'all saved' && total.startsWith('{done} of ')"
+                page.wait_for_timeout(300)
                 page.evaluate(WATCH_GALLERY, ["keydown", saved])
                 page.keyboard.press(key)
                 times[name].append(page.evaluate("() => window.took"))
