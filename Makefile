@@ -46,10 +46,10 @@ $(SITE_READY): requirements-docs.lock | $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r $<
 	@touch $@
 
-# SLOW=1: the long ones too, as .ci/run does.
+# SLOW=1: the long ones too, as .ci/run does. A file of tests stays in one process.
 SLOW ?=
 test: $(READY)
-	$(BIN)/python -m pytest $(if $(SLOW),,-m "not slow")
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(if $(SLOW),,-m "not slow")
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -22,6 +22,49 @@ settings.load_profile("tests")
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
+MOST_WORKERS = 8
+WORKER_BYTES = (
+    3 * 2**30
+)  # a process of tests, and the kernel of a notebook that it runs
+THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+)
+LONG_FILES = (  # the longest first
+    *("test_notebooks.py", "test_labeller.py", "test_review.py", "test_training.py"),
+    *("test_labels_durability.py", "test_gallery_and_browser.py", "test_cluster.py"),
+    *("test_map.py", "test_pipeline.py", "test_full_disk.py", "test_beamtime.py"),
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Say how many processes `make test` shares the tests among."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(count_cores(), memory // WORKER_BYTES, MOST_WORKERS))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave each of several processes its share of the cores."""
+    shared_by = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if shared_by > 1:
+        share = str(max(1, count_cores() // shared_by))
+        for name in THREADS:
+            os.environ.setdefault(name, share)
+
+
+def count_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: no process is left alone with one at the end."""
+    order = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture
 def real_file() -> Callable[[str], Path]:

@@ -139,6 +139,11 @@ class LabPage:
         self.console: list[str] = []
         self._url = f"{server.url}{place}/{path}?token={TOKEN}&reset"
         page.set_default_timeout(PATIENCE_MS)
+        # The file browser may say so of a folder that is there, on a busy machine.
+        page.add_locator_handler(
+            page.locator(".jp-Dialog", has_text="Directory not found"),
+            lambda dialog: dialog.locator("button").last.click(),
+        )
         page.on("console", lambda message: self.console.append(message.text))
         page.on("pageerror", lambda error: self.console.append(f"ERROR {error}"))
 

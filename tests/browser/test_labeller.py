@@ -444,6 +444,7 @@ def asking(run_notebook, patterns):
 
 
 def test_what_is_asked_for_comes_first_and_says_why(asking):
+    asking.wait_settled()
     assert asking.pattern == 17
     assert "why: uncertain" in asking.text("values")
     assert "prediction" in asking.text("values")
