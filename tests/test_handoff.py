@@ -23,7 +23,7 @@ from helpers.handoff import (
     write_handoff,
     write_selection,
 )
-from helpers.handoff.dragonfly_format import find_photons
+from helpers.handoff.formats import find_photons
 from helpers.labels import open_label_store, read_foreign_labels
 from helpers.outputs import write_provenance
 from helpers.patterns import open_patterns, scan
