@@ -1,14 +1,16 @@
 """What patterns say without a person or a network: centre, maps, pixels, geometry."""
 
-from helpers.physics.centre import (
+from helpers.physics.geometry import (
+    POLARISATIONS,
+    Geometry,
     angle_about,
+    estimate_diameters,
     find_centre,
     flatten_patterns,
+    make_geometry,
     radial_average,
     radius_from,
 )
-from helpers.physics.geometry import POLARISATIONS, Geometry, make_geometry
-from helpers.physics.particle_size import estimate_diameters
 from helpers.physics.patterson import SMALLEST_WINDOW, PattersonMaps, Whitened, Window
 from helpers.physics.pixel_defects import (
     MEANING,

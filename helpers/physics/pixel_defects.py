@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.physics.centre import find_centre, radius_from
+from helpers.physics.geometry import find_centre, radius_from
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

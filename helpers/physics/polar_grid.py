@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from helpers.physics.centre import angle_about, radius_from
+from helpers.physics.geometry import angle_about, radius_from
 
 N_ANGLES = 96
 REACH = 0.375  # of the shorter side; farther out there is next to nothing to compare
