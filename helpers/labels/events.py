@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from helpers.labels.label_csv import GivenLabel
-from helpers.labels.schema import (
+from helpers.labels.database import (
     check_names,
     current_labels,
     label_events,
     standing_labels,
 )
+from helpers.labels.label_csv import GivenLabel
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
 EVENT_COLUMNS = [column for column in label_events.c if column.name != "id"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import LabelsError, OtherPatternsError, ParameterError
-from helpers.labels.schema import LABELS, NAME_LENGTH
+from helpers.labels.database import LABELS, NAME_LENGTH
 from helpers.made_from import digest, read_origin
 from helpers.outputs import atomic_write, escape_formula, unescape_formula
 from helpers.work_folder import EXPERIMENT, QUEUE

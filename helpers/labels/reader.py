@@ -10,15 +10,15 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from helpers.intervals import Proportion
-from helpers.labels.database import Database
-from helpers.labels.events import LabelEvent, read_events
-from helpers.labels.schema import (
+from helpers.labels.database import (
     LABELS,
     WORD_DTYPE,
+    Database,
     current_labels,
     label_events,
     standing_labels,
 )
+from helpers.labels.events import LabelEvent, read_events
 
 
 def consensus(votes: NDArray[np.integer]) -> NDArray[np.str_]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import LabelsError
+from helpers.labels.database import LABELS, WORD_DTYPE
 from helpers.labels.label_csv import all_problems, find_header
 from helpers.labels.label_forms import (
     FORMS,
@@ -18,7 +19,6 @@ from helpers.labels.label_forms import (
     LabelForm,
     Line,
 )
-from helpers.labels.schema import LABELS, WORD_DTYPE
 from helpers.labels.store import LabelStore, open_label_store
 from helpers.patterns import Patterns
 

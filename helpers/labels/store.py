@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from helpers.errors import LabelsError, StoreLostError
 from helpers.experiment import Experiment, open_experiment
-from helpers.labels.database import Database, check_same_patterns, claim_store
+from helpers.labels.database import (
+    Database,
+    check_label,
+    check_names,
+    check_same_patterns,
+    check_words,
+    claim_store,
+    label_events,
+    labelled_patterns,
+)
 from helpers.labels.events import (
     LabelEvent,
     Press,
@@ -44,13 +53,6 @@ from helpers.labels.label_csv import (
     write_labels_csv,
 )
 from helpers.labels.reader import LabelReader
-from helpers.labels.schema import (
-    check_label,
-    check_names,
-    check_words,
-    label_events,
-    labelled_patterns,
-)
 from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
 LABELS_NAME = "labels.sqlite"
