@@ -30,7 +30,7 @@ from helpers.errors import PatternsFileError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
 from helpers.patterns import hdf5_opening, open_patterns
 from helpers.patterns.hdf5 import open_hdf5
-from helpers.run.report import write_report
+from helpers.run.execution import write_report
 
 FRAME = (5, 4)
 VALUES = np.random.default_rng(0).poisson(1, (40, *FRAME)).astype("f4")

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from helpers.run.report import make_anchor, write_report
+from helpers.run.execution import make_anchor, write_report
 
 PNG = base64.b64encode(b"\x89PNG picture").decode()
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -18,8 +18,8 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.patterns import describe_missing_file
+from helpers.run.execution import write_report
 from helpers.run.parameters import assign_parameters, is_called
-from helpers.run.report import write_report
 from helpers.run.stages import StageBook, claim_folder
 
 NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"

@@ -6,8 +6,7 @@ import numpy as np
 import papermill
 import pytest
 
-from helpers.run.execution import execute_notebook
-from helpers.run.report import write_report
+from helpers.run.execution import execute_notebook, write_report
 from helpers.simulate import write_simulated
 
 pytestmark = pytest.mark.browser
