@@ -25,10 +25,11 @@ from helpers.simulate.exposures import (
     Simulator,
     simulate_any,
     simulate_patterns,
+    write_example_labels,
+    write_simulated,
 )
 from helpers.simulate.particles import BODIES
 from helpers.simulate.sample import SAMPLES, Sample
-from helpers.simulate.simulated_files import write_example_labels, write_simulated
 
 __all__ = [
     "BODIES",

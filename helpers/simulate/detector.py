@@ -137,6 +137,69 @@ def pnccd_bad_pixels(shape: tuple[int, int] = PNCCD_SHAPE) -> NDArray[np.bool_]:
     return bad
 
 
+def detector_for(bad_pixels: NDArray[np.bool_] | None) -> Detector:
+    """Return a detector of the shape of the bad pixels, or the default."""
+    if bad_pixels is None:
+        return Detector()
+    if np.ndim(bad_pixels) != 2:
+        message = (
+            f"bad_pixels has shape {np.shape(bad_pixels)}; expected (rows, columns)."
+        )
+        raise ParameterError(message)
+    return Detector.of_shape(bad_pixels.shape)
+
+
+def check_bad_pixels(
+    bad_pixels: NDArray[np.bool_] | None, detector: Detector
+) -> NDArray[np.bool_]:
+    """Return the bad pixels, or those of a pnCCD; refuse those that do not fit."""
+    if bad_pixels is None:
+        return pnccd_bad_pixels(detector.shape)
+    bad_pixels = np.asarray(bad_pixels)
+    if bad_pixels.shape != detector.shape or bad_pixels.dtype != bool:
+        message = (
+            f"bad_pixels is {bad_pixels.dtype} of shape {bad_pixels.shape}; expected "
+            f"bool of the detector's shape {detector.shape}, True = leave out."
+        )
+        raise ParameterError(message)
+    if bad_pixels.all():
+        message = "bad_pixels leaves out every pixel; is True and False exchanged?"
+        raise ParameterError(message)
+    return bad_pixels
+
+
+def draw_evenly(rng: np.random.Generator, lowest: float, highest: float) -> float:
+    """Draw a number whose logarithm is spread evenly."""
+    return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
+
+
+def draw_bad_pixels(rng: np.random.Generator, detector: Detector) -> NDArray[np.bool_]:
+    """Draw a beam stop or a hole, gaps, a lost module or quadrant, dead pixels."""
+    shape = detector.shape
+    if rng.random() < 0.15:
+        return pnccd_bad_pixels(shape)
+    rows, columns = np.indices(shape)
+    down, right = rows - detector.centre[0], columns - detector.centre[1]
+    bad = rng.random(shape) < draw_evenly(rng, 1e-4, 0.01)
+    reach = rng.uniform(0, 6)
+    is_round = rng.random() < 0.5
+    square = np.maximum(np.abs(down), np.abs(right))
+    bad |= (np.hypot(down, right) if is_round else square) < reach
+    if rng.random() < 0.3:  # the wire that holds the beam stop
+        angle = rng.uniform(0, 2 * np.pi)
+        beside = np.abs(down * np.cos(angle) - right * np.sin(angle))
+        bad |= (beside < rng.uniform(0.5, 1.5)) & (
+            down * np.sin(angle) + right * np.cos(angle) > 0
+        )
+    for along in (down, right):
+        for _ in range(rng.choice(3, p=[0.4, 0.4, 0.2])):
+            place, width = rng.normal(scale=12), rng.uniform(0.5, 4)
+            bad |= np.abs(along - place) < width
+    if rng.random() < 0.1:
+        bad |= (down * rng.choice([-1, 1]) > 0) & (right * rng.choice([-1, 1]) > 0)
+    return bad
+
+
 class FarField:
     """The Fourier transform from a plane across the beam to the detector's pixels.
 

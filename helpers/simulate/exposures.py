@@ -1,21 +1,47 @@
-"""From what is in the beam to counted photons: of one sample, or of any."""
+"""From what is in the beam to counted photons, in memory or as a file."""
 
+import csv
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 from operator import index as as_index
+from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+from tqdm.auto import tqdm
 
-from helpers.errors import ParameterError
-from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
+from helpers.errors import ParameterError, PatternsFileError
+from helpers.outputs import (
+    atomic_hdf5,
+    atomic_write,
+    escape_formula,
+    open_to_read,
+    write_provenance,
+)
+from helpers.patterns import open_patterns
+from helpers.simulate.detector import (
+    Detector,
+    FarField,
+    check_bad_pixels,
+    detector_for,
+    draw_bad_pixels,
+    draw_evenly,
+)
 from helpers.simulate.particles import equal_sphere_nm, sphere
-from helpers.simulate.sample import Particle, Sample, Shot, draw_shot, find_sample
+from helpers.simulate.sample import (
+    Particle,
+    Sample,
+    Shot,
+    draw_sample,
+    draw_shot,
+    find_sample,
+)
 
 BLOCK_BYTES = 2**24
 DETAILS = np.dtype(
@@ -88,8 +114,8 @@ class Simulator:
     ) -> None:
         self.seed = check_whole_number("seed", seed, lowest=0)
         self.sample = find_sample(sample)
-        self.detector = detector or _detector_for(bad_pixels)
-        self.bad_pixels = _checked_bad_pixels(bad_pixels, self.detector)
+        self.detector = detector or detector_for(bad_pixels)
+        self.bad_pixels = check_bad_pixels(bad_pixels, self.detector)
         self._far_field = FarField(self.detector)
         self._good = (~self.bad_pixels).astype(np.float32)
         self._background = self._background_photons()
@@ -309,35 +335,6 @@ def check_whole_number(name: str, value: int, *, lowest: int) -> int:
     return number
 
 
-def _detector_for(bad_pixels: NDArray[np.bool_] | None) -> Detector:
-    if bad_pixels is None:
-        return Detector()
-    if np.ndim(bad_pixels) != 2:
-        message = (
-            f"bad_pixels has shape {np.shape(bad_pixels)}; expected (rows, columns)."
-        )
-        raise ParameterError(message)
-    return Detector.of_shape(bad_pixels.shape)
-
-
-def _checked_bad_pixels(
-    bad_pixels: NDArray[np.bool_] | None, detector: Detector
-) -> NDArray[np.bool_]:
-    if bad_pixels is None:
-        return pnccd_bad_pixels(detector.shape)
-    bad_pixels = np.asarray(bad_pixels)
-    if bad_pixels.shape != detector.shape or bad_pixels.dtype != bool:
-        message = (
-            f"bad_pixels is {bad_pixels.dtype} of shape {bad_pixels.shape}; expected "
-            f"bool of the detector's shape {detector.shape}, True = leave out."
-        )
-        raise ParameterError(message)
-    if bad_pixels.all():
-        message = "bad_pixels leaves out every pixel; is True and False exchanged?"
-        raise ParameterError(message)
-    return bad_pixels
-
-
 def _details(shot: Shot, photons: float) -> tuple[object, ...]:
     size_nm = shot.particles[0].size_nm if shot.particles else np.nan
     second_fluence = separation_nm = np.nan
@@ -431,8 +428,8 @@ def simulate_any(seed: int, n: int, bodies: tuple[str, ...] = SEEN_BODIES) -> An
     body = str(rng.choice(bodies))
     is_small = rng.random() < SHARE_SMALL
     side = int(rng.choice(SMALL_SIDES)) if is_small else SIDE
-    size_nm = _draw_evenly(rng, 45, 110)
-    steps = _draw_evenly(rng, 3.5, 20 * side / SIDE)
+    size_nm = draw_evenly(rng, 45, 110)
+    steps = draw_evenly(rng, 3.5, 20 * side / SIDE)
     step_nm = size_nm / steps
     middle = (side - 1) / 2 + rng.normal(scale=3, size=2)
     detector = Detector(
@@ -441,61 +438,146 @@ def simulate_any(seed: int, n: int, bodies: tuple[str, ...] = SEEN_BODIES) -> An
         pixel_mm=PIXEL_MM,
         distance_mm=step_nm * side * PIXEL_MM / Detector().wavelength_nm,
     )
-    photons = _draw_evenly(rng, 1_500, 120_000)
-    weak_share = rng.uniform(0, 0.5)
-    sample = Sample(
-        single=0.5,
-        multiple=0.42,
-        other=0,
-        blank=0.08,
+    sample = draw_sample(
+        rng,
         body=body,
         body_seed=seed,
         size_nm=size_nm,
-        size_spread=_draw_evenly(rng, 0.005, 0.1),
-        lumpiness=rng.uniform(0, 0.1),
-        photons=photons,
-        fluence_spread=rng.uniform(0.2, 0.9),
-        background=photons * _draw_evenly(rng, 0.005, 0.3),
-        weak_share=weak_share,
-        close_share=rng.uniform(0, 0.9 - weak_share) * 0.6,
-        focus_nm=min(_draw_evenly(rng, 2.5, 10) * size_nm, 0.7 * side * step_nm),
-        streak_share=float(rng.choice([0, 0, 0.1, 0.2])),
-        read_noise=float(rng.choice([0, 0, rng.uniform(0.05, 0.3)])),
-        jitter_px=float(rng.choice([0, rng.uniform(0, 1.2)])),
+        widest_focus_nm=0.7 * side * step_nm,
     )
-    bad_pixels = _draw_bad_pixels(rng, detector)
+    bad_pixels = draw_bad_pixels(rng, detector)
     simulator = Simulator(seed, sample=sample, detector=detector, bad_pixels=bad_pixels)
     _, simulation = next(simulator.blocks(n, n))
     row, column = middle + rng.normal(scale=0.3, size=2)
     return AnySample(simulation, bad_pixels, (row, column), step_nm, body)
 
 
-def _draw_evenly(rng: np.random.Generator, lowest: float, highest: float) -> float:
-    return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
+def write_simulated(
+    path: str | Path,
+    n: int,
+    seed: int,
+    *,
+    bad_pixels: NDArray[np.bool_] | None = None,
+    sample: Sample | str = "default",
+    detector: Detector | None = None,
+) -> None:
+    """Write a file of patterns with known truth.
+
+    `/patterns` float32 (n, rows, columns), photon counts, bad pixels 0; `/truth` class
+    names; `/mask` uint8 (rows, columns), 1 = bad; `/truth_details`, a group with one
+    dataset (n,) for each field of `Simulation.details`; the seed, the sample and the
+    detector as attributes.
+
+    Parameters
+    ----------
+    path
+        The HDF5 file; replaced if it is there.
+    n
+        How many patterns; 270 kB each with the default detector.
+    seed
+        The same seed gives the same patterns, and the first of a longer file.
+    bad_pixels
+        bool (rows, columns), True = leave out; without it, `pnccd_bad_pixels`.
+    sample
+        A `Sample` or a name in `SAMPLES`.
+    detector
+        Without it, `Detector.of_shape` of the bad pixels, or the default.
+
+    Raises
+    ------
+    ParameterError
+        If a parameter has an impossible value.
+    """
+    n = check_whole_number("n", n, lowest=1)
+    simulator = Simulator(seed, sample=sample, detector=detector, bad_pixels=bad_pixels)
+    with (
+        atomic_hdf5(path) as file,
+        tqdm(total=n, desc="Simulating", unit="pattern") as progress,
+    ):
+        _write_frame(file, simulator, n)
+        for start, simulation in simulator.blocks(n):
+            _write_block(file, start, simulation)
+            progress.update(len(simulation.true_labels))
 
 
-def _draw_bad_pixels(rng: np.random.Generator, detector: Detector) -> NDArray[np.bool_]:
-    """Draw a beam stop or a hole, gaps, a lost module or quadrant, dead pixels."""
-    shape = detector.shape
-    if rng.random() < 0.15:
-        return pnccd_bad_pixels(shape)
-    rows, columns = np.indices(shape)
-    down, right = rows - detector.centre[0], columns - detector.centre[1]
-    bad = rng.random(shape) < _draw_evenly(rng, 1e-4, 0.01)
-    reach = rng.uniform(0, 6)
-    is_round = rng.random() < 0.5
-    square = np.maximum(np.abs(down), np.abs(right))
-    bad |= (np.hypot(down, right) if is_round else square) < reach
-    if rng.random() < 0.3:  # the wire that holds the beam stop
-        angle = rng.uniform(0, 2 * np.pi)
-        beside = np.abs(down * np.cos(angle) - right * np.sin(angle))
-        bad |= (beside < rng.uniform(0.5, 1.5)) & (
-            down * np.sin(angle) + right * np.cos(angle) > 0
+def write_example_labels(
+    patterns_path: str | Path, csv_path: str | Path, n_labels: int = 240
+) -> None:
+    """Write labels as a person would have given them to some simulated patterns.
+
+    The labels are the truth, of the first patterns in the stack's random order.
+    `labelled_at` is when the patterns were made, so that the same file gives the same
+    labels.
+
+    Parameters
+    ----------
+    patterns_path
+        A file of `write_simulated`.
+    csv_path
+        The CSV file, with the columns `pattern,label,file,labeller,labelled_at`;
+        replaced if it is there.
+    n_labels
+        How many; a file with fewer patterns gets a label for each.
+
+    Raises
+    ------
+    ParameterError
+        If `n_labels` is impossible.
+    PatternsFileError
+        If the file cannot be read, or no truth is in it.
+    """
+    check_whole_number("n_labels", n_labels, lowest=1)
+    truth, made_at = _read_truth(patterns_path)
+    with open_patterns(patterns_path) as patterns:
+        chosen = patterns.shuffled()[:n_labels]
+    with (
+        atomic_write(csv_path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["pattern", "label", "file", "labeller", "labelled_at"])
+        name = escape_formula(Path(patterns_path).name)
+        rows.writerows(
+            [i, truth[i], name, "simulated", made_at] for i in np.sort(chosen)
         )
-    for along in (down, right):
-        for _ in range(rng.choice(3, p=[0.4, 0.4, 0.2])):
-            place, width = rng.normal(scale=12), rng.uniform(0.5, 4)
-            bad |= np.abs(along - place) < width
-    if rng.random() < 0.1:
-        bad |= (down * rng.choice([-1, 1]) > 0) & (right * rng.choice([-1, 1]) > 0)
-    return bad
+
+
+def _write_frame(file: h5py.File, simulator: Simulator, n: int) -> None:
+    """Write what is known beforehand, and make room for the patterns."""
+    # Contiguous: nothing reads faster, and any slice of patterns is one read.
+    shape = (n, *simulator.detector.shape)
+    file.create_dataset("patterns", shape, dtype="f4").attrs["unit"] = "photons"
+    file.create_dataset("truth", n, dtype=h5py.string_dtype("ascii", length=8))
+    file["mask"] = simulator.bad_pixels.astype(np.uint8)
+    for name in DETAILS.names or ():
+        dtype = DETAILS[name]
+        if dtype.kind == "S":
+            dtype = h5py.string_dtype("ascii", length=dtype.itemsize)
+        file.create_dataset(f"truth_details/{name}", n, dtype=dtype)
+    write_provenance(
+        file,
+        seed=simulator.seed,
+        sample=asdict(simulator.sample),
+        detector=asdict(simulator.detector),
+    )
+
+
+def _write_block(file: h5py.File, start: int, simulation: Simulation) -> None:
+    rows = slice(start, start + len(simulation.true_labels))
+    file["patterns"][rows] = simulation.patterns
+    file["truth"][rows] = simulation.true_labels.astype("S8")
+    for name, values in file["truth_details"].items():
+        values[rows] = simulation.details[name]
+
+
+def _read_truth(path: str | Path) -> tuple[NDArray[np.str_], str]:
+    try:
+        with open_to_read(path) as file:
+            truth = file["truth"].asstr()[:].astype(str)
+            return truth, str(file.attrs.get("made_at", ""))
+    except KeyError as error:
+        problem = "/truth is not there; expected a file of `simulate`."
+        raise PatternsFileError(path, [problem]) from error
+    except OSError as error:
+        problem = f"cannot be read as HDF5 ({error})."
+        raise PatternsFileError(path, [problem]) from error
