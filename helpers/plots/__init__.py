@@ -14,11 +14,14 @@ from helpers.plots.curve_plots import (
     plot_match,
     plot_precision_curve,
     plot_precision_recall,
+    plot_purity_curve,
     plot_radial_averages,
     plot_rank_agreement,
     plot_reliability,
+    plot_taken_and_left,
     plot_training,
     plot_values,
+    plot_way,
 )
 from helpers.plots.map_plots import (
     CLUSTER_COLOURS,
@@ -35,16 +38,11 @@ from helpers.plots.pattern_plots import (
     find_crop,
     plot_gallery,
     plot_pattern,
+    plot_patterson,
     plot_proposed_pixels,
+    plot_saliency,
     show_patterns,
     show_unclear_masks,
-)
-from helpers.plots.review_plots import (
-    plot_patterson,
-    plot_purity_curve,
-    plot_saliency,
-    plot_taken_and_left,
-    plot_way,
 )
 
 __all__ = [

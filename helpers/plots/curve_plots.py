@@ -1,10 +1,11 @@
-"""Curves and histograms: along the run, of the ranking, of the scores."""
+"""Curves and histograms: along the run, of ranking and scores, of a selection."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.plots.pattern_plots import (
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 
 SHOWN_PHOTONS = 8.5
+TAKEN, LEFT = "#0072B2", "#D55E00"
+N_BINS, FEWER_BINS = 60, 40  # fewer where histograms lie over each other
 
 
 def plot_along_run(
@@ -83,12 +86,12 @@ def plot_histogram(
         (n,) words; patterns without a word are drawn in light grey.
     """
     keep = values > 0 if log_values else np.isfinite(values)
-    edges = _edges(values[keep], log_values=log_values)
+    edges = _bin_edges(values[keep], N_BINS, log_values=log_values)
     groups = select_by_word(labels, len(values))
     bars = [values[keep & chosen] for _, chosen, _ in groups]
     words, colours = [word for word, *_ in groups], [colour for *_, colour in groups]
     if groups:
-        ax.hist(bars, list(edges), color=colours, label=words, stacked=True)
+        ax.hist(bars, edges, color=colours, label=words, stacked=True)
     mark_threshold(ax, threshold, horizontal=False)
     ax.set(xlabel=xlabel, ylabel="patterns", xscale="log" if log_values else "linear")
     show_legend(ax)
@@ -144,15 +147,6 @@ def plot_radial_averages(
     )
     if len(averages) > 1:
         ax.legend()
-
-
-def _edges(values: NDArray[np.number], *, log_values: bool) -> NDArray[np.floating]:
-    if values.size == 0:
-        return np.linspace(0, 1, 2)
-    low, high = float(values.min()), float(values.max())
-    if log_values:
-        return np.geomspace(low, max(high, low * 1.01), 61)
-    return np.linspace(low, high if high > low else low + 1, 61)
 
 
 def plot_training(ax: Axes, history: Mapping[str, Sequence[float]], name: str) -> None:
@@ -390,3 +384,121 @@ def plot_rank_agreement(
     ax.plot([1, len(rank)], [1, len(rank)], color="0.5", linewidth=1)
     ax.set(xlabel=f"rank by {names[0]}", ylabel=f"rank by {names[1]}", aspect="equal")
     show_legend(ax, "lower right")
+
+
+def plot_taken_and_left(
+    ax: Axes,
+    values: NDArray[np.floating],
+    taken: NDArray[np.bool_],
+    *,
+    xlabel: str,
+    threshold: float | None = None,
+    log_values: bool = False,
+) -> None:
+    """Plot how often each value occurs among patterns taken and among those left.
+
+    Each histogram is scaled to an area of its own number of patterns in percent, so
+    that a small selection can be compared with a large rest.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    values
+        (m,): one value per pattern; NaN is left out.
+    taken
+        (m,) bool.
+    xlabel
+        What the values are, with the unit.
+    threshold
+        Drawn as a line when given.
+    log_values
+        Whether bins grow in proportion; values of 0 or less are then left out.
+    """
+    keep = np.isfinite(values) & ((values > 0) | (not log_values))
+    bins = _bin_edges(values[keep], FEWER_BINS, log_values=log_values)
+    for some, colour, name in ((taken, TAKEN, "taken"), (~taken, LEFT, "left")):
+        chosen = values[keep & some]
+        share = np.full(chosen.size, 100 / max(chosen.size, 1))
+        ax.hist(chosen, bins, weights=share, color=colour, histtype="step", label=name)
+    mark_threshold(ax, threshold, horizontal=False)
+    ax.set(xlabel=xlabel, ylabel="patterns (%)")
+    if log_values:
+        _mark_decades(ax, bins)
+    show_legend(ax)
+
+
+def plot_way(ax: Axes, steps: Mapping[str, int]) -> None:
+    """Draw how many patterns are left at each step, from all of them to those taken.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    steps
+        Number of patterns by the name of the step, the first one all of them.
+    """
+    names, counts = [*steps], [*steps.values()]
+    n_all = max(counts[0], 1)
+    places = range(len(names))
+    ax.barh(places, counts, height=0.7, color=TAKEN)
+    for place, count in zip(places, counts, strict=True):
+        text = f" {count:,} ({count / n_all:.1%})"
+        ax.text(count, place, text, va="center", ha="left")
+    ax.set_yticks(places, names)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.2 * n_all)
+    ax.set_xlabel("patterns")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def plot_purity_curve(
+    ax: Axes,
+    number: NDArray[np.number],
+    purity: NDArray[np.floating],
+    low: NDArray[np.floating],
+    high: NDArray[np.floating],
+    *,
+    chosen: int | None = None,
+) -> None:
+    """Plot how pure a selection is against how many patterns it has.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    number
+        (k,): patterns taken.
+    purity, low, high
+        (k,): expected share of single hits, and its interval.
+    chosen
+        A number that is marked when given.
+    """
+    ax.plot(number, purity, color=TAKEN, label="expected")
+    ax.fill_between(number, low, high, color=TAKEN, alpha=0.2, label="95 % interval")
+    if chosen is not None:
+        ax.axvline(chosen, color=LEFT, linestyle="--", label=f"{chosen:,} patterns")
+    lowest = max(float(low.min(initial=1)) - 0.05, 0)
+    ax.set(xlabel="patterns taken", ylabel="purity", ylim=(lowest, 1.005))
+    show_legend(ax)
+
+
+def _mark_decades(ax: Axes, bins: list[float]) -> None:
+    """Make the axis logarithmic, with numbers that do not run into each other."""
+    few = bins[-1] < 100 * bins[0]
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _bin_edges(
+    values: NDArray[np.number], n_bins: int, *, log_values: bool
+) -> list[float]:
+    if values.size == 0:
+        return [0.0, 1.0]
+    low, high = float(values.min()), float(values.max())
+    if log_values:
+        return list(np.geomspace(low, max(high, low * 1.01), n_bins + 1))
+    return list(np.linspace(low, high if high > low else low + 1, n_bins + 1))

@@ -63,6 +63,7 @@ _REASONS = (  # colours that everyone can tell apart
     "#0072B2",
     "#FFFFFF",
 )
+WEAK = 1.0  # log odds of a single hit: what is less stays pale
 _FEW = 200  # pixels that each get a square
 _GAP = 3  # pixels between the thumbnails of a gallery
 
@@ -346,3 +347,61 @@ def _to_colours(
 ) -> NDArray[np.floating]:
     norm, shown = _on_log_scale(pattern, bad_pixels)
     return np.asarray(_colour_map()(norm(shown)))
+
+
+def plot_saliency(
+    ax: Axes, values: NDArray[np.floating], *, title: str, in_separations: bool = False
+) -> None:
+    """Show what speaks for (blue) and against (red) a single hit.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    values
+        (rows, columns): change of the log odds; NaN is white.
+    title
+        Above the image.
+    in_separations
+        True for a map of separations, with 0 at [rows / 2, columns / 2].
+    """
+    finite = np.abs(values[np.isfinite(values)])
+    most = max(float(finite.max(initial=0)), WEAK)
+    extent = _separation_extent(len(values)) if in_separations else None
+    image = ax.imshow(values, cmap="RdBu", vmin=-most, vmax=most, extent=extent)
+    ax.figure.colorbar(image, ax=ax, label="log odds of a single hit", shrink=0.85)
+    names = ("separation (steps)", "") if in_separations else ("column", "row")
+    ax.set(title=title, xlabel=names[0], ylabel=names[1])
+
+
+def plot_patterson(
+    ax: Axes, patterson: NDArray[np.floating], *, title: str, chance_level: float = 5.0
+) -> None:
+    """Show a Patterson map, separation 0 in the middle.
+
+    Parameters
+    ----------
+    ax
+        Where to draw.
+    patterson
+        (size, size), in units of its noise.
+    title
+        Above the image.
+    chance_level
+        What noise hardly exceeds; the colours reach three times as far.
+    """
+    image = ax.imshow(
+        patterson,
+        cmap="viridis",
+        vmin=0,
+        vmax=3 * chance_level,
+        extent=_separation_extent(len(patterson)),
+    )
+    ax.figure.colorbar(image, ax=ax, label="in units of the noise", shrink=0.85)
+    ax.set(title=title, xlabel="separation (steps)")
+
+
+def _separation_extent(size: int) -> tuple[float, float, float, float]:
+    """Return the extent of a map with separation 0 at [size / 2, size / 2]."""
+    half = size / 2 + 0.5
+    return (-half, half - 1, half - 1, -half)
