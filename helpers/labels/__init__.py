@@ -9,6 +9,7 @@ people at once. This room knows no widgets.
 from helpers.labels.database import LABELS
 from helpers.labels.events import LabelEvent, Press, Undo
 from helpers.labels.label_csv import Queue, read_queue, write_queue
+from helpers.labels.label_forms import import_labels, read_foreign_labels
 from helpers.labels.reader import (
     SelfAgreement,
     cohen_kappa,
@@ -21,7 +22,6 @@ from helpers.labels.reader import (
     mark_repeat,
     self_consistency,
 )
-from helpers.labels.recognise import import_labels, read_foreign_labels
 from helpers.labels.store import LabelStore, name_labeller, open_label_store, open_work
 from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
