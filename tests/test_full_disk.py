@@ -26,7 +26,7 @@ from helpers.labels.label_csv import write_queue
 from helpers.outputs import atomic_folder, atomic_hdf5, atomic_write, write_json
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import rank_patterns, write_clean_single_hits, write_ranking
-from helpers.run import report
+from helpers.run import execution
 
 N, FRAME = 40, (64, 64)
 ROOM = 64 * 1024
@@ -134,7 +134,7 @@ WRITERS: dict[str, Callable[[Path, Any], object]] = {
         )
         for name in ("emc", "dragonfly-h5", "cxi")
     },
-    "report": lambda disk, made: report.write_report(
+    "report": lambda disk, made: execution.write_report(
         [write_notebook(disk.parent / "big.ipynb")], disk / "report.html"
     ),
 }

@@ -17,8 +17,8 @@ from helpers.labels import LABELS, open_label_store
 from helpers.outputs import sha256_of
 from helpers.patterns import read_bad_pixels
 from helpers.run import NOTEBOOKS_DIR, run_notebooks, summarise
-from helpers.run.parameters import READERS, read_parameters
 from helpers.run.pipeline import find_notebooks
+from helpers.run.stages import READERS, read_parameters
 from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
 
 NAMES = [

@@ -29,14 +29,14 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.run import run_notebooks, summarise
-from helpers.run.parameters import (
+from helpers.run.stages import (
     Parameter,
     assign_parameters,
+    claim_folder,
     is_called,
     read_parameters,
     read_value,
 )
-from helpers.run.stages import claim_folder
 
 PARAMETERS = """\
 patterns_file: str = "../data/example.h5"  # one file or several

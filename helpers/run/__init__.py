@@ -14,8 +14,13 @@ from helpers.run.commands import (
     find_licences,
     hand_over,
 )
-from helpers.run.pipeline import NOTEBOOKS_DIR, PipelineRun, run_notebooks
-from helpers.run.stages import describe_state, summarise
+from helpers.run.pipeline import (
+    NOTEBOOKS_DIR,
+    PipelineRun,
+    describe_state,
+    run_notebooks,
+    summarise,
+)
 
 __all__ = [
     "NOTEBOOKS_DIR",

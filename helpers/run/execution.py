@@ -25,7 +25,7 @@ from helpers import errors
 from helpers.errors import HelpersError, NotebookError
 from helpers.made_from import digest
 from helpers.outputs import atomic_write
-from helpers.run.parameters import papermill_path
+from helpers.run.stages import papermill_path
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

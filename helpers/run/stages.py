@@ -1,204 +1,341 @@
-"""What each stage left in a work folder, and whether it has to run again.
+"""Notebooks as stages of a run: their parameters, and whether they have to run again.
+
+Papermill only warns about a name that no notebook has, and puts any value into any
+parameter. Both are refused here, all of them in one message, before anything runs.
 
 `stages.json` in the work folder keeps, for each notebook, a short text for everything
 that it depended on and for everything that it wrote. Values of parameters are kept as
 digests: an address of a database may hold a password.
 """
 
+import ast
+import difflib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from helpers import __version__
-from helpers.errors import HelpersError, LabelsError, WorkFolderError
-from helpers.made_from import digest, find_changes
-from helpers.outputs import open_to_read, write_json
-from helpers.work_folder import (
-    EXPERIMENT,
-    LARGEST_JSON,
-    MEASUREMENTS,
-    MODEL_FACTS,
-    PARTITION,
-    PREDICTIONS,
-    QUEUE,
-    RANKING,
-    WorkFile,
-)
+from helpers.errors import HelpersError, ParameterError, WorkFolderError
+from helpers.made_from import digest
+from helpers.outputs import write_json
 
-METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
-CANNOT_BE_READ = (
-    *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError),
-    *(MemoryError, HelpersError),
-)
-SELECTION = "selection/selection.h5"
-STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_FACTS, PREDICTIONS)
-
-Lines = list[str]
+FROM_THE_RUNNER = {
+    "patterns_file": "--patterns",
+    "work_dir": "--work-dir",
+    "labels_file": "--labels",
+}
+PATH_ENDINGS = ("_file", "_files", "_dir", "_folder", "_url")  # a URL may be a path
+WORDS_FOR_TRUE = ("true", "yes", "on", "1")
+WORDS_FOR_FALSE = ("false", "no", "off", "0")
 
 
-def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
-    """Say what the notebooks found, one line for each stage that has left a file.
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a notebook's parameters cell.
 
-    What no longer fits the rest of the folder says so.
+    Attributes
+    ----------
+    notebook
+        Name of the notebook, such as "04-rank".
+    name
+        Name of the parameter.
+    annotation
+        Its type as written: int, float, bool, str, or a list of one of these.
+    default
+        Its value as written.
+    comment
+        What the comment beside it says.
+    """
+
+    notebook: str
+    name: str
+    annotation: str
+    default: str
+    comment: str
+
+    def __str__(self) -> str:
+        """Say what the parameter is, as a help text does."""
+        about = f"{self.annotation}, {self.default} by default, in {self.notebook}"
+        return f"{self.name} ({about}): {self.comment}"
+
+
+def is_called(notebook: Path, name: str) -> bool:
+    """Tell whether a notebook is meant by `name`: its number, its verb, its beginning.
 
     Parameters
     ----------
-    work_dir
-        The work folder. What is absent, or cannot be read, is passed over.
-    store_url
-        SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
+    notebook
+        Path of the notebook, such as 04-rank.ipynb.
+    name
+        Such as "rank", "04", "4" or "04-rank".
     """
-    folder = Path(work_dir).expanduser()
-    describers: list[tuple[Callable[[Path], str], str, WorkFile]] = [
-        (_patterns, EXPERIMENT.name, EXPERIMENT),
-        (lambda path: _labels(path, store_url), "labels.sqlite", EXPERIMENT),
-        (_hits, MEASUREMENTS.name, MEASUREMENTS),
-        (_model, MODEL_FACTS.name, MODEL_FACTS),
-        (_scores, MODEL_FACTS.name, MODEL_FACTS),
-        (_predictions, PREDICTIONS.name, PREDICTIONS),
-        (_selection, SELECTION, PREDICTIONS),
-    ]
-    lines = []
-    for describe, name, work_file in describers:
-        with suppress(*CANNOT_BE_READ):
-            lines.append(describe(folder))
-            if changes := find_changes(folder / name, folder):
-                lines.append(_say_stale(changes, work_file))
-    return lines
+    number, _, verb = notebook.stem.partition("-")
+    return notebook.name.startswith(name) or name.zfill(2) == number or name == verb
 
 
-def _say_stale(changes: dict[str, str], work_file: WorkFile) -> str:
-    said = " ".join(changes.values())
-    return f"             out of date: {said} Run {work_file.writer} again."
-
-
-def describe_state(work_dir: str | Path, store_url: str = "") -> str:
-    """Say what stands in a work folder, of when, and what to do next.
+def papermill_path(path: Path) -> str:
+    """Write a path so that papermill does not fill in what stands between braces.
 
     Parameters
     ----------
-    work_dir
-        The work folder, which need not exist.
-    store_url
-        As in `summarise`.
+    path
+        Any path.
     """
-    folder = Path(work_dir).expanduser()
-    lines = summarise(folder, store_url)
-    if not lines:
-        return f"Nothing is in {folder} yet. Next: {EXPERIMENT.writer}."
-    dates = [text for each in STAGES if (text := _say_date(folder / each.name))]
-    when = [f"written      {', '.join(dates)}"] if dates else []
-    shown = (f"  {line}" for line in (*lines, *when))
-    return "\n".join([f"In {folder}:", *shown, _next(folder)])
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _say_date(path: Path) -> str:
-    made = str(read_facts(path).get("made_at", ""))
-    return f"{path.name} {made[:16].replace('T', ' ')} UTC" if made else ""
+def read_parameters(notebook: Path) -> dict[str, Parameter]:
+    """Read the parameters cell of a notebook.
+
+    Parameters
+    ----------
+    notebook
+        Path of the notebook; one of its cells is tagged `parameters`.
+    """
+    import papermill
+
+    inspected = papermill.inspect_notebook(papermill_path(notebook))
+    return {
+        name: Parameter(
+            notebook.stem,
+            name,
+            _type_name(found["inferred_type_name"], found["default"]),
+            found["default"],
+            found["help"],
+        )
+        for name, found in inspected.items()
+    }
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return the names and values of a JSON file, or the attributes of an HDF5 file."""
-    with suppress(*CANNOT_BE_READ):
-        if path.suffix == ".json":
-            return _read_json(path)
-        with open_to_read(path) as file:
-            return dict(file.attrs)
-    return {}
-
-
-def _next(folder: Path) -> str:
-    for stage in STAGES:
-        path = folder / stage.name
-        if not path.exists():
-            return f"Next: {stage.writer}, which writes {stage.name}."
-        if find_changes(path):
-            return f"Next: {stage.writer} again."
-    more = f", or label what {QUEUE.name} asks for" * (folder / QUEUE.name).exists()
-    return f"Everything fits together. Next: hand the selection on{more}."
-
-
-def _patterns(work_dir: Path) -> str:
-    facts = _read_json(work_dir / "experiment.json")
-    n_patterns, n_rows, n_columns = facts["shape"]
-    return (
-        f"patterns     {n_patterns} of {n_rows} × {n_columns} pixels, {facts['unit']}, "
-        f"{facts['n_bad_pixels']} bad pixels"
-    )
-
-
-def _hits(work_dir: Path) -> str:
-    line = _read_json(work_dir / EXPERIMENT.name)["hit_threshold"]
-    with open_to_read(work_dir / MEASUREMENTS.name) as file:
-        lit_pixels, none = file["lit_pixels"][()], file["no_measurement"][()]
-    n_hits = int(((lit_pixels > line) & (none == 0)).sum())
-    return f"hits         {n_hits} of {lit_pixels.size} have over {line:.0f} lit pixels"
-
-
-def _labels(work_dir: Path, store_url: str) -> str:
-    from helpers.labels import open_label_store
-
-    facts = _read_json(work_dir / "experiment.json")
-    path = work_dir / "labels.sqlite"
-    if not store_url:
-        path.stat()  # a store that is not there would be made
-    stack = facts["fingerprint"], facts["shape"][0]
+def _type_name(annotation: str, default: str) -> str:
+    """Return the annotation, or the type of the default where none is written."""
+    if annotation != "None":
+        return annotation
     try:
-        with open_label_store(store_url or path, *stack) as store:
-            counts = store.counts()
-    except LabelsError as error:
-        return f"labels       cannot be read: {error}"
-    words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"labels       {sum(counts.values())}: {words or 'none yet'}"
+        return type(ast.literal_eval(default)).__name__
+    except (SyntaxError, ValueError):
+        return "of unknown type"
 
 
-def _model(work_dir: Path) -> str:
-    facts = _read_json(work_dir / "model.json")
-    judged = facts["judged"]
-    return (
-        f"model        {facts['model']}, trained on {facts['n_fitted']} labels, "
-        f"judged on {len(judged['index'])} by {judged['by']}"
-    )
+def assign_parameters(
+    notebooks: Sequence[Path],
+    from_the_runner: Mapping[str, Any],
+    from_the_user: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Return what each notebook gets, its own parameters and no others.
 
+    Parameters
+    ----------
+    notebooks
+        Paths of the notebooks that will run.
+    from_the_runner
+        Patterns, work folder and labels: given to every notebook that knows the name.
+    from_the_user
+        Values by parameter name, for one notebook alone if its name and a dot stand
+        before, such as "rank.n_shown". A string is read as the type that the notebook
+        gives the parameter; a relative path is seen from the current folder.
 
-def _scores(work_dir: Path) -> str:
-    metrics = _read_json(work_dir / "model.json")["metrics"]
-    scores = [
-        f"{name} {metrics[key]['value']:.2f} "
-        f"({metrics[key]['low']:.2f}–{metrics[key]['high']:.2f})"
-        for key, name in METRICS.items()
+    Raises
+    ------
+    ParameterError
+        If a name is in none of the notebooks or a value is of the wrong type; the
+        message holds all that is wrong.
+    """
+    known = [read_parameters(notebook) for notebook in notebooks]
+    problems = [
+        *_missing_names(known, from_the_runner, notebooks),
+        *_unknown_names(dict(zip(notebooks, known, strict=True)), from_the_user),
     ]
-    return f"scores       {', '.join(scores)}"
+    assigned = []
+    for notebook, of_notebook in zip(notebooks, known, strict=True):
+        values, wrong = _read_values(of_notebook, _given_to(notebook, from_the_user))
+        problems += wrong
+        own = {k: v for k, v in from_the_runner.items() if k in of_notebook}
+        assigned.append(own | values)
+    if problems:
+        raise ParameterError("\n".join(problems))
+    return assigned
 
 
-def _predictions(work_dir: Path) -> str:
-    with open_to_read(work_dir / "predictions.h5") as file:
-        predictions = file["predictions"][()]
-        threshold = float(file.attrs["threshold"])
-    n_single = int((predictions >= threshold).sum())
-    return (
-        f"predictions  {n_single} of {predictions.size} patterns are single with "
-        f"probability {threshold:.2f} or more"
-    )
+def _missing_names(
+    known: Sequence[Mapping[str, Parameter]],
+    needed: Mapping[str, Any],
+    notebooks: Sequence[Path],
+) -> list[str]:
+    names = ", ".join(notebook.stem for notebook in notebooks)
+    return [
+        f"{FROM_THE_RUNNER[name]} was given, but no notebook that runs ({names}) has "
+        f"the parameter {name}."
+        for name, value in needed.items()
+        if value and not any(name in of_notebook for of_notebook in known)
+    ]
 
 
-def _selection(work_dir: Path) -> str:
-    path = work_dir / "selection" / "selection.txt"
-    n_selected = len(path.read_text(encoding="ascii").split())
-    return f"selection    {n_selected} patterns, listed in {path}"
+def _given_to(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is meant for a notebook; what names it counts more than what not."""
+    to_all, to_this = {}, {}
+    for name, value in given.items():
+        called, dot, own_name = name.partition(".")
+        if not dot:
+            to_all[name] = value
+        elif is_called(notebook, called):
+            to_this[own_name] = value
+    return to_all | to_this
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise TypeError(path)
-    return content
+def _unknown_names(
+    known: Mapping[Path, Mapping[str, Parameter]], given: Mapping[str, Any]
+) -> list[str]:
+    problems, n_unknown = [], 0
+    for name in given:
+        own_name = name.rpartition(".")[2]
+        if own_name in FROM_THE_RUNNER:
+            set_by = FROM_THE_RUNNER[own_name]
+            problems.append(f"{name} is set by {set_by}, not as a parameter.")
+        elif not any(own_name in _meant(each, name, known[each]) for each in known):
+            n_unknown += 1
+            problems.append(_unknown_name(name, known))
+    if n_unknown:
+        free = _free_parameters(known.values())
+        problems += ["Known parameters:", *(f"  {each}" for each in free.values())]
+    return problems
+
+
+def _meant(
+    notebook: Path, name: str, known: Mapping[str, Parameter]
+) -> Mapping[str, Parameter]:
+    """Return the parameters of a notebook, if `name` may mean one of them."""
+    called, dot, _ = name.partition(".")
+    return known if not dot or is_called(notebook, called) else {}
+
+
+def _unknown_name(name: str, known: Mapping[Path, Mapping[str, Parameter]]) -> str:
+    called, dot, own_name = name.rpartition(".")
+    meant = [path for path in known if not dot or is_called(path, called)]
+    if not meant:
+        names = ", ".join(notebook.stem for notebook in known)
+        return f"{name}: no notebook that runs is called {called}. There are {names}."
+    free = _free_parameters(known[path] for path in meant)
+    closest = difflib.get_close_matches(own_name, free, n=1)
+    question = f" Did you mean {called + dot}{closest[0]}?" if closest else ""
+    whom = meant[0].stem if dot else "No notebook that runs"
+    has = "has no" if dot else "has a"
+    return f"{whom} {has} parameter {own_name}.{question}"
+
+
+def _free_parameters(known: Iterable[Mapping[str, Parameter]]) -> dict[str, Parameter]:
+    """Return all parameters but those that the runner gives, by name."""
+    return {
+        name: parameter
+        for of_notebook in known
+        for name, parameter in of_notebook.items()
+        if name not in FROM_THE_RUNNER
+    }
+
+
+def _read_values(
+    known: Mapping[str, Parameter], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    values, problems = {}, []
+    for name in [name for name in given if name in known]:
+        try:
+            values[name] = read_value(given[name], known[name])
+        except ParameterError as error:
+            problems.append(str(error))
+    return values, problems
+
+
+def read_value(given: Any, parameter: Parameter) -> Any:
+    """Return a value as the type that the notebook gives the parameter.
+
+    Parameters
+    ----------
+    given
+        A value of that type, or the text of one as typed on a command line.
+    parameter
+        The parameter.
+
+    Raises
+    ------
+    ParameterError
+        If it is not of that type.
+    """
+    outer, _, inner = parameter.annotation.rstrip("]").partition("[")
+    try:
+        if outer == "list":
+            value: Any = [READERS[inner](item) for item in _read_list(given)]
+        else:
+            value = READERS[outer](given)
+    except (KeyError, SyntaxError, TypeError, ValueError) as error:
+        message = (
+            f"{parameter.name} = {given!r}: expected {parameter.annotation}, such as "
+            f"{parameter.default} ({parameter.notebook}: {parameter.comment})."
+        )
+        raise ParameterError(message) from error
+    is_path = parameter.name.endswith(PATH_ENDINGS)
+    return _absolute(value) if is_path or _names_a_file(value) else value
+
+
+def _names_a_file(value: Any) -> bool:
+    """Tell whether a text is the name of a file here, such as a detector's `det.h5`."""
+    return isinstance(value, str) and bool(Path(value).suffix) and Path(value).is_file()
+
+
+def _read_list(given: Any) -> list[Any]:
+    value = ast.literal_eval(given) if isinstance(given, str) else given
+    if not isinstance(value, list | tuple):
+        raise ValueError
+    return list(value)
+
+
+def _read_bool(given: Any) -> bool:
+    if isinstance(given, bool):
+        return given
+    if str(given).lower() in WORDS_FOR_TRUE:
+        return True
+    if str(given).lower() in WORDS_FOR_FALSE:
+        return False
+    raise ValueError
+
+
+def _read_int(given: Any) -> int:
+    if isinstance(given, bool | float):
+        raise ValueError
+    return int(given)
+
+
+def _read_float(given: Any) -> float:
+    if isinstance(given, bool):
+        raise ValueError
+    return float(given)
+
+
+def _read_str(given: Any) -> str:
+    if not isinstance(given, str | Path):
+        raise ValueError
+    return str(given)
+
+
+READERS: dict[str, Callable[[Any], Any]] = {
+    "bool": _read_bool,
+    "float": _read_float,
+    "int": _read_int,
+    "str": _read_str,
+}
+
+
+def _absolute(value: Any) -> Any:
+    """Make paths absolute, since a notebook runs in its own folder."""
+    if isinstance(value, list):
+        return [_absolute(item) for item in value]
+    if not value or "://" in value:
+        return value
+    return str(Path(value).expanduser().absolute())
 
 
 BOOK_NAME = "stages.json"
