@@ -7,22 +7,27 @@ out everywhere.
 """
 
 from helpers.experiment.measurements import (
+    Experiment,
     Measurements,
-    accept_bad_pixels,
-    describe_bad_pixels,
     describe_lost_pixels,
     describe_no_measurements,
-    find_bad_pixels,
     make_powder,
     measure_patterns,
     name_no_measurements,
+    open_experiment,
+    write_experiment,
+)
+from helpers.experiment.suggestions import (
+    PhotonScale,
+    accept_bad_pixels,
+    describe_bad_pixels,
+    find_bad_pixels,
+    find_photon_scale,
     propose_bad_pixels,
     propose_shadows,
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
-from helpers.experiment.photon_scale import PhotonScale, find_photon_scale
-from helpers.experiment.record import Experiment, open_experiment, write_experiment
 
 __all__ = [
     "Experiment",

@@ -1,14 +1,18 @@
-"""Sums of one pass over the stack, and the thresholds and bad pixels they suggest."""
+"""What one pass over the stack sums up, and how a work folder keeps it.
+
+`experiment.json` is for the facts that a person reads, `experiment.h5` for arrays.
+"""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.errors import ParameterError, PatternsFileError
+from helpers.errors import OtherPatternsError, ParameterError, PatternsFileError
 from helpers.experiment.no_measurement import (
     KINDS,
     MEASURED,
@@ -17,21 +21,23 @@ from helpers.experiment.no_measurement import (
     PatternCheck,
     find_no_measurements,
 )
-from helpers.experiment.photon_scale import find_left_noise
-from helpers.patterns import Patterns, reused_array
-from helpers.physics import (
-    MEANING,
-    SINGLE_PIXELS,
-    PixelSums,
-    Proposal,
-    find_defects,
-    find_noise_limit,
+from helpers.made_from import check_fits, look_alike, name_file, name_values
+from helpers.outputs import atomic_hdf5, provenance, write_json, write_provenance
+from helpers.patterns import Patterns, open_patterns, reused_array
+from helpers.physics import PixelSums
+from helpers.work_folder import EXPERIMENT, MEASUREMENTS
+
+OTHERS = "Give the files that were inspected, or a new work_dir."
+LOOK_ALIKE = (
+    "They agree in the few patterns that older versions of this package compared, but "
+    "not in the rest: an older version wrote here, the file was packed in another way, "
+    "or this is another run. If they are the same patterns, run "
+    f"{EXPERIMENT.writer} again, and say same_run once where labels are opened; else "
+    "give the files that were inspected, or a new work_dir."
 )
 
 LARGEST = float(np.finfo(np.float32).max)  # patterns are float32 once they are clean
 ROUNDING = 1e-6  # of a standard deviation that is 0, as a share of the mean
-HALF_A_PHOTON = 0.5
-N_SIGMA = 4.5  # of the noise, beside photons: few pixels in a million are lit by it
 SHOWN = 10  # indices in a message
 LOOKED_AT = 256  # patterns that may hold too large values
 
@@ -77,57 +83,6 @@ class Measurements:
     def is_measurement(self) -> NDArray[np.bool_]:
         """(n,) bool."""
         return np.asarray(self.no_measurement == MEASURED)
-
-
-def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
-    """Choose the value from which a pixel counts as lit, in the patterns' unit.
-
-    Photon counts: 1. Otherwise what read noise does not reach in a sample; see
-    `helpers.physics.find_noise_limit`. Where the gain is known, the noise is that of
-    the values below 0, and half a photon the least.
-
-    Parameters
-    ----------
-    patterns
-        The stack.
-    n_sampled
-        How many patterns, evenly spread, are looked at.
-    """
-    if patterns.unit == "photons" and not patterns.is_scaled:
-        return 1.0
-    sample = patterns[_spread_evenly(len(patterns), n_sampled)]
-    values = sample[:, ~patterns.bad_pixels]
-    if patterns.unit != "photons":
-        return find_noise_limit(values)
-    return max(N_SIGMA * find_left_noise(values, 0), HALF_A_PHOTON)
-
-
-def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:
-    """Split the hit scores into blanks and hits where the two groups differ most.
-
-    Otsu's criterion on log(1 + lit pixels): the split with the largest variance
-    between the groups. It is a suggestion to look at: a run without blanks is split
-    all the same.
-
-    Parameters
-    ----------
-    lit_pixels
-        (n,) pixels lit in each pattern.
-
-    References
-    ----------
-    Otsu, IEEE Trans. Syst. Man Cybern. 9, 62 (1979), doi 10.1109/TSMC.1979.4310076,
-    eq. 18.
-    """
-    scores = np.sort(np.log1p(lit_pixels.astype(np.float64)))
-    below = np.arange(1, scores.size)
-    if scores.size < 2 or scores[0] == scores[-1]:
-        return 0.0
-    total = np.cumsum(scores)
-    gap = total[:-1] / below - (total[-1] - total[:-1]) / (scores.size - below)
-    between = np.where(np.diff(scores) > 0, below * (scores.size - below) * gap**2, -1)
-    split = int(np.argmax(between))
-    return float(np.expm1(scores[split : split + 2].mean()))
 
 
 def measure_patterns(patterns: Patterns, lit_threshold: float) -> Measurements:
@@ -426,111 +381,165 @@ def _check_alike(
     warnings.warn(message, stacklevel=3)
 
 
-def _spread_evenly(n_patterns: int, n_sampled: int) -> NDArray[np.int64]:
-    chosen = np.linspace(0, n_patterns - 1, min(n_sampled, n_patterns))
-    return chosen.astype(np.int64)
+@dataclass(frozen=True)
+class Experiment:
+    """The patterns of a work folder with everything that the first notebook found.
+
+    Attributes
+    ----------
+    patterns
+        The stack, with the experiment's bad pixels, and what is no measurement.
+    centre
+        (row, column) of the beam in pixels, fractions allowed.
+    measurements
+        Photons, lit pixels and powder.
+    facts
+        The content of `experiment.json`.
+    work_dir
+        The work folder.
+    """
+
+    patterns: Patterns
+    centre: tuple[float, float]
+    measurements: Measurements
+    facts: dict[str, Any]
+    work_dir: Path
 
 
-Bools = NDArray[np.bool_]
-
-
-def find_bad_pixels(
+def write_experiment(
+    work_dir: str | Path,
+    patterns: Patterns,
     measurements: Measurements,
-    bad_pixels: Bools,
-    centre: tuple[float, float] | None = None,
-) -> dict[str, Proposal]:
-    """Find pixels that are no measurement; see `helpers.physics.find_defects`.
+    centre: tuple[float, float],
+    **facts: Any,
+) -> Path:
+    """Write `experiment.json` and `experiment.h5`; return the path of the first.
 
     Parameters
     ----------
+    work_dir
+        The work folder; made when it does not exist.
+    patterns
+        The stack, with every bad pixel that later stages shall leave out.
     measurements
-        Of the whole stack, from `measure_patterns`.
-    bad_pixels
-        (rows, columns) bool, True = left out already; never proposed again.
+        Of that stack.
     centre
-        (row, column) of the beam; found from the powder without it.
+        (row, column) in pixels.
+    **facts
+        More for `experiment.json`: thresholds and what was chosen by hand.
+    """
+    _check_centre(centre, patterns)
+    patterns.check_unchanged()
+    work_dir = Path(work_dir).expanduser()
+    arrays = vars(measurements) | {"bad_pixels": patterns.bad_pixels}
+    with atomic_hdf5(work_dir / MEASUREMENTS.name) as file:
+        for name in MEASUREMENTS.datasets:
+            file[name] = arrays[name]
+        file["no_measurement"].attrs["meaning"] = [
+            "0: a measurement",
+            *(f"{number}: {kind}" for kind, number in NUMBERS.items()),
+        ]
+        write_provenance(file, fingerprint=patterns.fingerprint)
+    content = {
+        "patterns_files": [str(path.resolve()) for path in patterns.files],
+        "patterns_sizes": list(patterns.file_sizes),
+        "dataset": patterns.layout.patterns,
+        "layout": patterns.layout.name,
+        "description": patterns.describe(),
+        "shape": list(patterns.shape),
+        "unit": patterns.recorded_unit,
+        "pedestal": patterns.pedestal,
+        "adu_per_photon": patterns.adu_per_photon,
+        "centre": list(centre),
+        "n_bad_pixels": int(patterns.bad_pixels.sum()),
+        "no_measurement": {
+            kind: int(np.count_nonzero(measurements.no_measurement == number))
+            for kind, number in NUMBERS.items()
+        },
+        "has_mask_of_each": patterns.has_mask_of_each,
+        **facts,
+    }
+    made_from = {
+        **name_values(patterns),
+        "geometry": name_file(facts.get("geometry_file")),
+    }
+    origin = provenance(fingerprint=patterns.fingerprint, made_from=made_from)
+    write_json(work_dir / EXPERIMENT.name, content | origin)
+    return work_dir / EXPERIMENT.name
 
-    Returns
-    -------
-    dict
-        By kind, in the order of `MEANING`.
+
+def _check_centre(centre: tuple[float, float], patterns: Patterns) -> None:
+    """Refuse a centre that is no place, and tell of one outside of the detector."""
+    if not np.isfinite(centre).all():
+        message = f"centre is {centre}; expected row and column in pixels."
+        raise ParameterError(message)
+    rows, columns = patterns.shape[1:]
+    if not (-0.5 <= centre[0] < rows and -0.5 <= centre[1] < columns):
+        warnings.warn(
+            f"The centre, row {centre[0]:.1f}, column {centre[1]:.1f}, lies outside of "
+            f"the detector of {rows} × {columns} pixels. If the beam does not, set "
+            f"centre_row and centre_column in {EXPERIMENT.writer}.",
+            stacklevel=3,
+        )
+
+
+def open_experiment(
+    work_dir: str | Path, patterns_file: str | Path | Sequence[str | Path] = ""
+) -> Experiment:
+    """Open the patterns of a work folder, with bad pixels, centre and measurements.
+
+    Parameters
+    ----------
+    work_dir
+        Where 01-inspect wrote.
+    patterns_file
+        The patterns, if they have moved since or to make sure they are the same.
 
     Raises
     ------
-    ParameterError
-        If the measurements were read from a work folder, which keeps no sums.
+    WorkFolderError
+        If 01-inspect has not written here, or its files cannot be read.
+    OtherPatternsError
+        If the patterns are not those that were inspected.
     """
-    if measurements.pixels is None:
+    work_dir = Path(work_dir).expanduser()
+    facts = EXPERIMENT.read_json(work_dir / EXPERIMENT.name)
+    check_fits(work_dir / EXPERIMENT.name, EXPERIMENT)
+    arrays, _ = MEASUREMENTS.read_hdf5(work_dir / MEASUREMENTS.name)
+    check_fits(work_dir / MEASUREMENTS.name, MEASUREMENTS)
+    bad_pixels = arrays.pop("bad_pixels")
+    patterns = open_patterns(
+        patterns_file or facts["patterns_files"],
+        dataset=facts["dataset"],
+        # the files' own masks are asked again where each pattern has one
+        bad_pixels=None if facts.get("has_mask_of_each") else bad_pixels,
+        geometry=facts.get("geometry_file"),
+    ).with_bad_pixels(bad_pixels)
+    patterns = patterns.with_scale(facts["pedestal"], facts["adu_per_photon"])
+    if patterns.fingerprint != facts["fingerprint"]:
+        alike = look_alike(patterns.fingerprint, facts["fingerprint"])
         message = (
-            "these measurements hold no sums over the patterns for each pixel. "
-            "Make them with measure_patterns: a work folder does not keep them."
+            f"{work_dir} belongs to {', '.join(facts['patterns_files'])}; found other "
+            f"patterns in {', '.join(map(str, patterns.files))}. "
+            f"{LOOK_ALIKE if alike else OTHERS}"
         )
-        raise ParameterError(message)
-    return find_defects(measurements.pixels, bad_pixels, centre)
+        raise OtherPatternsError(message)
+    _warn_of_other_sizes(patterns, facts.get("patterns_sizes", []))
+    row, column = facts["centre"]
+    sums: dict[str, Any] = dict(arrays)
+    measured = Measurements(**sums)
+    patterns = patterns.with_measurements(measured.is_measurement)
+    return Experiment(patterns, (row, column), measured, facts, work_dir)
 
 
-def propose_bad_pixels(
-    measurements: Measurements, bad_pixels: Bools
-) -> dict[str, Bools]:
-    """Return the single pixels that `find_bad_pixels` finds, (rows, columns) by kind.
-
-    "constant", "not finite", "dead", "hot" and "flickering"; parameters and errors are
-    those of `find_bad_pixels`.
-    """
-    found = find_bad_pixels(measurements, bad_pixels)
-    return {kind: found[kind].pixels for kind in SINGLE_PIXELS}
-
-
-def propose_shadows(measurements: Measurements, bad_pixels: Bools) -> Bools:
-    """Return the gaps and beam stops that `find_bad_pixels` finds, (rows, columns)."""
-    return find_bad_pixels(measurements, bad_pixels)["shadow"].pixels
-
-
-def describe_bad_pixels(found: Mapping[str, Proposal]) -> str:
-    """Say for each kind how many pixels there are, and the numbers that decided.
-
-    Parameters
-    ----------
-    found
-        From `find_bad_pixels`.
-    """
-    lines = [
-        f"{kind}: {np.count_nonzero(pixels):,} pixels ({MEANING[kind]}: "
-        f"{_name_range(evidence)})."
-        for kind, (pixels, evidence) in found.items()
-        if pixels.any()
-    ]
-    return "\n".join(lines or ["No pixel looks like a bad one."])
-
-
-def _name_range(evidence: NDArray[np.float64]) -> str:
-    lowest, highest = (f"{f(evidence):.3g}" for f in (np.nanmin, np.nanmax))
-    return lowest if lowest == highest else f"{lowest} to {highest}"
-
-
-def accept_bad_pixels(
-    found: Mapping[str, Proposal],
-    *,
-    accept_proposed: bool = True,
-    accept_shadows: bool = True,
-    accept_dim: bool = False,
-) -> Bools:
-    """Return the pixels to leave out, (rows, columns) bool.
-
-    Parameters
-    ----------
-    found
-        From `find_bad_pixels`.
-    accept_proposed
-        Leave out single pixels: constant, not finite, dead, hot, flickering.
-    accept_shadows
-        Leave out shadows: gaps between modules, beam stops, dead modules.
-    accept_dim
-        Leave out what is dim.
-    """
-    accepted = dict.fromkeys(SINGLE_PIXELS, accept_proposed)
-    accepted |= {"shadow": accept_shadows, "dim": accept_dim}
-    taken: Bools = np.any(
-        [found[kind].pixels & yes for kind, yes in accepted.items()], axis=0
-    )
-    return taken
+def _warn_of_other_sizes(patterns: Patterns, sizes: list[int]) -> None:
+    """Say which files are not of the size that 01-inspect saw."""
+    for path, size, before in zip(
+        patterns.files, patterns.file_sizes, sizes, strict=False
+    ):
+        if size != before:
+            warnings.warn(
+                f"{path} has {size:,} bytes; it had {before:,} when 01-inspect read "
+                "it. If it was not recompressed, copy it again, and run 01-inspect.",
+                stacklevel=3,
+            )

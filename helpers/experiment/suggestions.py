@@ -1,5 +1,6 @@
-"""Pedestal and gain: what a pixel reads without light, and what a photon adds to it."""
+"""What is proposed to the experimenter: photon scale, thresholds, bad pixels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -7,8 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
+from helpers.experiment.measurements import Measurements
 from helpers.patterns import Patterns
+from helpers.physics import (
+    MEANING,
+    SINGLE_PIXELS,
+    Proposal,
+    find_defects,
+    find_noise_limit,
+)
 
+HALF_A_PHOTON = 0.5
+N_SIGMA = 4.5  # of the noise, beside photons: few pixels in a million are lit by it
 SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (8, 64)  # fewest and most patterns
 ENOUGH = 100_000  # values that tell whether all are whole numbers
@@ -308,3 +319,164 @@ def _place_of(
     bend = left - 2 * top + right
     shift = 0.5 * (left - right) / bend if bend < 0 else 0.0
     return float(middles[peak] + np.clip(shift, -0.5, 0.5) * (middles[1] - middles[0]))
+
+
+def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
+    """Choose the value from which a pixel counts as lit, in the patterns' unit.
+
+    Photon counts: 1. Otherwise what read noise does not reach in a sample; see
+    `helpers.physics.find_noise_limit`. Where the gain is known, the noise is that of
+    the values below 0, and half a photon the least.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    n_sampled
+        How many patterns, evenly spread, are looked at.
+    """
+    if patterns.unit == "photons" and not patterns.is_scaled:
+        return 1.0
+    sample = patterns[_spread_evenly(len(patterns), n_sampled)]
+    values = sample[:, ~patterns.bad_pixels]
+    if patterns.unit != "photons":
+        return find_noise_limit(values)
+    return max(N_SIGMA * find_left_noise(values, 0), HALF_A_PHOTON)
+
+
+def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:
+    """Split the hit scores into blanks and hits where the two groups differ most.
+
+    Otsu's criterion on log(1 + lit pixels): the split with the largest variance
+    between the groups. It is a suggestion to look at: a run without blanks is split
+    all the same.
+
+    Parameters
+    ----------
+    lit_pixels
+        (n,) pixels lit in each pattern.
+
+    References
+    ----------
+    Otsu, IEEE Trans. Syst. Man Cybern. 9, 62 (1979), doi 10.1109/TSMC.1979.4310076,
+    eq. 18.
+    """
+    scores = np.sort(np.log1p(lit_pixels.astype(np.float64)))
+    below = np.arange(1, scores.size)
+    if scores.size < 2 or scores[0] == scores[-1]:
+        return 0.0
+    total = np.cumsum(scores)
+    gap = total[:-1] / below - (total[-1] - total[:-1]) / (scores.size - below)
+    between = np.where(np.diff(scores) > 0, below * (scores.size - below) * gap**2, -1)
+    split = int(np.argmax(between))
+    return float(np.expm1(scores[split : split + 2].mean()))
+
+
+def _spread_evenly(n_patterns: int, n_sampled: int) -> NDArray[np.int64]:
+    chosen = np.linspace(0, n_patterns - 1, min(n_sampled, n_patterns))
+    return chosen.astype(np.int64)
+
+
+Bools = NDArray[np.bool_]
+
+
+def find_bad_pixels(
+    measurements: Measurements,
+    bad_pixels: Bools,
+    centre: tuple[float, float] | None = None,
+) -> dict[str, Proposal]:
+    """Find pixels that are no measurement; see `helpers.physics.find_defects`.
+
+    Parameters
+    ----------
+    measurements
+        Of the whole stack, from `measure_patterns`.
+    bad_pixels
+        (rows, columns) bool, True = left out already; never proposed again.
+    centre
+        (row, column) of the beam; found from the powder without it.
+
+    Returns
+    -------
+    dict
+        By kind, in the order of `MEANING`.
+
+    Raises
+    ------
+    ParameterError
+        If the measurements were read from a work folder, which keeps no sums.
+    """
+    if measurements.pixels is None:
+        message = (
+            "these measurements hold no sums over the patterns for each pixel. "
+            "Make them with measure_patterns: a work folder does not keep them."
+        )
+        raise ParameterError(message)
+    return find_defects(measurements.pixels, bad_pixels, centre)
+
+
+def propose_bad_pixels(
+    measurements: Measurements, bad_pixels: Bools
+) -> dict[str, Bools]:
+    """Return the single pixels that `find_bad_pixels` finds, (rows, columns) by kind.
+
+    "constant", "not finite", "dead", "hot" and "flickering"; parameters and errors are
+    those of `find_bad_pixels`.
+    """
+    found = find_bad_pixels(measurements, bad_pixels)
+    return {kind: found[kind].pixels for kind in SINGLE_PIXELS}
+
+
+def propose_shadows(measurements: Measurements, bad_pixels: Bools) -> Bools:
+    """Return the gaps and beam stops that `find_bad_pixels` finds, (rows, columns)."""
+    return find_bad_pixels(measurements, bad_pixels)["shadow"].pixels
+
+
+def describe_bad_pixels(found: Mapping[str, Proposal]) -> str:
+    """Say for each kind how many pixels there are, and the numbers that decided.
+
+    Parameters
+    ----------
+    found
+        From `find_bad_pixels`.
+    """
+    lines = [
+        f"{kind}: {np.count_nonzero(pixels):,} pixels ({MEANING[kind]}: "
+        f"{_name_range(evidence)})."
+        for kind, (pixels, evidence) in found.items()
+        if pixels.any()
+    ]
+    return "\n".join(lines or ["No pixel looks like a bad one."])
+
+
+def _name_range(evidence: NDArray[np.float64]) -> str:
+    lowest, highest = (f"{f(evidence):.3g}" for f in (np.nanmin, np.nanmax))
+    return lowest if lowest == highest else f"{lowest} to {highest}"
+
+
+def accept_bad_pixels(
+    found: Mapping[str, Proposal],
+    *,
+    accept_proposed: bool = True,
+    accept_shadows: bool = True,
+    accept_dim: bool = False,
+) -> Bools:
+    """Return the pixels to leave out, (rows, columns) bool.
+
+    Parameters
+    ----------
+    found
+        From `find_bad_pixels`.
+    accept_proposed
+        Leave out single pixels: constant, not finite, dead, hot, flickering.
+    accept_shadows
+        Leave out shadows: gaps between modules, beam stops, dead modules.
+    accept_dim
+        Leave out what is dim.
+    """
+    accepted = dict.fromkeys(SINGLE_PIXELS, accept_proposed)
+    accepted |= {"shadow": accept_shadows, "dim": accept_dim}
+    taken: Bools = np.any(
+        [found[kind].pixels & yes for kind, yes in accepted.items()], axis=0
+    )
+    return taken
