@@ -23,9 +23,7 @@ settings.load_profile("tests")
 REAL = Path(__file__).parents[2] / "shared" / "real"
 
 MOST_WORKERS = 8
-WORKER_BYTES = (
-    3 * 2**30
-)  # a process of tests, and the kernel of a notebook that it runs
+WORKER_BYTES = 3 * 2**30  # of a process of tests and the kernels that it starts
 THREADS = (
     *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
