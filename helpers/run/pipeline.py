@@ -22,7 +22,6 @@ from helpers.errors import (
 from helpers.made_from import find_changes
 from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
-from helpers.run.execution import write_report
 from helpers.run.stages import StageBook, assign_parameters, claim_folder, is_called
 from helpers.work_folder import (
     EXPERIMENT,
@@ -325,6 +324,8 @@ def _write_report(
     every: Sequence[Path], reports: Path, *, anew: bool = True
 ) -> PipelineRun:
     """Put all executed copies that there are into the report."""
+    from helpers.run.execution import write_report  # slow to import
+
     copies = [reports / notebook.name for notebook in every]
     executed = tuple(copy for copy in copies if copy.exists())
     report = reports / REPORT_NAME
