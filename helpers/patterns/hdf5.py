@@ -4,7 +4,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -25,6 +25,10 @@ NUMBERS = "iuf"  # kinds of NumPy dtype that a pixel may have
 MOST_PATTERNS = 10**9
 MOST_PIXELS = 2**28
 LISTED = 10  # a message names at most so many datasets or links
+EVENTS = ("/event_time", "/fiducials")  # of small data
+CONFIGURATION = PurePosixPath("/UserDataCfg")
+MASKS = ("mask", "cmask")  # 1 = good, as psana has it
+_PART = re.compile(r"(.*/\D*)\d+")
 
 
 def open_hdf5(path: Path, warnings: list[str] | None = None) -> h5py.File:
@@ -396,3 +400,123 @@ def _find_missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
             f"{', '.join(missing)}. Install its HDF5 plugin and set HDF5_PLUGIN_PATH, "
             "or write the file again with another compression (h5repack)."
         )
+
+
+# NeXus says itself where its patterns are, by `default`, `signal` and `axes`: "Rules
+# for Storing Data Items in NeXus Files" (associating plots with data), and the base
+# class NXdetector (pixel_mask), https://manual.nexusformat.org.
+
+
+def is_nexus(file: h5py.File) -> bool:
+    """Tell whether a file names a signal of three dimensions, as NeXus files do."""
+    return bool(find_signal(file))
+
+
+def find_signal(file: h5py.File) -> str:
+    """Return the path of the patterns of a NeXus file, "" where it names none.
+
+    Of numbered parts, as Dectris' detectors write them, with `*` for their number.
+    """
+    for group in _find_data_groups(file):
+        where = f"{group.name.rstrip('/')}/{_signal_of(group)}"
+        dataset = get_dataset(file, where)
+        if dataset is not None and dataset.ndim == 3:
+            parts = _PART.sub(r"\1*", where)
+            return parts if len(find_numbered(file, parts, "*")) > 1 else where
+    possible = (f"{g.name}/data_*" for g in _find_groups(file, "NXdata"))
+    return next((each for each in possible if find_numbered(file, each, "*")), "")
+
+
+def find_pixel_masks(file: h5py.File, signal: str) -> tuple[str, ...]:
+    """Return where masks of the detector may be: beside the data, and in NXdetector."""
+    entry = "/" + signal.strip("/").split("/")[0]
+    groups = _find_groups(file, "NXdetector")
+    found = [
+        f"{group.name}/{folder}pixel_mask"
+        for group in groups
+        for folder in ("", "detectorSpecific/")
+        if group.name.startswith(f"{entry}/")
+    ]
+    return (f"{signal.rsplit('/', 1)[0]}/pixel_mask", *found)
+
+
+def _find_data_groups(file: h5py.File) -> Iterator[h5py.Group]:
+    """Give groups of class NXdata that name a signal: the default one first."""
+    group: Any = file
+    while isinstance(group, h5py.Group) and "default" in group.attrs:
+        group = follow(group, text_of(group.attrs["default"]))
+    groups = [group, *_find_groups(file, "NXdata")]
+    yield from (
+        each for each in groups if isinstance(each, h5py.Group) if _signal_of(each)
+    )
+
+
+def _find_groups(file: h5py.File, nx_class: str) -> Iterator[h5py.Group]:
+    """Give all groups of a class, down to four levels, which is as deep as they lie."""
+    level: list[h5py.Group] = [file]
+    for _ in range(4):
+        level = [
+            child
+            for group in level
+            for name in group
+            if isinstance(child := follow(group, name), h5py.Group)
+        ]
+        yield from (g for g in level if text_of(g.attrs.get("NX_class")) == nx_class)
+
+
+def _signal_of(group: h5py.Group) -> str:
+    """Return the name of a group's signal: its attribute, or that of a dataset."""
+    if "signal" in group.attrs:
+        return text_of(group.attrs["signal"])
+    if text_of(group.attrs.get("NX_class")) != "NXdata":
+        return ""
+    marked = (n for n in group if "signal" in getattr(follow(group, n), "attrs", ()))
+    return next(marked, "")
+
+
+def text_of(value: Any) -> str:
+    """Return the text of an attribute."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+# Small data of LCLS hold many things, a value for each event, of detectors an image.
+
+
+def find_detector(file: h5py.File) -> str:
+    """Return where the only detector is, one image or some modules for each event.
+
+    "" in a file that is no small data, or has several, or none.
+    """
+    events = [get_dataset(file, name) for name in EVENTS]
+    if any(each is None or each.ndim != 1 for each in events):
+        return ""
+    n_events = len(file[EVENTS[0]])
+    found = [
+        name
+        for name in find_datasets(file)
+        if (dataset := get_dataset(file, name)) is not None
+        and dataset.ndim in (3, 4)
+        and len(dataset) == n_events
+        and is_numeric(dataset)
+    ]
+    return found[0] if len(found) == 1 else ""
+
+
+def find_detector_masks(file: h5py.File, detector: str) -> tuple[str, ...]:
+    """Return where the masks of a detector are that fit its images.
+
+    Parameters
+    ----------
+    file
+        Open.
+    detector
+        From `find_detector`.
+    """
+    folder = CONFIGURATION / PurePosixPath(detector).parts[1]
+    frame = file[detector].shape[1:]
+    found = (str(folder / name) for name in MASKS)
+    return tuple(
+        name
+        for name in found
+        if (mask := get_dataset(file, name)) is not None and mask.shape == frame
+    )

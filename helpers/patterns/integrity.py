@@ -1,4 +1,4 @@
-"""Whether all values of a stack are there, are still the same, and are no others'.
+"""Whether all values of a stack are there, the same, no others', and in right order.
 
 HDF5 reads what a virtual dataset cannot find as its fill value, in silence, and h5py
 takes a link that leads nowhere for nothing at all. So links and sources are followed.
@@ -12,8 +12,9 @@ runs of few hits differ also where the patterns in between are blank.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from helpers.patterns.hdf5 import (
     follow,
     get_dataset,
     open_hdf5,
+    text_of,
 )
 from helpers.patterns.hdf5_opening import is_whole, open_unprobed
 from helpers.patterns.sources import ContiguousPatterns, Source
@@ -40,6 +42,16 @@ READ_AT_ONCE = 2**24
 MOST_STRIPS = 4096  # patterns of a larger stack that are looked into
 STRIP_BYTES = 4096
 
+MOST_NARROW, LEAST_NARROW = 3, 1.6  # sides of a detector: ratio
+SIDE = 16  # pixels: no detector is smaller
+_PATTERN_AXIS = re.compile(
+    r"(?i).*(frame|pattern|image|event|shot|pulse|train|scan|time|tag|index)"
+    r"|n(um(ber)?)?|i"
+)
+_PIXEL_AXIS = re.compile(r"(?i)[xy](_?pixels?)?|(fast|slow|row|col(umn)?|f|s)(_.*|s)?")
+PAIRS = 16  # of neighbours along an axis that are compared, fewer of large patterns
+PAIRS_BYTES = 64 * 2**20
+ALIKE = 0.06  # how much more neighbours correlate than others: 0.12 to 0.34 in pictures
 OF_THIS_PACKAGE = ("made_at", "made_by", "package_versions")
 
 Read = Callable[[NDArray[np.int64]], NDArray[Any]]
@@ -411,3 +423,109 @@ def _find_broken_link(file: h5py.File, where: str) -> str:
             return f"{here} is a link to {target}, which is not there. {MEND}"
         group = found
     return ""
+
+
+def find_axis_problems(file: h5py.File, where: str) -> Iterator[str]:
+    """Say if a file says that not the first axis of its patterns counts them."""
+    dataset = get_dataset(file, where)
+    if dataset is None:
+        return
+    said = dataset.attrs.get("axes", dataset.parent.attrs.get("axes", ()))
+    names = [text_of(each) for each in np.atleast_1d(said)]
+    axes = names[0].split(":") if len(names) == 1 else names
+    if not axes or len(axes) != dataset.ndim:
+        return
+    counts = [bool(_PATTERN_AXIS.fullmatch(axis)) for axis in axes]
+    if not any(counts) and _PIXEL_AXIS.fullmatch(axes[0]):
+        counts = [not _PIXEL_AXIS.fullmatch(axis) for axis in axes]
+    if any(counts) and not counts[0]:
+        counted_by = f"{axes[counts.index(True)]}, axis {counts.index(True)}"
+        yield (
+            f"{where} {dataset.shape} has the axes ({', '.join(axes)}), so that its "
+            f"patterns are counted by {counted_by}; expected that axis first: "
+            "(patterns, rows, columns). Write it again with numpy.moveaxis."
+        )
+
+
+def find_scale_attributes(file: h5py.File, where: str) -> Iterator[str]:
+    """Warn where attributes say that values should be scaled, which is not done."""
+    attributes = getattr(get_dataset(file, where), "attrs", {})
+    found = [name for name in ("scale_factor", "add_offset") if name in attributes]
+    if found:
+        said = ", ".join(f"{name} = {attributes[name]}" for name in found)
+        yield (
+            f"{where} says {said}, which is not applied: values are those that are "
+            "stored. Set pedestal and adu_per_photon, or write the scaled values."
+        )
+
+
+def find_chunks(file: h5py.File, where: str) -> tuple[int, ...]:
+    """Return the shape of the chunks of a dataset; () without any."""
+    return getattr(get_dataset(file, where), "chunks", None) or ()
+
+
+def warn_of_axis_order(
+    source: Source, where: str, chunks: tuple[int, ...] = (), *, by_values: bool = True
+) -> Iterator[str]:
+    """Warn where the last of three axes may be the one that counts the patterns.
+
+    So it is where the first two axes make a usual detector, and a pattern would be long
+    and narrow, or a chunk holds one value of the last axis and much of the first, or
+    neighbours along the first axis are plainly more alike than others, as pixels are,
+    and those along the last are not.
+
+    Parameters
+    ----------
+    source
+        The patterns.
+    where
+        What they are called.
+    chunks
+        Shape of the chunks that they are stored in.
+    by_values
+        Compare neighbours too, for which some patterns are read.
+    """
+    n, rows, columns = source.shape
+    is_narrow = max(rows, columns) > MOST_NARROW * min(rows, columns)
+    is_detector = max(n, rows) < LEAST_NARROW * min(n, rows) and min(n, rows) >= SIDE
+    is_last_cut = len(chunks) == 3 and chunks[0] > 1 == chunks[2] < columns
+    seems_so = is_narrow or is_last_cut
+    if is_detector and (seems_so or (by_values and _counts_last(source))):
+        yield (
+            f"{where} {source.shape} is read as {n} patterns of {rows} × {columns}. If "
+            f"these are {columns} patterns of {n} × {rows}, the last axis counts them: "
+            "write the array again with numpy.moveaxis(array, -1, 0)."
+        )
+
+
+def _counts_last(source: Source) -> bool:
+    """Tell whether neighbours are alike along the first axis, and not the last."""
+    n, rows, columns = source.shape
+    if columns < SIDE:
+        return False
+    n_pairs = int(np.clip(PAIRS_BYTES // (8 * rows * columns), 4, PAIRS))
+    firsts = np.unique(np.linspace(0, n - 2, n_pairs).astype(int))
+    some = np.empty((firsts.size, 2, rows, columns), np.float32)
+    with closing(source):
+        for pair, first in zip(some, firsts.tolist(), strict=True):
+            source.read_into(pair, first)
+    some = np.sqrt(np.maximum(np.nan_to_num(some), 0))
+    along_first = _compare_neighbours(some[:, 0], some[:, 1]).mean()
+    last = np.moveaxis(some[:, 0], -1, 0)
+    along_last = _compare_neighbours(last[:-1], last[1:]).mean()
+    return bool(along_first > ALIKE and along_last < along_first / 4)
+
+
+def _compare_neighbours(
+    some: NDArray[np.float32], neighbours: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return how much more each correlates with its neighbour than with one far off."""
+    one, other = (
+        each.reshape(len(each), -1) - each.mean(axis=(1, 2))[:, np.newaxis]
+        for each in (some, neighbours)
+    )
+    far = np.roll(other, len(other) // 2, axis=0)
+    length = [np.linalg.norm(each, axis=1) + 1e-9 for each in (one, other, far)]
+    near = np.einsum("ij,ij->i", one, other) / (length[0] * length[1])
+    distant = np.einsum("ij,ij->i", one, far) / (length[0] * length[2])
+    return np.asarray(near - distant, np.float64)

@@ -12,11 +12,16 @@ from helpers.patterns.detector_modules import ModulesSource
 from helpers.patterns.dragonfly import SparseSource
 from helpers.patterns.hdf5 import (
     describe_choices,
+    find_detector,
+    find_detector_masks,
     find_first_frame,
     find_numbered,
+    find_pixel_masks,
+    find_signal,
     find_stacks,
     follow,
     get_dataset,
+    is_nexus,
 )
 from helpers.patterns.mask_convention import (
     CXI_BITS,
@@ -28,13 +33,6 @@ from helpers.patterns.mask_convention import (
     MaskConvention,
 )
 from helpers.patterns.other_sources import FramesSource
-from helpers.patterns.self_described import (
-    find_detector,
-    find_detector_masks,
-    find_pixel_masks,
-    find_signal,
-    is_nexus,
-)
 from helpers.patterns.sources import DatasetSource, Hdf5Source
 
 Recogniser = Callable[[h5py.File], bool]

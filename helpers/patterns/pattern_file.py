@@ -33,8 +33,12 @@ from helpers.patterns.hdf5 import (
     wrap_hdf5_errors,
 )
 from helpers.patterns.integrity import (
+    find_axis_problems,
+    find_chunks,
     find_files_behind,
     find_link_problems,
+    find_scale_attributes,
+    warn_of_axis_order,
     warn_of_storage_outside,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
@@ -53,12 +57,6 @@ from helpers.patterns.other_sources import (
     is_run,
     open_array_file,
     read_arrays_beside,
-)
-from helpers.patterns.self_described import (
-    find_axis_problems,
-    find_chunks,
-    find_scale_attributes,
-    warn_of_axis_order,
 )
 from helpers.patterns.sources import Hdf5Source, Source
 
