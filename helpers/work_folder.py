@@ -330,7 +330,6 @@ def _find_lengths(folder: Path) -> dict[str, int]:
         return {}
 
 
-_INDEX = Values(np.int64, "n", are_patterns=True)
 _INDEX_ONCE = Values(np.int64, "n", are_patterns=True, are_unique=True)
 
 EXPERIMENT = WorkFile(

@@ -14,6 +14,7 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.patterns import open_patterns
+from helpers.physics import SINGLE_PIXELS
 
 
 @pytest.fixture
@@ -106,8 +107,8 @@ def test_constant_patterns_pass_with_a_warning(write, value, said):
     threshold = experiment.suggest_lit_threshold(patterns)
     with pytest.warns(UserWarning, match=said):
         measured = experiment.measure_patterns(patterns, threshold)
-    proposed = experiment.propose_bad_pixels(measured, patterns.bad_pixels)
-    assert not np.any(list(proposed.values()))
+    found = experiment.find_bad_pixels(measured, patterns.bad_pixels)
+    assert not np.any([found[kind].pixels for kind in SINGLE_PIXELS])
     assert experiment.suggest_hit_threshold(measured.lit_pixels) == 0
 
 

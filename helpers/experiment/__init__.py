@@ -23,8 +23,6 @@ from helpers.experiment.suggestions import (
     describe_bad_pixels,
     find_bad_pixels,
     find_photon_scale,
-    propose_bad_pixels,
-    propose_shadows,
     suggest_hit_threshold,
     suggest_lit_threshold,
 )
@@ -43,8 +41,6 @@ __all__ = [
     "measure_patterns",
     "name_no_measurements",
     "open_experiment",
-    "propose_bad_pixels",
-    "propose_shadows",
     "suggest_hit_threshold",
     "suggest_lit_threshold",
     "write_experiment",

@@ -415,23 +415,6 @@ def find_bad_pixels(
     return find_defects(measurements.pixels, bad_pixels, centre)
 
 
-def propose_bad_pixels(
-    measurements: Measurements, bad_pixels: Bools
-) -> dict[str, Bools]:
-    """Return the single pixels that `find_bad_pixels` finds, (rows, columns) by kind.
-
-    "constant", "not finite", "dead", "hot" and "flickering"; parameters and errors are
-    those of `find_bad_pixels`.
-    """
-    found = find_bad_pixels(measurements, bad_pixels)
-    return {kind: found[kind].pixels for kind in SINGLE_PIXELS}
-
-
-def propose_shadows(measurements: Measurements, bad_pixels: Bools) -> Bools:
-    """Return the gaps and beam stops that `find_bad_pixels` finds, (rows, columns)."""
-    return find_bad_pixels(measurements, bad_pixels)["shadow"].pixels
-
-
 def describe_bad_pixels(found: Mapping[str, Proposal]) -> str:
     """Say for each kind how many pixels there are, and the numbers that decided.
 

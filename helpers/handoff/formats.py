@@ -515,35 +515,23 @@ def write_handoff(
 ) -> list[Path]:
     """Write a selection for another program, into `selection/<format>/`.
 
-    The folder is replaced as a whole or not at all. `README.json` in it says what the
-    files are and where they came from. Memory does not grow with the selection.
+    The folder is replaced as a whole or not at all; `README.json` in it, the last of
+    the paths that are returned, says what the files are and where they came from.
 
     Parameters
     ----------
-    work_dir
-        The work folder.
-    format_name
-        A name in `FORMATS`.
-    patterns
-        The stack.
-    selection
-        What was chosen of it.
+    work_dir, format_name
+        The work folder; a name in `FORMATS`.
+    patterns, selection
+        The stack, and what was chosen of it.
     labels
         (n,) words that people gave, for the formats that tell more than the selection;
         None or "" = none.
-    adu_per_photon
-        What one photon adds to a pixel, for the formats that hold photon counts.
-        Needed where the patterns are not photon counts.
-    geometry
-        Where the detector stands, for the formats with a detector.
+    adu_per_photon, geometry
+        For formats with photon counts, where the patterns are none; with a detector.
     experiment, run
         Of SpeckleNN's table. Where `run` is None, or there are several files, the
         numbers of the runs are taken from the names of the files.
-
-    Returns
-    -------
-    list
-        Paths of the files, `README.json` the last.
 
     Raises
     ------

@@ -355,11 +355,11 @@ class LabelStore(LabelReader):
         first_index: int = 0,
         words: Mapping[str, str] | None = None,
     ) -> int:
-        """Store the labels of a CSV file; what was imported before is not stored twice.
+        """Store the labels of a CSV file and return how many are new.
 
-        A line with `labelled_at` counts from that moment, one without from now. A line
-        whose word was changed since the last import counts from now, also if it was
-        changed back. Labels that this file no longer holds stay, and are named in a
+        A line with `labelled_at` counts from that moment, one without from now, as does
+        one whose word was changed since the last import. What was imported before is
+        not stored twice; labels that this file no longer holds stay, and are named in a
         warning.
 
         Parameters
@@ -372,10 +372,6 @@ class LabelStore(LabelReader):
             `patterns.locate`, to check the column `file`.
         first_index, words
             As in `read_labels_csv`.
-
-        Returns
-        -------
-            How many labels are new in the store.
 
         Raises
         ------

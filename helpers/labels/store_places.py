@@ -142,7 +142,6 @@ _READ_ONLY = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
 
 _CHECK = "PRAGMA quick_check(1)"
 _VERSION = "PRAGMA data_version"
-_GONE = "the file is gone from its place"
 _ANOTHER = "another file stands in its place than the one that was opened"
 
 

@@ -141,25 +141,21 @@ def find_assembly(
     modules: tuple[int, int, int],
     geometry: Path | None = None,
 ) -> Assembly:
-    """Find out how modules form an image.
+    """Find out how modules, (modules, slow, fast), form an image.
 
     By the CrystFEL geometry file (`.geom`) that a person named, if there is one, which
     the package extra_geom reads. Otherwise by the positions of the pixels in the file
-    (`xyz_map`, beside the patterns or in the detector's group), if it has them, or by
-    the only geometry file in the same folder. Otherwise the modules are stacked, the
-    first at the top, with a warning: fine for classifying by eye or by a network that
-    is trained on it, useless for a centre or for rotations.
+    (`xyz_map`, beside the patterns or in the detector's group), or by the only geometry
+    file in the same folder. Otherwise the modules are stacked, the first at the top,
+    with a warning: fine for classifying by eye or by a network that is trained on it,
+    useless for a centre or for rotations.
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
-    where
-        Path of the patterns.
-    modules
-        (modules, slow, fast).
+    path, file
+        The file on disk, and the same, open.
+    where, modules
+        Path of the patterns, and their shape.
     geometry
         The geometry file that a person named.
 

@@ -46,56 +46,35 @@ class Layout:
 
     In paths, `{k}` stands for the number of an image or a detector, `{r}` for that of a
     run, each the same in all paths of a layout, and `*` for the number of a pattern.
-
-    Parameters
-    ----------
-    name
-        What people call it.
-    recognise
-        True for an open file of this kind; by default, where the patterns are there. It
-        looks at names, never at shapes: a broken file is still recognised, and what is
-        wrong with it is said.
-    patterns
-        Where the patterns are.
-    find
-        Fills in what only the file itself says: where its patterns and masks are.
-    source
-        How they are read.
-    unit
-        "photons" or "ADU" where the layout says so, else "".
-    bad_pixels
-        Where a mask may be; the first that is there counts.
-    mask_convention
-        Which values of that mask mean bad.
-    unclear_masks
-        Where a mask may be whose polarity nobody says: it is not used, and a warning
-        asks for it.
-    labels
-        Where people's labels are, one number for each pattern.
-    label_words
-        The word for each number; without any, a warning asks for them.
-    true_labels
-        Where class names are that are known rather than given by a person.
-    shots
-        What tells shots from each other at the facility, and where: "train", "pulse",
-        "event".
-    note
-        What was chosen in this file, in words, for `Patterns.describe`.
     """
 
+    # What people call it.
     name: str
+    # True for an open file of this kind; by default, where the patterns are there. It
+    # looks at names, never at shapes: a broken file is recognised too, and what is
+    # wrong with it is said.
     recognise: Recogniser | None = None
     patterns: str = ""
+    # Fills in what only the file itself says: where its patterns and masks are.
     find: Callable[["Layout", h5py.File], "Layout"] | None = None
+    # How the patterns are read.
     source: type[Hdf5Source] = DatasetSource
+    # "photons" or "ADU" where the layout says so.
     unit: str = ""
+    # Where a mask may be, of which the first counts, and which of its values mean bad.
     bad_pixels: tuple[str, ...] = ()
     mask_convention: MaskConvention = NOT_ZERO
+    # Where a mask may be of which nobody says which values mean bad.
     unclear_masks: tuple[str, ...] = ()
+    # Where people's labels are, one number for each pattern, and the word for each
+    # number; without any, a warning asks for them.
     labels: str = ""
     label_words: tuple[tuple[float, str], ...] = ()
+    # Where class names are that are known rather than given by a person.
     true_labels: str = ""
+    # What tells shots from each other ("train", "pulse", "event"), and where.
     shots: tuple[tuple[str, str], ...] = ()
+    # What was chosen in this file, in words, for `Patterns.describe`.
     note: str = ""
 
     def fits(self, file: h5py.File) -> bool:

@@ -46,36 +46,28 @@ def read_bad_pixels(
 ) -> BadPixels:
     """Read bad pixels from a mask in a file.
 
+    The polarity is known where the values are boolean (True = bad), in `.byt` files (2
+    = bad) and for the mask of a known layout. Otherwise the patterns decide, or what is
+    usual for its name. To read it in another way, say which values are bad after the
+    name: `mask.npy == 0`, or which bits: `file.cxi:/entry_1/data_1/mask & 0x21f`. Of
+    masks for each pattern, what more than half of an even sample call bad counts.
+
     Parameters
     ----------
     where
         `mask.npy`, `mask.npz`, a detector image (`mask.tif`, `mask.edf` …), `mask.byt`
-        (raw uint8, as Dragonfly ships it), `file.h5:/path/to/mask`, a detector file of
-        Dragonfly (`det.h5`, `det.dat`), or a CrystFEL geometry (`.geom`). The polarity
-        is known where the values are boolean (True = bad), in `.byt` files (2 = bad, as
-        in Dragonfly) and for the mask of a known layout. Otherwise the patterns decide,
-        or what is usual for its name. To read
-        it in another way, say which values are bad after the name: `mask.npy == 0`,
-        `file.h5:/mask != 0`, or which bits: `file.cxi:/entry_1/data_1/mask & 0x21f`.
-    frame
-        (rows, columns) of the patterns.
-    source
-        The patterns, which decide where nobody says which values mean bad; without
-        them that is an error.
+        (raw uint8), `file.h5:/path/to/mask`, a detector file of Dragonfly (`det.h5`,
+        `det.dat`), or a CrystFEL geometry (`.geom`).
+    frame, source
+        (rows, columns) of the patterns, and the patterns, without which those do not
+        decide and an unknown polarity is an error.
     warn
         Is told what a person should be warned of.
-
-    Returns
-    -------
-    BadPixels
-        A mask for each pattern (n, rows, columns) gives the pixels that are bad in
-        more than half of an even sample of 64 patterns.
 
     Raises
     ------
     PatternsFileError
-        If the file is missing or of another kind, the polarity is not known, the shape
-        is not that of the patterns, or every pixel is bad.
+        If the file is missing or of another kind, or the mask cannot be right.
     """
     name, convention = split_condition(str(where))
     reader = _Named(name, frame, source, warn or (lambda _: None))

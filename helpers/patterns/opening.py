@@ -40,51 +40,35 @@ def open_patterns(
     ----------
     files
         One name or several, in the order of the stack. A name with `*`, `?` or `[…]`
-        stands for all files that it matches, `run2` before `run10`. The folder of a run
-        of the European XFEL counts as one file; extra_data reads it.
+        stands for all files that it matches, `run2` before `run10`; the folder of a run
+        of the European XFEL, read by extra_data, for one file.
     dataset
-        Where the patterns are in each file, for example `/a/b`. Without it the layout
-        is recognised: see `helpers.patterns.LAYOUTS`. With one group for each pattern,
-        a `*` stands for its number: `/hit_*/image`. Of Dragonfly's sparse files, which
-        do not know it, the shape of a pattern, rows first (`260x257`), or the name of
-        the detector file. Of a run with several detectors, the name of one.
+        Where the patterns are in each file, such as `/a/b`, or `/hit_*/image` with a
+        group for each; without it the layout is recognised, see
+        `helpers.patterns.LAYOUTS`. Of Dragonfly's sparse files the shape of a pattern
+        (`260x257`) or the name of the detector file; of a run with several detectors,
+        the name of one.
     bad_pixels
-        Pixels to leave out, instead of those of the files' own masks: (rows, columns)
-        bool, True = leave out; or `mask.npy`, `mask.byt` (raw uint8), an image,
-        `file.h5:/path/to/mask`, a detector of Dragonfly, or a CrystFEL geometry. Where
-        nobody says which values of a mask mean bad, the patterns decide, or what is
-        usual for its name; say it after the name, as in `mask.npy == 0` or
-        `file.h5:/mask != 0`.
-        Without it, pixels are left out that the mask of any of the files calls bad.
+        Pixels to leave out instead of those that the files' own masks call bad: (rows,
+        columns) bool, True = leave out, or what `read_bad_pixels` reads, such as
+        `mask.npy == 0`.
     label_words
         What the numbers of the files' labels mean, where their layout does not say,
         such as {0: "other", 1: "single"}.
     geometry
-        CrystFEL geometry file (`.geom`) by which detector modules are assembled; counts
-        before positions in the file and a geometry beside it.
-
-    Returns
-    -------
-    Patterns
-        What was found and what was assumed is told by its `describe`.
+        CrystFEL geometry file (`.geom`) by which detector modules are assembled.
 
     Raises
     ------
-    PatternsFileError
+    PatternsFileError, ParameterError
         If a file is missing or broken, of an unknown layout, or does not fit the
-        others; with everything that is wrong with it.
-    ParameterError
-        If no file is named.
+        others, with everything that is wrong with it; if no file is named.
 
     Warns
     -----
     UserWarning
-        If a file holds a mask whose polarity is not known, or labels that are not; if
-        it is cut short or still being written, so that only a part of it is read.
-
-    Examples
-    --------
-    >>> patterns = open_patterns("run*.h5", bad_pixels="mask.byt")  # doctest: +SKIP
+        Of a mask or labels that say not what they mean, and of a file that is cut short
+        or still being written.
     """
     paths = _expand(files)
     options = {

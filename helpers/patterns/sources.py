@@ -127,34 +127,20 @@ class Source(ABC):
         The file on disk.
     where
         Path of the patterns in it, as the layout gives it.
-
-    Attributes
-    ----------
-    shape
-        (n, rows, columns).
-    dtype
-        As recorded.
-    chunk
-        How many consecutive patterns are stored in one piece; reading less than such a
-        piece costs as much as reading all of it.
-    contiguous
-        Where they lie, if they lie there as in memory; None otherwise.
-    gaps
-        (rows, columns) bool, True where no pixel of the detector is; None without any.
-    masks
-        Where a mask for each pattern is in the file, and its convention; None without.
-    notes
-        What was found or assumed, one sentence each, for `Patterns.describe`.
-    warnings
-        The same, where a person should be warned of it.
     """
 
     shape: tuple[int, int, int]
-    dtype: np.dtype[Any]
+    dtype: np.dtype[Any]  # as recorded
+    # Consecutive patterns that are stored in one piece: reading less than such a piece
+    # costs as much as reading all of it.
     chunk: int = 1
+    # Where a mask for each pattern is in the file, and its convention.
     masks: tuple[str, MaskConvention] | None = None
+    # Where the patterns lie, if they lie there as in memory.
     contiguous: ContiguousPatterns | None = None
+    # (rows, columns), True where no pixel of the detector is.
     gaps: NDArray[np.bool_] | None = None
+    # What was found or assumed, one sentence each, and what a person is warned of.
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     _open_things = frozenset({"_file", "_descriptor", "_dataset"})

@@ -58,37 +58,27 @@ class Patterns:
 
     Attributes
     ----------
-    files, file_sizes
-        In the order of the stack; bytes when they were opened, 0 for a run's folder.
-    layout
-        Of the first file; the patterns are in the same place in all of them.
+    files, file_sizes, layout
+        In the order of the stack; bytes when opened, 0 for a folder; of the first file.
     shape, dtype
         (n, rows, columns), as recorded; a dtype that holds the values of all files.
-    unit
-        "photons", "ADU" or "unknown"; of what `patterns[key]` gives.
+    unit, says_photons
+        "photons", "ADU" or "unknown", of what `patterns[key]` gives; whether files say
+        so, not only their values.
     pedestal, adu_per_photon
         What is taken off, and then divided by; 0 and 1 until `with_scale` says it.
-    says_photons
-        Whether the files say that they hold photons; their values may suggest it too.
-    bad_pixels
-        (rows, columns) bool, True = leave out.
-    recorded_labels
-        (n,) label words from the files, "" = none; None if no file holds labels.
-    true_labels
-        (n,) class names of simulated patterns, "" = none; None if no file holds them.
-    file_index
-        (n,) int64: number of the file (run) that each pattern is from.
+    recorded_labels, true_labels
+        (n,) words from the files, "" = none; None if no file holds any.
+    file_index, chunk
+        (n,) int64: number of the file that each pattern is from; most patterns that are
+        stored in one piece.
     unclear_masks
-        Masks in the files that were read as is usual for their names, because neither
-        the files nor the patterns say which of their values mean bad.
+        Masks in the files of which nothing says which of their values mean bad.
     shots
-        What the facility calls each shot, by kind: "train", "pulse", "event". (n,)
-        int64 each, -1 = not known; only kinds that a file holds.
-    chunk
-        Most patterns that are stored in one piece, to be read as a whole.
+        What the facility calls each shot, by kind ("train", "pulse", "event"): (n,)
+        int64, -1 = not known.
     is_measurement
-        (n,) bool: which patterns hold a measurement, as far as 01-inspect knows; all
-        until `with_measurements` says otherwise.
+        (n,) bool: which hold a measurement, as far as `with_measurements` has said.
     """
 
     def __init__(
@@ -225,17 +215,13 @@ class Patterns:
             Takes patterns (m, rows, columns). Their memory is used again: it may alter
             them, but must not return them or a view (`numpy.copy` may). It is called in
             several threads at once, or pickled and sent to workers.
-        index
-            (m,) which patterns, in any order; all without it.
-        start
-            Place in `index` (or the stack) to go on from, from the part it lies in on.
+        index, start
+            (m,) which patterns, in any order, all without it; place there to go on at.
         length
             Most patterns in a part, in place of 4 MiB; more where a chunk is longer.
-        raw
-            Give patterns as recorded in place of clean ones.
-        keep_nan
-            Give float32 with NaN where a pattern has no value, of its mask or of
-            itself; infinite values and bad pixels stay.
+        raw, keep_nan
+            Give patterns as recorded; or float32 with NaN where a pattern has no value,
+            and infinite values and bad pixels as they are. Else they are clean.
         here
             Stay in this process, as what returns patterns should.
         join
@@ -249,18 +235,6 @@ class Patterns:
         tuple
             Which places of `index` (or of the stack) a part is made of, and the
             result; in order.
-
-        Raises
-        ------
-        IndexError
-            If there is no such pattern.
-        PatternsFileError
-            If a file is gone or damaged.
-
-        Examples
-        --------
-        >>> for here, lit in patterns.map(count_lit):  # doctest: +SKIP
-        ...     lit_pixels[here] = lit
         """
         rows: scan.Rows = range(len(self))
         if index is not None:

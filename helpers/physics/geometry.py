@@ -142,59 +142,41 @@ def make_geometry(
     return Geometry(centre=centre, polarisation=polarisation, **known)
 
 
-_MINIMAL_OVERLAP = 0.3
+_MINIMAL_OVERLAP = 0.3  # of the largest possible number of pixel pairs
 _POOR_SYMMETRY = 0.3
 
 
 def find_centre(
     powder: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None = None
 ) -> tuple[float, float]:
-    """Find the point about which a powder looks the same after half a turn.
+    """Find the point about which a powder looks the same after half a turn [1]_.
 
-    Diffraction of a real object at small angles is centrosymmetric (Friedel's law).
     The square root of the powder is compared with its own reflection through every
-    point, by the correlation coefficient over the pixels that are good in both; a
-    parabola through the best value and its neighbours gives the fraction of a pixel.
+    point; a parabola through the best correlation and its neighbours gives the fraction
+    of a pixel.
 
     Parameters
     ----------
     powder
-        Sum or mean over many patterns, shape (rows, columns), photons or ADU. NaN and
-        inf are left out, as are bad pixels; negative values count as 0.
+        (rows, columns), sum or mean over many patterns, photons or ADU. NaN and inf are
+        left out; negative values count as 0.
     bad_pixels
-        Bool, shape (rows, columns), True = leave out.
+        (rows, columns) bool, True = leave out.
 
     Returns
     -------
-    tuple[float, float]
-        Row and column in pixels; (0, 0) is the middle of the first pixel.
+    row, column
+        In pixels; (0, 0) is the middle of the first pixel.
 
     Warns
     -----
     UserWarning
         If the powder is not symmetric about any point: no coefficient reaches 0.3.
 
-    Notes
-    -----
-    The masked correlation with the own reflection needs three Fourier transforms
-    forward and three back, because both images and both masks are the same [1]_.
-    Reflections that leave fewer than 0.3 of the largest possible number of pixel pairs
-    are not considered. A pixel more than twice as bright as the fourth brightest in
-    its 5 × 5 surroundings is cut down to that: a hot pixel that nobody marked would
-    otherwise be the perfect centre.
-
     References
     ----------
-    .. [1] D. Padfield, "Masked Object Registration in the Fourier Domain", IEEE Trans.
-       Image Process. 21, 2706 (2012), section II. doi:10.1109/TIP.2011.2097275
-
-    Examples
-    --------
-    >>> rows, columns = np.mgrid[:40, :41]
-    >>> powder = 100 * np.exp(-np.hypot(rows - 18.5, columns - 21) / 5)
-    >>> row, column = find_centre(powder)
-    >>> round(row, 1), round(column, 1)
-    (18.5, 21.0)
+    .. [1] D. Padfield, IEEE Trans. Image Process. 21, 2706 (2012), section II,
+       doi:10.1109/TIP.2011.2097275.
     """
     good = good_pixels(powder, bad_pixels)
     symmetry = _symmetry(_tame(powder, good), good)
@@ -216,6 +198,10 @@ def good_pixels(
 
 
 def _tame(powder: NDArray[np.floating], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return square roots, cut down to twice the fourth brightest of the surroundings.
+
+    A hot pixel that nobody marked would otherwise be the perfect centre.
+    """
     from scipy import ndimage  # slow to import
 
     image = np.sqrt(np.where(good, np.maximum(powder, 0), 0), dtype=np.float64)
@@ -402,9 +388,8 @@ def estimate_diameters(
     """Estimate the diameters of particles from the rings of their patterns.
 
     The estimate is the diameter of the uniform sphere, on some even background, under
-    which the photons of the rings around the centre are most likely. Of an icosahedron
-    it finds the sphere that scatters most alike, which is smaller than the distance of
-    opposite vertices.
+    which the photons of the rings are most likely: of any other particle, the sphere
+    that scatters most alike.
 
     Parameters
     ----------

@@ -117,7 +117,7 @@ class Whitened(NamedTuple):
 
 
 class PattersonMaps:
-    """Makes the Patterson maps of patterns.
+    """Makes Patterson maps [1]_ of patterns; `docs/how-it-works.md` has the formulas.
 
     Parameters
     ----------
@@ -128,33 +128,19 @@ class PattersonMaps:
 
     Attributes
     ----------
-    window
-        What is looked at.
-    middle
-        (row, column) of the beam in binned pixels of the window.
-    n_good
-        (size²,) float32, good pixels in each binned one.
-    ring, ring_pixels
-        (size²,) intp, the ring of each binned pixel, 1 wide; (rings,) float32, its good
-        pixels.
+    window, middle
+        What is looked at; (row, column) of the beam in binned pixels of it.
+    n_good, ring
+        (size²,): good pixels in each binned one, float32, and its ring, 1 wide, intp.
+    ring_pixels
+        (rings,) float32, good pixels of each ring.
     starts, steps
         (map rings,) intp, where in the points of a map each ring begins; (points, 2)
         float64, the separation of each, in steps of the map.
 
-    Notes
-    -----
-    From each pixel the mean over its ring is subtracted, and the difference is divided
-    by the square root of that mean, the Poisson noise: without particles in the beam,
-    or with a round one, that leaves white noise. No pixel counts for more than eight
-    times the mean of all, which keeps streaks and hot pixels down. The Fourier
-    transform about the centre (the real part, which is the transform of the average of
-    each pixel and its point-symmetric partner) is a Patterson map without its origin: a
-    pair of particles gives a peak at their separation.
-
     References
     ----------
-    Patterson, Phys. Rev. 46, 372 (1934), doi 10.1103/PhysRev.46.372: the transform of
-    the intensities is the map of all distances in the object.
+    .. [1] Patterson, Phys. Rev. 46, 372 (1934), doi 10.1103/PhysRev.46.372.
     """
 
     def __init__(

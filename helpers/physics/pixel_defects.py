@@ -154,17 +154,14 @@ def find_defects(
     """Find pixels that are no measurement, by what all patterns together show.
 
     *Constant*: one value in all patterns, other than the one that the good pixels start
-    from: a fill value. *Not finite*: NaN or infinite in more than half of the patterns.
-    *Hot*: lit more than three times as often, or five times as bright, as the brighter
-    ones of its surroundings. *Flickering*: ten times the variance, and not by a single
-    event. *Dead* and *shadow* (9 pixels and more: gaps, beam stops, modules): never
-    lit, or less than a twentieth of the light, where the probability that chance makes
-    such a region anywhere in the picture is below e⁻⁷. *Dim*: less than half the light
-    in 9 pixels or more; a wire or an edge that lets some light through asks for a look.
-
-    "Surroundings" are the pixels around and the ring at the same distance from the
-    centre; of the two, always the one that makes a pixel less conspicuous counts. So a
-    bright ring is not hot, and a dark corner is no shadow.
+    from. *Not finite*: NaN or infinite in more than half of the patterns. *Hot*: lit
+    three times as often, or five times as bright, as the brighter ones of its
+    surroundings. *Flickering*: ten times the variance, and not by a single event.
+    *Dead* and *shadow* (9 pixels and more): never lit, or less than a twentieth of the
+    light, where chance makes such a region with a probability below e⁻⁷. *Dim*: less
+    than half the light in 9 pixels or more. Surroundings are the pixels around and the
+    ring at the same distance from the centre; the one that makes a pixel less
+    conspicuous counts.
 
     Parameters
     ----------

@@ -25,26 +25,18 @@ class PolarGrid:
     There are 96 cells in each of 24 rings (fewer rings, of 2 pixels, for a small
     pattern), out to 3/4 of the largest circle that a pattern of this size can hold.
 
-    Where a cell is as large as 9 pixels, it averages those whose middles lie in it.
-    Nearer to the centre that would print the pixels' own grid into the cells, and
-    whatever is compared then would seem not to be rotated: there a cell is sampled at
-    points about one pixel apart, by linear interpolation between the good ones of the
-    four pixels around each.
-
     Parameters
     ----------
-    shape
-        Rows and columns of a pattern.
-    centre
-        Row and column of the centre in pixels.
+    shape, centre
+        Rows and columns of a pattern; of its centre, in pixels.
     bad_pixels
         Bool, shape (rows, columns), True = leave out.
 
     Attributes
     ----------
     n_rings, n_angles
-        Shape of a map. Cell (r, a) lies between the angles a and a + 1 times
-        360 / `n_angles` degrees, counter-clockwise as displayed from the right.
+        Shape of a map. Cell (r, a) lies between the angles a and a + 1 times 360 /
+        `n_angles` degrees, counter-clockwise as displayed from the right.
     weight
         Float32, shape (n_rings, n_angles): how much of a cell is good, up to 1; 0 where
         it is less than 0.3, which is left out.
@@ -125,6 +117,12 @@ def inverse(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 class _Rings:
     """Rows of the matrix, ring by ring: weights that add up to the good part of a cell.
+
+    Where a cell is as large as 9 pixels, it averages those whose middles lie in it.
+    Nearer to the centre that would print the pixels' own grid into the cells, and
+    whatever is compared then would seem not to be rotated: there a cell is sampled at
+    points about one pixel apart, by linear interpolation between the good ones of the
+    four pixels around each.
 
     Parameters
     ----------

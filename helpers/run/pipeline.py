@@ -86,25 +86,20 @@ def run_notebooks(
 
     A notebook is skipped where all that it depends on (patterns, parameters, labels,
     files of earlier notebooks, itself and this package) and all that it wrote are as
-    they were when it ran.
+    they were.
 
     Parameters
     ----------
-    patterns_files
-        One or several files of patterns; they form one stack. `*` and `?` are allowed.
-    work_dir
-        The work folder; made when it does not exist.
-    labels_file
-        CSV file of labels, for the notebook that takes them.
+    patterns_files, work_dir, labels_file
+        One or several files of patterns, `*` and `?` allowed; the work folder; a CSV
+        file.
     parameters
-        Further values by parameter name. Each notebook gets those that it knows, or
-        one alone if its name stands before, as in "rank.n_shown"; a string is read as
-        the type that the notebook gives the parameter.
-    only
-        Names or numbers of the notebooks to run, such as ("rank", "05"); all of them
-        when empty.
-    notebooks_dir
-        Where the notebooks lie, and run; `notebooks/` of the repository when not given.
+        Further values by parameter name. Each notebook gets those that it knows, or one
+        alone if its name stands before, as in "rank.n_shown"; a string is read as the
+        type that the notebook gives the parameter.
+    only, notebooks_dir
+        Names or numbers of the notebooks to run, such as ("rank", "05"); where they
+        lie.
     force
         True runs also what need not run again.
     say
@@ -112,15 +107,10 @@ def run_notebooks(
 
     Raises
     ------
-    ParameterError
-        If a parameter is unknown or has a wrong type, or KERAS_BACKEND names a backend
-        that is not there; nothing has run then.
-    PatternsFileError, LabelsError, WorkFolderError
-        If a file does not exist, the folder cannot be written, or another run works in
-        it; nothing has run then.
+    ParameterError, PatternsFileError, LabelsError, WorkFolderError
+        If something cannot be used; nothing has run then.
     NotebookError
-        If a notebook stops; the message names it, its cell and the reason. Its
-        executed copy and the report are written nevertheless.
+        If a notebook stops; its executed copy and the report are written nevertheless.
     """
     from helpers.run.execution import Kernels, execute_notebook  # slow to import
 

@@ -152,22 +152,24 @@ class Simulator:
                 table = np.array(list(details), dtype=DETAILS)
                 yield start, Simulation(np.stack(patterns), np.array(truth), table)
 
-    def expected_photons(self, shot: Shot) -> NDArray[np.float32]:
+    def expected_photons(
+        self, shot: Shot, far_field: FarField | None = None
+    ) -> NDArray[np.float32]:
         """Return the photons that a shot's particles scatter into each pixel.
 
         Parameters
         ----------
         shot
             Particles and fluence.
+        far_field
+            Where the beam hits in this shot, if elsewhere.
 
         Returns
         -------
         photons
             float32 (rows, columns), expected number, 0 in bad pixels.
         """
-        return self._expected_photons(shot, self._far_field)
-
-    def _expected_photons(self, shot: Shot, far_field: FarField) -> NDArray[np.float32]:
+        far_field = far_field or self._far_field
         if not shot.particles:
             return np.zeros(self.detector.shape, dtype=np.float32)
         intensity = scattered_intensity(shot.particles, far_field) * self._good
@@ -188,7 +190,7 @@ class Simulator:
         shot = replace(
             shot, fluence=shot.fluence * np.exp(sample.fluence_drift * phase)
         )
-        expected = self._expected_photons(shot, self._aim(rng, phase))
+        expected = self.expected_photons(shot, self._aim(rng, phase))
         details = _details(shot, float(expected.sum()))
         background = shot.fluence * np.exp(sample.background_drift * phase)
         expected += self._background * np.float32(background)
@@ -296,21 +298,10 @@ def simulate_patterns(
 
     Parameters
     ----------
-    n
-        How many; each is 0.27 MB with the default detector.
-    seed
-        The same seed gives the same patterns, and the first of a longer run.
-    sample
-        A `Sample` or a name in `SAMPLES`.
-    detector
-        Without it, `Detector.of_shape` of the bad pixels, or the default.
-    bad_pixels
-        bool (rows, columns), True = leave out; without it, `pnccd_bad_pixels`.
-
-    Returns
-    -------
-    simulation
-        `patterns` float32 (n, rows, columns) in photons, `truth` and `details`.
+    n, seed
+        As for `write_simulated`.
+    sample, detector, bad_pixels
+        As for `Simulator`.
 
     Raises
     ------
@@ -464,24 +455,18 @@ def write_simulated(
     """Write a file of patterns with known truth.
 
     `/patterns` float32 (n, rows, columns), photon counts, bad pixels 0; `/truth` class
-    names; `/mask` uint8 (rows, columns), 1 = bad; `/truth_details`, a group with one
-    dataset (n,) for each field of `Simulation.details`; the seed, the sample and the
-    detector as attributes.
+    names; `/mask` uint8, 1 = bad; `/truth_details`, a group with one dataset (n,) for
+    each field of `Simulation.details`; seed, sample and detector as attributes.
 
     Parameters
     ----------
     path
         The HDF5 file; replaced if it is there.
-    n
-        How many patterns; 270 kB each with the default detector.
-    seed
-        The same seed gives the same patterns, and the first of a longer file.
-    bad_pixels
-        bool (rows, columns), True = leave out; without it, `pnccd_bad_pixels`.
-    sample
-        A `Sample` or a name in `SAMPLES`.
-    detector
-        Without it, `Detector.of_shape` of the bad pixels, or the default.
+    n, seed
+        How many patterns, 270 kB each with the default detector; the same seed gives
+        the same ones, and the first of a longer file.
+    bad_pixels, sample, detector
+        As for `Simulator`.
 
     Raises
     ------

@@ -58,82 +58,58 @@ RANGES = MappingProxyType(
 class Sample:
     """A sample, a beam and a background; shares are between 0 and 1.
 
-    Parameters
-    ----------
-    single, multiple, other, blank
-        Share of each class; together 1.
-    body
-        What its particles look like: a name in `BODIES`. All of them are alike.
-    body_seed
-        What such a kind leaves open (how long a rod is) is drawn with it.
-    size_nm
-        Median size of the icosahedron, from a vertex to the opposite one, that has the
-        volume of a particle.
-    size_spread
-        Standard deviation of ln(size).
-    lumpiness
-        Unevenness inside convex bodies with flat faces: root mean square of what random
-        lumps scatter forward, as a share of the whole amplitude. It fills dark rings.
-    photons
-        Photons, on good pixels, from a sphere of a median particle's volume in a pulse
-        of median fluence. Two particles scatter about twice as many.
-    fluence_spread
-        Standard deviation of ln(fluence), pulse energy and place in the focus together.
-    background
-        Photons on the whole detector that come from no particle, at median fluence.
-    weak_share
-        Share of multiples whose second particle is weak.
-    weak_fluence
-        Lowest and highest share of the first particle's intensity that it then has.
-    close_share
-        Share of multiples that are two touching particles, in any direction: one
-        behind the other, they look like a single bright one.
-    focus_nm
-        Edge of the square over which the particles of other multiples are spread.
-    streak_share
-        Share of hits in which charge has run over along two columns, as photons that
-        no mask leaves out.
-    read_noise
-        Standard deviation of a normal noise on each good pixel, in photons.
-    jitter_px
-        Standard deviation of the beam's place from shot to shot, along either axis.
-    drift_px, fluence_drift, background_drift
-        How far the beam moves along the run, and ln(fluence) and ln(background) change:
-        amplitudes of a sine.
-    drift_shots
-        Its period.
-    adu_per_photon, pedestal_adu
-        What a photon adds to a pixel's value, and what a pixel without one has.
-
     Raises
     ------
     ParameterError
         If a value is impossible; the message lists all of them.
     """
 
+    # Share of each class; together 1.
     single: float = 0.30
     multiple: float = 0.40
     other: float = 0.20
     blank: float = 0.10
+    # What all its particles look like: a name in `BODIES`; what such a kind leaves open
+    # (how long a rod is) is drawn with the seed.
     body: str = ICOSAHEDRON
     body_seed: int = 0
+    # Median size of the icosahedron, from a vertex to the opposite one, that has the
+    # volume of a particle, and the standard deviation of ln(size).
     size_nm: float = 69.0
     size_spread: float = 0.025
+    # Unevenness inside convex bodies with flat faces: root mean square of what random
+    # lumps scatter forward, as a share of the whole amplitude. It fills dark rings.
     lumpiness: float = 0.04
+    # Photons, on good pixels, from a sphere of a median particle's volume in a pulse of
+    # median fluence. Two particles scatter about twice as many.
     photons: float = 25_000.0
+    # Standard deviation of ln(fluence), pulse energy and place in the focus together.
     fluence_spread: float = 0.5
+    # Photons on the whole detector that come from no particle, at median fluence.
     background: float = 700.0
+    # Share of multiples whose second particle is weak, and the lowest and highest share
+    # of the first one's intensity that it then has.
     weak_share: float = 0.20
     weak_fluence: tuple[float, float] = (0.02, 0.20)
+    # Share of multiples that are two touching particles, in any direction: one behind
+    # the other, they look like a single bright one.
     close_share: float = 0.40
+    # Edge of the square over which the particles of other multiples are spread.
     focus_nm: float = 600.0
+    # Share of hits in which charge has run over along two columns, as photons that no
+    # mask leaves out.
     streak_share: float = 0.0
+    # Standard deviation of a normal noise on each good pixel, in photons.
     read_noise: float = 0.0
+    # Standard deviation of the beam's place from shot to shot, along either axis.
     jitter_px: float = 0.0
+    # How far the beam moves along the run, and ln(fluence) and ln(background) change:
+    # amplitudes of a sine, and its period.
     drift_px: float = 0.0
     fluence_drift: float = 0.0
     background_drift: float = 0.0
     drift_shots: float = 1000.0
+    # What a photon adds to a pixel's value, and what a pixel without one has.
     adu_per_photon: float = 1.0
     pedestal_adu: float = 0.0
 
