@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from helpers.classifier.invariant_network import decode_pixels, encode_pixels
 from helpers.errors import ParameterError
 from helpers.features import PatternFeatures
-from helpers.physics import PattersonMaps, Window, patterson
+from helpers.physics import PattersonMaps, Window, maps
 
 SIZE = 48
 MIDDLE = ((SIZE - 1) / 2, (SIZE - 1) / 2)
@@ -102,7 +102,7 @@ def test_a_hot_pixel_is_kept_down(features, patterns, monkeypatch):
     hot = patterns.copy()
     hot[:, 8, 30] = 50 * patterns.max()
     change = np.median(np.abs(features(hot) - features(patterns)))
-    monkeypatch.setattr(patterson, "LOUDEST", 1e9)
+    monkeypatch.setattr(maps, "LOUDEST", 1e9)
     without_limit = np.median(np.abs(features(hot) - features(patterns)))
     assert change < without_limit / 2
 

@@ -2,7 +2,9 @@
 
 from helpers.physics.geometry import (
     POLARISATIONS,
+    SMALLEST_WINDOW,
     Geometry,
+    Window,
     angle_about,
     estimate_diameters,
     find_centre,
@@ -11,7 +13,15 @@ from helpers.physics.geometry import (
     radial_average,
     radius_from,
 )
-from helpers.physics.patterson import SMALLEST_WINDOW, PattersonMaps, Whitened, Window
+from helpers.physics.maps import (
+    REACH,
+    FriedelAverage,
+    FriedelMaps,
+    PattersonMaps,
+    PolarGrid,
+    Whitened,
+    inverse,
+)
 from helpers.physics.pixel_defects import (
     MEANING,
     SINGLE_PIXELS,
@@ -19,13 +29,6 @@ from helpers.physics.pixel_defects import (
     Proposal,
     find_defects,
     find_noise_limit,
-)
-from helpers.physics.polar_grid import (
-    REACH,
-    FriedelAverage,
-    FriedelMaps,
-    PolarGrid,
-    inverse,
 )
 
 __all__ = [

@@ -12,6 +12,9 @@ from scipy import fft
 
 from helpers.errors import ParameterError
 
+LARGEST_WINDOW = 128
+SMALLEST_WINDOW = 16
+USUAL_SIDE = 256  # of a detector that is not binned, in pixels
 POLARISATIONS = ("horizontal", "vertical", "none")
 
 
@@ -140,6 +143,74 @@ def make_geometry(
         )
         raise ParameterError(message)
     return Geometry(centre=centre, polarisation=polarisation, **known)
+
+
+@dataclass(frozen=True)
+class Window:
+    """The square around the centre that is looked at, in binned pixels.
+
+    Attributes
+    ----------
+    size
+        Rows and columns, in binned pixels; even.
+    binning
+        Rows and columns of detector pixels that make one binned pixel.
+    row, column
+        Its first detector pixel.
+    """
+
+    size: int
+    binning: int
+    row: int
+    column: int
+
+    @classmethod
+    def around(cls, centre: tuple[float, float], shape: tuple[int, int]) -> "Window":
+        """Choose the window for patterns of a shape.
+
+        Detectors of about 256 × 256 pixels are not binned, larger ones are brought to
+        that size; the window is the middle 128 × 128, or all there is.
+
+        Raises
+        ------
+        ParameterError
+            If the patterns are too small.
+        """
+        binning = max(1, round(min(shape) / USUAL_SIDE))
+        size = min(LARGEST_WINDOW, min(shape) // binning) // 2 * 2
+        if size < SMALLEST_WINDOW:
+            message = (
+                f"patterns of {shape[0]} × {shape[1]} pixels are too small for the "
+                f"invariant network; expected {SMALLEST_WINDOW} × {SMALLEST_WINDOW} or "
+                "more. Use model='article'."
+            )
+            raise ParameterError(message)
+        first = [
+            int(
+                np.clip(round(middle - (size * binning - 1) / 2), 0, n - size * binning)
+            )
+            for middle, n in zip(centre, shape, strict=True)
+        ]
+        return cls(size, binning, *first)
+
+    def cut(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the sums over binned pixels, (n, size²) float32."""
+        n, side = len(patterns), self.size * self.binning
+        rows = slice(self.row, self.row + side)
+        columns = slice(self.column, self.column + side)
+        pixels = patterns[:, rows, columns]
+        if self.binning > 1:
+            shape = (n, self.size, self.binning, self.size, self.binning)
+            pixels = pixels.reshape(shape).sum(axis=(2, 4))
+        return pixels.reshape(n, -1)
+
+    def locate(self, centre: tuple[float, float]) -> tuple[float, float]:
+        """Return the centre (row, column) in binned pixels of the window."""
+        row, column = (
+            (middle - first + 0.5) / self.binning - 0.5
+            for middle, first in zip(centre, (self.row, self.column), strict=True)
+        )
+        return row, column
 
 
 _MINIMAL_OVERLAP = 0.3  # of the largest possible number of pixel pairs
