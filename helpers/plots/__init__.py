@@ -6,12 +6,16 @@ Ito), and always a word beside it.
 """
 
 from helpers.plots.curve_plots import (
+    CLUSTER_COLOURS,
+    NO_COLOUR,
+    colour_clusters,
     plot_along_run,
-    plot_confusion,
+    plot_clusters,
     plot_distance_curve,
     plot_histogram,
+    plot_labels,
     plot_learning_curve,
-    plot_match,
+    plot_on_map,
     plot_precision_curve,
     plot_precision_recall,
     plot_purity_curve,
@@ -22,25 +26,19 @@ from helpers.plots.curve_plots import (
     plot_training,
     plot_values,
     plot_way,
-)
-from helpers.plots.map_plots import (
-    CLUSTER_COLOURS,
-    NO_COLOUR,
-    colour_clusters,
-    plot_clusters,
-    plot_labels,
-    plot_on_map,
-    show_groups,
     show_maps,
 )
 from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
     find_crop,
+    plot_confusion,
     plot_gallery,
+    plot_match,
     plot_pattern,
     plot_patterson,
     plot_proposed_pixels,
     plot_saliency,
+    show_groups,
     show_patterns,
     show_unclear_masks,
 )

@@ -1,28 +1,37 @@
-"""Curves and histograms: along the run, of ranking and scores, of a selection."""
+"""Curves, histograms and points: along the run, of scores, of a selection, on a map."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
     mark_threshold,
-    plot_pattern,
     select_by_word,
     show_legend,
 )
 
 if TYPE_CHECKING:
     from helpers.experiment import PhotonScale
-    from helpers.ranking import Match, RankAgreement
+    from helpers.ranking import RankAgreement
 
 
 SHOWN_PHOTONS = 8.5
 TAKEN, LEFT = "#0072B2", "#D55E00"
+CLUSTER_COLOURS = (  # Okabe and Ito; each cluster has its number beside it, too
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"),
+)
+NO_COLOUR = "#bbbbbb"
+NUMBERS_SHOWN = 25  # clusters that have their number beside them
+PANELS = 3  # maps side by side
+LOG_SPAN = 8  # numbers that differ by more than this factor are shown on a log scale
 N_BINS, FEWER_BINS = 60, 40  # fewer where histograms lie over each other
 
 
@@ -33,8 +42,6 @@ def plot_along_run(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     values
         (n,): photons or lit pixels of each pattern, in stack order; NaN is left out.
     ylabel
@@ -72,8 +79,6 @@ def plot_histogram(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     values
         (n,): one value per pattern.
     xlabel
@@ -102,8 +107,6 @@ def plot_values(ax: Axes, scale: "PhotonScale") -> None:
 
     Parameters
     ----------
-    ax
-        Where to draw.
     scale
         From `find_photon_scale`.
     """
@@ -131,8 +134,6 @@ def plot_radial_averages(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     averages
         By name: radius in pixels and mean in `unit`; NaN is a gap in the curve.
     unit
@@ -154,8 +155,6 @@ def plot_training(ax: Axes, history: Mapping[str, Sequence[float]], name: str) -
 
     Parameters
     ----------
-    ax
-        Where to draw.
     history
         Keras' history: `name` and `val_` + `name`, one value an epoch.
     name
@@ -166,29 +165,6 @@ def plot_training(ax: Axes, history: Mapping[str, Sequence[float]], name: str) -
     ax.plot(epoch, history[f"val_{name}"], "s-", markersize=3, label="validation")
     ax.set(xlabel="epoch", ylabel=name)
     ax.legend()
-
-
-def plot_confusion(ax: Axes, counts: NDArray[np.integer], names: Sequence[str]) -> None:
-    """Show a confusion matrix: labels down, predictions across, counts in the boxes.
-
-    Parameters
-    ----------
-    ax
-        Where to draw.
-    counts
-        (classes, classes).
-    names
-        Of the classes, in that order.
-    """
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if share[row, column] > 0.5 else "black"
-        ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
-    ticks = range(len(names))
-    ax.set_xticks(ticks, names)
-    ax.set_yticks(ticks, names)
-    ax.set(xlabel="prediction", ylabel="label")
 
 
 def plot_precision_recall(
@@ -202,8 +178,6 @@ def plot_precision_recall(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     is_single
         (n,) bool: the labels.
     probability
@@ -233,8 +207,6 @@ def plot_reliability(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     probability, share
         (bins,): mean probability of the patterns in each bin, and share of singles.
     low, high
@@ -265,8 +237,6 @@ def plot_learning_curve(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     n_labels
         (sizes,).
     score, low, high
@@ -287,8 +257,6 @@ def plot_distance_curve(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     distance
         (n,): smallest first.
     labels
@@ -316,8 +284,6 @@ def plot_precision_curve(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     is_single
         (n,) bool, best first.
     name
@@ -333,31 +299,6 @@ def plot_precision_curve(
     ax.legend()
 
 
-def plot_match(axes: Sequence[Axes], match: "Match") -> None:
-    """Show a pattern, its nearest template turned to match, and their difference.
-
-    Parameters
-    ----------
-    axes
-        Three, side by side.
-    match
-        From `helpers.ranking.match_template`.
-    """
-    titles = (
-        f"pattern {match.index:,}, distance {match.distance:z.3f}",
-        f"template {match.template:,}, turned by {match.angle_deg:.0f}°",
-    )
-    left = plot_pattern(axes[0], match.pattern, title=titles[0])
-    right = plot_pattern(axes[1], match.turned, title=titles[1])
-    right.set_norm(left.norm)
-    limit = np.nanpercentile(np.abs(match.difference), 99.5)
-    shown = axes[2].imshow(match.difference, cmap="RdBu_r", vmin=-limit, vmax=limit)
-    axes[2].figure.colorbar(shown, ax=axes[2], shrink=0.85)
-    axes[2].set(title="√pattern − √template")
-    for ax in axes:
-        ax.set_axis_off()
-
-
 def plot_rank_agreement(
     ax: Axes,
     agreement: "RankAgreement",
@@ -368,8 +309,6 @@ def plot_rank_agreement(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     agreement
         From `helpers.ranking.compare_rankings`.
     labels
@@ -402,8 +341,6 @@ def plot_taken_and_left(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     values
         (m,): one value per pattern; NaN is left out.
     taken
@@ -428,31 +365,6 @@ def plot_taken_and_left(
     show_legend(ax)
 
 
-def plot_way(ax: Axes, steps: Mapping[str, int]) -> None:
-    """Draw how many patterns are left at each step, from all of them to those taken.
-
-    Parameters
-    ----------
-    ax
-        Where to draw.
-    steps
-        Number of patterns by the name of the step, the first one all of them.
-    """
-    names, counts = [*steps], [*steps.values()]
-    n_all = max(counts[0], 1)
-    places = range(len(names))
-    ax.barh(places, counts, height=0.7, color=TAKEN)
-    for place, count in zip(places, counts, strict=True):
-        text = f" {count:,} ({count / n_all:.1%})"
-        ax.text(count, place, text, va="center", ha="left")
-    ax.set_yticks(places, names)
-    ax.invert_yaxis()
-    ax.set_xlim(0, 1.2 * n_all)
-    ax.set_xlabel("patterns")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-
-
 def plot_purity_curve(
     ax: Axes,
     number: NDArray[np.number],
@@ -466,8 +378,6 @@ def plot_purity_curve(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     number
         (k,): patterns taken.
     purity, low, high
@@ -502,3 +412,155 @@ def _bin_edges(
     if log_values:
         return list(np.geomspace(low, max(high, low * 1.01), n_bins + 1))
     return list(np.linspace(low, high if high > low else low + 1, n_bins + 1))
+
+
+def plot_way(ax: Axes, steps: Mapping[str, int]) -> None:
+    """Draw how many patterns are left at each step, from all of them to those taken.
+
+    Parameters
+    ----------
+    steps
+        Number of patterns by the name of the step, the first one all of them.
+    """
+    names, counts = [*steps], [*steps.values()]
+    n_all = max(counts[0], 1)
+    places = range(len(names))
+    ax.barh(places, counts, height=0.7, color=TAKEN)
+    for place, count in zip(places, counts, strict=True):
+        text = f" {count:,} ({count / n_all:.1%})"
+        ax.text(count, place, text, va="center", ha="left")
+    ax.set_yticks(places, names)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.2 * n_all)
+    ax.set_xlabel("patterns")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def colour_clusters(cluster: NDArray[np.integer]) -> list[str]:
+    """Return a colour for each cluster number; grey for -1."""
+    colours = np.array([*CLUSTER_COLOURS, NO_COLOUR])
+    place = np.where(cluster < 0, len(colours) - 1, cluster % len(CLUSTER_COLOURS))
+    return [str(colour) for colour in colours[place]]
+
+
+def show_maps(
+    position: NDArray[np.floating],
+    cluster: NDArray[np.integer],
+    words: NDArray[np.str_] | None = None,
+    **numbers: NDArray[np.number],
+) -> Figure:
+    """Draw the map side by side: by cluster, by label, and by each number.
+
+    Parameters
+    ----------
+    position
+        (n, 2).
+    cluster
+        (n,), -1 = none.
+    words
+        (n,) label words; that map is left out where nothing is labelled.
+    **numbers
+        (n,) each, by the name of what they are; NaN is drawn grey.
+    """
+    from matplotlib import pyplot as plt  # slow to import
+
+    is_labelled = words is not None and bool((words != "").any())
+    n_panels = 1 + is_labelled + len(numbers)
+    n_lines = -(-n_panels // PANELS)
+    fig, axes = plt.subplots(
+        n_lines,
+        PANELS,
+        figsize=(13, 4.2 * n_lines),
+        layout="constrained",
+        squeeze=False,
+    )
+    free = iter(axes.ravel())
+    plot_clusters(next(free), position, cluster)
+    for name, values in numbers.items():
+        plot_on_map(next(free), position, values, name.replace("_", " "))
+    if words is not None and is_labelled:
+        plot_labels(next(free), position, words)
+    for ax in free:
+        ax.set_visible(False)
+    return fig
+
+
+def plot_clusters(
+    ax: Axes, position: NDArray[np.floating], cluster: NDArray[np.integer]
+) -> None:
+    """Draw the map by cluster, each with its number in its middle.
+
+    Parameters
+    ----------
+    position
+        (n, 2).
+    cluster
+        (n,), -1 = none: grey.
+    """
+    _scatter(ax, position, c=colour_clusters(cluster))
+    for number in range(min(int(cluster.max(initial=-1)) + 1, NUMBERS_SHOWN)):
+        right, up = np.median(position[cluster == number], axis=0)
+        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "0.5", "alpha": 0.8}
+        ax.text(right, up, str(number), fontsize=8, bbox=box, ha="center")
+    _label_map(ax, "cluster")
+
+
+def plot_on_map(
+    ax: Axes, position: NDArray[np.floating], values: NDArray[np.number], name: str
+) -> None:
+    """Draw the map by a number of each pattern; NaN is grey and lies below.
+
+    Parameters
+    ----------
+    position
+        (n, 2).
+    values
+        (n,).
+    name
+        What the number is.
+    """
+    values = np.asarray(values, np.float64)
+    known = np.isfinite(values)
+    _scatter(ax, position[~known], c=NO_COLOUR)
+    low, high = np.percentile(values[known], [1, 99]) if known.any() else (0.0, 1.0)
+    is_wide = low > 0 and high / low > LOG_SPAN
+    norm = LogNorm(low, high) if is_wide else Normalize(low, high)
+    # what is rare lies on top: those far from the usual value
+    rank = np.abs(values[known] - np.median(values[known])) if known.any() else []
+    order = np.flatnonzero(known)[np.argsort(rank, kind="stable")]
+    points = _scatter(ax, position[order], c=values[order], norm=norm, cmap="viridis")
+    ax.figure.colorbar(points, ax=ax, shrink=0.8)
+    _label_map(ax, name)
+
+
+def plot_labels(
+    ax: Axes, position: NDArray[np.floating], words: NDArray[np.str_]
+) -> None:
+    """Draw the map by label, what has none in pale grey below.
+
+    Parameters
+    ----------
+    position
+        (n, 2).
+    words
+        (n,) label words, "" = none.
+    """
+    for name, chosen, colour in select_by_word(words, len(words)):
+        size = 1.0 if name == "no label" else 3.0
+        _scatter(ax, position[chosen], size, c=colour, label=name)
+    ax.legend(fontsize=8, markerscale=2)
+    _label_map(ax, "label")
+
+
+def _scatter(
+    ax: Axes, position: NDArray[np.floating], larger: float = 1.0, **how: Any
+) -> PathCollection:
+    size = larger * float(np.clip(20_000 / max(len(position), 1), 2, 20))
+    right, up = position.T
+    return ax.scatter(right, up, s=size, linewidths=0, rasterized=True, **how)
+
+
+def _label_map(ax: Axes, title: str) -> None:
+    ax.set(title=title, xticks=[], yticks=[])  # the axes of the map mean nothing
+    ax.set_aspect("equal", adjustable="datalim")

@@ -1,7 +1,7 @@
 """Pictures of patterns: one, or many side by side; and the colours of the classes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,6 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from helpers.patterns import Patterns, UnclearMask
 from helpers.physics import flatten_patterns
+
+if TYPE_CHECKING:
+    from helpers.pattern_map import Group
+    from helpers.ranking import Match
 
 CLASS_COLOURS = {
     "single": "#0072B2",
@@ -53,6 +57,7 @@ CROP_SAMPLE = 64  # patterns that say where the signal is
 SIGNAL_SHOWN = 0.99  # share of it in the square that galleries show
 LEAST_CROP = 16  # pixels from its middle to its edge
 MOST_OF_MEAN = 4.0  # times the mean of a ring: what is brighter is drawn as this
+ROWS_SHOWN = 20  # clusters
 COLUMNS = 6  # thumbnails in a line of a gallery
 _REASONS = (  # colours that everyone can tell apart
     "#D55E00",
@@ -81,8 +86,6 @@ def plot_pattern(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     pattern
         (rows, columns): a pattern or a powder.
     bad_pixels
@@ -288,8 +291,6 @@ def plot_proposed_pixels(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     powder
         (rows, columns).
     bad_pixels
@@ -356,8 +357,6 @@ def plot_saliency(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     values
         (rows, columns): change of the log odds; NaN is white.
     title
@@ -381,8 +380,6 @@ def plot_patterson(
 
     Parameters
     ----------
-    ax
-        Where to draw.
     patterson
         (size, size), in units of its noise.
     title
@@ -405,3 +402,101 @@ def _separation_extent(size: int) -> tuple[float, float, float, float]:
     """Return the extent of a map with separation 0 at [size / 2, size / 2]."""
     half = size / 2 + 0.5
     return (-half, half - 1, half - 1, -half)
+
+
+def plot_match(axes: Sequence[Axes], match: "Match") -> None:
+    """Show a pattern, its nearest template turned to match, and their difference.
+
+    Parameters
+    ----------
+    axes
+        Three, side by side.
+    match
+        From `helpers.ranking.match_template`.
+    """
+    titles = (
+        f"pattern {match.index:,}, distance {match.distance:z.3f}",
+        f"template {match.template:,}, turned by {match.angle_deg:.0f}°",
+    )
+    left = plot_pattern(axes[0], match.pattern, title=titles[0])
+    right = plot_pattern(axes[1], match.turned, title=titles[1])
+    right.set_norm(left.norm)
+    limit = np.nanpercentile(np.abs(match.difference), 99.5)
+    shown = axes[2].imshow(match.difference, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axes[2].figure.colorbar(shown, ax=axes[2], shrink=0.85)
+    axes[2].set(title="√pattern − √template")
+    for ax in axes:
+        ax.set_axis_off()
+
+
+def plot_confusion(ax: Axes, counts: NDArray[np.integer], names: Sequence[str]) -> None:
+    """Show a confusion matrix: labels down, predictions across, counts in the boxes.
+
+    Parameters
+    ----------
+    counts
+        (classes, classes).
+    names
+        Of the classes, in that order.
+    """
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        ax.text(column, row, f"{count:,}", ha="center", va="center", color=colour)
+    ticks = range(len(names))
+    ax.set_xticks(ticks, names)
+    ax.set_yticks(ticks, names)
+    ax.set(xlabel="prediction", ylabel="label")
+
+
+def show_groups(
+    patterns: Patterns, groups: Sequence["Group"], n_shown: int = 8
+) -> Figure:
+    """Draw a line for each cluster: its powder, its middle, and its edge.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    groups
+        From `helpers.pattern_map.find_groups`; the first 20 are drawn.
+    n_shown
+        Patterns of each, half from its middle and half from its edge.
+    """
+    from matplotlib import pyplot as plt  # slow to import
+
+    shown = list(groups)[:ROWS_SHOWN]
+    rows, columns = find_crop(patterns)
+    shape = rows.stop - rows.start, columns.stop - columns.start
+    height = 0.35 + 12.5 / (n_shown + 1) * 1.2 * shape[0] / shape[1]
+    fig, axes = plt.subplots(
+        max(1, len(shown)),
+        figsize=(13, height * max(1, len(shown))),
+        layout="constrained",
+        squeeze=False,
+    )
+    for ax, group in zip(axes[:, 0], shown, strict=False):
+        index = group.pick(n_shown)
+        cut = [group.powder[rows, columns], *patterns[index][:, rows, columns]]
+        plot_gallery(
+            ax,
+            np.array(cut),
+            ["powder", *(f"{i:,}" for i in index)],
+            patterns.bad_pixels[rows, columns],
+            columns=n_shown + 1,
+        )
+        ax.set_title(_describe_group(group), fontsize=9, loc="left")
+    return fig
+
+
+def _describe_group(group: "Group") -> str:
+    known: Mapping[str, float] = group.share
+    shares = ", ".join(f"{share:.0%} {word}" for word, share in known.items() if share)
+    name = f"cluster {group.name}" if group.cluster >= 0 else "in no cluster"
+    parts = [name, f"{group.index.size:,} patterns", f"{group.photons:,.4g} photons"]
+    if np.isfinite(group.size):
+        parts.append(f"size {group.size:.1f}")
+    if shares:
+        parts.append(f"{group.n_labels:,} labels: {shares}")
+    return " · ".join(parts)
