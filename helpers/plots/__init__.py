@@ -30,6 +30,8 @@ from helpers.plots.curve_plots import (
 )
 from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
+    Crop,
+    describe_crop,
     find_crop,
     plot_confusion,
     plot_gallery,
@@ -47,7 +49,9 @@ __all__ = [
     "CLASS_COLOURS",
     "CLUSTER_COLOURS",
     "NO_COLOUR",
+    "Crop",
     "colour_clusters",
+    "describe_crop",
     "find_crop",
     "plot_along_run",
     "plot_clusters",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from matplotlib import colormaps
@@ -68,6 +69,7 @@ _REASONS = (  # colours that everyone can tell apart
     "#0072B2",
     "#FFFFFF",
 )
+Crop = tuple[slice, slice]
 WEAK = 1.0  # log odds of a single hit: what is less stays pale
 _FEW = 200  # pixels that each get a square
 _GAP = 3  # pixels between the thumbnails of a gallery
@@ -149,7 +151,7 @@ def plot_gallery(
             captions[k],
             ha="center",
             va="top",
-            fontsize=7,
+            fontsize=9,
             color=colours[k] if colours is not None else "black",
         )
     ax.imshow(canvas, interpolation="antialiased")
@@ -206,22 +208,21 @@ def show_patterns(
     height = n_lines * (0.3 + 12 / COLUMNS * min(2.0, cut.shape[1] / cut.shape[2]))
     fig, ax = plt.subplots(figsize=(12, height), layout="constrained")
     plot_gallery(ax, cut, captions, bad_pixels, colours=colours)
-    whole = patterns.shape[1:]
-    if cut.shape[1:] != whole:
-        text = f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
-        text += f"{columns.stop - 1} of {whole[0]} × {whole[1]}, where the signal is"
-        ax.set_title(text, fontsize=8, color="0.4", loc="left")
+    ax.set_title(describe_crop(patterns), fontsize=8, color="0.4", loc="left")
     if flatten_about is not None:
         said = "divided by the mean at each radius"
         ax.set_title(said, fontsize=8, color="0.4", loc="right")
     return fig
 
 
-def find_crop(patterns: Patterns) -> tuple[slice, slice]:
+_CROPS: WeakKeyDictionary[Patterns, Crop] = WeakKeyDictionary()
+
+
+def find_crop(patterns: Patterns) -> Crop:
     """Find the square about the beam that holds nearly all signal, the same for all.
 
     Signal is what the mean of patterns spread over the stack has above its level far
-    out.
+    out. Patterns are read for it once.
 
     Parameters
     ----------
@@ -233,6 +234,22 @@ def find_crop(patterns: Patterns) -> tuple[slice, slice]:
     rows, columns
         All of them where the signal reaches to the rim.
     """
+    if patterns not in _CROPS:
+        _CROPS[patterns] = _find_crop(patterns)
+    return _CROPS[patterns]
+
+
+def describe_crop(patterns: Patterns) -> str:
+    """Say which part of the patterns is shown; "" where all is."""
+    rows, columns = find_crop(patterns)
+    whole = patterns.shape[1:]
+    if (rows.stop - rows.start, columns.stop - columns.start) == whole:
+        return ""
+    text = f"rows {rows.start} to {rows.stop - 1}, columns {columns.start} to "
+    return text + f"{columns.stop - 1} of {whole[0]} × {whole[1]}, where the signal is"
+
+
+def _find_crop(patterns: Patterns) -> Crop:
     sample = np.linspace(0, len(patterns) - 1, CROP_SAMPLE).astype(np.int64)
     powder = np.maximum(patterns[np.unique(sample)].mean(axis=0, dtype=np.float64), 0)
     everything = slice(0, powder.shape[0]), slice(0, powder.shape[1])

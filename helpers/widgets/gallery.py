@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from helpers.errors import ParameterError
 from helpers.labels import LabelStore, Queue
 from helpers.patterns import Patterns
+from helpers.plots import describe_crop, find_crop
 from helpers.widgets.keys import GALLERY_KEYS, KeyTable, choose_keys
 from helpers.widgets.label_service import LabelService, name_session
 from helpers.widgets.pattern_table import (
@@ -23,7 +24,7 @@ from helpers.widgets.pattern_table import (
     make_pattern_table,
 )
 from helpers.widgets.pattern_widget import STATIC, Message, PatternWidget
-from helpers.widgets.pixels import BAD, Thumbnails, preview_png
+from helpers.widgets.pixels import BAD, Thumbnails, make_pixels, preview_png
 
 if TYPE_CHECKING:
     from helpers.classifier import PurityCurve
@@ -57,6 +58,7 @@ class Gallery(PatternWidget):
     score_name = traitlets.Unicode().tag(sync=True)
     threshold = traitlets.Float(None, allow_none=True).tag(sync=True)
     per_page = traitlets.Int().tag(sync=True)
+    crop_note = traitlets.Unicode().tag(sync=True)
     way = traitlets.Unicode("gallery").tag(sync=True)
     tells_cursor = traitlets.Bool(False).tag(sync=True)
     cursor = traitlets.Int(-1).tag(sync=True)
@@ -80,6 +82,7 @@ class Gallery(PatternWidget):
         self.threshold = threshold
         self.per_page = per_page
         self.way = way
+        self.crop_note = describe_crop(patterns)
         self._thumbnails = thumbnails
         self._answers["thumbnails"] = self._send_thumbnails
         self.preview = preview_png(self._first_page())
@@ -110,7 +113,9 @@ class Gallery(PatternWidget):
     def _first_page(self) -> NDArray[np.uint8]:
         """Return the first page as one picture, (rows, columns) of codes."""
         first = self.index()[: self.per_page]
-        tiles = [self.pixels(int(each), longest=PREVIEW_SIDE).codes for each in first]
+        crop = find_crop(self.patterns)
+        made = make_pixels(self.patterns, first.tolist(), PREVIEW_SIDE, crop)
+        tiles = [each.codes for each in made]
         if not tiles:
             return np.full((1, 1), BAD, dtype=np.uint8)
         tiles = [np.pad(tile, 1, constant_values=BAD) for tile in tiles]

@@ -14,7 +14,7 @@ from helpers.errors import ParameterError
 from helpers.labels import LABELS, LabelStore
 from helpers.pattern_map import PatternMap, name_cluster, sort_inside_out
 from helpers.patterns import Patterns
-from helpers.plots import CLASS_COLOURS, CLUSTER_COLOURS, NO_COLOUR
+from helpers.plots import CLASS_COLOURS, CLUSTER_COLOURS, NO_COLOUR, find_crop
 from helpers.widgets.gallery import Gallery, show_gallery
 from helpers.widgets.pattern_widget import STATIC
 from helpers.widgets.pixels import make_pixels, preview_png
@@ -162,7 +162,9 @@ class MapView(ipywidgets.VBox):
         self.scatter.hovering = int(change["new"])
 
     def _show(self, pattern: int) -> None:
-        (pixels,) = make_pixels(self.gallery.patterns, [pattern], PREVIEW_SIDE)
+        patterns = self.gallery.patterns
+        crop = find_crop(patterns)
+        (pixels,) = make_pixels(patterns, [pattern], PREVIEW_SIDE, crop)
         self.picture.value = preview_png(pixels.codes)
         name = name_cluster(int(self._map.cluster[pattern]))
         known = {

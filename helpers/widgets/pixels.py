@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from helpers.outputs import provenance
 from helpers.patterns import Patterns
+from helpers.plots import Crop, find_crop
 
 LEVELS = 254
 BAD = 255
@@ -162,8 +163,9 @@ def _block_sums(image: NDArray[np.float32], k: int) -> NDArray[np.float32]:
 
 
 SIDE = 96
+WHOLE: Crop = (slice(None), slice(None))
 # To be raised when thumbnails of the same patterns come out differently.
-VERSION = 1
+VERSION = 2
 WRITTEN_AT_ONCE = 256  # patterns, in one transaction
 NEWEST_KEPT = 4096  # in memory, 9 kB each
 
@@ -178,30 +180,37 @@ _SELECT = "SELECT n_rows, n_columns, knee, top, codes FROM thumbnails WHERE patt
 _INSERT = "INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?, ?, ?, ?)"
 
 
-def make_pixels(patterns: Patterns, index: Sequence[int], longest: int) -> list[Pixels]:
+def make_pixels(
+    patterns: Patterns, index: Sequence[int], longest: int, crop: Crop = WHOLE
+) -> list[Pixels]:
     """Return patterns as the browser draws them, no side longer than `longest`."""
-    return _encoder(patterns, longest)(patterns[np.asarray(index, dtype=np.int64)])
+    encode = _encoder(patterns, longest, crop)
+    return encode(patterns[np.asarray(index, dtype=np.int64)])
 
 
 def _encoder(
-    patterns: Patterns, longest: int
+    patterns: Patterns, longest: int, crop: Crop
 ) -> Callable[[NDArray[np.float32]], list[Pixels]]:
     knee = 1.0 if patterns.unit == "photons" else None
-    return partial(_encode, bad_pixels=patterns.bad_pixels, longest=longest, knee=knee)
+    return partial(
+        _encode, bad_pixels=patterns.bad_pixels, longest=longest, crop=crop, knee=knee
+    )
 
 
 def _encode(
     block: NDArray[np.float32],
     bad_pixels: NDArray[np.bool_],
     longest: int,
+    crop: Crop,
     knee: float | None,
 ) -> list[Pixels]:
-    images, bad = shrink_pattern(block, bad_pixels, longest)
+    cut = block[(slice(None), *crop)]
+    images, bad = shrink_pattern(cut, bad_pixels[crop], longest)
     return [encode_pattern(image, bad, knee) for image in images]
 
 
 class Thumbnails:
-    """The thumbnails of one stack.
+    """The thumbnails of one stack: of each pattern the part where the signal is.
 
     Parameters
     ----------
@@ -221,7 +230,8 @@ class Thumbnails:
     def path(self) -> Path:
         """Where they are kept, if they are."""
         patterns = self._patterns
-        made = f"{patterns.fingerprint} {patterns.unit} {VERSION} {SIDE} {LEVELS}"
+        made = f"{patterns.fingerprint} {patterns.unit} {VERSION} {SIDE} {LEVELS} "
+        made += f"{find_crop(patterns)}"
         digest = hashlib.sha256(made.encode())
         digest.update(np.packbits(patterns.bad_pixels).tobytes())
         return self._folder / f"thumbnails-{digest.hexdigest()[:16]}.sqlite"
@@ -232,7 +242,8 @@ class Thumbnails:
         found |= self._read([i for i in index if i not in found])
         missing = list(dict.fromkeys(i for i in index if i not in found))
         if missing:
-            made = make_pixels(self._patterns, missing, SIDE)
+            crop = find_crop(self._patterns)
+            made = make_pixels(self._patterns, missing, SIDE, crop)
             found |= dict(zip(missing, made, strict=True))
             self._write({i: found[i] for i in missing})
         self._remember(found)
@@ -242,7 +253,7 @@ class Thumbnails:
         """Make those that are missing of the whole stack, with a progress bar."""
         kept, patterns = self._kept(), self._patterns
         missing = [i for i in range(len(patterns)) if i not in kept]
-        encode = _encoder(patterns, SIDE)
+        encode = _encoder(patterns, SIDE, find_crop(patterns))
         waiting: dict[int, Pixels] = {}
         for here, made in patterns.map(encode, missing, progress="Thumbnails"):
             waiting |= zip(missing[here], made, strict=True)

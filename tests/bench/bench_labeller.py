@@ -260,7 +260,6 @@ def _measure_map(server, n_times: int) -> None:
         lab.run_all()
         gallery, page = lab.widget(), lab.page
         canvas = page.locator("canvas:not(.sh canvas)").first
-        canvas.scroll_into_view_if_needed()
         page.wait_for_timeout(3_000)  # until all points are drawn
         times: dict[str, list[float]] = {"lasso": [], "key": [], "undo": []}
         for turn in range(n_times):
@@ -287,6 +286,8 @@ def _measure_map(server, n_times: int) -> None:
 
 def _draw_round(page, canvas, corners) -> tuple[float, int]:
     """Draw a lasso along a rectangle; return how long it took, and for how many."""
+    canvas.evaluate("(canvas) => canvas.scrollIntoView()")
+    page.wait_for_timeout(500)
     box = canvas.bounding_box()
     total = page.locator(".sh-progress-total").first
     before = total.inner_text()

@@ -39,6 +39,18 @@ def _patterns(lab_server):
     write_simulated(lab_server.notebooks / "some_patterns.h5", N, seed=1)
 
 
+LATE = """
+import time
+gallery = show_gallery(patterns, range(12), per_page=12)
+begun, answer = time.monotonic(), gallery._answers["hello"]
+def answer_late(content):
+    if time.monotonic() > begun + 6:
+        answer(content)
+gallery._answers["hello"] = answer_late
+gallery
+"""
+
+
 class Driver:
     """What a person does with a gallery, and sees."""
 
@@ -277,3 +289,11 @@ def test_reopened_without_its_kernel_a_widget_draws_its_picture(
 
 WIDTHS = "(all) => all.map((image) => image.width)"
 IS_DRAWN = "(canvas) => canvas.width === 257 && canvas.toDataURL().length > 2000"
+
+
+def test_the_page_of_a_busy_kernel_is_filled_when_it_answers(run_notebook):
+    lab = run_notebook([OPEN, LATE])
+    lab.page.locator("img.sh-preview").wait_for()
+    driver = Driver(lab)
+    assert driver.thumb(11).is_visible()
+    assert driver.widget.locator("img.sh-preview").count() == 0

@@ -181,6 +181,7 @@ class Gallery extends LabelPage {
     if (isNew) {
       this.startsAnew = false;
       this.showChoices(content, this.makeSizes());
+      this.grid.showThumbs();
       this.grid.turnTo(0);
       if (order.length === 0) this.banner.show(content.why_empty, "note");
     } else this.describe();
@@ -338,6 +339,7 @@ class Gallery extends LabelPage {
     this.help = new HelpPanel(Object.values(actions), [...words, ...KEY_NOTES]);
     this.enlarged = new Enlarged(this.model.get("unit"));
     this.line = make("div", { class: "sh-threshold", role: "separator" });
+    this.cropNote = make("div", { class: "sh-aim" }, this.model.get("crop_note"));
     this.aim = make("span", { class: "sh-aim" });
     display.element.lastElementChild.append(actionButton(actions.enlarge, "enlarge"));
     this.root = make(
@@ -346,6 +348,7 @@ class Gallery extends LabelPage {
       this.makeHead(),
       this.banner.element,
       this.grid.element,
+      this.cropNote,
       ...(this.canLabel ? this.makeLabelRows() : []),
       display.element,
       this.help.element,

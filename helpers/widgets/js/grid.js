@@ -32,10 +32,15 @@ export class Grid extends Paging {
       { length: perPage },
       (_, place) => new Thumb(place, this.handlers),
     );
-    this.element.replaceChildren(...this.thumbs.map((thumb) => thumb.element));
+    this.showThumbs();
     // About the same area for a page, however many patterns it holds.
     const side = Math.max(48, Math.min(200, Math.round(540 / Math.sqrt(perPage))));
     this.element.style.setProperty("--sh-thumb", `${side}px`);
+  }
+
+  /** Put the thumbnails where they belong, also where something else stood meanwhile. */
+  showThumbs() {
+    this.element.replaceChildren(...this.thumbs.map((thumb) => thumb.element));
   }
 
   /** The thumbnail of a position in the order; undefined on another page. */

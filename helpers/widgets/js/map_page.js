@@ -16,7 +16,7 @@ function hasWebGL() {
 }
 
 /** The colour behind an element, [red, green, blue] of 255: the nearest that is opaque. */
-export function findGround(element) {
+function findGround(element) {
   for (let each = element; each; each = each.parentElement) {
     const [red, green, blue, opacity = 1] = (
       getComputedStyle(each).backgroundColor.match(/[\d.]+/g) ?? [0, 0, 0, 0]
