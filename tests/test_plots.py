@@ -209,3 +209,13 @@ def test_flattened_gallery_says_so(tmp_path) -> None:
     assert flat.axes[0].get_title("right") == "divided by the mean at each radius"
     pictures = [figure.axes[0].images[0].get_array() for figure in (plain, flat)]
     assert not np.array_equal(*pictures)
+
+
+def test_probabilities_are_shown_on_a_linear_scale():
+    assert plots.is_wide(100, 90_000)
+    assert not plots.is_wide(1e-14, 0.99)
+    assert not plots.is_wide(1, 7)
+    assert [plots.say_number(each) for each in (27743.2, 0.93213)] == [
+        "27,743",
+        "0.9321",
+    ]

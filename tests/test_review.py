@@ -292,6 +292,14 @@ def test_purity_falls_with_number_and_lies_in_its_interval(work):
         assert curve.low[at] - 0.01 <= single[taken].mean() <= curve.high[at] + 0.01
 
 
+def test_the_curve_takes_what_a_threshold_takes(work):
+    curve = classifier.expect_purity(work.probability, work.out_of_fold, work.words)
+    for threshold in (0.05, 0.5, 0.9):
+        taken = int((work.probability >= threshold).sum())
+        fewer = curve.number[curve.number <= taken].max()
+        assert curve.number[curve.find_threshold(threshold)] == fewer
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("slope", [0.6, 1.0])
 def test_purity_intervals_hold_the_truth(slope):

@@ -132,8 +132,8 @@ class PurityCurve:
         return int(good[-1])
 
     def find_threshold(self, threshold: float) -> int:
-        """Return where the curve comes nearest to what a threshold takes."""
-        return int(np.argmin(np.abs(self.threshold - threshold)))
+        """Return where the curve takes what a threshold takes, no pattern more."""
+        return max(0, int(np.count_nonzero(self.threshold >= threshold)) - 1)
 
     def describe(self, at: int) -> str:
         """Say what is taken at one place of the curve.

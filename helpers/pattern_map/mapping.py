@@ -566,11 +566,10 @@ def _write_lines(groups: list[Group]) -> Iterator[str]:
     for group in groups:
         shares = [f"{word} {share:.0%}" for word, share in group.share.items() if share]
         labels = f"{group.n_labels:,}: {', '.join(shares)}" if shares else "none"
+        decimals = 0 if group.photons >= 1000 else 2
+        photons = f"{group.photons:,.{decimals}f}"
         size = f"{group.size:6.1f}" if np.isfinite(group.size) else f"{'–':>6}"
-        yield (
-            f"{group.name:>7} {group.index.size:>9,} {group.photons:>10,.4g} {size}  "
-            f"{labels}"
-        )
+        yield (f"{group.name:>7} {group.index.size:>9,} {photons:>10} {size}  {labels}")
 
 
 def order_by_cluster(

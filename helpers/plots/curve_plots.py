@@ -31,7 +31,7 @@ CLUSTER_COLOURS = (  # Okabe and Ito; each cluster has its number beside it, too
 NO_COLOUR = "#bbbbbb"
 NUMBERS_SHOWN = 25  # clusters that have their number beside them
 PANELS = 3  # maps side by side
-LOG_SPAN = 8  # numbers that differ by more than this factor are shown on a log scale
+LOG_SPAN = 20  # numbers that differ by more than this factor are shown on a log scale
 N_BINS, FEWER_BINS = 60, 40  # fewer where histograms lie over each other
 
 
@@ -524,14 +524,21 @@ def plot_on_map(
     known = np.isfinite(values)
     _scatter(ax, position[~known], c=NO_COLOUR)
     low, high = np.percentile(values[known], [1, 99]) if known.any() else (0.0, 1.0)
-    is_wide = low > 0 and high / low > LOG_SPAN
-    norm = LogNorm(low, high) if is_wide else Normalize(low, high)
+    norm = LogNorm(low, high) if is_wide(low, high) else Normalize(low, high)
     # what is rare lies on top: those far from the usual value
     rank = np.abs(values[known] - np.median(values[known])) if known.any() else []
     order = np.flatnonzero(known)[np.argsort(rank, kind="stable")]
     points = _scatter(ax, position[order], c=values[order], norm=norm, cmap="viridis")
     ax.figure.colorbar(points, ax=ax, shrink=0.8)
     _label_map(ax, name)
+
+
+def is_wide(low: float, high: float) -> bool:
+    """Say whether numbers from `low` to `high` are better shown on a log scale.
+
+    Probabilities are not: all that matters of them is near 0 and near 1.
+    """
+    return low > 0 and high > 1 and high / low > LOG_SPAN
 
 
 def plot_labels(

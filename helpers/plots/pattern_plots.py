@@ -39,6 +39,11 @@ def select_by_word(
     return [group for group in groups if group[1].any()]
 
 
+def say_number(value: float) -> str:
+    """Return a number as people read it: 27,740 or 0.932."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def show_legend(ax: Axes, place: Literal["best", "lower right"] = "best") -> None:
     """Show the legend where anything has a name."""
     if ax.get_legend_handles_labels()[1]:
@@ -511,7 +516,11 @@ def _describe_group(group: "Group") -> str:
     known: Mapping[str, float] = group.share
     shares = ", ".join(f"{share:.0%} {word}" for word, share in known.items() if share)
     name = f"cluster {group.name}" if group.cluster >= 0 else "in no cluster"
-    parts = [name, f"{group.index.size:,} patterns", f"{group.photons:,.4g} photons"]
+    parts = [
+        name,
+        f"{group.index.size:,} patterns",
+        f"{say_number(group.photons)} photons",
+    ]
     if np.isfinite(group.size):
         parts.append(f"size {group.size:.1f}")
     if shares:

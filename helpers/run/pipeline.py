@@ -380,7 +380,8 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
     if not lines:
         return f"Nothing is in {folder} yet. Next: {EXPERIMENT.writer}."
     dates = [text for each in STAGES if (text := _say_date(folder / each.name))]
-    when = [f"written      {', '.join(dates)}"] if dates else []
+    heads = ["written     ", *[" " * 12] * len(dates)]
+    when = [f"{head} {date}" for head, date in zip(heads, dates, strict=False)]
     shown = (f"  {line}" for line in (*lines, *when))
     return "\n".join([f"In {folder}:", *shown, _next(folder)])
 

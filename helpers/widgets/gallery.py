@@ -278,6 +278,7 @@ class PuritySlider(ipywidgets.VBox):
             len(curve.number) - 1,
             description="few … many",
             readout=False,
+            style={"description_width": "initial"},
             layout=ipywidgets.Layout(width="36em"),
         )
         self._text = ipywidgets.Label()

@@ -14,7 +14,14 @@ from helpers.errors import ParameterError
 from helpers.labels import LABELS, LabelStore
 from helpers.pattern_map import PatternMap, name_cluster, sort_inside_out
 from helpers.patterns import Patterns
-from helpers.plots import CLASS_COLOURS, CLUSTER_COLOURS, NO_COLOUR, find_crop
+from helpers.plots import (
+    CLASS_COLOURS,
+    CLUSTER_COLOURS,
+    NO_COLOUR,
+    find_crop,
+    is_wide,
+    say_number,
+)
 from helpers.widgets.gallery import Gallery, show_gallery
 from helpers.widgets.pattern_widget import STATIC
 from helpers.widgets.pixels import make_pixels, preview_png
@@ -28,7 +35,6 @@ LEVELS = 64  # of a scale of numbers
 ON_DARK = {"blank": "#9a9a9a"}  # in place of its own colour, as in js/common.css
 FAINT = {False: "#cccccc", True: "#5a5a5a"}  # without a label; True = on dark
 DARKEST_ON_DARK = 0.25  # of the scale of colours
-LOG_SPAN = 8  # numbers that differ by more than this factor are on a log scale
 
 
 class MapPage(anywidget.AnyWidget):
@@ -168,7 +174,7 @@ class MapView(ipywidgets.VBox):
         self.picture.value = preview_png(pixels.codes)
         name = name_cluster(int(self._map.cluster[pattern]))
         known = {
-            key: f"{values[pattern]:,.4g}"
+            key: say_number(values[pattern])
             for key, values in self._numbers.items()
             if np.isfinite(values[pattern])
         }
@@ -238,7 +244,7 @@ def grade(
     if known.any():
         low, high = np.percentile(values[known], [1, 99])
         shown = np.clip(values[known], low, high)
-        if low > 0 and high / low > LOG_SPAN:
+        if is_wide(low, high):
             low, high, shown = np.log(low), np.log(high), np.log(shown)
         span = max(float(high - low), 1e-12)
         codes[known] = 1 + np.rint((LEVELS - 1) * (shown - low) / span).astype(np.int64)
