@@ -224,9 +224,9 @@ def test_full_disk_of_the_label_store(small_disk: Path) -> None:
 
     with (
         pytest.raises(LabelsError),
-        labels.open_label_store(small_disk / "a.sqlite", "f" * 64, 10**6) as store,
+        labels.open_label_store(small_disk / "a.sqlite", "f" * 64, 20_000) as store,
     ):
-        store.import_words(np.full(10**6, "single"))
+        store.import_words(np.full(20_000, "single"))
     for path in small_disk.iterdir():
         path.unlink()
 

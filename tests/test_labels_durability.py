@@ -15,7 +15,6 @@ from helpers.errors import LabelsError
 from helpers.labels import LABELS, open_label_store
 
 N_PATTERNS = 1000
-KILLS = 50
 
 
 @pytest.fixture
@@ -75,9 +74,10 @@ def stored_seqs(store, session):
     return [event.seq for event in events]
 
 
-def test_killed_writer_has_lost_nothing_that_was_acknowledged(processes, path):
+@pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_killed_writer_has_lost_nothing_that_was_acknowledged(processes, path, kills):
     rng = np.random.default_rng(1)
-    for kill in range(KILLS):
+    for kill in range(kills):
         writer, received = start_writer(processes, path, str(kill), n_labels=10_000)
         seen = acknowledged(received)
         last = [next(seen) for _ in range(rng.integers(1, 40))][-1]
