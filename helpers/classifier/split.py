@@ -219,7 +219,8 @@ def _divide(
     n_runs = np.unique(runs).size
     needed = round(1 / min(fractions))
     if n_runs < needed:
-        why = f"divided by pattern: {n_runs} runs, {needed} needed to keep runs whole"
+        of = "1 run" if n_runs == 1 else f"{n_runs} runs"
+        why = f"divided by pattern: {of}, {needed} needed to keep runs whole"
         return _divide_patterns(words, seed, fractions), False, why
     part = _divide_runs(words, runs, seed, fractions)
     if _is_balanced(part, is_single(words), fractions):

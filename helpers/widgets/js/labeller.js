@@ -184,11 +184,11 @@ class Labeller extends LabelPage {
 
   describe() {
     const { pattern, sheet } = this;
+    const nBack = sheet.countRepeats(); // which they are stays untold
+    const n = sheet.order.length;
+    const of = nBack ? `${n - nBack} + ${nBack}` : n;
     this.progress.draw(sheet);
-    setText(
-      this.place,
-      `${sheet.order.length ? this.position + 1 : 0} of ${sheet.order.length}`,
-    );
+    setText(this.place, `${n ? this.position + 1 : 0} of ${of}`);
     if (pattern === undefined) return;
     const isBlind = sheet.isBlind(this.position);
     const word = sheet.wordAt(this.position);
