@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,34 @@ def none_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "_used", None)
 
 
+@dataclass(frozen=True)
+class SlowToSend:
+    """Takes long to be sent, and ends the loop if it is asked for again and again."""
+
+    folder: Path
+    here: int
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        time.sleep(0.3)
+        asked = len(list(self.folder.glob(f"asked-{self.here}-*")))
+        if asked == 5:
+            message = "asked for too often"
+            raise RuntimeError(message)
+        (self.folder / f"asked-{self.here}-{asked}").touch()
+        return int, (self.here,)
+
+
 class TestTrouble:
+    def test_a_result_that_takes_longer_than_a_tick_arrives(
+        self,
+        tmp_path: Path,
+        two_workers: cluster.Cluster,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(cluster, "TICK_S", 0.05)
+        found = two_workers.run_in_order(partial(SlowToSend, tmp_path), range(4))
+        assert list(found) == [0, 1, 2, 3]
+
     def test_what_a_worker_cannot_read(
         self, folder: Path, tmp_path: Path, two_workers: cluster.Cluster
     ) -> None:
@@ -289,19 +317,20 @@ class TestScheduler:
         expected = predict(folder, tmp_path / "here")(patterns)
 
         use_cluster(address)
-        wait_for = cluster.Cluster._wait_for
+        take_first = cluster.Cluster._take_first
         done = []
 
-        def end_after_two(self: cluster.Cluster, future: Any) -> Any:
-            result = wait_for(self, future)
-            done.append(result)
+        def end_after_two(self: cluster.Cluster, coming: Any) -> list[Any]:
+            results = take_first(self, coming)
+            done.extend(results)
             if len(done) == 2:
                 process.kill()
                 worker.kill()
                 process.wait()
-            return result
+            return results
 
-        monkeypatch.setattr(cluster.Cluster, "_wait_for", end_after_two)
+        monkeypatch.setattr(cluster, "TOGETHER", 1)
+        monkeypatch.setattr(cluster.Cluster, "_take_first", end_after_two)
         with pytest.raises(ClusterError, match="does not answer any more"):
             predict(folder, tmp_path / "there")(patterns)
         left = list((tmp_path / "there").iterdir())

@@ -315,3 +315,16 @@ def test_batches_have_one_length(lengths: list[int], length: int) -> None:
     np.testing.assert_array_equal(np.concatenate([values[:0], *found]), values)
     assert {len(batch) for batch in found[:-1]} <= {length}
     assert all(0 < len(batch) <= length for batch in found)
+
+
+@pytest.mark.parametrize(
+    ("n", "blocks"),
+    [(1_000, 50), (2_000, 67), (50_000, 500), (3_000_000, 4_110), (10**7, 12_500)],
+)
+def test_a_short_stack_is_cut_into_smaller_blocks_and_a_long_one_into_larger(
+    stack: Patterns, monkeypatch: pytest.MonkeyPatch, n: int, blocks: int
+) -> None:
+    for name, length in (("PART", 5), ("BLOCK", 100), ("LARGEST_BLOCK", 800)):
+        monkeypatch.setattr(scan, f"{name}_BYTES", length * PATTERN_BYTES)
+    length = 5 * stack._per_block(n, 5)
+    assert -(-n // length) == blocks

@@ -9,6 +9,7 @@ import atexit
 import hashlib
 import logging
 import os
+import pickle
 import re
 import socket
 import sys
@@ -17,6 +18,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
+from functools import partial
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 from helpers.errors import ClusterError, ParameterError, PatternsFileError
@@ -27,9 +30,11 @@ Result = TypeVar("Result")
 EXPECTED = '"", "local", "local:4", "tcp://HOST:PORT", "slurm" or "slurm:20"'
 INSTALL = 'pip install "single-hits[cluster]"'
 AHEAD = 3  # blocks for each thread of a worker: one under way, others wait for it
+TOGETHER = 16  # results that are fetched at once: a trip costs more than they do
 TICK_S = 2.0  # how often is asked whether everyone is still there
-PATIENCE_S = 120.0  # that no worker may be there and none is expected
+PATIENCE_S = 120.0  # that no worker may be there and none is expected, or one be mute
 CONNECT_S = 20
+REMEMBERED = {"distributed": {"admin": {"low-level-log-length": 20}}}  # messages
 USUAL_JOBS = 4
 FRESH_JOBS = 5  # for each job, in place of those that ended
 GONE = "What was finished is kept: run the same step again, and it goes on from there."
@@ -93,6 +98,7 @@ class Cluster:
         self._owned: Any = None
         self._n_jobs, self._fresh_jobs = 0, 0
         self._last_tick = 0.0
+        self._n_threads, self._counted_at = 0, -TICK_S
         client = _import_client()
         kind, _, number = name.partition(":")
         if kind in _STARTERS:
@@ -155,12 +161,12 @@ class Cluster:
         most = AHEAD * max(self._count_threads(), 2)
         try:
             for task in tasks:
-                coming.append(self._submit(run_packed, digest, shared, task))
+                coming.append(self._submit(run_packed, digest, shared, _pack(task)))
                 if len(coming) >= most:
-                    yield self._wait_for(coming.popleft())
+                    yield from self._take_first(coming)
                     most = AHEAD * max(self._count_threads(), 2)
             while coming:
-                yield self._wait_for(coming.popleft())
+                yield from self._take_first(coming)
         finally:
             if coming and self.is_there():
                 with suppress(Exception):
@@ -171,39 +177,69 @@ class Cluster:
             raise ClusterError(self._describe_loss())
         return self._client.submit(function, *given, pure=False, **options)
 
-    def _wait_for(self, future: Any) -> Any:
+    def _take_first(self, coming: deque[Any]) -> list[Any]:
+        """Return the first result, and those behind it that are there already."""
         from distributed import CancelledError, KilledWorker
 
+        try:
+            while True:
+                self._wait_for(coming[0])
+                few = islice(coming, TOGETHER)
+                done = list(takewhile(lambda each: each.status == "finished", few))
+                if not done:
+                    coming[0].result()  # raises what the work raised
+                results = self._fetch(done)
+                if done and len(results) == len(done):
+                    break
+        except CancelledError as error:
+            raise ClusterError(self._describe_loss()) from error
+        except KilledWorker as error:
+            message = (
+                "several workers ended while they worked on the same block of "
+                "patterns, most often for lack of memory: the last was "
+                f"{error.last_worker.address}. Give each worker more. {GONE}"
+            )
+            raise ClusterError(message) from error
+        except (ImportError, AttributeError) as error:
+            message = (
+                f"a worker of {self.name} cannot do the work ({error}). Workers "
+                "need the same environment as this process, with this package."
+            )
+            raise ClusterError(message) from error
+        for future in done:
+            coming.popleft()
+            future.release()
+        return [pickle.loads(each) for each in results]
+
+    def _wait_for(self, future: Any) -> None:
+        """Wait until a block is done, or failed, as long as someone may do it."""
         alone_since = time.monotonic()
-        while True:
-            self._replace_jobs()
+        self._replace_jobs()
+        while not future.done():
             try:
-                result = future.result(timeout=TICK_S)
-            except CancelledError as error:
-                raise ClusterError(self._describe_loss()) from error
-            except KilledWorker as error:
-                message = (
-                    "several workers ended while they worked on the same block of "
-                    "patterns, most often for lack of memory: the last was "
-                    f"{error.last_worker.address}. Give each worker more. {GONE}"
-                )
-                raise ClusterError(message) from error
+                future.exception(timeout=TICK_S)
             except TimeoutError:
-                if future.status == "error":
-                    raise
                 if self._is_someone_there():
                     alone_since = time.monotonic()
                 elif time.monotonic() - alone_since > PATIENCE_S:
                     raise ClusterError(self._describe_no_worker()) from None
-                continue
-            except (ImportError, AttributeError) as error:
-                message = (
-                    f"a worker of {self.name} cannot do the work ({error}). Workers "
-                    "need the same environment as this process, with this package."
-                )
-                raise ClusterError(message) from error
-            future.release()
-            return result
+            self._replace_jobs()
+
+    def _fetch(self, done: list[Any]) -> list[bytes]:
+        """Return the results of blocks that are done, but for what is lost meanwhile.
+
+        A worker may be mute for many seconds, while it imports or compiles. To fetch
+        anew after a short time would never end where each time is too short.
+        """
+        gather = partial(self._client.gather, done, errors="skip", asynchronous=True)
+        results: list[bytes] = []
+        try:
+            results = self._client.sync(gather, callback_timeout=PATIENCE_S)
+        except TimeoutError:
+            pass  # whoever waits for them looks who is still there
+        except OSError as error:
+            raise ClusterError(self._describe_loss()) from error
+        return results
 
     def _is_someone_there(self) -> bool:
         """Tell whether there are workers, or jobs that shall become some."""
@@ -212,13 +248,17 @@ class Cluster:
         return self._count_threads() > 0 or self._is_queued()
 
     def _count_threads(self) -> int:
+        """Ask the scheduler; what it said is believed for a while."""
         from distributed.client import Client
 
+        if time.monotonic() - self._counted_at < TICK_S:
+            return self._n_threads
         try:
-            threads = Client.nthreads(self._client)
+            self._n_threads = sum(Client.nthreads(self._client).values())
         except Exception:  # whatever a connection that breaks may raise
-            return 0
-        return sum(threads.values())
+            self._n_threads = 0
+        self._counted_at = time.monotonic()
+        return self._n_threads
 
     def _is_queued(self) -> bool:
         return bool(self._n_jobs) and any(
@@ -279,6 +319,7 @@ def number_of_worker() -> int:
 
 def _import_client() -> Any:
     try:
+        from dask import config
         from distributed import Client
     except ImportError as error:
         message = (
@@ -286,6 +327,7 @@ def _import_client() -> Any:
             'Or pass cluster="" to work in this process.'
         )
         raise ClusterError(message) from error
+    config.update_defaults(REMEMBERED)
     return Client
 
 
@@ -346,7 +388,7 @@ def _is_in_queue(job_id: str | None) -> bool:
     return bool(state) and not state.startswith(ended)
 
 
-def _pack(work: Callable[..., Any]) -> bytes:
+def _pack(work: Any) -> bytes:
     from distributed.protocol.pickle import dumps
 
     packed: bytes = dumps(work)
@@ -357,8 +399,10 @@ _unpacked: dict[str, Callable[[Any], Any]] = {}
 _unpacking = threading.Lock()
 
 
-def run_packed(digest: str, packed: bytes, task: Any) -> Any:
-    """Do one task, on a worker.
+def run_packed(digest: str, packed: bytes, task: bytes) -> bytes:
+    """Do one task, on a worker, and return what is made of it in one piece.
+
+    Dask would send each of many small arrays for itself, at over twice the cost.
 
     Parameters
     ----------
@@ -367,10 +411,8 @@ def run_packed(digest: str, packed: bytes, task: Any) -> Any:
     packed
         The work.
     task
-        What it is called with.
+        What it is called with, packed too.
     """
-    import pickle
-
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # workers share it
     with _unpacking:
         if digest not in _unpacked:
@@ -378,7 +420,7 @@ def run_packed(digest: str, packed: bytes, task: Any) -> Any:
             _unpacked[digest] = pickle.loads(packed)
         work = _unpacked[digest]
     try:
-        return work(task)
+        return _pack(work(pickle.loads(task)))
     except PatternsFileError as error:
         seen = (
             f"so says the worker on {socket.gethostname()}. Workers open the files "

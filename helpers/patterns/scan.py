@@ -25,8 +25,10 @@ Result = TypeVar("Result")
 Rows = NDArray[np.int64] | range
 
 PART_BYTES = 4 * 2**20  # of float32: large enough for NumPy, small enough for a cache
-BLOCK_BYTES = 256 * 2**20  # of float32: the most that a worker is sent at a time
+BLOCK_BYTES = 256 * 2**20  # of float32: the most that a worker is sent at a time …
 WISHED_BLOCKS = 64  # in a pass: with fewer, workers wait for the last one
+MANY_BLOCKS = 4096  # … but for a pass that were more
+LARGEST_BLOCK_BYTES = 2**30
 FEWEST_PARTS = 4  # in a block: with fewer, sending it costs too much
 PIECE_BYTES = 7 * 2**18  # measured: less costs calls, more leaves a core's own cache
 WHOLE_CHUNK_BYTES = 64 * 2**20  # a chunk up to this size is not cut

@@ -318,11 +318,15 @@ class Patterns:
         """Return how many parts of a length a worker is sent to do at a time.
 
         A short stack is cut into more and smaller blocks, so that no worker has to wait
-        long for the last one.
+        long for the last one, and a very long one into larger blocks, which keep the
+        scheduler of hundreds of workers from being what all wait for.
         """
         least = self._fitting(scan.FEWEST_PARTS * scan.PART_BYTES)
-        most = self._fitting(scan.BLOCK_BYTES)
-        return max(1, min(max(n // scan.WISHED_BLOCKS, least), most) // length)
+        usual = self._fitting(scan.BLOCK_BYTES)
+        most = self._fitting(scan.LARGEST_BLOCK_BYTES)
+        if n > scan.MANY_BLOCKS * usual:
+            return max(1, min(n // scan.MANY_BLOCKS, most) // length)
+        return max(1, min(max(n // scan.WISHED_BLOCKS, least), usual) // length)
 
     def _reader(
         self, rows: scan.Rows, raw: bool, keep_nan: bool = False
