@@ -1,5 +1,6 @@
 """One model on many runs: what is new is done, what is wrong is told, nothing stops."""
 
+import csv
 import json
 import os
 import time
@@ -17,6 +18,7 @@ from helpers.beamtime import (
     Beamtime,
     apply_model,
     applying,
+    audit_runs,
     audit_whole,
     describe_table,
     find_runs,
@@ -27,7 +29,7 @@ from helpers.beamtime.run_row import Drift, estimate_share_of_singles, tell_apar
 from helpers.classifier.networks import move
 from helpers.errors import ModelError, ParameterError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
-from helpers.labels import open_label_store
+from helpers.labels import open_label_store, read_queue
 from helpers.patterns import open_patterns
 from helpers.physics import find_centre
 from helpers.ranking import (
@@ -82,7 +84,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     write_run(folder / "run1.h5", 11)
-    write_run(folder / "run2.h5", 12, photons=SAMPLES["default"].photons * 6)
+    write_run(folder / "run2.h5", 12, photons=SAMPLES["default"].photons * 0.5)
     (folder / "run3.h5").write_bytes((folder / "run1.h5").read_bytes()[:3000])
     write_run(folder / "run10.h5", 13, shape=(66, 62))
     return folder
@@ -107,6 +109,7 @@ def test_every_run_has_a_row_and_none_stops_the_others(done: Any) -> None:
     assert "(66, 62)" in ten.problem
     assert "another detector" in ten.problem
     assert 0 <= one.low <= one.singles <= one.high <= one.taken
+    assert np.isnan([two.low, two.singles, two.high, three.singles]).all()
     assert len(done.said) == 4
 
 
@@ -253,10 +256,10 @@ def test_the_whole_is_one_work_folder_with_one_audit(done: Any, runs: Path) -> N
         words[order] = truth[order]
         store.import_words(words, "anna")
     audit = audit_whole(done.out, done.rows)
-    assert audit.by_run["run1"] + audit.by_run["run2"] == 80
     thresholds = np.repeat([row.threshold for row in done.rows[:2]], N_RUN)
     probability = classifier.read_predictions(path).probability
     taken = probability[order] >= thresholds[order].astype("f4")
+    assert audit.by_run["run1"] + audit.by_run["run2"] == 80
     right = (truth[order] == "single") & taken
     assert audit.audit.purity.n_sample == taken.sum()
     assert audit.audit.purity.n_counted == right.sum()
@@ -278,19 +281,64 @@ def test_table_and_report_name_every_run(done: Any) -> None:
     text = describe_table(done.rows)
     assert "2 of 4 runs, 240 patterns" in text
     one, two = text.splitlines()[1:3]
-    assert ")*" not in one
-    assert ")*" in two
-    assert text.splitlines()[-1].startswith("* This run drifted. The interval")
+    assert f"{done.rows[0].singles:.0f} ({done.rows[0].low:.0f} to " in one
+    advised = done.rows[1].labels_advised
+    assert f"not known: label {advised}" in two
+    assert "of 1 it is not known" in text
+    assert "its own labels alone can say" in text.splitlines()[-1]
     path = write_pages(done.out, done.rows, done.beamtime.known)
     html = path.read_text("utf-8")
     for row in done.rows:
         assert f'id="run-{row.run}"' in html
     assert html.count("data:image/png;base64") == 4
     assert "<script" not in html
-    assert "* This run drifted." in html
-    table = (done.out / "beamtime.csv").read_text("utf-8").splitlines()
-    assert len(table) == 5
+    assert html.count(f"not known: label {advised}") == 2
+    assert "its own labels alone can say" in html
+    with (done.out / "beamtime.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [bool(row["singles"]) for row in table] == [True, False, False, False]
     assert read_table(done.out)[0].made_from == done.rows[0].made_from
+
+
+def test_labels_of_a_run_that_drifted_say_what_the_model_cannot(
+    model_dir: Path, runs: Path, tmp_path: Path
+) -> None:
+    little = Beamtime(model_dir, [runs / "run[12].h5"], tmp_path, purity=0.3)
+    rows = apply_model(little)
+    row = rows[1]
+    folder = tmp_path / "runs" / row.run
+    run = open_experiment(folder)
+    truth = run.patterns.true_labels
+    queue = read_queue(folder, len(truth))
+    assert len(queue.pattern) == row.labels_advised
+    probability = classifier.read_predictions(folder / "predictions.h5").probability
+    taken = probability >= np.float32(row.threshold)
+    n_asked = min(row.taken, row.labels_advised)
+    assert n_asked > 21
+    assert taken[queue.pattern[:n_asked]].all()
+    assert not (tmp_path / "runs" / "run1" / "to_label.csv").exists()
+
+    def audit(n_labels: int) -> dict[str, Any]:
+        words = np.full(len(truth), "", "U8")
+        words[queue.pattern[:n_labels]] = truth[queue.pattern[:n_labels]]
+        words[queue.pattern[n_labels + 1 :]] = "single"  # after one that is missing
+        store_path = folder / "labels.sqlite"
+        with open_label_store(store_path, run.patterns.fingerprint, len(truth)) as to:
+            to.import_words(words, "anna")
+        found = audit_runs(tmp_path, rows)
+        store_path.unlink()
+        return found
+
+    found = audit(21)
+    assert list(found) == [row.run]
+    share = found[row.run]
+    assert share.n_sample == 21
+    assert share.n_counted == (truth[queue.pattern[:21]] == "single").sum()
+    said = describe_table(rows, found)
+    expected = [row.taken * each for each in (share.value, share.low, share.high)]
+    assert "{:,.0f} ({:,.0f} to {:,.0f})".format(*expected) in said.splitlines()[2]
+    assert "not known" not in said
+    assert "not known" in describe_table(rows, audit(19)).splitlines()[2]
 
 
 def test_from_the_command_line(

@@ -11,11 +11,17 @@ from helpers.beamtime.run_row import (
     Known,
     RunRow,
     choose_run,
-    describe_table,
     learn_known,
     read_table,
 )
-from helpers.beamtime.whole import WholeAudit, audit_whole, find_thresholds, write_pages
+from helpers.beamtime.whole import (
+    WholeAudit,
+    audit_runs,
+    audit_whole,
+    describe_table,
+    find_thresholds,
+    write_pages,
+)
 
 __all__ = [
     "Beamtime",
@@ -24,6 +30,7 @@ __all__ = [
     "RunRow",
     "WholeAudit",
     "apply_model",
+    "audit_runs",
     "audit_whole",
     "choose_run",
     "describe_table",

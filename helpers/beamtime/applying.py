@@ -25,6 +25,7 @@ from helpers.beamtime.run_row import (
     learn_known,
     make_features,
     measure_size,
+    order_taken,
     read_row,
     run_dir,
     tell_apart,
@@ -49,6 +50,7 @@ from helpers.experiment import (
     write_experiment,
 )
 from helpers.intervals import sample_for
+from helpers.labels import write_queue
 from helpers.made_from import name_file
 from helpers.outputs import sha256_of
 from helpers.patterns import Patterns, open_patterns
@@ -60,6 +62,7 @@ from helpers.work_folder import (
     MEASUREMENTS,
     MODEL,
     PREDICTIONS,
+    QUEUE,
     RANKING,
 )
 
@@ -264,7 +267,7 @@ def _apply_to_run(beamtime: Beamtime, name: str, path: Path) -> RunRow:
 
 def _remove_results(folder: Path) -> None:
     """Leave nothing of an earlier file of that name, but what a person has given."""
-    for each in (EXPERIMENT, MEASUREMENTS, PREDICTIONS, RANKING):
+    for each in (EXPERIMENT, MEASUREMENTS, PREDICTIONS, RANKING, QUEUE):
         (folder / each.name).unlink(missing_ok=True)
 
 
@@ -306,9 +309,12 @@ def _judge_run(
         distance=distance,
         probability=found.probability,
     )
+    advised = _advise_labels(drift, float(curve.purity[at]), n_taken)
     purity = (curve.purity[at], curve.low[at], curve.high[at])
-    singles, low, high = (n_taken * float(share) for share in purity)
-    return RunRow(
+    singles, low, high = (
+        float("nan") if advised else n_taken * float(share) for share in purity
+    )
+    row_of_run = RunRow(
         run=name,
         file=str(path),
         drift=drift.describe(),
@@ -321,10 +327,26 @@ def _judge_run(
         high=high,
         row=centre[0],
         column=centre[1],
-        labels_advised=_advise_labels(drift, float(curve.purity[at]), n_taken),
+        labels_advised=advised,
         made_from=origin,
         **asdict(drift),
     )
+    _ask_for_labels(folder, patterns, found.probability, row_of_run)
+    return row_of_run
+
+
+def _ask_for_labels(
+    folder: Path, patterns: Patterns, probability: NDArray[np.float32], row: RunRow
+) -> None:
+    """Ask for labels of patterns that are taken, and of others if these are few."""
+    if not row.is_drifted:
+        (folder / QUEUE.name).unlink(missing_ok=True)
+        return
+    taken = order_taken(patterns, probability, row)[: row.labels_advised]
+    others = patterns.shuffled()
+    others = others[~np.isin(others, taken)][: row.labels_advised - taken.size]
+    reasons = ["audit"] * taken.size + ["random"] * others.size
+    write_queue(folder, np.concatenate([taken, others]), reasons)
 
 
 def _rank(

@@ -27,6 +27,7 @@ from helpers.experiment import (
     open_experiment,
     suggest_hit_threshold,
 )
+from helpers.intervals import Proportion
 from helpers.outputs import atomic_write, write_json
 from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre
@@ -314,12 +315,7 @@ RUNS_NAME = "runs"
 ROW_NAME = "run.json"
 TABLE_NAME = "beamtime.csv"
 NAN = float("nan")
-DRIFTED_MARK = "*"
-DRIFTED_NOTE = (
-    "This run drifted. The interval is that of runs like the model's, and too narrow "
-    "here: of seven simulated runs that drifted, three held as many single hits as it "
-    "says. Give the labels that are advised."
-)
+FEWEST_AUDITED = 20  # labelled patterns of a selection that say how pure it is
 
 
 @dataclass(frozen=True)
@@ -339,7 +335,8 @@ class RunRow:
     taken, threshold
         How many the chosen purity takes, and from which probability on.
     singles, low, high
-        How many single hits are expected among those taken, and the 95 % interval.
+        How many single hits are expected among those taken, and the 95 % interval; NaN
+        of a run that drifted: both hold for runs like the model's alone.
     row, column
         Of the beam, in pixels.
     moved_px, brightness, background, size, share, share_factor, features
@@ -360,9 +357,9 @@ class RunRow:
     hits: int = 0
     taken: int = 0
     threshold: float = NAN
-    singles: float = 0.0
-    low: float = 0.0
-    high: float = 0.0
+    singles: float = NAN
+    low: float = NAN
+    high: float = NAN
     row: float = NAN
     column: float = NAN
     moved_px: float = NAN
@@ -378,7 +375,7 @@ class RunRow:
 
     @property
     def is_drifted(self) -> bool:
-        """Whether the interval is too narrow: it is that of runs like the model's."""
+        """Whether only its own labels can say how many single hits it has."""
         return self.labels_advised > 0
 
     @property
@@ -445,35 +442,6 @@ def write_table(out_dir: Path, rows: Sequence[RunRow]) -> Path:
     return path
 
 
-def describe_table(rows: Sequence[RunRow]) -> str:
-    """Return the table as text, one run a line.
-
-    Parameters
-    ----------
-    rows
-        From `read_table`.
-    """
-    head = f"{'run':12} {'patterns':>8} {'hits':>7} {'single hits':>22} {'labels':>6}  "
-    lines = [f"{head}what is to be said"]
-    for row in rows:
-        numbers = (
-            f"{'–':>8} {'–':>7} {'–':>22} {'–':>6}"
-            if row.problem
-            else f"{row.patterns:8,} {row.hits:7,} {describe_singles(row):>22} "
-            f"{row.labels_advised:6}"
-        )
-        lines.append(f"{row.run:12} {numbers}  {row.says}")
-    good = [row for row in rows if not row.problem]
-    lines.append(
-        f"{len(good)} of {len(rows)} runs, {sum(row.patterns for row in good):,} "
-        f"patterns, {sum(row.singles for row in good):,.0f} single hits expected among "
-        f"{sum(row.taken for row in good):,} taken."
-    )
-    if any(row.is_drifted for row in good):
-        lines.append(f"{DRIFTED_MARK} {DRIFTED_NOTE}")
-    return "\n".join(lines)
-
-
 def choose_run(rows: Sequence[RunRow], name: str = "") -> RunRow:
     """Return a run to look at.
 
@@ -498,10 +466,50 @@ def choose_run(rows: Sequence[RunRow], name: str = "") -> RunRow:
     return max(named, key=lambda row: row.labels_advised)
 
 
-def describe_singles(row: RunRow) -> str:
-    """Say how many single hits are expected, with the interval; mark one too narrow."""
-    mark = DRIFTED_MARK if row.is_drifted else ""
-    return f"{row.singles:,.0f} ({row.low:,.0f} to {row.high:,.0f}){mark}"
+def order_taken(
+    patterns: Patterns, probability: NDArray[np.float32], row: RunRow
+) -> NDArray[np.int64]:
+    """Return the patterns that a run's threshold takes, in random order."""
+    order = patterns.shuffled()
+    taken = order[probability[order] >= np.float32(row.threshold)]
+    return taken[: row.taken]
+
+
+def count_singles(
+    row: RunRow, audited: Proportion | None = None
+) -> tuple[float, float, float] | None:
+    """Return how many single hits are among those taken, and the 95 % interval.
+
+    Parameters
+    ----------
+    row
+        Of a run.
+    audited
+        Single hits among patterns drawn at random from those taken.
+
+    Returns
+    -------
+    tuple or None
+        None of a run that drifted, as long as its labels do not say it.
+    """
+    if row.taken == 0:
+        return 0.0, 0.0, 0.0
+    if not row.is_drifted:
+        return row.singles, row.low, row.high
+    if audited is None or audited.n_sample < min(FEWEST_AUDITED, row.taken):
+        return None
+    low, high = row.taken * audited.low, row.taken * audited.high
+    return row.taken * audited.value, low, high
+
+
+def describe_singles(row: RunRow, audited: Proportion | None = None) -> str:
+    """Say how many single hits are among those taken, or what it takes to know it."""
+    counted = count_singles(row, audited)
+    if counted is None:
+        return f"not known: label {row.labels_advised}"
+    if row.taken == 0:
+        return "none taken"
+    return "{:,.0f} ({:,.0f} to {:,.0f})".format(*counted)
 
 
 def _is_nan(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.beamtime.run_row import (
-    DRIFTED_MARK,
-    DRIFTED_NOTE,
     Known,
     RunRow,
+    count_singles,
     describe_singles,
     find_hits,
     keep_lit,
+    order_taken,
     read_table,
     run_dir,
 )
@@ -37,6 +37,7 @@ from helpers.experiment import (
     suggest_hit_threshold,
     write_experiment,
 )
+from helpers.intervals import Proportion
 from helpers.labels import open_label_store
 from helpers.made_from import name_values
 from helpers.outputs import atomic_write
@@ -186,7 +187,7 @@ class WholeAudit:
     by_run: dict[str, int]
 
     def describe(self) -> str:
-        """Say it in two lines."""
+        """Say it in a line."""
         n_runs = sum(n > 0 for n in self.by_run.values())
         return (
             f"{self.audit.n_audited:,} patterns of {n_runs} runs audited: purity "
@@ -217,15 +218,118 @@ def audit_whole(out_dir: str | Path, rows: Sequence[RunRow]) -> WholeAudit | Non
     if thresholds is None:
         return None
     found = read_predictions(out_dir / PREDICTIONS.name, patterns)
-    with open_label_store(
-        out_dir / LABELS_NAME, patterns.fingerprint, len(patterns)
-    ) as store:
-        words = store.current_labels()
+    words = _read_words(out_dir, patterns)
     above = found.probability - thresholds  # from 0 on it is taken
     audited = audited_prefix(patterns, words)
     counts = np.bincount(patterns.file_index[audited], minlength=len(good))
     by_run = {row.run: int(n) for row, n in zip(good, counts, strict=True)}
     return WholeAudit(audit_selection(audited, words, above, 0.0), by_run)
+
+
+def _read_words(folder: Path, patterns: Patterns) -> NDArray[np.str_]:
+    if not (folder / LABELS_NAME).exists():
+        return np.full(len(patterns), "", "U8")
+    with open_label_store(
+        folder / LABELS_NAME, patterns.fingerprint, len(patterns)
+    ) as store:
+        return store.current_labels()
+
+
+def audit_runs(out_dir: str | Path, rows: Sequence[RunRow]) -> dict[str, Proportion]:
+    """Say of each run that drifted what its own labels say of its selection.
+
+    Its `to_label.csv` asks for patterns that were drawn at random from those taken.
+    Labels of them count in the order in which they are asked for, up to the first that
+    is missing.
+
+    Parameters
+    ----------
+    out_dir
+        The folder of all runs.
+    rows
+        Of the runs, from `read_table`.
+
+    Returns
+    -------
+    dict
+        Single hits among those taken, by the name of the run; without runs of which
+        nobody has labelled what was asked for.
+    """
+    found = {}
+    for row in rows:
+        folder = run_dir(Path(out_dir), row.run)
+        if row.problem or not row.is_drifted or not (folder / LABELS_NAME).exists():
+            continue
+        try:
+            patterns = open_experiment(folder).patterns
+        except HelpersError:  # its file is gone
+            continue
+        probability = read_predictions(folder / PREDICTIONS.name, patterns).probability
+        said = _read_words(folder, patterns)[order_taken(patterns, probability, row)]
+        missing = np.flatnonzero(said == "")
+        said = said[: missing[0]] if missing.size else said
+        if said.size:
+            found[row.run] = Proportion(int((said == "single").sum()), said.size)
+    return found
+
+
+HOW_TO_LABEL = (
+    "A run that drifted is not like the one that taught the model, so its own labels "
+    "alone can say how many single hits are taken. Its folder, runs/NAME, asks for as "
+    "many as are advised: open 03-label with work_dir set to it and order to queue, "
+    "label, and look here again."
+)
+
+
+def describe_table(
+    rows: Sequence[RunRow], audits: Mapping[str, Proportion] | None = None
+) -> str:
+    """Return the table as text, one run a line.
+
+    Parameters
+    ----------
+    rows
+        From `read_table`.
+    audits
+        From `audit_runs`: what is known of runs that drifted.
+    """
+    audits = audits or {}
+    head = f"{'run':12} {'patterns':>8} {'hits':>7} {'taken':>7} {'single hits':>22}  "
+    lines = [f"{head}what is to be said"]
+    for row in rows:
+        numbers = (
+            f"{'–':>8} {'–':>7} {'–':>7} {'–':>22}"
+            if row.problem
+            else f"{row.patterns:8,} {row.hits:7,} {row.taken:7,} "
+            f"{describe_singles(row, audits.get(row.run)):>22}"
+        )
+        lines.append(f"{row.run:12} {numbers}  {row.says}")
+    lines.append(_sum_up(rows, audits))
+    if _has_unknown(rows, audits):
+        lines.append(HOW_TO_LABEL)
+    return "\n".join(lines)
+
+
+def _sum_up(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> str:
+    """Say how many single hits are known, and of how many runs they are not."""
+    good = [row for row in rows if not row.problem]
+    counted = {row.run: count_singles(row, audits.get(row.run)) for row in good}
+    known = [row for row in good if counted[row.run] is not None]
+    singles = sum(each[0] for each in counted.values() if each)
+    n_taken = sum(row.taken for row in known)
+    text = (
+        f"{len(good)} of {len(rows)} runs, {sum(row.patterns for row in good):,} "
+        f"patterns, {sum(row.taken for row in good):,} taken. "
+        f"{singles:,.0f} single hits are expected among the {n_taken:,} of "
+        f"{len(known)} runs"
+    )
+    n_unknown = len(good) - len(known)
+    return f"{text}; of {n_unknown} it is not known." if n_unknown else f"{text}."
+
+
+def _has_unknown(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> bool:
+    good = (row for row in rows if not row.problem)
+    return any(count_singles(row, audits.get(row.run)) is None for row in good)
 
 
 if TYPE_CHECKING:
@@ -261,46 +365,44 @@ def write_pages(
     from jinja2 import Environment, FileSystemLoader
 
     out_dir = Path(out_dir)
-    pages = [_describe_page(out_dir, row, known) for row in rows]
+    audits = audit_runs(out_dir, rows)
+    pages = [_describe_page(out_dir, row, known, audits) for row in rows]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True
     )
-    good = [row for row in rows if not row.problem]
     html = environment.get_template(TEMPLATE).render(
         pages=pages,
         audit=audit.describe() if audit else "",
-        n_patterns=sum(row.patterns for row in good),
-        n_taken=sum(row.taken for row in good),
-        singles=sum(row.singles for row in good),
-        n_good=len(good),
-        note=DRIFTED_NOTE if any(row.is_drifted for row in good) else "",
-        mark=DRIFTED_MARK,
+        summary=_sum_up(rows, audits),
+        note=HOW_TO_LABEL if _has_unknown(rows, audits) else "",
     )
     with atomic_write(out_dir / REPORT_NAME) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return out_dir / REPORT_NAME
 
 
-def _describe_page(out_dir: Path, row: RunRow, known: Known | None) -> dict[str, Any]:
+def _describe_page(
+    out_dir: Path, row: RunRow, known: Known | None, audits: Mapping[str, Proportion]
+) -> dict[str, Any]:
     folder = run_dir(out_dir, row.run)
     if known is not None and not row.problem:
         _draw_missing(folder, row, known)
     pictures = [folder / name for name in PICTURES if (folder / name).exists()]
     return {
         "row": row,
-        "singles": describe_singles(row),
-        "numbers": _list_numbers(row),
+        "singles": describe_singles(row, audits.get(row.run)),
+        "numbers": _list_numbers(row, audits.get(row.run)),
         "pictures": [base64.b64encode(path.read_bytes()).decode() for path in pictures],
     }
 
 
-def _list_numbers(row: RunRow) -> list[tuple[str, str]]:
+def _list_numbers(row: RunRow, audited: Proportion | None) -> list[tuple[str, str]]:
     """Name what is known of a run, in the order in which one asks."""
     return [
         ("patterns", f"{row.patterns:,}"),
         ("hits", f"{row.hits:,}"),
         ("taken", f"{row.taken:,}, from probability {row.threshold:.3f} on"),
-        ("single hits expected among them", describe_singles(row)),
+        ("single hits among them", describe_singles(row, audited)),
         ("beam at row, column", f"{row.row:.1f}, {row.column:.1f}"),
         ("moved", f"{row.moved_px:.1f} pixels"),
         ("brightness of the hits", f"{row.brightness:.2f} × the model's"),
@@ -310,6 +412,7 @@ def _list_numbers(row: RunRow) -> list[tuple[str, str]]:
         ("hits told from the model's", f"{row.features:.0%} of pairs (50 % is chance)"),
         ("bad pixels that the model's run had not", f"{row.new_bad_pixels:,}"),
         ("labels advised", f"{row.labels_advised}"),
+        ("of these given", f"{audited.n_sample if audited else 0}"),
     ]
 
 

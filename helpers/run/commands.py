@@ -16,6 +16,7 @@ from helpers.beamtime import (
     Beamtime,
     RunRow,
     apply_model,
+    audit_runs,
     audit_whole,
     describe_table,
     find_thresholds,
@@ -288,7 +289,7 @@ def apply_to_runs(
     rows = apply_model(beamtime, watch_s=60 * options.watch, say=say)
     audit = audit_whole(beamtime.out_dir, rows)
     report = write_pages(beamtime.out_dir, rows, beamtime.known, audit)
-    say(f"\n{describe_table(rows)}")
+    say(f"\n{describe_table(rows, audit_runs(beamtime.out_dir, rows))}")
     if audit:
         say(audit.describe())
     return rows, report
