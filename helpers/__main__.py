@@ -1,16 +1,55 @@
 """The command line: `python -m helpers run …`, `… apply …` and others."""
 
 import argparse
+import importlib.metadata
 import io
 import logging
+import math
+import re
 import signal
 import sys
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from helpers import __version__
-from helpers.errors import HelpersError
+import numpy as np
+from numpy.typing import NDArray
 
+from helpers import __version__
+from helpers.beamtime import (
+    Beamtime,
+    apply_model,
+    audit_runs,
+    audit_whole,
+    describe_table,
+    find_thresholds,
+    write_pages,
+)
+from helpers.classifier import read_predictions
+from helpers.errors import HelpersError, ParameterError
+from helpers.experiment import Experiment, open_experiment
+from helpers.handoff import (
+    FORMATS,
+    Selection,
+    add_diameters,
+    cut_selection,
+    find_scale,
+    select_patterns,
+    write_handoff,
+)
+from helpers.labels import open_label_store
+from helpers.patterns import find_mask_shape, read_bad_pixels, use_cluster
+from helpers.physics import POLARISATIONS, Geometry, make_geometry
+from helpers.run import run_notebooks, summarise
+from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
+from helpers.work_folder import PREDICTIONS
+
+INDENT = 16  # of the help on formats
+PACKAGE = "single-hits"
+_COPYLEFT = re.compile(r"GPL|General Public|EUPL|CeCILL|Affero", re.IGNORECASE)
+_CLASSIFIER = "License :: OSI Approved :: "
+_LONGEST = 60  # some give the whole text
 STOPPED_BY_USER = 130  # what a shell reports after Ctrl-C
 DEFAULT_SHAPE = (260, 257)  # of simulated patterns
 STOPPED_BY_SIGNAL = 128  # and more, after a batch system has ended the job
@@ -147,23 +186,7 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_simulate)
 
 
-def _add_handoff(parser: argparse.ArgumentParser) -> None:
-    from helpers.run import add_handoff_arguments
-
-    add_handoff_arguments(parser)
-    parser.set_defaults(command=_hand_over)
-
-
-def _add_apply(parser: argparse.ArgumentParser) -> None:
-    from helpers.run import add_apply_arguments
-
-    add_apply_arguments(parser)
-    parser.set_defaults(command=_apply)
-
-
 def _run(options: argparse.Namespace) -> None:
-    from helpers.run import run_notebooks, summarise
-
     # after Ctrl-C its abandoned tasks would say that the kernel died
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     result = run_notebooks(
@@ -174,7 +197,7 @@ def _run(options: argparse.Namespace) -> None:
         only=options.only,
         notebooks_dir=options.notebooks,
         force=options.force,
-        say=lambda line: print(line, flush=True),
+        say=_say,
     )
     lines = summarise(options.work_dir, dict(options.parameters).get("store_url", ""))
     print("", "Found:", *(f"  {line}" for line in lines), sep="\n")
@@ -192,9 +215,6 @@ def _say_cluster(cluster: str) -> dict[str, str]:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from helpers.patterns import find_mask_shape, read_bad_pixels
-    from helpers.simulate import pnccd_bad_pixels, write_example_labels, write_simulated
-
     of_mask = find_mask_shape(options.mask) if options.mask else None
     rows, columns = options.shape or of_mask or DEFAULT_SHAPE
     if options.mask:
@@ -214,24 +234,357 @@ def _simulate(options: argparse.Namespace) -> None:
         print(f"Example labels: {Path(options.labels)}")
 
 
-def _hand_over(options: argparse.Namespace) -> None:
-    from helpers.run import hand_over
+def _add_handoff(parser: argparse.ArgumentParser) -> None:
+    parser.description = textwrap.fill(
+        "Choose single hits by label and prediction, as 06-review does, and write them "
+        "for another program, into selection/FORMAT in the work folder."
+    )
+    parser.epilog = f"formats:\n{_describe_formats()}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--to", required=True, metavar="FORMAT", help="see below")
+    parser.add_argument(
+        "--work-dir", required=True, metavar="DIR", help="where the notebooks wrote"
+    )
+    _add_choices(parser.add_argument_group("which patterns"))
+    _add_geometry(
+        parser.add_argument_group(
+            "geometry", "all or none; for a detector file and for sizes"
+        )
+    )
+    _add_details(parser.add_argument_group("details of some formats"))
+    parser.set_defaults(command=_hand_over)
 
-    selection, files = hand_over(options)
+
+def _describe_formats() -> str:
+    """Return what there is to write, for a help text."""
+    return "\n".join(
+        textwrap.fill(
+            f"{name:{INDENT - 2}}{each.description}",
+            initial_indent="  ",
+            subsequent_indent=" " * INDENT,
+        )
+        for name, each in FORMATS.items()
+    )
+
+
+def _add_choices(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="take patterns from this probability on; the model's own when not given",
+    )
+    group.add_argument(
+        "--photons",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="keep patterns with so many photons; inf for no limit",
+    )
+    group.add_argument(
+        "--diameter-nm",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="keep particles of this size; needs the geometry",
+    )
+    group.add_argument(
+        "--store-url",
+        default="",
+        metavar="URL",
+        help="where the labels lie; labels.sqlite in the work folder when not given",
+    )
+
+
+def _add_geometry(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--pixel-size-um", type=float, metavar="UM")
+    group.add_argument("--distance-mm", type=float, metavar="MM")
+    group.add_argument("--wavelength-nm", type=float, metavar="NM")
+    group.add_argument(
+        "--polarisation", choices=POLARISATIONS, default=POLARISATIONS[0]
+    )
+
+
+def _add_details(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--adu-per-photon",
+        type=float,
+        metavar="ADU",
+        help="what one photon adds to a pixel; as in 01-inspect when not given",
+    )
+    group.add_argument(
+        "--experiment", default="", metavar="NAME", help="for SpeckleNN's table"
+    )
+    group.add_argument(
+        "--run", type=int, metavar="N", help="likewise; else from the files' names"
+    )
+
+
+def _hand_over(options: argparse.Namespace) -> None:
+    """Choose by what is in a work folder, and write."""
+    experiment = open_experiment(options.work_dir)
+    labels = _read_labels(experiment, options.store_url)
+    geometry = make_geometry(
+        experiment.centre,
+        options.pixel_size_um,
+        options.distance_mm,
+        options.wavelength_nm,
+        options.polarisation,
+    )
+    selection = _choose(experiment, labels, geometry, options)
+    files = write_handoff(
+        options.work_dir,
+        options.to,
+        experiment.patterns,
+        selection,
+        labels,
+        adu_per_photon=find_scale(experiment, options.adu_per_photon),
+        geometry=geometry,
+        experiment=options.experiment,
+        run=options.run,
+    )
     print(f"{len(selection)} patterns selected. Written:", *files, sep="\n  ")
 
 
-def _list_licences(_: argparse.Namespace) -> None:
-    from helpers.run import describe_licences
+def _read_labels(experiment: Experiment, store_url: str) -> NDArray[np.str_]:
+    patterns = experiment.patterns
+    path = experiment.work_dir / "labels.sqlite"
+    if not store_url and not path.exists():  # opening it would make it
+        return np.full(len(patterns), "")
+    place = store_url or path
+    with open_label_store(place, patterns.fingerprint, len(patterns)) as store:
+        store.is_measurement = patterns.is_measurement
+        return store.current_labels()
 
-    print(*describe_licences(), sep="\n")
+
+def _choose(
+    experiment: Experiment,
+    labels: NDArray[np.str_],
+    geometry: Geometry | None,
+    options: argparse.Namespace,
+) -> Selection:
+    patterns = experiment.patterns
+    path = experiment.work_dir / PREDICTIONS.name
+    predictions = read_predictions(path, patterns)
+    threshold = options.threshold
+    if threshold is None:
+        threshold = find_thresholds(options.work_dir, patterns)  # of a beamtime's runs
+    if threshold is None:
+        threshold = predictions.threshold
+    photons = experiment.measurements.photons
+    selection = select_patterns(predictions.probability, threshold, labels, photons)
+    selection = cut_selection(selection, photons=options.photons)
+    if options.diameter_nm is None:
+        return selection
+    if geometry is None:
+        message = (
+            "--diameter-nm needs the geometry. Give --pixel-size-um, --distance-mm "
+            "and --wavelength-nm too."
+        )
+        raise ParameterError(message)
+    selection = add_diameters(selection, patterns, geometry)
+    return cut_selection(selection, diameter_nm=options.diameter_nm)
+
+
+def _add_apply(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Inspect further runs, compare them with what a model was trained on, and "
+        "predict them. Runs that were done before and have not changed are kept."
+    )
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="WORK_DIR",
+        help="work folder of the model, up to 06-review",
+    )
+    parser.add_argument(
+        "--patterns",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="files of the runs, one each; 'run*.h5' in quotes also finds later ones",
+    )
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where tables and predictions go"
+    )
+    parser.add_argument(
+        "--purity",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="share of single hits among those taken; 0 takes the model's threshold",
+    )
+    parser.add_argument(
+        "--cluster",
+        default="",
+        metavar="WHERE",
+        help="local, local:4, tcp://HOST:PORT, slurm or slurm:20; this process without",
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=math.inf,
+        default=0.0,
+        metavar="MINUTES",
+        help="go on with runs that arrive, so long or until Ctrl-C",
+    )
+    parser.set_defaults(command=_apply)
 
 
 def _apply(options: argparse.Namespace) -> None:
-    from helpers.run import apply_to_runs
-
-    _, report = apply_to_runs(options, lambda line: print(line, flush=True))
+    if not 0 <= options.purity <= 1 or not options.watch >= 0:
+        message = (
+            f"--purity is {options.purity} and --watch {options.watch}; expected a "
+            "share from 0 to 1, and minutes."
+        )
+        raise ParameterError(message)
+    if options.cluster:
+        _say(use_cluster(options.cluster))
+    beamtime = Beamtime(
+        Path(options.model).expanduser().absolute(),
+        options.patterns,
+        Path(options.out).expanduser().absolute(),
+        options.purity,
+    )
+    rows = apply_model(beamtime, watch_s=60 * options.watch, say=_say)
+    audit = audit_whole(beamtime.out_dir, rows)
+    report = write_pages(beamtime.out_dir, rows, beamtime.known, audit)
+    _say(f"\n{describe_table(rows, audit_runs(beamtime.out_dir, rows))}")
+    if audit:
+        _say(audit.describe())
     print("", f"Report: {report}", sep="\n")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A package, and what it may be used under.
+
+    Attributes
+    ----------
+    name, version
+        Of the package; "" = it is not installed here.
+    licence
+        As the package says it.
+    needed_by
+        "all", or the names of the extras that bring it.
+    """
+
+    name: str
+    version: str
+    licence: str
+    needed_by: tuple[str, ...]
+
+    @property
+    def is_copyleft(self) -> bool:
+        """Whether it asks something of programs that are handed on with it."""
+        return bool(_COPYLEFT.search(self.licence))
+
+
+def find_licences() -> list[Licence]:
+    """Return the licences of all dependencies, of those of extras too, by name."""
+    needed: dict[str, set[str]] = {}
+    metadata = importlib.metadata.metadata(PACKAGE)
+    for extra in ("", *(metadata.get_all("Provides-Extra") or ())):
+        for name in _find_all(PACKAGE, extra, set()):
+            needed.setdefault(name, set()).add(extra or "all")
+    return [
+        _describe(name, ("all",) if "all" in extras else tuple(sorted(extras)))
+        for name, extras in sorted(needed.items())
+    ]
+
+
+def _list_licences(_: argparse.Namespace) -> None:
+    """Print a table of all licences, and a line on those that ask for something."""
+    found = find_licences()
+    rows = [
+        (each.name, each.version or "–", ", ".join(each.needed_by), each.licence)
+        for each in found
+    ]
+    rows = [("package", "version", "needed by", "licence"), *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    table = [
+        "  ".join(
+            [*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]
+        )
+        for row in rows
+    ]
+    asking = [f"{e.name} ({', '.join(e.needed_by)})" for e in found if e.is_copyleft]
+    print(*table, sep="\n")
+    print(f"\nCopyleft: {', '.join(asking) or 'none'}.")
+    print(
+        "«all» is always installed; the rest comes with an extra of that name, which "
+        "nobody needs who does not use it."
+    )
+
+
+def _find_all(name: str, extra: str, seen: set[str]) -> Iterator[str]:
+    """Give what a package needs, and what that needs, each once."""
+    if not _is_installed(name):
+        return
+    for requirement in importlib.metadata.requires(name) or ():
+        text, _, marker = requirement.partition(";")
+        asked = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
+        if (asked[1] if asked else "") != extra:
+            continue
+        match = re.match(r"([\w.-]+)(?:\[([\w,-]+)\])?", text.strip())
+        needed = _normalise(match[1]) if match else ""
+        is_for_others = marker and not extra and not _is_installed(needed)
+        if needed in seen or is_for_others:  # another system or version of Python
+            continue
+        seen.add(needed)
+        yield needed
+        for each in ("", *((match and match[2]) or "").split(",")):
+            yield from _find_all(needed, each, seen)
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _describe(name: str, needed_by: tuple[str, ...]) -> Licence:
+    if not _is_installed(name):
+        return Licence(name, "", "not installed here", needed_by)
+    found = importlib.metadata.distribution(name)
+    facts = found.metadata
+    classifiers = [
+        each.removeprefix(_CLASSIFIER)
+        for each in facts.get_all("Classifier") or ()
+        if each.startswith(_CLASSIFIER)
+    ]
+    said = [
+        *(facts.get_all("License-Expression") or ()),
+        "; ".join(classifiers),
+        *(_first_line(text) for text in facts.get_all("License") or ()),
+        *(
+            _first_line(file.read_text())
+            for file in found.files or ()
+            if _is_text(file)
+        ),
+        "not said",
+    ]
+    licence = next(text for text in said if text)
+    return Licence(name, found.version, licence[:_LONGEST], needed_by)
+
+
+def _is_text(file: importlib.metadata.PackagePath) -> bool:
+    return ".dist-info" in file.parts[0] and file.name.startswith(("LICEN", "COPYING"))
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _stop(number: int, _: object) -> None:

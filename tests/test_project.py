@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 import helpers
+from helpers.__main__ import find_licences
 from helpers.labels import name_labeller
-from helpers.run import find_licences
 
 ROOT = Path(__file__).parents[1]
 ROOMS = sorted(
@@ -38,7 +38,7 @@ IMPORT_NAMES = {
     "IPython": "ipykernel",
 }
 NOT_LOCKED = ("docs", "euxfel")  # extras for a few, beside the locked set
-MOST_MODULES = 99  # what one can still find one's way in
+MOST_MODULES = 98  # what one can still find one's way in
 HEAVY = (
     *("tensorflow", "keras", "sklearn", "matplotlib.pyplot"),
     *("nbformat", "papermill", "scipy.stats", "scipy.optimize", "scipy.ndimage"),
