@@ -379,6 +379,7 @@ Output = dict[str, Any]  # NotebookNode is one too
 TEMPLATE = "report.html.j2"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWN_WITHOUT_KERNEL = ("image/png", "image/jpeg", "image/svg+xml", "text/html")
+# nbconvert's own `sanitize_html` shows headings, table heads and pictures as text.
 SAFE_TAGS = {
     *("a", "abbr", "b", "code", "em", "i", "img", "kbd", "s", "small", "span"),
     *("strong", "sub", "sup", "u"),
