@@ -7,7 +7,7 @@ three-dimensional dataset, a `Source` of their own reads them.
 """
 
 from helpers.patterns.cluster import number_of_worker, use_cluster
-from helpers.patterns.detector_modules import ModulesSource
+from helpers.patterns.detector_geometry import ModulesSource
 from helpers.patterns.dragonfly import EmcSource, SparseSource, is_emc, read_emc_head
 from helpers.patterns.hdf5 import (
     describe_missing_file,
@@ -25,7 +25,7 @@ from helpers.patterns.mask_convention import (
     find_pixel_problems,
     find_shape_problems,
 )
-from helpers.patterns.mask_files import find_mask_shape, read_bad_pixels
+from helpers.patterns.masks import find_mask_shape, read_bad_pixels
 from helpers.patterns.opening import find_unit, open_patterns
 from helpers.patterns.other_sources import FramesSource, RunSource
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.detector_modules import ModulesSource
+from helpers.patterns.detector_geometry import ModulesSource
 from helpers.patterns.dragonfly import SparseSource
 from helpers.patterns.hdf5 import (
     describe_choices,

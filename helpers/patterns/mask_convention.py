@@ -1,10 +1,10 @@
-"""What a mask means: which of its values are *bad*."""
+"""What a mask means: which of its values are *bad*, as said or as patterns decide."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 
+if TYPE_CHECKING:
+    from helpers.physics import PixelSums
+
 MASKS_SAMPLED = 64  # of one for each pattern
 COMPARED = (64, 512)  # fewest and most that are looked at to see if they differ
 COMPARED_BYTES = 256 * 2**20
+MARKED = 0.2  # least share of plain defects among the pixels that a mask means
+LIGHT = 0.2  # least share of the light that the others hold
 
 _CONDITION = re.compile(
     r"(?P<name>.*?)\s*(?P<relation>==|!=|&)\s*(?P<value>-?\d+|0[xX][0-9a-fA-F]+)\s*"
@@ -346,3 +351,87 @@ def check_bad_pixels(
         raise PatternsFileError(path, problems)
     pixels.setflags(write=False)
     return BadPixels(pixels, "given by the caller")
+
+
+class Polarity(NamedTuple):
+    """Which values of a mask mean bad, and how that is known.
+
+    Attributes
+    ----------
+    convention
+        Which of its values mean bad.
+    is_decided
+        Whether the patterns decided; otherwise the name of the mask did.
+    why
+        The numbers, in words.
+    """
+
+    convention: MaskConvention
+    is_decided: bool
+    why: str
+
+
+def decide_polarity(
+    mask: NDArray[Any],
+    sums: "PixelSums | None",
+    name: str = "mask",
+    gaps: NDArray[np.bool_] | None = None,
+) -> Polarity:
+    """Let the patterns decide which values of a mask mean bad.
+
+    They do where a good part of the pixels that would be left out, and a ten times
+    larger one than of the others, is plainly no measurement (constant, dead, hot, in a
+    shadow: `helpers.physics.find_defects`), and the others hold much of the light.
+    Otherwise the name decides, as is usual: of a mask of good pixels 0 means bad, of
+    all others everything else.
+
+    Parameters
+    ----------
+    mask
+        (rows, columns), of any type.
+    sums
+        Over some patterns; None without.
+    name
+        Of the mask.
+    gaps
+        (rows, columns) bool: pixels that are none; None without.
+    """
+    from helpers.physics import find_defects
+
+    is_of_good = "good" in name.lower()
+    usual, other = (ZERO, NOT_ZERO) if is_of_good else (NOT_ZERO, ZERO)
+    if sums is None:
+        return Polarity(usual, False, "the patterns cannot be read")
+    gaps = np.zeros(mask.shape, np.bool_) if gaps is None else gaps
+    found = find_defects(sums, gaps)
+    defects = np.any([each.pixels for kind, each in found.items() if kind != "dim"], 0)
+    lit = np.where(defects, 0, sums.n_lit)
+    shares = {
+        convention: _compare(convention(mask)[~gaps], defects[~gaps], lit[~gaps])
+        for convention in (usual, other, DRAGONFLY)
+    }
+    fitting = [
+        (marked - others, convention)
+        for convention, (marked, others, light) in shares.items()
+        if marked >= max(MARKED, 10 * others) and light >= LIGHT
+    ]
+    chosen = max(fitting, key=lambda each: each[0])[1] if fitting else usual
+    marked, others, _ = shares[chosen]
+    why = (
+        f"{marked:.1%} of these pixels are plainly no measurement (constant, dead, hot "
+        f"or in a shadow in {sums.n_patterns} patterns), and {others:.1%} of the others"
+    )
+    return Polarity(chosen, bool(fitting), why)
+
+
+def _compare(
+    bad: NDArray[np.bool_], defects: NDArray[np.bool_], lit: NDArray[np.integer[Any]]
+) -> tuple[float, float, float]:
+    """Return the share of defects among bad and good pixels, and the good ones' light.
+
+    All 0 where no pixel, or each, is bad.
+    """
+    if bad.all() or not bad.any():
+        return 0.0, 0.0, 0.0
+    light = lit[~bad].sum() / max(lit.sum(), 1)
+    return float(defects[bad].mean()), float(defects[~bad].mean()), float(light)

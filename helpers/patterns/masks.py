@@ -1,32 +1,45 @@
-"""Masks in the files of the patterns, and which of their values mean *bad*."""
+"""Masks in the files of patterns, and masks that a person names, as bad pixels."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.hdf5 import follow, get_dataset, get_whole_dataset, is_numeric
-from helpers.patterns.layout_table import Layout
+from helpers.patterns.detector_geometry import read_crystfel_mask
+from helpers.patterns.dragonfly import is_detector, read_detector_text
+from helpers.patterns.hdf5 import (
+    describe_missing_file,
+    find_datasets,
+    follow,
+    get_dataset,
+    get_whole_dataset,
+    is_numeric,
+    open_hdf5,
+)
+from helpers.patterns.layout_table import Layout, find_mask_convention
 from helpers.patterns.mask_convention import (
     DRAGONFLY,
     NOT_ZERO,
-    ZERO,
+    TRUE,
     BadPixels,
     MaskConvention,
     UnclearMask,
     convert_mask,
+    decide_polarity,
     describe_origin,
     find_masks_of_each,
     find_pixel_problems,
     find_shape_problems,
     sample_masks,
+    split_condition,
     unite_bad_pixels,
 )
 from helpers.patterns.sources import Source
@@ -36,8 +49,6 @@ if TYPE_CHECKING:
 
 SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (32, 200)  # fewest and most patterns
-MARKED = 0.2  # least share of plain defects among the pixels that a mask means
-LIGHT = 0.2  # least share of the light that the others hold
 MASK_VALUES = 8  # a mask of a name that others have too holds at most so many
 _MASK_NAME = re.compile(
     r"(?i)(\w*_)?mask(_?shared|_?\d+|s)?|(bad|good|dead|hot)_?(pix\w*|map|mask)?"
@@ -81,90 +92,6 @@ def _sum_up(values: NDArray[np.float32], limit: float) -> "PixelSums":
 
     finite = np.isfinite(values)
     return PixelSums.of(np.where(finite, values, np.float32(0)), limit, finite)
-
-
-class Polarity(NamedTuple):
-    """Which values of a mask mean bad, and how that is known.
-
-    Attributes
-    ----------
-    convention
-        Which of its values mean bad.
-    is_decided
-        Whether the patterns decided; otherwise the name of the mask did.
-    why
-        The numbers, in words.
-    """
-
-    convention: MaskConvention
-    is_decided: bool
-    why: str
-
-
-def decide_polarity(
-    mask: NDArray[Any],
-    sums: "PixelSums | None",
-    name: str = "mask",
-    gaps: NDArray[np.bool_] | None = None,
-) -> Polarity:
-    """Let the patterns decide which values of a mask mean bad.
-
-    They do where a good part of the pixels that would be left out, and a ten times
-    larger one than of the others, is plainly no measurement (constant, dead, hot, in a
-    shadow: `helpers.physics.find_defects`), and the others hold much of the light.
-    Otherwise the name decides, as is usual: of a mask of good pixels 0 means bad, of
-    all others everything else.
-
-    Parameters
-    ----------
-    mask
-        (rows, columns), of any type.
-    sums
-        Over some patterns; None without.
-    name
-        Of the mask.
-    gaps
-        (rows, columns) bool: pixels that are none; None without.
-    """
-    from helpers.physics import find_defects
-
-    is_of_good = "good" in name.lower()
-    usual, other = (ZERO, NOT_ZERO) if is_of_good else (NOT_ZERO, ZERO)
-    if sums is None:
-        return Polarity(usual, False, "the patterns cannot be read")
-    gaps = np.zeros(mask.shape, np.bool_) if gaps is None else gaps
-    found = find_defects(sums, gaps)
-    defects = np.any([each.pixels for kind, each in found.items() if kind != "dim"], 0)
-    lit = np.where(defects, 0, sums.n_lit)
-    shares = {
-        convention: _compare(convention(mask)[~gaps], defects[~gaps], lit[~gaps])
-        for convention in (usual, other, DRAGONFLY)
-    }
-    fitting = [
-        (marked - others, convention)
-        for convention, (marked, others, light) in shares.items()
-        if marked >= max(MARKED, 10 * others) and light >= LIGHT
-    ]
-    chosen = max(fitting, key=lambda each: each[0])[1] if fitting else usual
-    marked, others, _ = shares[chosen]
-    why = (
-        f"{marked:.1%} of these pixels are plainly no measurement (constant, dead, hot "
-        f"or in a shadow in {sums.n_patterns} patterns), and {others:.1%} of the others"
-    )
-    return Polarity(chosen, bool(fitting), why)
-
-
-def _compare(
-    bad: NDArray[np.bool_], defects: NDArray[np.bool_], lit: NDArray[np.integer[Any]]
-) -> tuple[float, float, float]:
-    """Return the share of defects among bad and good pixels, and the good ones' light.
-
-    All 0 where no pixel, or each, is bad.
-    """
-    if bad.all() or not bad.any():
-        return 0.0, 0.0, 0.0
-    light = lit[~bad].sum() / max(lit.sum(), 1)
-    return float(defects[bad].mean()), float(defects[~bad].mean()), float(light)
 
 
 def read_layout_mask(
@@ -399,3 +326,239 @@ def _is_like_a_mask(mask: h5py.Dataset, pattern: tuple[int, ...]) -> bool:
     if mask.shape[-len(pattern) :] != pattern or mask.dtype.kind not in "biuf":
         return False
     return np.unique(next(sample_masks(mask, len(pattern)))).size <= MASK_VALUES
+
+
+_IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
+
+
+def read_bad_pixels(
+    where: str | Path,
+    frame: tuple[int, int],
+    source: Source | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> BadPixels:
+    """Read bad pixels from a mask in a file.
+
+    The polarity is known where the values are boolean (True = bad), in `.byt` files (2
+    = bad) and for the mask of a known layout. Otherwise the patterns decide, or what is
+    usual for its name. To read it in another way, say which values are bad after the
+    name: `mask.npy == 0`, or which bits: `file.cxi:/entry_1/data_1/mask & 0x21f`. Of
+    masks for each pattern, what more than half of an even sample call bad counts.
+
+    Parameters
+    ----------
+    where
+        `mask.npy`, `mask.npz`, a detector image (`mask.tif`, `mask.edf` …), `mask.byt`
+        (raw uint8), `file.h5:/path/to/mask`, a detector file of Dragonfly (`det.h5`,
+        `det.dat`), or a CrystFEL geometry (`.geom`).
+    frame, source
+        (rows, columns) of the patterns, and the patterns, without which those do not
+        decide and an unknown polarity is an error.
+    warn
+        Is told what a person should be warned of.
+
+    Raises
+    ------
+    PatternsFileError
+        If the file is missing or of another kind, or the mask cannot be right.
+    """
+    name, convention = split_condition(str(where))
+    reader = _Named(name, frame, source, warn or (lambda _: None))
+    in_hdf5 = _IN_HDF5.fullmatch(name)
+    if in_hdf5:
+        path = Path(in_hdf5["file"]).expanduser()
+        if path.suffix.lower() == ".npz":
+            mask, _ = _read_array(path, in_hdf5["dataset"].strip("/"))
+            return reader.convert(path, mask, convention)
+        with open_hdf5(path) as file:
+            mask = _find_mask(path, file, in_hdf5["dataset"])
+            known = DRAGONFLY if is_detector(file) else None
+            known = known or find_mask_convention(file, mask.name)
+            return reader.convert(path, mask, convention or known)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise PatternsFileError(path, [describe_missing_file(path)])
+    if path.suffix == ".geom":
+        return read_crystfel_mask(path, frame, source)
+    if path.suffix == ".byt":
+        return reader.convert(path, _read_raw(path, frame), convention or DRAGONFLY)
+    if h5py.is_hdf5(path):
+        return _read_only_mask(path, reader, convention)
+    mask, known = _read_array(path)
+    return reader.convert(path, mask, convention or known)
+
+
+def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
+    """Return (rows, columns) of a mask in a file; None of raw bytes, which lack it.
+
+    Parameters and errors are those of `read_bad_pixels`.
+    """
+    name, _ = split_condition(str(where))
+    in_hdf5 = _IN_HDF5.fullmatch(name)
+    if in_hdf5:
+        path = Path(in_hdf5["file"]).expanduser()
+        if path.suffix.lower() == ".npz":
+            shape = _read_array(path, in_hdf5["dataset"].strip("/"))[0].shape
+        else:
+            with open_hdf5(path) as file:
+                shape = _find_mask(path, file, in_hdf5["dataset"]).shape
+    elif name.endswith(".byt"):
+        return None
+    else:
+        path = Path(name).expanduser()
+        shape = _read_array(path)[0].shape
+    if len(shape) < 2:
+        problem = f"the mask has shape {shape}; expected (rows, columns)."
+        raise PatternsFileError(path, [problem])
+    rows, columns = shape[-2:]
+    return int(rows), int(columns)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Makes bad pixels of the mask that a person named.
+
+    Attributes
+    ----------
+    name
+        As it was given, without a condition.
+    frame
+        (rows, columns) of the patterns.
+    source
+        The patterns, or None.
+    warn
+        Is told what a person should be warned of.
+    """
+
+    name: str
+    frame: tuple[int, int]
+    source: Source | None
+    warn: Callable[[str], None]
+
+    def convert(
+        self, path: Path, mask: Any, convention: MaskConvention | None
+    ) -> BadPixels:
+        """Check a mask, and let the patterns decide where nobody says what is bad."""
+        if convention is None and mask.dtype == bool:
+            convention = TRUE
+        if mask.ndim == 1 and convention == DRAGONFLY and mask.size == self._n_pixels:
+            mask = mask[()].reshape(self.frame)
+        problems = list(find_shape_problems("the mask", mask.shape, self.frame))
+        if convention is None and self.source is None:
+            problems.append(_ask_polarity(self.name, mask))
+        if problems:
+            raise PatternsFileError(path, problems)
+        if convention is None and self.source is not None:
+            return self._decide(path, mask, self.source)
+        convention = convention or NOT_ZERO
+        pixels = convert_mask(mask, convention)
+        self._check(path, pixels)
+        return BadPixels(pixels, describe_origin(self.name, convention))
+
+    @property
+    def _n_pixels(self) -> int:
+        return self.frame[0] * self.frame[1]
+
+    def _decide(self, path: Path, mask: Any, source: Source) -> BadPixels:
+        values = mask[()] if mask.ndim == 2 else convert_mask(mask, NOT_ZERO)
+        found, _ = MaskJudge(source, self.warn).judge(values, self.name, self.name)
+        self._check(path, found.pixels)
+        return found
+
+    def _check(self, path: Path, pixels: NDArray[np.bool_]) -> None:
+        problems = list(find_pixel_problems("the mask", pixels))
+        if problems:
+            raise PatternsFileError(path, problems)
+
+
+def _read_only_mask(
+    path: Path, reader: _Named, convention: MaskConvention | None
+) -> BadPixels:
+    """Read an HDF5 file of which only the name is given."""
+    with open_hdf5(path) as file:
+        if is_detector(file):
+            return reader.convert(path, file["mask"], convention or DRAGONFLY)
+        fitting = [
+            name
+            for name in find_datasets(file)
+            if file[name].shape == reader.frame
+            and (is_numeric(file[name]) or file[name].dtype == bool)
+        ]
+        if len(fitting) != 1:
+            found = ", ".join(fitting) or "none"
+            problem = (
+                f"holds {len(fitting)} datasets of shape {reader.frame} ({found}); "
+                f"expected one. Say which is the mask: bad_pixels='{path}:/mask'."
+            )
+            raise PatternsFileError(path, [problem])
+        known = find_mask_convention(file, fitting[0])
+        named = _Named(f"{path}:{fitting[0]}", reader.frame, reader.source, reader.warn)
+        return named.convert(path, file[fitting[0]], convention or known)
+
+
+def _find_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:
+    dataset = get_dataset(file, where)
+    if dataset is None:
+        found = ", ".join(find_datasets(file)) or "none"
+        problem = f"there is no dataset {where}. Datasets in the file: {found}."
+        raise PatternsFileError(path, [problem])
+    return dataset
+
+
+def _read_raw(path: Path, frame: tuple[int, int]) -> NDArray[np.uint8]:
+    values = np.fromfile(path, np.uint8)
+    if values.size != frame[0] * frame[1]:
+        problem = (
+            f"has {values.size} bytes; expected {frame[0] * frame[1]}, one for each "
+            f"pixel of a pattern {frame}."
+        )
+        raise PatternsFileError(path, [problem])
+    return values.reshape(frame)
+
+
+def _read_array(
+    path: Path, where: str = ""
+) -> tuple[NDArray[Any], MaskConvention | None]:
+    """Read a mask from a NumPy file, a text of Dragonfly or a detector image."""
+    if not path.is_file():
+        raise PatternsFileError(path, [describe_missing_file(path)])
+    detector = read_detector_text(path)
+    if detector is not None:
+        return detector, DRAGONFLY
+    try:
+        if path.suffix == ".npy":
+            return np.asarray(np.load(path, allow_pickle=False)), None
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                (mask,) = (arrays[name] for name in ([where] if where else arrays))
+            return np.asarray(mask), None
+        return _read_image(path), None
+    except Exception as error:  # on a damaged file a parser may raise anything
+        why = str(error) or type(error).__name__
+        problem = (
+            f"is not a mask that can be read ({why}). Expected an array saved by "
+            "numpy.save (.npy) or alone by numpy.savez (.npz, else FILE.npz:/name), "
+            "raw bytes (.byt), a detector image (.tif, .edf, .cbf …), or FILE.h5:/path."
+        )
+        raise PatternsFileError(path, [problem]) from error
+
+
+def _read_image(path: Path) -> NDArray[Any]:
+    import fabio  # slow to import
+
+    try:
+        with fabio.open(str(path)) as image:
+            return np.array(image.data)
+    except OSError:
+        raise
+    except Exception as error:  # whatever a broken image makes its reader raise
+        raise ValueError(str(error) or type(error).__name__) from error
+
+
+def _ask_polarity(name: str, mask: Any) -> str:
+    values = np.unique(mask[()])
+    shown = ", ".join(map(str, values[:6])) + (", …" if values.size > 6 else "")
+    return (
+        f"it is not known which of its values ({shown}) mean bad. Say it: "
+        f"bad_pixels='{name} != 0' or bad_pixels='{name} == 0'."
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns.hdf5 import find_file_problem
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
-from helpers.patterns.mask_files import read_bad_pixels
+from helpers.patterns.masks import read_bad_pixels
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.stack import Patterns, Unit
 

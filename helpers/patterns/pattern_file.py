@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
-from helpers.patterns.detector_modules import ModulesSource
+from helpers.patterns.detector_geometry import ModulesSource
 from helpers.patterns.dragonfly import (
     DetectorShape,
     EmcSource,

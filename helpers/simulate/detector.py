@@ -1,4 +1,4 @@
-"""Where the pixels lie, in millimetres and in reciprocal space."""
+"""Where the pixels lie, in millimetres and in reciprocal space, and which are bad."""
 
 from dataclasses import dataclass
 
