@@ -30,6 +30,7 @@ EVERYTHING = "all"
 PREVIEW_SIDE = 160
 LOOK_SIDE = 170  # pixels on the page
 HEIGHT, WIDTH = 420, 600
+MARGIN = 0.05  # of the sides of the map, left free beyond the points
 FEW = 10_000  # points that are drawn larger
 LEVELS = 64  # of a scale of numbers
 ON_DARK = {"blank": "#9a9a9a"}  # in place of its own colour, as in js/common.css
@@ -184,7 +185,10 @@ class MapView(ipywidgets.VBox):
         self.caption.value = "<br>".join([*lines, word])
 
     def _follow_theme(self) -> None:
-        self._plot.background(color=[part / 255 for part in self.page.ground])
+        # not by the plot's own method, which draws axes and a legend unasked
+        ink = 1.0 if self.page.is_dark else 0.0
+        self.scatter.background_color = [*(c / 255 for c in self.page.ground), 1.0]
+        self.scatter.reticle_color = [ink, ink, ink, 0.1]
         self._recolour()
 
     def _note_labels(self, _: object) -> None:
@@ -217,9 +221,17 @@ def _make_scatter(right: NDArray[np.float64], up: NDArray[np.float64]) -> Any:
     with warnings.catch_warnings():
         # what it asks of its own libraries is no concern of the person who looks
         warnings.simplefilter("ignore")
-        plot = jscatter.Scatter(right, up, height=HEIGHT, width=WIDTH)
+        sides = {"x_scale": _find_side(right), "y_scale": _find_side(up)}
+        plot = jscatter.Scatter(right, up, height=HEIGHT, width=WIDTH, **sides)
         _ = plot.widget  # which is made when it is first asked for
         return plot
+
+
+def _find_side(at: NDArray[np.float64]) -> list[float]:
+    """Return from where to where the map reaches, with room for the points' size."""
+    low, high = (float(at.min()), float(at.max())) if at.size else (0.0, 0.0)
+    room = MARGIN * max(high - low, 1e-6)
+    return [low - room, high + room]
 
 
 def grade(

@@ -339,7 +339,12 @@ class Gallery extends LabelPage {
     this.help = new HelpPanel(Object.values(actions), [...words, ...KEY_NOTES]);
     this.enlarged = new Enlarged(this.model.get("unit"));
     this.line = make("div", { class: "sh-threshold", role: "separator" });
-    this.cropNote = make("div", { class: "sh-aim" }, this.model.get("crop_note"));
+    const notes = make(
+      "div",
+      { class: "sh-row sh-notes" },
+      make("span", { class: "sh-aim" }, this.model.get("crop_note")),
+      make("span", { class: "sh-hint" }, "click a pattern to switch the keys on"),
+    );
     this.aim = make("span", { class: "sh-aim" });
     display.element.lastElementChild.append(actionButton(actions.enlarge, "enlarge"));
     this.root = make(
@@ -348,12 +353,11 @@ class Gallery extends LabelPage {
       this.makeHead(),
       this.banner.element,
       this.grid.element,
-      this.cropNote,
+      notes,
       ...(this.canLabel ? this.makeLabelRows() : []),
       display.element,
       this.help.element,
       this.enlarged.element,
-      make("div", { class: "sh-hint" }, "click a pattern to switch the keys on"),
       this.spoken,
     );
     this.keys = new Keys(this.root, Object.values(actions), this.help);
