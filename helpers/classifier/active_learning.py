@@ -102,9 +102,9 @@ def advise(change: float, purity: Proportion, n_labels: int) -> str:
         f"judge {change:.1%} of the patterns differently"
     )
     if change > purity.half_width:
-        return f"{effect}, while {known}: label more, it still pays."
+        return f"{effect},\nwhile {known}: label more, it still pays."
     return (
-        f"{effect}, and {known}: what more labels change would not show in it. "
+        f"{effect},\nand {known}: what more labels change would not show in it.\n"
         "To know the purity better, label patterns of the audit alone (audit_share=1)."
     )
 

@@ -142,10 +142,10 @@ def describe_saliency(saliency: Saliency) -> str:
     fringes = saliency.by_separation.ravel()
     fringes_say = fringes[np.nanargmax(np.abs(fringes))]
     return (
-        f"Probability of a single hit: {expit(odds):.2g}. "
+        f"Probability of a single hit: {expit(odds):.2g}.\n"
         f"Without the fringes every {saliency.period / length:.1f} pixels, "
         f"which belong to the separation {length:.0f} at {angle:.0f}°: "
-        f"{expit(odds - fringes_say):.2g}. "
+        f"{expit(odds - fringes_say):.2g}.\n"
         "With the rings of a typical single hit: "
         f"{expit(odds - saliency.by_rings):.2g}."
     )
