@@ -27,7 +27,7 @@ from helpers.classifier import (
     save_model,
 )
 from helpers.classifier.calibration import logit_of
-from helpers.classifier.solved_layer import SolvedLayer
+from helpers.classifier.kernel_head import KernelHead
 from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, ParameterError
 from helpers.patterns import Patterns, open_patterns
@@ -49,8 +49,10 @@ def trained(request: pytest.FixtureRequest, patterns: Patterns) -> TrainedModel:
     network = make_network(request.param, patterns, **told)
     keras_model = network.build()
     rng = np.random.default_rng(0)
-    if isinstance(keras_model, SolvedLayer):
-        keras_model.set_last(rng.normal(0, 0.1, 2 * keras_model.n_features), 0.1)
+    if isinstance(keras_model, KernelHead):
+        landmarks = rng.normal(0, 0.1, (5, keras_model.n_features))
+        kernel = keras_model.choices[-1]
+        keras_model.set_fit(kernel, landmarks, rng.normal(size=5))
     else:
         for weights in keras_model.trainable_weights:
             weights.assign(rng.normal(0, 0.1, weights.shape))

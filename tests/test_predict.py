@@ -21,10 +21,11 @@ from helpers.classifier import (
     save_model,
 )
 from helpers.classifier import network as network_room
-from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.fitting import fit_head
+from helpers.classifier.invariant_network import make_head
+from helpers.classifier.kernel_head import KernelHead
 from helpers.classifier.network import predict_inputs
 from helpers.classifier.prediction import predict_patterns, read_predictions
-from helpers.classifier.solved_layer import SolvedLayer
 from helpers.classifier.trained_model import describe_patterns
 from helpers.errors import ModelError, OtherPatternsError, WorkFolderError
 from helpers.outputs import sha256_of
@@ -237,20 +238,20 @@ def test_missing_broken_and_foreign_predictions_are_refused(
         read_predictions(path, other)
 
 
-def test_one_layer_is_the_keras_model_that_it_stands_for(tmp_path) -> None:
+def test_the_head_is_the_keras_model_that_it_stands_for(tmp_path) -> None:
     rng = np.random.default_rng(5)
     inputs = rng.normal(2, 3, (90, 7)).astype(np.float32)
-    layer = SolvedLayer(7, "invariant")
-    fit_logistic_head(layer, inputs, inputs[:, 0] > inputs[:, 1])
-    ours, columns = predict_inputs(layer, inputs), layer.make_columns(inputs)
+    head = make_head(7)
+    fit_head(head, inputs, inputs[:, 0] > inputs[:, 1])
+    ours = predict_inputs(head, inputs)
     np.testing.assert_allclose(
-        predict_inputs(layer.keras_model, inputs), ours, atol=1e-6
+        predict_inputs(head.keras_model, inputs), ours, atol=1e-6
     )
-    np.testing.assert_allclose(layer.make_columns(inputs), columns, atol=1e-5)
-    layer.save(tmp_path / "model.keras")
-    again = SolvedLayer.read(tmp_path / "model.keras", 7, "invariant")
+    head.save(tmp_path / "model.keras")
+    again = KernelHead.read(tmp_path / "model.keras", "invariant", 7)
     assert np.array_equal(predict_inputs(again, inputs), ours)
-    assert SolvedLayer.read(tmp_path / "model.keras", 8, "invariant") is None
+    np.testing.assert_allclose(again.scale, head.scale, rtol=1e-6)
+    assert KernelHead.read(tmp_path / "model.keras", "invariant", 8) is None
 
 
 PREDICT = """

@@ -36,6 +36,7 @@ from helpers.classifier import (
     fit_calibration,
     fit_calibration_in_stack,
     is_single,
+    kernel_head,
     load_model,
     make_images,
     make_network,
@@ -48,8 +49,9 @@ from helpers.classifier import (
     write_images,
     write_partition,
 )
-from helpers.classifier.fitting import PENALTY, fit_logistic_head
+from helpers.classifier.fitting import fit_head
 from helpers.classifier.invariant_network import make_head
+from helpers.classifier.kernel_head import GENERAL, RIDGES, STEEP, Kernel, fit_kernel
 from helpers.classifier.network import predict_inputs
 from helpers.classifier.scores import METRICS, average_precision
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
@@ -648,10 +650,10 @@ def test_what_the_encoder_says_is_left_out_where_it_misleads():
     clear = np.concatenate([noise[:, :-3], told], axis=1).astype(np.float32)
     for encoded, is_used in ((noise, False), (clear, True)):
         layer = make_head(71, with_encoder=True)
-        fit_logistic_head(layer, np.concatenate([helpful, encoded], axis=1), single)
-        assert (layer.importance == 0).any() != is_used
-        kernel = layer.get_weights()[-2][:, 0].reshape(2, 71)
-        assert (kernel[:, 4:] != 0).any() == is_used
+        fit_head(layer, np.concatenate([helpful, encoded], axis=1), single)
+        assert (layer.scale[4:] != 0).all() == is_used
+        hidden = layer.get_weights()[2].reshape(2, 71, -1)
+        assert (hidden[:, 4:] != 0).any() == is_used
 
 
 def test_with_many_labels_a_test_part_stays_aside(trainable, with_test_part, tmp_path):
@@ -777,46 +779,79 @@ def make_two_clouds(n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.
     return rng.normal(5, width, (n, 6)).astype(np.float32), single
 
 
-def test_the_exact_solution_has_no_slope_left():
-    inputs, single = make_two_clouds(90, 0)
-    keras_model = make_head(6)
-    fit_logistic_head(keras_model, inputs, single)
-    z = (inputs - inputs.mean(axis=0)) / inputs.std(axis=0)
-    near = np.clip(z, -3, 3)
-    columns = np.concatenate([near, near**2 / np.sqrt(2)], axis=1)
-    weights, bias = keras_model.layers[-1].get_weights()
-    output = 1 / (1 + np.exp(-(columns @ weights[:, 0] + bias[0])))
-    slope = columns.T @ (output - single) / single.size + 2 * PENALTY * weights[:, 0]
-    # the solver stops at a slope of 1e-4 of the summed loss; weights are float32
-    assert np.abs(slope).max() < 1e-4
-    assert abs(np.mean(output - single)) < 1e-4
-    assert predict_inputs(keras_model, inputs) == pytest.approx(output, abs=1e-5)
+def test_what_a_fit_without_a_pattern_says_needs_no_other_fit():
+    points, single = make_two_clouds(40, 0)
+    points = (points - 5).astype(np.float64) / 3
+    scale = np.array([1, 1, 0.5, 0.5, 0, 2])
+    fit = fit_kernel(points, single, Kernel(scale, 4))
+    target = np.where(single, 1.0, -1.0)
+    weight = np.where(single, 0.5 / single.mean(), 0.5 / (~single).mean())
+    apart = (points[:, np.newaxis] - points) * scale
+    plain = points[:, :4]
+    products = plain @ plain.T + plain**2 @ (plain**2).T / 2
+    alike = np.exp(-(apart**2).sum(axis=2)) + 1 + GENERAL * products / 4
+
+    def leave_out(i: int, ridge: float) -> float:
+        rest = np.arange(40) != i
+        matrix = alike[np.ix_(rest, rest)] + np.diag(ridge / weight[rest])
+        return alike[i, rest] @ np.linalg.solve(matrix, target[rest])
+
+    by_ridge = {r: [leave_out(i, r) for i in range(40)] for r in RIDGES}
+    errors = {r: (weight * (v - target) ** 2).mean() for r, v in by_ridge.items()}
+    best = min(errors, key=errors.__getitem__)
+    np.testing.assert_allclose(fit.unseen, by_ridge[best], atol=1e-4)
+    assert fit.error.mean() == pytest.approx(errors[best], rel=1e-3)
 
 
-def test_squares_find_what_lies_in_the_middle_of_everything_else():
-    inputs, single = make_two_clouds(150, 0)
-    keras_model = make_head(6)
-    fit_logistic_head(keras_model, inputs, single)
+@pytest.mark.parametrize("with_encoder", [False, True])
+def test_the_head_says_what_the_fit_found(with_encoder):
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(3, 2, (60, 90)).astype(np.float32)
+    single = inputs[:, 0] + inputs[:, -1] > 6
+    head = make_head(90, with_encoder=with_encoder)
+    head.standardise(inputs)
+    points = head.make_points(inputs)
+    for kernel in head.choices:
+        fit = fit_kernel(points[:40], single[:40], kernel)
+        head.set_fit(fit.kernel, fit.landmarks, fit.weights)
+        expected = 1 / (1 + np.exp(-STEEP * fit(points)))
+        np.testing.assert_allclose(predict_inputs(head, inputs), expected, atol=1e-4)
+
+
+def test_many_labels_share_landmarks(monkeypatch):
+    monkeypatch.setattr(kernel_head, "MOST_LANDMARKS", 50)
+    inputs, single = make_two_clouds(400, 0)
+    head = make_head(6)
+    fit_head(head, inputs, single)
+    assert head.get_weights()[3].shape == (50,)
     unknown, truth = make_two_clouds(300, 1)
-    chosen = predict_inputs(keras_model, unknown) > 0.5
+    assert ((predict_inputs(head, unknown) > 0.5) == truth).mean() > 0.9
+
+
+def test_the_head_finds_what_lies_in_the_middle_of_everything_else():
+    inputs, single = make_two_clouds(150, 0)
+    head = make_head(6)
+    fit_head(head, inputs, single)
+    unknown, truth = make_two_clouds(300, 1)
+    chosen = predict_inputs(head, unknown) > 0.5
     assert (chosen == truth).mean() > 0.95
 
 
 def test_each_pattern_is_judged_by_weights_that_do_not_know_it():
     inputs, single = make_two_clouds(60, 0)
     single[0] = False  # a wrong label
-    keras_model = make_head(6)
-    out_of_fold = fit_logistic_head(keras_model, inputs, single)
+    head = make_head(6)
+    out_of_fold = fit_head(head, inputs, single)
     assert out_of_fold[0] > 0.5
     assert out_of_fold.size == 60
-    assert not np.array_equal(out_of_fold, predict_inputs(keras_model, inputs))
+    assert not np.array_equal(out_of_fold, predict_inputs(head, inputs))
 
 
-def test_two_of_a_class_are_enough_for_the_exact_solution():
+def test_two_of_a_class_are_enough_for_the_head():
     inputs, single = make_two_clouds(12, 0)
     single[:] = False
     single[[3, 9]] = True
-    out_of_fold = fit_logistic_head(make_head(6), inputs, single)
+    out_of_fold = fit_head(make_head(6), inputs, single)
     assert ((out_of_fold > 0) & (out_of_fold < 1)).all()
 
 
@@ -877,12 +912,15 @@ def test_the_learning_curve_rises_and_does_not_look_at_the_test_part(learnable):
 
 def test_labels_drawn_by_lot_teach_nothing(learnable):
     patterns, truth = learnable
-    drawn = np.random.default_rng(0).permutation(truth)
-    split = split_labels(drawn, patterns.file_index)
-    curve = find_learning_curve(patterns, split, drawn)
+    curves = []
+    for seed in range(4):
+        drawn = np.random.default_rng(seed).permutation(truth)
+        split = split_labels(drawn, patterns.file_index)
+        curves.append(find_learning_curve(patterns, split, drawn))
     share = is_single(truth).mean()
-    assert curve.score[-1] < share + 0.2
-    assert "more labels would help" not in curve.describe()
+    assert np.mean([curve.score[-1] for curve in curves]) < share + 0.1
+    hopeful = ["more labels would help" in curve.describe() for curve in curves]
+    assert sum(hopeful) <= 1  # one of forty intervals lies above 0 by chance
 
 
 @pytest.mark.parametrize(

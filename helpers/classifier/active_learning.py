@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
-from helpers.classifier.fitting import fit_logistic_head, solve
+from helpers.classifier.fitting import fit_best, fit_head
 from helpers.classifier.invariant_network import InvariantNetwork
+from helpers.classifier.kernel_head import Kernel, KernelHead, fit_kernel
 from helpers.classifier.network import (
     Network,
     import_keras,
@@ -22,7 +23,6 @@ from helpers.classifier.prediction import (
     rank_doubtful_labels,
 )
 from helpers.classifier.scores import average_precision
-from helpers.classifier.solved_layer import SolvedLayer
 from helpers.classifier.split import Split, is_labelled, is_single
 from helpers.classifier.trained_model import TrainedModel
 from helpers.classifier.training import read_inputs
@@ -102,9 +102,9 @@ def advise(change: float, purity: Proportion, n_labels: int) -> str:
         f"judge {change:.1%} of the patterns differently"
     )
     if change > purity.half_width:
-        return f"{effect},\nwhile {known}: label more, it still pays."
+        return f"{effect}, while {known}: label more, it still pays."
     return (
-        f"{effect},\nand {known}: what more labels change would not show in it.\n"
+        f"{effect}, and {known}: what more labels change would not show in it. "
         "To know the purity better, label patterns of the audit alone (audit_share=1)."
     )
 
@@ -117,7 +117,7 @@ def _judge(
 ) -> NDArray[np.bool_]:
     """Teach a network and let it say which of some patterns are single, (m,) bool."""
     keras_model = network.build()
-    out_of_fold = fit_logistic_head(keras_model, inputs, single)
+    out_of_fold = fit_head(keras_model, inputs, single)
     raw = predict_inputs(keras_model, looked_at)
     calibration = fit_calibration_in_stack(out_of_fold, single, raw)
     threshold = choose_threshold(calibration.apply(out_of_fold), single)
@@ -252,11 +252,11 @@ def _least_certain(
 def _last_inputs(
     patterns: Patterns, index: NDArray[np.int64], model: TrainedModel
 ) -> NDArray[np.float64]:
-    """Return what the network's last layer is given, (m, …)."""
+    """Return what the network compares patterns by, (m, …)."""
     inputs = read_inputs(patterns, index, model.network)
     network = model.keras_model
-    if isinstance(network, SolvedLayer):
-        return network.make_columns(inputs).astype(np.float64)
+    if isinstance(network, KernelHead):
+        return network.make_points(inputs) * network.scale
     before = import_keras().Model(network.inputs[0], network.layers[-1].input)
     return run_in_batches(before, inputs).astype(np.float64)
 
@@ -412,13 +412,14 @@ def find_learning_curve(
     single = is_single(labels[known])
     network = InvariantNetwork.for_patterns(patterns, **settings)
     inputs = read_inputs(patterns, known, network)
-    layer = network.build()
-    fit_logistic_head(layer, inputs, single)  # which columns are of use
-    columns = layer.make_columns(inputs).astype(np.float64)
+    head = network.build()
+    head.standardise(inputs)
+    points = head.make_points(inputs)
+    kernel = fit_best(points, single, head.choices).kernel
     sizes = _choose_sizes(single)
     rng = np.random.default_rng(seed)
     outputs = np.stack(
-        [_judge_curve(columns, single, sizes, rng) for _ in range(N_REPEATS)]
+        [_judge_curve(points, single, kernel, sizes, rng) for _ in range(N_REPEATS)]
     )
     return _summarise(sizes, outputs, single, rng)
 
@@ -431,8 +432,9 @@ def _choose_sizes(single: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _judge_curve(
-    columns: NDArray[np.float64],
+    points: NDArray[np.float64],
     single: NDArray[np.bool_],
+    kernel: Kernel,
     sizes: NDArray[np.int64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
@@ -445,8 +447,8 @@ def _judge_curve(
         judged, rest = fold == number, order[fold[order] != number]
         for i, size in enumerate(sizes):
             taught = rest[:size]
-            weights, bias = solve(columns[taught], single[taught])
-            output[i, judged] = columns[judged] @ weights + bias
+            fit = fit_kernel(points[taught], single[taught], kernel)
+            output[i, judged] = fit(points[judged])
     return output
 
 

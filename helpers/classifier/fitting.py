@@ -1,19 +1,24 @@
-"""Two ways to fit a network: epochs of gradient descent, or a logistic layer solved."""
+"""Two ways to fit a network: epochs of gradient descent, or least squares at once."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from helpers.classifier.calibration import (
     choose_threshold,
     fit_calibration,
     fit_calibration_in_stack,
-    logit_of,
+)
+from helpers.classifier.kernel_head import (
+    STEEP,
+    Kernel,
+    KernelFit,
+    KernelHead,
+    fit_kernel,
 )
 from helpers.classifier.network import (
     Fitted,
@@ -24,7 +29,6 @@ from helpers.classifier.network import (
     mirror_on_gpus,
     predict_inputs,
 )
-from helpers.classifier.solved_layer import SolvedLayer
 
 
 def fit_gradient(
@@ -100,85 +104,58 @@ def _show_on(bar: Any) -> Callable[[int, dict[str, float]], None]:
     return show
 
 
-PENALTY = 0.05  # times the sum of squared weights, per pattern
 FOLDS = 10
-CLEARLY = 0.5  # standard errors by which more columns must lower the log loss
+CLEARLY = 0.5  # standard errors by which more features must lower the error
 
 
-def fit_logistic_head(
-    layer: SolvedLayer, inputs: NDArray[np.float32], single: NDArray[np.bool_]
+def fit_head(
+    head: KernelHead, inputs: NDArray[np.float32], single: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Set the weights from labelled patterns; return outputs out of fold.
 
     Parameters
     ----------
-    layer
+    head
         Changed in place.
     inputs
-        (n, …) float32.
+        (n, features) float32.
     single
         (n,) bool, the labels; at least two of each.
 
     Returns
     -------
     ndarray
-        (n,) float32: the output for each pattern of a network that was fitted to nine
-        tenths of the patterns, this one not among them (ten-fold cross-validation).
+        (n,) float32: the output for each pattern of a network that was fitted to all
+        others (cross-validation that leaves one out).
     """
-    layer.standardise(inputs)
-    plain = layer.make_plain_columns(inputs).astype(np.float64)
-    best = _fit_best(plain, single, layer.choices)
-    layer.importance = best.importance
-    layer.set_last(best.weights, best.bias)
-    return best.out_of_fold
+    head.standardise(inputs)
+    fit = fit_best(head.make_points(inputs), single, head.choices)
+    head.set_fit(fit.kernel, fit.landmarks, fit.weights)
+    return _as_output(fit.unseen)
 
 
-class _Fit(NamedTuple):
-    weights: NDArray[np.float64]
-    bias: float
-    out_of_fold: NDArray[np.float32]
-    importance: NDArray[np.float32]
-
-
-def _fit_best(
-    plain: NDArray[np.float64],
-    single: NDArray[np.bool_],
-    choices: Sequence[NDArray[np.float32]],
-) -> _Fit:
-    """Fit with the simplest choice of columns that no other clearly outdoes.
+def fit_best(
+    points: NDArray[np.float64], single: NDArray[np.bool_], choices: Sequence[Kernel]
+) -> KernelFit:
+    """Fit with the simplest choice of features that no other clearly outdoes.
 
     What an encoder saw in simulated particles may mislead on measured ones, so the
-    labels decide, by the log loss out of fold.
+    labels decide, by the error out of fold.
     """
-    importance, *more = choices
-    out_of_fold = _predict_out_of_fold(plain * importance, single)
-    for choice in more:
-        known = _predict_out_of_fold(plain * choice, single)
-        gain = _log_loss(out_of_fold, single) - _log_loss(known, single)
+    best, *more = [fit_kernel(points, single, kernel) for kernel in choices]
+    for other in more:
+        gain = best.error - other.error
         if gain.mean() > CLEARLY * gain.std() / np.sqrt(gain.size):
-            importance, out_of_fold = choice, known
-    weights, bias = solve(plain * importance, single)
-    return _Fit(weights * importance, bias, out_of_fold, importance)
+            best = other
+    return best
 
 
-def _log_loss(
-    output: NDArray[np.float32], single: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    return np.asarray(np.logaddexp(0, np.where(single, -1, 1) * logit_of(output)))
-
-
-def _predict_out_of_fold(
-    columns: NDArray[np.float64], single: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    out_of_fold = np.empty(len(columns), np.float32)
-    for rest, fold in _folds(single):
-        weights, bias = solve(columns[rest], single[rest])
-        out_of_fold[fold] = expit(columns[fold] @ weights + bias)
-    return out_of_fold
+def _as_output(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(expit(STEEP * values), np.float32)
 
 
 def cross_validate_whole_fit(
-    layer: SolvedLayer,
+    head: KernelHead,
     inputs: NDArray[np.float32],
     single: NDArray[np.bool_],
     unlabelled: NDArray[np.float32],
@@ -190,8 +167,8 @@ def cross_validate_whole_fit(
 
     Parameters
     ----------
-    layer
-        As for `fit_logistic_head`; its normalisation is set.
+    head
+        As for `fit_head`.
     inputs, single
         (n, …) float32, and (n,) bool, the labels; at least three of each.
     unlabelled
@@ -208,50 +185,18 @@ def cross_validate_whole_fit(
     ----------
     Varma and Simon, BMC Bioinformatics 7, 91 (2006), doi 10.1186/1471-2105-7-91.
     """
-    layer.standardise(inputs)
-    columns, others = (
-        layer.make_plain_columns(some).astype(np.float64)
-        for some in (inputs, unlabelled)
-    )
     probability = np.empty(len(inputs), np.float32)
     threshold = np.empty(len(inputs))
     for rest, fold in _folds(single):
-        best = _fit_best(columns[rest], single[rest], layer.choices)
+        out_of_fold = fit_head(head, inputs[rest], single[rest])
         judged, stack = (
-            expit(some @ best.weights + best.bias).astype(np.float32)
-            for some in (columns[fold], others)
+            predict_inputs(head, some) for some in (inputs[fold], unlabelled)
         )
-        calibration = fit_calibration_in_stack(best.out_of_fold, single[rest], stack)
+        calibration = fit_calibration_in_stack(out_of_fold, single[rest], stack)
         probability[fold] = calibration.apply(judged)
-        known = calibration.apply(best.out_of_fold)
+        known = calibration.apply(out_of_fold)
         threshold[fold] = choose_threshold(known, single[rest])
     return probability, threshold
-
-
-def solve(
-    columns: NDArray[np.float64], single: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], float]:
-    """Return the best weights (columns,) and bias of a sigmoid on columns (n, columns).
-
-    Parameters
-    ----------
-    columns
-        (n, columns) float64, from `SolvedLayer.make_columns`.
-    single
-        (n,) bool; both values occur.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    strength = 1 / (2 * PENALTY * single.size)
-    solver = LogisticRegression(C=strength, solver="newton-cholesky")
-    with threadpool_limits(1, user_api="blas"):  # too small to be shared out
-        if len(columns) >= columns.shape[1]:
-            solver.fit(columns, single)
-            return solver.coef_[0], float(solver.intercept_[0])
-        # the best weights lie in the span of the patterns: as many numbers as these
-        basis, turned = np.linalg.qr(columns.T)
-        solver.fit(turned.T, single)
-        return basis @ solver.coef_[0], float(solver.intercept_[0])
 
 
 def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:
@@ -309,24 +254,24 @@ def learn_in_epochs(
 
 
 def learn_at_once(
-    layer: SolvedLayer, parts: dict[str, Part], unlabelled: NDArray[np.float32]
+    head: KernelHead, parts: dict[str, Part], unlabelled: NDArray[np.float32]
 ) -> Fitted:
     """Fit to training and validation part, each pattern judged without itself."""
     known = [parts["training"], parts["validation"]]
     inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
-    out_of_fold = fit_logistic_head(layer, inputs, single)
+    out_of_fold = fit_head(head, inputs, single)
     by = (
-        f"cross-validation within the fitted labels, {FOLDS} folds at most, "
-        f"and {len(unlabelled)} patterns without a label"
+        "cross-validation within the fitted labels, each left out in turn, and "
+        f"{len(unlabelled)} patterns without a label"
     )
     return Fitted(
         out_of_fold=out_of_fold,
         single=single,
         calibration=fit_calibration_in_stack(
-            out_of_fold, single, predict_inputs(layer, unlabelled)
+            out_of_fold, single, predict_inputs(head, unlabelled)
         ),
         n_labels=len(single),
         history={},
         way="exact",
-        how={"penalty": PENALTY, "calibrated_by": by},
+        how={"calibrated_by": by},
     )

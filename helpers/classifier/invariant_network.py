@@ -2,19 +2,6 @@
 
 Its inputs (`PatternFeatures`) do not change with the particle's rotation about the
 beam, the pulse energy or the bad pixels, so it need not learn that from labels.
-
-Tried beside it on four kinds of sample drawn at random (`draw_kind` of
-tests/bench/bench_models.py, seeds 10002, 10004, 10014 and 10026; mean of F1 at its best
-threshold from 50 and 200 labels, one training each; the network itself 0.950, 0.964):
-
-- Three convolutions on polar maps with circular padding, the maximum over the angle,
-  trained with turned and mirrored maps: 0.911, 0.933; three of them averaged: 0.909,
-  0.937.
-- A hidden layer of 32 on the Fourier magnitudes of polar maps, five averaged: 0.591,
-  0.717.
-- A hidden layer of 32 on these inputs, five averaged: 0.932, 0.962; from 1,000 labels
-  0.979 in place of 0.973 (three of the kinds).
-- Twenty of these networks, each on labels drawn with replacement: 0.948, 0.963.
 """
 
 import base64
@@ -28,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.fitting import learn_at_once
+from helpers.classifier.kernel_head import KernelHead
 from helpers.classifier.network import Fitted, Network, Part, Schedule
-from helpers.classifier.solved_layer import SolvedLayer
 from helpers.errors import ParameterError
 from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, name_encoder
 from helpers.patterns import Patterns
@@ -40,11 +27,9 @@ POWDER_SAMPLE = 256
 
 @dataclass(frozen=True)
 class InvariantNetwork(Network):
-    """Features that know the symmetries, and one layer on them and their squares.
+    """Features that know the symmetries, and least squares with a kernel on them.
 
-    The squares let "like all other singles" be learnt: neither too much nor too little
-    of something. Half precision would gain nothing: next to the features, the layer
-    takes no time.
+    Half precision would gain nothing: next to the features, the rest takes no time.
 
     Parameters
     ----------
@@ -112,13 +97,13 @@ class InvariantNetwork(Network):
         return self.features(patterns)
 
     def build(self, seed: int = 0) -> Any:
-        """Make the one layer; nothing in it is random, so the seed does nothing."""
+        """Make what learns from the labels; not by chance, so the seed does nothing."""
         return make_head(len(self.features), with_encoder=bool(self.encoder))
 
     def read(self, path: Path) -> Any:
-        """Read the layer out of `model.keras`, without Keras where that is possible."""
-        layer = SolvedLayer.read(path, len(self.features), self.name)
-        return super().read(path) if layer is None else layer
+        """Read the head out of `model.keras`, without Keras where that is possible."""
+        head = KernelHead.read(path, self.name, len(self.features))
+        return super().read(path) if head is None else head
 
     def fit(
         self,
@@ -127,14 +112,23 @@ class InvariantNetwork(Network):
         unlabelled: NDArray[np.float32],
         schedule: Schedule,
     ) -> Fitted:
-        """Solve for the one layer, from the training and validation parts."""
+        """Solve for the weights, from the training and validation parts."""
         return learn_at_once(keras_model, parts, unlabelled)
 
 
-def make_head(n_features: int, *, with_encoder: bool = False) -> SolvedLayer:
-    """Make the one layer, which can become a Keras model; see `SolvedLayer`."""
-    n_encoded = (N_NUMBERS + N_SUMMARY, N_SUMMARY) if with_encoder else (0, 0)
-    return SolvedLayer(n_features, InvariantNetwork.name, *n_encoded)
+def make_head(n_features: int, *, with_encoder: bool = False) -> KernelHead:
+    """Make what learns from the labels; it can become a Keras model, see `KernelHead`.
+
+    Parameters
+    ----------
+    n_features
+        Of a pattern, those of the encoder among them.
+    with_encoder
+        Whether the last ones are the encoder's.
+    """
+    encoded = [(N_NUMBERS, 1.0), (N_SUMMARY, 2.0)] if with_encoder else []
+    n_plain = n_features - sum(n for n, _ in encoded)
+    return KernelHead(InvariantNetwork.name, [(n_plain, 1.0), *encoded])
 
 
 def _find_centre(patterns: Patterns) -> tuple[float, float]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import fit_calibration
-from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.fitting import fit_head
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.network import KerasOutputs, Network, batch_length
 from helpers.classifier.split import PARTS, Split, is_labelled, is_single
@@ -310,7 +310,7 @@ def _unseen_outputs(
     network: Network,
 ) -> NDArray[np.float32]:
     inputs = read_inputs(patterns, index, network)
-    return fit_logistic_head(network.build(), inputs, single)
+    return fit_head(network.build(), inputs, single)
 
 
 class Doubts(NamedTuple):

@@ -55,17 +55,27 @@ class Saliency:
     def telling_separation(self) -> tuple[float, float]:
         """Length and direction of the separation that matters most.
 
-        In steps of the map; in degrees, counter-clockwise as displayed, 0 to 180.
+        In steps of the map; in degrees, counter-clockwise as displayed, 0 to 180. That
+        is where effect and height of the Patterson map are large together: where the
+        network is sure, no single part moves it much, and noise may move it as far.
         """
-        size = len(self.by_separation)
-        effect = np.abs(self.by_separation)
-        effect[size // 2, size // 2] = 0  # no separation at all
-        rows, columns = np.nonzero(effect == np.nanmax(effect))
-        down, right = rows - size // 2, columns - size // 2
-        strongest = np.argmax(self.patterson[rows, columns])
-        down, right = down[strongest], right[strongest]
+        row, column = self._telling_cell
+        middle = len(self.by_separation) // 2
+        down, right = row - middle, column - middle
         angle = np.degrees(np.arctan2(-down, right)) % 180
         return float(np.hypot(down, right)), float(angle)
+
+    @property
+    def by_telling_separation(self) -> float:
+        """How far the fringes of that separation move the log odds."""
+        return float(self.by_separation[self._telling_cell])
+
+    @property
+    def _telling_cell(self) -> tuple[int, int]:
+        effect = np.abs(self.by_separation) * np.maximum(self.patterson, 0)
+        effect[len(effect) // 2, len(effect) // 2] = 0  # no separation at all
+        row, column = np.unravel_index(np.nanargmax(effect), effect.shape)
+        return int(row), int(column)
 
 
 def explain_pattern(
@@ -139,13 +149,11 @@ def describe_saliency(saliency: Saliency) -> str:
     """
     length, angle = saliency.telling_separation
     odds = saliency.log_odds
-    fringes = saliency.by_separation.ravel()
-    fringes_say = fringes[np.nanargmax(np.abs(fringes))]
     return (
-        f"Probability of a single hit: {expit(odds):.2g}.\n"
+        f"Probability of a single hit: {expit(odds):.2g}. "
         f"Without the fringes every {saliency.period / length:.1f} pixels, "
         f"which belong to the separation {length:.0f} at {angle:.0f}°: "
-        f"{expit(odds - fringes_say):.2g}.\n"
+        f"{expit(odds - saliency.by_telling_separation):.2g}. "
         "With the rings of a typical single hit: "
         f"{expit(odds - saliency.by_rings):.2g}."
     )

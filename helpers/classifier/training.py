@@ -64,7 +64,7 @@ def train_model(
 
     The training part sets the weights, the validation part calibration and thresholds;
     the test part is looked at once, at the end. Where the best weights are solved for,
-    calibration and thresholds come from ten-fold cross-validation, and 1,000 random
+    calibration and thresholds come from leaving each label out, and 1,000 random
     patterns without a label help to calibrate. Then training and validation part set
     the weights; with fewer than 500 labels all of them do, since a fifth of so few
     would be missed, and the scores come from nested cross-validation.

@@ -77,8 +77,8 @@ class FirstGuess:
         single, multiple, blank = (f"{share:.0%}" for share in shares)
         return (
             f"Of {len(self.index):,} patterns over the run about {single} look like "
-            f"one particle, {multiple} like several, {blank} like none:\n"
-            "a guess from simulated particles, of whatever kind, and no label."
+            f"one particle, {multiple} like several, {blank} like none: a guess from "
+            "simulated particles, of whatever kind, and no label."
         )
 
 

@@ -427,9 +427,8 @@ class MetricChoice:
             f"{name} {value:.3f}" for name, value in self.average_precision.items()
         )
         return (
-            f"Metric: {self.metric}, as the labels say.\n"
-            f"Average precision for single hits among {counts},\n"
-            f"each judged without itself: {scores}."
+            f"Metric: {self.metric}, as the labels say. Average precision "
+            f"for single hits among {counts}, each judged without itself: {scores}."
         )
 
 

@@ -33,7 +33,7 @@ from helpers.classifier import (
     fit_calibration_in_stack,
     pick_uncertain_and_diverse,
 )
-from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.fitting import fit_head
 from helpers.classifier.invariant_network import encode_pixels, make_head
 from helpers.classifier.network import predict_inputs
 from helpers.simulate import SAMPLES, Simulator
@@ -138,7 +138,7 @@ def judge(
 
     inputs, single = stack
     keras_model = make_head(inputs.shape[1], with_encoder=True)
-    out_of_fold = fit_logistic_head(keras_model, inputs[labelled], single[labelled])
+    out_of_fold = fit_head(keras_model, inputs[labelled], single[labelled])
     raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
     calibration = fit_calibration_in_stack(out_of_fold, single[labelled], raw[others])

@@ -45,10 +45,10 @@ from sklearn.metrics import (
 )
 
 from helpers.classifier import pick_uncertain_and_diverse
-from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.fitting import fit_head
 from helpers.classifier.invariant_network import make_head
+from helpers.classifier.kernel_head import KernelHead
 from helpers.classifier.network import predict_inputs
-from helpers.classifier.solved_layer import SolvedLayer
 from helpers.pattern_map import (
     FittedMap,
     choose_features,
@@ -275,17 +275,17 @@ def judge_ways(
 
 def teach(
     inputs: NDArray[np.float32], single: NDArray[np.bool_], labelled: Ints
-) -> SolvedLayer | None:
+) -> KernelHead | None:
     """Return a network that learnt from some labels; None if there are too few."""
     given = single[labelled]
     if min(given.sum(), (~given).sum()) < 2:
         return None
     network = make_head(inputs.shape[1], with_encoder=True)
-    fit_logistic_head(network, inputs[labelled], given)
+    fit_head(network, inputs[labelled], given)
     return network
 
 
-def ask(network: SolvedLayer | None, inputs: NDArray[np.float32]) -> Floats:
+def ask(network: KernelHead | None, inputs: NDArray[np.float32]) -> Floats:
     """Return what a network says of patterns."""
     if network is None:
         return np.full(len(inputs), 0.5)

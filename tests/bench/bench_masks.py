@@ -28,7 +28,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from helpers import experiment
 from helpers.classifier import InvariantNetwork
-from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.fitting import fit_head
 from helpers.classifier.invariant_network import make_head
 from helpers.classifier.network import predict_inputs
 from helpers.patterns import Patterns, open_patterns
@@ -172,7 +172,7 @@ def train(inputs: NDArray[np.floating], single: Bools, budget: int) -> Iterator[
         while min(single[drawn].sum(), (~single[drawn]).sum()) < 5:
             drawn = rng.permutation(N_POOL)[:budget]
         model = make_head(inputs.shape[1], with_encoder=True)
-        fit_logistic_head(model, inputs[drawn], single[drawn])
+        fit_head(model, inputs[drawn], single[drawn])
         output = predict_inputs(model, inputs[N_POOL:])
         precision, recall, _ = precision_recall_curve(single[N_POOL:], output)
         yield float(

@@ -54,7 +54,7 @@ from helpers.classifier import (
     split_labels,
     train_model,
 )
-from helpers.classifier.fitting import fit_gradient, fit_logistic_head
+from helpers.classifier.fitting import fit_gradient, fit_head
 from helpers.classifier.invariant_network import make_head
 from helpers.classifier.network import Schedule, predict_inputs
 from helpers.classifier.prediction import predict_patterns
@@ -308,7 +308,7 @@ def fit_invariant(
 ) -> tuple[Floats, float]:
     """Train and calibrate as `helpers.classifier` does, the pool being the stack."""
     keras_model = make_head(inputs.shape[1], with_encoder=True)
-    out_of_fold = fit_logistic_head(keras_model, inputs[labelled], single)
+    out_of_fold = fit_head(keras_model, inputs[labelled], single)
     raw = predict_inputs(keras_model, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
     calibration = fit_calibration_in_stack(out_of_fold, single, raw[others])
@@ -389,7 +389,7 @@ def cross_validate(inputs: Floats, single: Bools, seed: int) -> Floats:
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     for known, fold_index in folds.split(inputs, single):
         keras_model = make_head(inputs.shape[1], with_encoder=True)
-        fit_logistic_head(keras_model, inputs[known], single[known])
+        fit_head(keras_model, inputs[known], single[known])
         outputs[fold_index] = predict_inputs(keras_model, inputs[fold_index])
     return outputs
 

@@ -37,7 +37,7 @@ from helpers.classifier import (
     expected_calibration_error,
     fit_calibration_in_stack,
 )
-from helpers.classifier.fitting import fit_logistic_head
+from helpers.classifier.fitting import fit_head
 from helpers.classifier.network import predict_inputs
 from helpers.patterns import open_patterns
 from helpers.ranking import METRICS, choose_metric, rank_patterns
@@ -186,7 +186,7 @@ def train(
         while min(single[drawn].sum(), (~single[drawn]).sum()) < 5:
             drawn = rng.permutation(N_POOL)[:budget]
         layer = network.build()
-        out_of_fold = fit_logistic_head(layer, inputs[drawn], single[drawn])
+        out_of_fold = fit_head(layer, inputs[drawn], single[drawn])
         raw = predict_inputs(layer, inputs)
         others = np.setdiff1d(np.arange(N_POOL), drawn)
         curve = fit_calibration_in_stack(out_of_fold, single[drawn], raw[others])

@@ -1,0 +1,350 @@
+"""Least squares with a Gaussian kernel: the exact fit of the invariant network.
+
+Importing TensorFlow takes longer than all that there is to compute. So the head works
+in NumPy, and builds the Keras model that it stands for when someone wants that: to save
+it, or to look at its layers.
+"""
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.special import expit
+from threadpoolctl import threadpool_limits
+
+from helpers.classifier.network import import_keras
+from helpers.patterns import spread_evenly
+
+FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
+SMALLEST = 1e-7  # standard deviation, as in Keras
+NARROW = 0.5  # the Gaussian is exp(-NARROW x mean squared distance)
+GENERAL = 0.5  # weight of the products
+STEEP = 4.5  # from a value of 1 or -1 to the logit that it usually stands for
+RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of which the labels choose
+MOST_LANDMARKS = 2000  # labelled patterns with a weight; more would only take longer
+JITTER = 1e-6  # keeps a matrix of equal patterns positive definite
+LAYERS = (
+    *("InputLayer", "Normalization", "Clip", "Square", "Concatenate"),
+    *("Dense", "Concatenate", "Dense"),
+)
+PLACES = ("normalization", "dense", "dense_1")
+
+
+class Kernel(NamedTuple):
+    """How alike two patterns are, from their standardised features.
+
+    A Gaussian of their distance, which knows what is near; 1, for the mean; and with
+    little weight the product of the plain features and of their squares, which goes on
+    where nothing is near.
+
+    Attributes
+    ----------
+    scale
+        (features,) float64, factors of the features in the distance; 0 = left out.
+    n_plain
+        How many features, the first, are plain ones.
+    """
+
+    scale: NDArray[np.float64]
+    n_plain: int
+
+    def __call__(
+        self, points: NDArray[np.float64], landmarks: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return how alike points (n, features) and landmarks are, (n, m) float64."""
+        here, there = points * self.scale, landmarks * self.scale
+        squares = (here**2).sum(axis=1)[:, np.newaxis] + (there**2).sum(axis=1)
+        near = np.exp(np.minimum(2 * here @ there.T - squares, 0))
+        general = self.expand(points) @ self.expand(landmarks).T
+        return np.asarray(near + 1 + general)
+
+    def expand(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the weighted plain features and their squares, (n, 2 n_plain)."""
+        plain = points[:, : self.n_plain] * np.sqrt(GENERAL / self.n_plain)
+        return np.concatenate(
+            [plain, plain * points[:, : self.n_plain] * np.sqrt(0.5)], axis=1
+        )
+
+
+class KernelFit(NamedTuple):
+    """What least squares find.
+
+    Attributes
+    ----------
+    kernel
+        With it, a pattern's value is the sum of all weights, each times how alike it
+        and the landmark are.
+    landmarks, weights
+        (m, features) float64 and (m,) float64.
+    unseen
+        (n,) float64: of each labelled pattern, the value by a fit without it.
+    error
+        (n,) float64: squared error of that, either class weighing the same.
+    """
+
+    kernel: Kernel
+    landmarks: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    unseen: NDArray[np.float64]
+    error: NDArray[np.float64]
+
+    def __call__(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the values of points (k, features): near 1 single, near -1 not."""
+        return self.kernel(points, self.landmarks) @ self.weights
+
+
+def fit_kernel(
+    points: NDArray[np.float64], single: NDArray[np.bool_], kernel: Kernel
+) -> KernelFit:
+    """Fit 1 to single hits and -1 to the rest by penalised least squares.
+
+    Parameters
+    ----------
+    points
+        (n, features) float64, standardised.
+    single
+        (n,) bool, the labels; at least two of each.
+    kernel
+        How alike two of them are.
+
+    Notes
+    -----
+    Either class weighs the same. What a fit without a pattern says of it follows from
+    the fit with it, so that leaving each out costs nothing; of the `RIDGES` the one is
+    taken with the least error then.
+
+    References
+    ----------
+    Suykens and Vandewalle, Neural Process. Lett. 9 (1999) 293,
+    doi 10.1023/A:1018628609742 (least-squares support vector machines); Cawley and
+    Talbot, Neural Netw. 17 (2004) 1467, doi 10.1016/j.neunet.2004.07.002 (leave-one-out
+    in closed form).
+    """
+    some = spread_evenly(np.arange(len(points)), MOST_LANDMARKS)
+    landmarks = points[some]
+    target = np.where(single, 1.0, -1.0)
+    weight = np.where(single, 0.5 / single.mean(), 0.5 / (~single).mean())
+    with threadpool_limits(1, user_api="blas"):  # sums in the same order everywhere
+        alike = kernel(points, landmarks)
+        root = cholesky(alike[some] + JITTER * np.eye(some.size), lower=True)
+        columns = solve_triangular(root, alike.T, lower=True).T
+        weighted = columns.T * weight
+        inner = weighted @ columns
+        fits = [
+            _solve(columns, weighted, inner + ridge * np.eye(some.size), target)
+            for ridge in RIDGES
+        ]
+        errors = [weight * (unseen - target) ** 2 for _, unseen in fits]
+        best = int(np.argmin([error.mean() for error in errors]))
+        turned, unseen = fits[best]
+        weights = solve_triangular(root, turned, lower=True, trans="T")
+    return KernelFit(kernel, landmarks, weights, unseen, errors[best])
+
+
+def _solve(
+    columns: NDArray[np.float64],
+    weighted: NDArray[np.float64],
+    inner: NDArray[np.float64],
+    target: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return weights of the columns, and the values by fits without each pattern."""
+    factor = cho_factor(inner, lower=True)
+    solution = cho_solve(factor, weighted @ target)
+    leverage = np.einsum("nm,mn->n", columns, cho_solve(factor, weighted))
+    fitted = columns @ solution
+    return solution, (fitted - leverage * target) / (1 - leverage)
+
+
+class KernelHead:
+    """Features in, standardised and clipped; a sigmoid of what `fit_kernel` finds out.
+
+    Everything that a Keras model has can be asked of it. There, the Gaussian of an
+    input's distance from a landmark is a unit with an exponential activation: the
+    squared distance is linear in the input and its squares.
+
+    Parameters
+    ----------
+    name
+        Of the Keras model.
+    groups
+        Of how many features each group is, and how much it weighs in the distance of
+        two patterns. The groups behind the first one may be left out where they do not
+        help.
+
+    Attributes
+    ----------
+    choices
+        Kernels that the labels may choose, the simplest first.
+    """
+
+    def __init__(self, name: str, groups: Sequence[tuple[int, float]]) -> None:
+        self.name = name
+        self.n_features = sum(n for n, _ in groups)
+        scales = [np.full(n, weight * np.sqrt(NARROW / n)) for n, weight in groups]
+        every, n_plain = np.concatenate(scales), groups[0][0]
+        without = np.where(np.arange(every.size) < n_plain, every, 0)
+        factors = (without, every) if len(groups) > 1 else (every,)
+        self.choices = tuple(Kernel(scale, n_plain) for scale in factors)
+        self._mean, self._variance = np.zeros((2, self.n_features), np.float32)
+        self._variance += 1
+        self.set_fit(self.choices[-1], np.zeros((1, every.size)), np.zeros(1))
+
+    def standardise(self, inputs: NDArray[np.float32]) -> None:
+        """Set mean and variance from inputs (n, n_features)."""
+        self._mean = inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._variance = inputs.var(axis=0, dtype=np.float64).astype(np.float32)
+        self._forget_keras()
+
+    def make_points(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return inputs standardised and clipped, (n, n_features), not yet scaled."""
+        return self._clip(inputs).astype(np.float64)
+
+    @property
+    def scale(self) -> NDArray[np.float64]:
+        """The factors of the features in the kernel that was chosen, (n_features,)."""
+        scale: NDArray[np.float32] = np.sqrt(-self._hidden[self.n_features :, 0])
+        return scale.astype(np.float64)
+
+    def set_fit(
+        self,
+        kernel: Kernel,
+        landmarks: NDArray[np.float64],
+        weights: NDArray[np.float64],
+    ) -> None:
+        """Set what a fit found."""
+        there = landmarks * kernel.scale
+        towards = 2 * (kernel.scale * there).T
+        away = np.broadcast_to(-(kernel.scale**2)[:, np.newaxis], towards.shape)
+        self._hidden = np.concatenate([towards, away]).astype(np.float32)
+        self._hidden_bias = -(there**2).sum(axis=1).astype(np.float32)
+        general = np.zeros((2, self.n_features))
+        unit = kernel.expand(np.ones((1, self.n_features)))
+        sums = weights @ kernel.expand(landmarks) * unit[0]
+        general[:, : kernel.n_plain] = sums.reshape(2, kernel.n_plain)
+        last = np.concatenate([weights, general.ravel()])[:, np.newaxis]
+        self._kernel = (STEEP * last).astype(np.float32)
+        self._bias = np.array([STEEP * weights.sum()], np.float32)
+        self._forget_keras()
+
+    def predict_on_batch(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the output, (n, 1) float32."""
+        clipped = self._clip(inputs)
+        columns = np.concatenate([clipped, clipped**2], axis=1)
+        near = np.exp(columns @ self._hidden + self._hidden_bias)
+        both = np.concatenate([near, columns], axis=1)
+        return np.asarray(expit(both @ self._kernel + self._bias), np.float32)
+
+    def _clip(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        deviation = np.maximum(np.sqrt(self._variance), np.float32(SMALLEST))
+        return np.clip((inputs - self._mean) / deviation, -FARTHEST, FARTHEST)
+
+    @property
+    def input_shape(self) -> tuple[int | None, int]:
+        """As Keras gives it."""
+        return None, self.n_features
+
+    @property
+    def _weights(self) -> tuple[NDArray[np.float32], ...]:
+        hidden = self._hidden, self._hidden_bias
+        return self._mean, self._variance, *hidden, self._kernel, self._bias
+
+    def get_weights(self) -> list[NDArray[np.float32]]:
+        """Return all weights, as Keras does."""
+        return list(self._weights)
+
+    @cached_property
+    def keras_model(self) -> Any:
+        """The Keras model, with these weights."""
+        keras = import_keras()
+        inputs = keras.Input((self.n_features,), name="features")
+        standard = keras.layers.Normalization(name="standardise")
+        clipped = keras.ops.clip(standard(inputs), -FARTHEST, FARTHEST)
+        both = keras.layers.Concatenate(name="and_squares")(
+            [clipped, keras.ops.square(clipped)]
+        )
+        n_landmarks = self._hidden_bias.size
+        near = keras.layers.Dense(n_landmarks, "exponential", name="landmarks")
+        single = keras.layers.Dense(1, "sigmoid", name="single")
+        found = keras.layers.Concatenate(name="and_all")([near(both), both])
+        model = keras.Model(inputs, single(found), name=self.name)
+        model.compile(loss="binary_crossentropy", jit_compile=False)
+        standard.set_weights([self._mean, self._variance, np.array(0)])
+        standard.finalize_state()
+        near.set_weights([self._hidden, self._hidden_bias])
+        single.set_weights([self._kernel, self._bias])
+        return model
+
+    def _forget_keras(self) -> None:
+        self.__dict__.pop("keras_model", None)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what only the Keras model has."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.keras_model, name)
+
+    @classmethod
+    def read(cls, path: Path, name: str, n_features: int) -> Self | None:
+        """Read the weights out of `model.keras`; None if it is not such a head.
+
+        Parameters
+        ----------
+        path
+            A file that `save` wrote.
+        name, n_features
+            As they should be.
+        """
+        try:
+            with zipfile.ZipFile(path) as archive:
+                config = json.loads(archive.read("config.json"))["config"]
+                weights = archive.read("model.weights.h5")
+            head = cls(name, [(n_features, 1.0)])
+            return head if head._take(config, weights) else None
+        except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile):
+            return None  # Keras says what is wrong with it
+
+    def _take(self, config: dict[str, Any], weights: bytes) -> bool:
+        layers = config["layers"]
+        kinds = tuple(layer["class_name"] for layer in layers)
+        if kinds != LAYERS:
+            return False
+        clip, *dense = (layers[i]["config"] for i in (2, -3, -1))
+        activations = [each["activation"] for each in dense]
+        if (clip["x_min"], clip["x_max"]) != (-FARTHEST, FARTHEST) or activations != [
+            "exponential",
+            "sigmoid",
+        ]:
+            return False
+        self.load_weights(io.BytesIO(weights))
+        return True
+
+    def load_weights(self, weights: Path | io.BytesIO) -> None:
+        """Read what `save_weights` wrote; any number of landmarks will do.
+
+        Raises
+        ------
+        OSError, LookupError, ValueError
+            If it is no such file, or of another number of features.
+        """
+        with h5py.File(weights, "r") as file:
+            found = [
+                file[f"layers/{place}/vars/{number}"][()].astype(np.float32)
+                for place in PLACES
+                for number in (0, 1)
+            ]
+        n, m = self.n_features, found[3].size
+        expected = [(n,), (n,), (2 * n, m), (m,), (m + 2 * n, 1), (1,)]
+        if [each.shape for each in found] != expected:
+            message = f"the weights are not those of {n} features"
+            raise ValueError(message)
+        self._mean, self._variance, self._hidden, self._hidden_bias = found[:4]
+        self._kernel, self._bias = found[4:]
+        self._forget_keras()
