@@ -152,6 +152,29 @@ class Simulator:
                 table = np.array(list(details), dtype=DETAILS)
                 yield start, Simulation(np.stack(patterns), np.array(truth), table)
 
+    def draw(self, index: int) -> Shot:
+        """Return what is in the beam when pattern `index` is made."""
+        return self._draw(index)[1]
+
+    def _draw(self, index: int) -> tuple[np.random.Generator, Shot, float]:
+        """Return the source of chance, what it drew, and where in the drift that is."""
+        seed = np.random.SeedSequence(self.seed, spawn_key=(index,))
+        rng, sample = np.random.default_rng(seed), self.sample
+        phase = float(np.sin(2 * np.pi * index / sample.drift_shots))
+        shot = draw_shot(rng, sample)
+        drifted = shot.fluence * np.exp(sample.fluence_drift * phase)
+        return rng, replace(shot, fluence=drifted), phase
+
+    def expected_background(self, fluence: float) -> NDArray[np.float32]:
+        """Return the background's photons in each pixel, float32; none in bad ones.
+
+        Parameters
+        ----------
+        fluence
+            As a share of the median.
+        """
+        return self._background * np.float32(fluence)
+
     def expected_photons(
         self, shot: Shot, far_field: FarField | None = None
     ) -> NDArray[np.float32]:
@@ -182,18 +205,11 @@ class Simulator:
         self, index: int
     ) -> tuple[NDArray[np.float32], str, tuple[object, ...]]:
         """Return one pattern, its class name and its row of details."""
-        rng = np.random.default_rng(
-            np.random.SeedSequence(self.seed, spawn_key=(index,))
-        )
-        sample, phase = self.sample, np.sin(2 * np.pi * index / self.sample.drift_shots)
-        shot = draw_shot(rng, sample)
-        shot = replace(
-            shot, fluence=shot.fluence * np.exp(sample.fluence_drift * phase)
-        )
+        rng, shot, phase = self._draw(index)
         expected = self.expected_photons(shot, self._aim(rng, phase))
         details = _details(shot, float(expected.sum()))
-        background = shot.fluence * np.exp(sample.background_drift * phase)
-        expected += self._background * np.float32(background)
+        background = shot.fluence * np.exp(self.sample.background_drift * phase)
+        expected += self.expected_background(background)
         if shot.particles and rng.random() < self.sample.streak_share:
             expected += self._streaks(rng, expected)
         return self._count(rng, expected), shot.true_labels, details

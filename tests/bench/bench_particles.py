@@ -13,7 +13,11 @@ draws of labels (of 1,000 labels one); "features" is the network without the enc
 "Slider" is in how many draws the interval of 06's slider, where it promises a purity of
 0.9, holds the purity that is there.
 
-A second table is about ranking: average precision for single hits with 50 templates,
+A second table says what nobody could know: the share of the patterns, multiple or
+other, that photons would not tell from a single hit, and the F1 of someone who takes
+just these for single hits.
+
+A third table is about ranking: average precision for single hits with 50 templates,
 the first single hits of the stack. All patterns up to the last of them count as
 labelled, and choose the metric; the others are judged.
 """
@@ -21,10 +25,12 @@ labelled, and choose the metric; the others are judged.
 import argparse
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 from sklearn.metrics import (
     average_precision_score,
     precision_recall_curve,
@@ -46,10 +52,11 @@ from helpers.simulate import (
     UNSEEN_BODIES,
     Detector,
     Sample,
+    Simulator,
     pnccd_bad_pixels,
     write_simulated,
 )
-from helpers.simulate.sample import CLASSES
+from helpers.simulate.sample import CLASSES, Shot
 
 DEVELOPMENT, JUDGED = range(11_000, 11_011), range(21_000, 21_024)  # seeds
 JUDGED_BODIES = (
@@ -72,6 +79,8 @@ SCORES = (
     *("ECE, 50", "ECE, 200", "slider, 50", "slider, 200"),
 )
 PROMISED = 0.9  # purity
+N_TRUTHS, N_VIEWS = 300, 100
+SURE = np.log(20)  # odds
 
 Floats = NDArray[np.floating]
 Bools = NDArray[np.bool_]
@@ -149,6 +158,67 @@ def judge_ranking(path: Path) -> Floats:
             found[name] = average_precision_score(single[judged], nearness)
         chosen = found[choose_metric(patterns, hits, labels).metric]
     return np.array([*found.values(), chosen])
+
+
+def judge_knowable(path: Path) -> Floats:
+    """Return which shares of the patterns nobody could tell from a single hit.
+
+    Of multiple and of other patterns, and the highest F1 of someone who takes all of
+    these for single hits.
+    """
+    seed, body = path.stem.split("_")
+    sample, bad_pixels = draw_particle_kind(int(seed), body.replace("-", " "))
+    simulator = Simulator(
+        int(seed), sample=sample, detector=DETECTOR, bad_pixels=bad_pixels
+    )
+    shots = [simulator.draw(N_POOL + i) for i in range(N_TRUTHS)]
+    singles = [simulator.draw(i) for i in range(N_POOL)]
+    views = [
+        simulator.expected_photons(shot)
+        for shot in singles
+        if shot.true_labels == "single"
+    ][:N_VIEWS]
+    truths = np.array([shot.true_labels for shot in shots])
+    alike = np.array(
+        [is_unknowable(simulator, shot, views, bad_pixels) for shot in shots]
+    )
+    share = {name: alike[truths == name].sum() / alike.size for name in CLASSES[1:3]}
+    n_single, n_alike = (truths == "single").sum(), alike.sum()
+    highest = 2 * n_single / (2 * n_single + n_alike)
+    return np.array([*share.values(), highest])
+
+
+def is_unknowable(
+    simulator: Simulator, shot: Shot, views: list[Floats], bad_pixels: Bools
+) -> bool:
+    """Return whether photons would not tell a shot from some single hit.
+
+    That is so if the expected logarithm of the likelihood ratio, Kullback and Leibler's
+    divergence, is below that of 20 to 1. A multiple is compared with each of its
+    particles alone, anything else with many single hits in other orientations; read
+    noise, streaks and jitter, which only hide more, are left out.
+    """
+    if shot.true_labels in ("single", "blank"):
+        return False
+    found = simulator.expected_photons(shot)
+    background = simulator.expected_background(shot.fluence)[~bad_pixels]
+    if shot.true_labels == "multiple":
+        views = [
+            simulator.expected_photons(replace(shot, particles=(particle,)))
+            for particle in shot.particles
+        ]
+    return any(
+        diverge(found[~bad_pixels], view[~bad_pixels], background) < SURE
+        for view in views
+    )
+
+
+def diverge(found: Floats, view: Floats, background: Floats) -> float:
+    """Return the divergence of photons from those of another view, as bright."""
+    known = found.astype(np.float64) + background
+    taken = view * (found.sum(dtype=np.float64) / view.sum(dtype=np.float64))
+    taken = np.maximum(taken + background, 1e-9)
+    return float((special.xlogy(known, known / taken) - known + taken).sum())
 
 
 def judge_kind(path: Path) -> Floats:
@@ -274,6 +344,7 @@ def make_masks() -> list[Bools]:
 
 TABLES = {
     "scores": (judge_kind, SCORES),
+    "knowable": (judge_knowable, ("multiple", "other", "F1 at most")),
     "ranking": (judge_ranking, (*METRICS, "chosen by the labels")),
 }
 
