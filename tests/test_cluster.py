@@ -291,6 +291,20 @@ def worker(
     process.wait()
 
 
+def after_two_blocks(patch: pytest.MonkeyPatch, lose: Callable[[], object]) -> None:
+    """Fetch results one by one, and lose something after the second."""
+    take_first, done = cluster.Cluster._take_first, []
+
+    def take(self: cluster.Cluster, coming: Any) -> list[Any]:
+        done.extend(results := take_first(self, coming))
+        if len(done) == 2:
+            lose()
+        return results
+
+    patch.setattr(cluster, "TOGETHER", 1)
+    patch.setattr(cluster.Cluster, "_take_first", take)
+
+
 class TestScheduler:
     def test_no_worker_ever_comes(
         self,
@@ -317,20 +331,13 @@ class TestScheduler:
         expected = predict(folder, tmp_path / "here")(patterns)
 
         use_cluster(address)
-        take_first = cluster.Cluster._take_first
-        done = []
 
-        def end_after_two(self: cluster.Cluster, coming: Any) -> list[Any]:
-            results = take_first(self, coming)
-            done.extend(results)
-            if len(done) == 2:
-                process.kill()
-                worker.kill()
-                process.wait()
-            return results
+        def lose() -> None:
+            process.kill()
+            worker.kill()
+            process.wait()
 
-        monkeypatch.setattr(cluster, "TOGETHER", 1)
-        monkeypatch.setattr(cluster.Cluster, "_take_first", end_after_two)
+        after_two_blocks(monkeypatch, lose)
         with pytest.raises(ClusterError, match="does not answer any more"):
             predict(folder, tmp_path / "there")(patterns)
         left = list((tmp_path / "there").iterdir())
@@ -425,19 +432,16 @@ class TestSlurm:
         monkeypatch.setattr(cluster, "FRESH_JOBS", 0)
         use_cluster("slurm:2")
         owned = cluster._used._owned
-        wait_for, done = cluster.Cluster._wait_for, []
 
-        def lose_after_two(self: cluster.Cluster, future: Any) -> Any:
-            done.append(wait_for(self, future))
-            if len(done) == 2 and lost == "scheduler":
+        def lose() -> None:
+            if lost == "scheduler":
                 owned.sync(owned.scheduler.close)
-            elif len(done) == 2:
+            else:
                 subprocess.run(["scancel", "--user", "root"], check=True)
-            return done[-1]
 
         there = tmp_path / "there"
         with monkeypatch.context() as losing:
-            losing.setattr(cluster.Cluster, "_wait_for", lose_after_two)
+            after_two_blocks(losing, lose)
             with pytest.raises(ClusterError, match=r"run the same step again"):
                 predict(folder, there)(patterns)
         (left,) = there.iterdir()

@@ -35,6 +35,7 @@ TICK_S = 2.0  # how often is asked whether everyone is still there
 PATIENCE_S = 120.0  # that no worker may be there and none is expected, or one be mute
 CONNECT_S = 20
 REMEMBERED = {"distributed": {"admin": {"low-level-log-length": 20}}}  # messages
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
 USUAL_JOBS = 4
 FRESH_JOBS = 5  # for each job, in place of those that ended
 GONE = "What was finished is kept: run the same step again, and it goes on from there."
@@ -395,6 +396,21 @@ def _pack(work: Any) -> bytes:
     return packed
 
 
+def _keep_freed_memory() -> None:
+    """Let memory that is freed be used again, as in a process that Dask did not start.
+
+    Dask sets MALLOC_TRIM_THRESHOLD_ for its workers, and glibc then leaves off adapting
+    to large arrays: each comes from the system, page by page, and goes back to it,
+    which cost more than the work. These are the limits to which it adapts by itself.
+    """
+    import ctypes
+
+    with suppress(AttributeError, OSError, TypeError):  # another C library
+        change = ctypes.CDLL(None).mallopt
+        change(M_MMAP_THRESHOLD, 32 * 2**20)
+        change(M_TRIM_THRESHOLD, 64 * 2**20)
+
+
 _unpacked: dict[str, Callable[[Any], Any]] = {}
 _unpacking = threading.Lock()
 
@@ -416,6 +432,7 @@ def run_packed(digest: str, packed: bytes, task: bytes) -> bytes:
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # workers share it
     with _unpacking:
         if digest not in _unpacked:
+            _keep_freed_memory()
             _unpacked.clear()  # of a pass that has ended
             _unpacked[digest] = pickle.loads(packed)
         work = _unpacked[digest]
