@@ -279,7 +279,7 @@ def test_handoff_takes_all_runs_as_one_selection(
 
 def test_table_and_report_name_every_run(done: Any) -> None:
     text = describe_table(done.rows)
-    assert "2 of 4 runs, 240 patterns" in text
+    assert "2 of 4 runs could be used: 240 patterns" in text
     one, two = text.splitlines()[1:3]
     assert f"{done.rows[0].singles:.0f} ({done.rows[0].low:.0f} to " in one
     advised = done.rows[1].labels_advised
@@ -395,6 +395,8 @@ def test_a_drift_says_what_drifted() -> None:
     assert text == (
         "Drifted: the centre moved by 5.0 pixels and the background is 3 times as high."
     )
+    none = replace(calm, share=1e-6, share_factor=3e-6).find_problems()
+    assert none == ["the network finds next to no single hits"]
     nothing = replace(calm, brightness=float("nan"), features=float("nan"))
     assert nothing.find_problems() == []
 

@@ -45,6 +45,7 @@ FACTOR = 1.5  # in brightness or background that is worth a word
 FEATURES_DIFFER = 0.75  # as often a hit can be told to be of this run; 0.5 is chance
 SIZE_DIFFERS = 0.1
 SHARE_DIFFERS = 2.0  # a factor
+LEAST_SAID = 0.01  # a factor below is not worth a number
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,13 +288,17 @@ class Drift:
             "hits are {} times as bright": (self.brightness, FACTOR),
             "the background is {} times as high": (self.background, FACTOR),
             "hits are of particles {} times as large": (self.size, 1 + SIZE_DIFFERS),
-            "single hits are {} times as frequent": (self.share_factor, SHARE_DIFFERS),
         }
+        if self.share_factor >= LEAST_SAID:
+            what = "single hits are {} times as frequent"
+            factors[what] = self.share_factor, SHARE_DIFFERS
         found = [
             what.format(f"{value:.2g}")
             for what, (value, most) in factors.items()
             if value > most or value < 1 / most
         ]
+        if self.share_factor < LEAST_SAID:
+            found.append("the network finds next to no single hits")
         if self.moved_px > FAR_PX:
             found.insert(0, f"the centre moved by {self.moved_px:.1f} pixels")
         if self.features > FEATURES_DIFFER:
@@ -509,7 +514,10 @@ def describe_singles(row: RunRow, audited: Proportion | None = None) -> str:
         return f"not known: label {row.labels_advised}"
     if row.taken == 0:
         return "none taken"
-    return "{:,.0f} ({:,.0f} to {:,.0f})".format(*counted)
+    said = "{:,.0f} ({:,.0f} to {:,.0f})".format(*counted)
+    if not row.is_drifted or audited is None:
+        return said
+    return f"{said} by {audited.n_sample} labels"
 
 
 def _is_nan(value: Any) -> bool:

@@ -294,14 +294,14 @@ def describe_table(
         From `audit_runs`: what is known of runs that drifted.
     """
     audits = audits or {}
-    head = f"{'run':12} {'patterns':>8} {'hits':>7} {'taken':>7} {'single hits':>22}  "
+    head = f"{'run':12} {'patterns':>8} {'hits':>7} {'taken':>7} {'single hits':>32}  "
     lines = [f"{head}what is to be said"]
     for row in rows:
         numbers = (
-            f"{'–':>8} {'–':>7} {'–':>7} {'–':>22}"
+            f"{'–':>8} {'–':>7} {'–':>7} {'–':>32}"
             if row.problem
             else f"{row.patterns:8,} {row.hits:7,} {row.taken:7,} "
-            f"{describe_singles(row, audits.get(row.run)):>22}"
+            f"{describe_singles(row, audits.get(row.run)):>32}"
         )
         lines.append(f"{row.run:12} {numbers}  {row.says}")
     lines.append(_sum_up(rows, audits))
@@ -318,8 +318,9 @@ def _sum_up(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> str:
     singles = sum(each[0] for each in counted.values() if each)
     n_taken = sum(row.taken for row in known)
     text = (
-        f"{len(good)} of {len(rows)} runs, {sum(row.patterns for row in good):,} "
-        f"patterns, {sum(row.taken for row in good):,} taken. "
+        f"{len(good)} of {len(rows)} runs could be used: "
+        f"{sum(row.patterns for row in good):,} patterns, "
+        f"{sum(row.taken for row in good):,} taken. "
         f"{singles:,.0f} single hits are expected among the {n_taken:,} of "
         f"{len(known)} runs"
     )
@@ -409,7 +410,7 @@ def _list_numbers(row: RunRow, audited: Proportion | None) -> list[tuple[str, st
         ("background", f"{row.background:.2f} × the model's"),
         ("size of the particles", f"{row.size:.2f} × the model's"),
         ("single hits among all", f"{row.share:.0%}, as the network lets expect"),
-        ("hits told from the model's", f"{row.features:.0%} of pairs (50 % is chance)"),
+        ("hits told from the model's", f"{row.features:.0%} of pairs (50% is chance)"),
         ("bad pixels that the model's run had not", f"{row.new_bad_pixels:,}"),
         ("labels advised", f"{row.labels_advised}"),
         ("of these given", f"{audited.n_sample if audited else 0}"),
@@ -476,6 +477,8 @@ def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fi
     plots.plot_purity_curve(
         axes[5], curve.number, curve.purity, curve.low, curve.high, chosen=row.taken
     )
+    if row.is_drifted:
+        axes[5].set_title("were it like the model's run, which it is not")
     return figure
 
 
