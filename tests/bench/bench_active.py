@@ -17,7 +17,7 @@ the stacks, 95 %.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -121,37 +121,31 @@ def shuffle_pool(stack: Stack, seed: int) -> Index:
 
 def choose(stack: Stack, order: Index, half: int) -> Index:
     """Return the first labels, the audit and what is chosen with the first's help."""
-    _, probability, last_inputs = judge(stack, order[:half])
+    _, probability, points = judge(stack, order[:half])
     n_audit = round(AUDIT_SHARE * half)
     random, rest = np.split(order, [half + n_audit])
-    picked = pick_uncertain_and_diverse(
-        last_inputs(rest), probability[rest], half - n_audit
-    )
+    picked = pick_uncertain_and_diverse(points[rest], probability[rest], half - n_audit)
     return np.concatenate([random, rest[picked]])
 
 
-def judge(
-    stack: Stack, labelled: Index
-) -> tuple[tuple[float, ...], Floats, Callable[[Index], Floats]]:
-    """Train on some labels: scores, probabilities, and what the last layer is given."""
-    import keras
-
+def judge(stack: Stack, labelled: Index) -> tuple[tuple[float, ...], Floats, Floats]:
+    """Train on some labels: scores, probabilities, and what tells patterns apart."""
     inputs, single = stack
-    keras_model = make_head(inputs.shape[1], with_encoder=True)
-    out_of_fold = fit_head(keras_model, inputs[labelled], single[labelled])
-    raw = predict_inputs(keras_model, inputs)
+    head = make_head(inputs.shape[1], with_encoder=True)
+    out_of_fold = fit_head(head, inputs[labelled], single[labelled])
+    raw = predict_inputs(head, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
     calibration = fit_calibration_in_stack(out_of_fold, single[labelled], raw[others])
     threshold = choose_threshold(calibration.apply(out_of_fold), single[labelled])
     probability = calibration.apply(raw)
-    before = keras.Model(keras_model.input, keras_model.layers[-1].input)
+    points = head.make_points(inputs) * head.scale
     judged = slice(N_POOL, None)
     scores = (
         f1_score(single[judged], probability[judged] >= threshold),
         average_precision_score(single[judged], probability[judged]),
         expected_calibration_error(probability[judged], single[judged]),
     )
-    return scores, probability, lambda index: np.asarray(before(inputs[index]))
+    return scores, probability, points
 
 
 def report(sample: str, scores: Floats) -> None:

@@ -305,7 +305,7 @@ def choose(
     if network is None:
         return rest[: begun.size]
     if cluster is None:
-        seen = network.make_plain_columns(inputs[rest])
+        seen = network.make_points(inputs[rest]) * network.scale
         return rest[pick_uncertain_and_diverse(seen, probability, begun.size)]
     least_certain = np.argsort(np.abs(probability - 0.5), kind="stable")
     own = cluster[rest]
