@@ -337,6 +337,20 @@ def test_the_labels_choose_the_metric(rods):
     assert "rotation 0." in choice.describe()
 
 
+def test_what_is_ranked_does_not_depend_on_what_was_ranked_before(rods):
+    def rank(patterns, hits, centre):
+        found = rank_patterns(patterns, hits, "encoder", centre=centre)
+        return found.index.tobytes() + found.distance.tobytes()
+
+    few, many = (pick_singles(rods.true_labels, n) for n in (8, 20))
+    asked = [(few, (31.0, 32.0)), (many, (31.0, 32.0)), (few, (32.0, 31.0))]
+    anew = [rank(rods.with_bad_pixels(rods.bad_pixels), *each) for each in asked]
+    assert [rank(rods, *each) for each in asked] == anew
+    choose_metric(rods, few, rods.true_labels, centre=(31.0, 32.0))
+    assert rank(rods, *asked[0]) == anew[0]
+    assert len(set(anew)) == 3
+
+
 def test_no_template_judges_itself(rods, monkeypatch):
     hits = pick_singles(rods.true_labels, 8)
     labels = np.full(len(rods), "", dtype="U8")

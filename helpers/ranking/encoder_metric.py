@@ -6,7 +6,8 @@ a pattern how many particles it is of, how large, of what shape, not which face.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +113,12 @@ class Scale:
         return weighted
 
 
+# Scale and templates by stack; of each, those that were asked for last.
+_KEPT: WeakKeyDictionary["Patterns", dict[Any, tuple[Scale, Array]]] = (
+    WeakKeyDictionary()
+)
+
+
 @dataclass(frozen=True, eq=False)
 class _Compare:
     features: PatternFeatures
@@ -127,17 +134,24 @@ class _Compare:
         source_centre: tuple[float, float],
         hits: NDArray[np.int64],
     ) -> "_Compare":
-        """Standardise over the stack that the templates are of."""
+        """Standardise over the stack that the templates are of.
+
+        Scale and templates are kept for as long as that stack is used: who chooses the
+        metric and then ranks by it would make the features of 1,000 patterns twice.
+        """
         theirs = PatternFeatures(source.bad_pixels, source_centre, with_encoder=True)
-        measured = np.flatnonzero(source.is_measurement)
-        some = spread_evenly(measured, N_TO_SCALE)
         features = theirs
         if source is not patterns:
             features = PatternFeatures(patterns.bad_pixels, centre, with_encoder=True)
         n_rings = len(theirs) - N_ENCODED if len(features) == len(theirs) else 0
-        scale = Scale.of(_make_features(source, theirs, some), n_rings)
-        templates = scale.apply(_make_features(source, theirs, hits))
-        return cls(features, scale, templates)
+        known = _KEPT.setdefault(source, {})
+        what = (source_centre, n_rings, hits.tobytes())
+        if what not in known:
+            some = spread_evenly(np.flatnonzero(source.is_measurement), N_TO_SCALE)
+            scale = Scale.of(_make_features(source, theirs, some), n_rings)
+            known.clear()
+            known[what] = scale, scale.apply(_make_features(source, theirs, hits))
+        return cls(features, *known[what])
 
     def __call__(self, patterns: Array) -> NDArray[np.float64]:
         """Return the distances of patterns (m, rows, columns) from each template."""
