@@ -4,8 +4,12 @@ Rings and fringes need no training; the encoder has seen simulated particles of 
 shape. Rankings, the network and the map stand on them.
 """
 
-from helpers.features.encoder import N_NUMBERS, name_encoder
-from helpers.features.first_guess import FirstGuess, guess_particles
+from helpers.features.encoder import (
+    N_NUMBERS,
+    FirstGuess,
+    guess_particles,
+    name_encoder,
+)
 from helpers.features.pattern_features import N_SUMMARY, PatternFeatures
 
 __all__ = [

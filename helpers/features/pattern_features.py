@@ -1,11 +1,9 @@
 """The inputs of the invariant network: features, and the encoder's numbers."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.features.encoder import AT_ONCE, N_NUMBERS, Encoder
+from helpers.features.encoder import N_NUMBERS, Encoder, whiten_in_groups
 from helpers.physics import PattersonMaps, Whitened
 
 N_SUMMARY = 3  # of `Encoded.summarise`
@@ -63,24 +61,6 @@ class PatternFeatures:
                 parts += [encoded.numbers, encoded.summarise()]
             features[here] = np.concatenate(parts, axis=1)[: here.stop - here.start]
         return features
-
-
-def whiten_in_groups(
-    maps: PattersonMaps, patterns: NDArray[np.float32]
-) -> Iterator[tuple[slice, Whitened]]:
-    """Whiten patterns, always as many at once: one alone is added up in another order.
-
-    Yields
-    ------
-    here, white
-        Which patterns, and what they make; behind the last ones, blanks fill up.
-    """
-    for start in range(0, len(patterns), AT_ONCE):
-        here = slice(start, min(start + AT_ONCE, len(patterns)))
-        missing = AT_ONCE - (here.stop - start)
-        filling = [(0, missing), (0, 0), (0, 0)]
-        some = np.pad(patterns[here], filling) if missing else patterns[here]
-        yield here, maps.whiten(some)
 
 
 class FringeFeatures:
