@@ -49,11 +49,11 @@ from helpers.classifier import (
     write_images,
     write_partition,
 )
+from helpers.classifier.calibration import METRICS, average_precision
 from helpers.classifier.fitting import fit_head
 from helpers.classifier.invariant_network import make_head
 from helpers.classifier.kernel_head import GENERAL, RIDGES, STEEP, Kernel, fit_kernel
 from helpers.classifier.network import predict_inputs
-from helpers.classifier.scores import METRICS, average_precision
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import scale_to_255

@@ -15,10 +15,13 @@ from helpers.classifier.active_learning import (
 )
 from helpers.classifier.article_network import ArticleNetwork, make_images
 from helpers.classifier.calibration import (
+    METRICS,
     Calibration,
     Reliability,
     choose_threshold,
     choose_threshold_for_recall,
+    describe_scores,
+    evaluate,
     expected_calibration_error,
     fit_calibration,
     fit_calibration_in_stack,
@@ -37,12 +40,6 @@ from helpers.classifier.networks import (
     find_network,
     make_network,
     restore_network,
-)
-from helpers.classifier.partition import (
-    IMAGES_NAME,
-    read_partition,
-    write_images,
-    write_partition,
 )
 from helpers.classifier.prediction import (
     Doubts,
@@ -67,14 +64,16 @@ from helpers.classifier.purity import (
     measure_physics,
 )
 from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
-from helpers.classifier.scores import METRICS, describe_scores, evaluate
 from helpers.classifier.split import (
     PARTS,
     Split,
     extend_split,
     is_labelled,
     is_single,
+    read_partition,
     split_labels,
+    write_images,
+    write_partition,
 )
 from helpers.classifier.trained_model import (
     CLASSES,
@@ -93,7 +92,6 @@ from helpers.classifier.training import (
 
 __all__ = [
     "CLASSES",
-    "IMAGES_NAME",
     "METRICS",
     "NETWORKS",
     "PARTS",

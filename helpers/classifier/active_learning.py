@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
+from helpers.classifier.calibration import (
+    average_precision,
+    choose_threshold,
+    fit_calibration_in_stack,
+)
 from helpers.classifier.fitting import fit_best, fit_head
 from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.kernel_head import Kernel, KernelHead, fit_kernel
@@ -22,7 +26,6 @@ from helpers.classifier.prediction import (
     exact_network,
     rank_doubtful_labels,
 )
-from helpers.classifier.scores import average_precision
 from helpers.classifier.split import Split, is_labelled, is_single
 from helpers.classifier.trained_model import TrainedModel
 from helpers.classifier.training import read_inputs

@@ -14,6 +14,8 @@ from helpers.classifier.calibration import (
     check_recall,
     choose_threshold,
     choose_threshold_for_recall,
+    evaluate,
+    explain_chance,
 )
 from helpers.classifier.fitting import cross_validate_whole_fit
 from helpers.classifier.network import (
@@ -24,9 +26,14 @@ from helpers.classifier.network import (
     predict_inputs,
 )
 from helpers.classifier.networks import DEFAULT, make_network
-from helpers.classifier.partition import read_partition, write_partition
-from helpers.classifier.scores import evaluate, explain_chance
-from helpers.classifier.split import PARTS, Split, extend_split, is_single
+from helpers.classifier.split import (
+    PARTS,
+    Split,
+    extend_split,
+    is_single,
+    read_partition,
+    write_partition,
+)
 from helpers.classifier.trained_model import (
     CLASSES,
     Judged,
