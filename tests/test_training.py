@@ -50,9 +50,15 @@ from helpers.classifier import (
     write_partition,
 )
 from helpers.classifier.calibration import METRICS, average_precision
-from helpers.classifier.fitting import fit_head
 from helpers.classifier.invariant_network import make_head
-from helpers.classifier.kernel_head import GENERAL, RIDGES, STEEP, Kernel, fit_kernel
+from helpers.classifier.kernel_head import (
+    GENERAL,
+    RIDGES,
+    STEEP,
+    Kernel,
+    fit_head,
+    fit_kernel,
+)
 from helpers.classifier.network import predict_inputs
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
 from helpers.patterns import Patterns, open_patterns

@@ -12,9 +12,14 @@ from helpers.classifier.calibration import (
     choose_threshold,
     fit_calibration_in_stack,
 )
-from helpers.classifier.fitting import fit_best, fit_head
 from helpers.classifier.invariant_network import InvariantNetwork
-from helpers.classifier.kernel_head import Kernel, KernelHead, fit_kernel
+from helpers.classifier.kernel_head import (
+    Kernel,
+    KernelHead,
+    fit_best,
+    fit_head,
+    fit_kernel,
+)
 from helpers.classifier.network import (
     Network,
     import_keras,

@@ -174,7 +174,7 @@ def fit_calibration_in_stack(
 
     From few labels alone one does not learn where the probability crosses 1/2. But the
     single hits of a stack form a cluster, which also shows without labels, and after an
-    exact fit (`helpers.classifier.fitting`) the crossing lies at a rather certain
+    exact fit (`helpers.classifier.kernel_head`) the crossing lies at a rather certain
     distance below its mean: the farther, the more of the stack is single. So the most
     probable curve is taken, given the labels (logistic likelihood) and normal priors of
     the crossing and of the logarithms of the slopes above and below it; each pattern of

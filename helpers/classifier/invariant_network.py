@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.fitting import learn_at_once
-from helpers.classifier.kernel_head import KernelHead
+from helpers.classifier.kernel_head import KernelHead, learn_at_once
 from helpers.classifier.network import Fitted, Network, Part, Schedule
 from helpers.errors import ParameterError
 from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, name_encoder

@@ -20,7 +20,8 @@ from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from helpers.classifier.network import import_keras
+from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
+from helpers.classifier.network import Fitted, Part, import_keras, predict_inputs
 from helpers.patterns import spread_evenly
 
 FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
@@ -29,6 +30,8 @@ NARROW = 0.5  # the Gaussian is exp(-NARROW x mean squared distance)
 GENERAL = 0.5  # weight of the products
 STEEP = 4.5  # from a value of 1 or -1 to the logit that it usually stands for
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of which the labels choose
+FOLDS = 10
+CLEARLY = 0.5  # standard errors by which more features must lower the error
 MOST_LANDMARKS = 2000  # labelled patterns with a weight; more would only take longer
 JITTER = 1e-6  # keeps a matrix of equal patterns positive definite
 LAYERS = (
@@ -348,3 +351,126 @@ class KernelHead:
         self._mean, self._variance, self._hidden, self._hidden_bias = found[:4]
         self._kernel, self._bias = found[4:]
         self._forget_keras()
+
+
+def learn_at_once(
+    head: KernelHead, parts: dict[str, Part], unlabelled: NDArray[np.float32]
+) -> Fitted:
+    """Fit to training and validation part, each pattern judged without itself."""
+    known = [parts["training"], parts["validation"]]
+    inputs, single = (np.concatenate(arrays) for arrays in zip(*known, strict=True))
+    out_of_fold = fit_head(head, inputs, single)
+    by = (
+        "cross-validation within the fitted labels, each left out in turn, and "
+        f"{len(unlabelled)} patterns without a label"
+    )
+    return Fitted(
+        out_of_fold=out_of_fold,
+        single=single,
+        calibration=fit_calibration_in_stack(
+            out_of_fold, single, predict_inputs(head, unlabelled)
+        ),
+        n_labels=len(single),
+        history={},
+        way="exact",
+        how={"calibrated_by": by},
+    )
+
+
+def fit_head(
+    head: KernelHead, inputs: NDArray[np.float32], single: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Set the weights from labelled patterns; return outputs out of fold.
+
+    Parameters
+    ----------
+    head
+        Changed in place.
+    inputs
+        (n, features) float32.
+    single
+        (n,) bool, the labels; at least two of each.
+
+    Returns
+    -------
+    ndarray
+        (n,) float32: the output for each pattern of a network that was fitted to all
+        others (cross-validation that leaves one out).
+    """
+    head.standardise(inputs)
+    fit = fit_best(head.make_points(inputs), single, head.choices)
+    head.set_fit(fit.kernel, fit.landmarks, fit.weights)
+    return _as_output(fit.unseen)
+
+
+def fit_best(
+    points: NDArray[np.float64], single: NDArray[np.bool_], choices: Sequence[Kernel]
+) -> KernelFit:
+    """Fit with the simplest choice of features that no other clearly outdoes.
+
+    What an encoder saw in simulated particles may mislead on measured ones, so the
+    labels decide, by the error out of fold.
+    """
+    best, *more = [fit_kernel(points, single, kernel) for kernel in choices]
+    for other in more:
+        gain = best.error - other.error
+        if gain.mean() > CLEARLY * gain.std() / np.sqrt(gain.size):
+            best = other
+    return best
+
+
+def _as_output(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.asarray(expit(STEEP * values), np.float32)
+
+
+def cross_validate_whole_fit(
+    head: KernelHead,
+    inputs: NDArray[np.float32],
+    single: NDArray[np.bool_],
+    unlabelled: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Judge every label by a fit, calibration and threshold that do not know it.
+
+    Nested cross-validation: within nine tenths of the labels all is done that is done
+    with all of them, and the last tenth is judged by the result.
+
+    Parameters
+    ----------
+    head
+        As for `fit_head`.
+    inputs, single
+        (n, …) float32, and (n,) bool, the labels; at least three of each.
+    unlabelled
+        (m, …) float32, inputs of patterns without a label.
+
+    Returns
+    -------
+    probability
+        (n,) float32, calibrated.
+    threshold
+        (n,) float64, the one with the highest F1 that was chosen for it.
+
+    References
+    ----------
+    Varma and Simon, BMC Bioinformatics 7, 91 (2006), doi 10.1186/1471-2105-7-91.
+    """
+    probability = np.empty(len(inputs), np.float32)
+    threshold = np.empty(len(inputs))
+    for rest, fold in _folds(single):
+        out_of_fold = fit_head(head, inputs[rest], single[rest])
+        judged, stack = (
+            predict_inputs(head, some) for some in (inputs[fold], unlabelled)
+        )
+        calibration = fit_calibration_in_stack(out_of_fold, single[rest], stack)
+        probability[fold] = calibration.apply(judged)
+        known = calibration.apply(out_of_fold)
+        threshold[fold] = choose_threshold(known, single[rest])
+    return probability, threshold
+
+
+def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:
+    from sklearn.model_selection import StratifiedKFold
+
+    n_folds = min(FOLDS, int(single.sum()), int((~single).sum()))
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
+    return list(folds.split(single, single))

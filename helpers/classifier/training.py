@@ -17,7 +17,7 @@ from helpers.classifier.calibration import (
     evaluate,
     explain_chance,
 )
-from helpers.classifier.fitting import cross_validate_whole_fit
+from helpers.classifier.kernel_head import cross_validate_whole_fit
 from helpers.classifier.network import (
     Network,
     Part,

@@ -43,7 +43,7 @@ from helpers.classifier import (
     expected_calibration_error,
     fit_calibration_in_stack,
 )
-from helpers.classifier.fitting import fit_head
+from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import predict_inputs
 from helpers.patterns import open_patterns
 from helpers.ranking import METRICS, choose_metric, rank_patterns
