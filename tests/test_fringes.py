@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from helpers.classifier.invariant_network import decode_pixels, encode_pixels
+from helpers.classifier.networks import decode_pixels, encode_pixels
 from helpers.errors import ParameterError
 from helpers.features import PatternFeatures
 from helpers.physics import PattersonMaps, Window, maps

@@ -50,7 +50,6 @@ from helpers.classifier import (
     write_partition,
 )
 from helpers.classifier.calibration import METRICS, average_precision
-from helpers.classifier.invariant_network import make_head
 from helpers.classifier.kernel_head import (
     GENERAL,
     RIDGES,
@@ -60,6 +59,7 @@ from helpers.classifier.kernel_head import (
     fit_kernel,
 )
 from helpers.classifier.network import predict_inputs
+from helpers.classifier.networks import make_head
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import scale_to_255

@@ -27,7 +27,6 @@ from helpers.classifier.calibration import (
     fit_calibration_in_stack,
     reliability_curve,
 )
-from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.network import (
     Fitted,
     Network,
@@ -37,6 +36,7 @@ from helpers.classifier.network import (
 )
 from helpers.classifier.networks import (
     NETWORKS,
+    InvariantNetwork,
     find_network,
     make_network,
     restore_network,

@@ -12,7 +12,6 @@ from helpers.classifier.calibration import (
     choose_threshold,
     fit_calibration_in_stack,
 )
-from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.kernel_head import (
     Kernel,
     KernelHead,
@@ -26,6 +25,7 @@ from helpers.classifier.network import (
     predict_inputs,
     run_in_batches,
 )
+from helpers.classifier.networks import InvariantNetwork
 from helpers.classifier.prediction import (
     compare_with_ranking,
     exact_network,

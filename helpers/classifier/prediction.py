@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import fit_calibration
-from helpers.classifier.invariant_network import InvariantNetwork
 from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import KerasOutputs, Network, batch_length
+from helpers.classifier.networks import InvariantNetwork
 from helpers.classifier.split import PARTS, Split, is_labelled, is_single
 from helpers.classifier.trained_model import (
     CLASSES,

@@ -33,9 +33,9 @@ from helpers.classifier import (
     fit_calibration_in_stack,
     pick_uncertain_and_diverse,
 )
-from helpers.classifier.invariant_network import encode_pixels, make_head
 from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import predict_inputs
+from helpers.classifier.networks import encode_pixels, make_head
 from helpers.simulate import SAMPLES, Simulator
 
 N_POOL, N_JUDGED = 1000, 2000

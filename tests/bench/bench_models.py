@@ -55,9 +55,9 @@ from helpers.classifier import (
     train_model,
 )
 from helpers.classifier.article_network import fit_gradient
-from helpers.classifier.invariant_network import make_head
 from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import Schedule, predict_inputs
+from helpers.classifier.networks import make_head
 from helpers.classifier.prediction import predict_patterns
 from helpers.patterns import Patterns, open_patterns
 from helpers.physics import angle_about, radius_from
