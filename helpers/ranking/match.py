@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.physics import REACH
+from helpers.ranking.invariant_metrics import find_angle, find_templates_centre
 from helpers.ranking.ranking import Ranking, find_metric
-from helpers.ranking.rotation_metric import find_angle, find_templates_centre
 
 if TYPE_CHECKING:
     from helpers.patterns import Patterns

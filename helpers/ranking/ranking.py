@@ -13,9 +13,8 @@ from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.physics import SMALLEST_WINDOW
 from helpers.ranking.article_metric import ARTICLE
-from helpers.ranking.encoder_metric import ENCODER
+from helpers.ranking.invariant_metrics import ENCODER, ROTATION, find_templates_centre
 from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
-from helpers.ranking.rotation_metric import ROTATION, find_templates_centre
 from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
 
 if TYPE_CHECKING:
@@ -285,10 +284,10 @@ def rank_patterns(
         Int, shape (n_hits,): pattern indices of the clean single hits.
     metric
         "rotation": all rotations at once, whatever the brightness, bad pixels left out,
-        noise accounted for; see `helpers.ranking.rotation_metric.RotatedTemplates`.
+        noise accounted for; see `helpers.ranking.invariant_metrics.RotatedTemplates`.
         "encoder": how far apart the features and the encoder's numbers are, for
         particles that show another face each time; see
-        `helpers.ranking.encoder_metric`. Twenty times slower than reading.
+        `helpers.ranking.invariant_metrics`. Twenty times slower than reading.
         "article": each pattern without its negative values and scaled to a maximum of
         255; the Frobenius norm of its difference from every rotation of every
         template; the smallest of them. Kept as the baseline.
