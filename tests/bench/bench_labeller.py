@@ -91,7 +91,11 @@ def show(pattern):
 show(0)
 display(ipw.VBox([step(show), output]))
 """
-GALLERY = "show_gallery(patterns, range(len(patterns)))"
+GALLERY = """
+from helpers.widgets import pixels
+pixels.find_crop = lambda patterns: pixels.WHOLE  # the index stands at the rim
+show_gallery(patterns, range(len(patterns)))
+"""
 COMPOSED = """
 picture = ipw.Image(width=700)
 def show(page):
