@@ -362,7 +362,10 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
 
 def _say_stale(changes: dict[str, str], work_file: WorkFile) -> str:
     said = " ".join(changes.values())
-    return f"             out of date: {said} Run {work_file.writer} again."
+    return (
+        f"             out of date: {said}\n"
+        f"               Run {work_file.writer} again."
+    )
 
 
 def describe_state(work_dir: str | Path, store_url: str = "") -> str:
