@@ -517,7 +517,7 @@ def describe_singles(row: RunRow, audited: Proportion | None = None) -> str:
     said = "{:,.0f} ({:,.0f} to {:,.0f})".format(*counted)
     if not row.is_drifted or audited is None:
         return said
-    return f"{said} by {audited.n_sample} labels"
+    return f"{said} by {audited.n_sample} label{'s' * (audited.n_sample > 1)}"
 
 
 def _is_nan(value: Any) -> bool:
