@@ -62,6 +62,7 @@ FITS = ("sklearn.linear_model", "sklearn.model_selection")
 IMPORTED_BY = {  # what these import when they are called, which takes seconds
     "make_map": ("openTSNE", "sklearn.cluster"),
     "show_map": ("jscatter",),
+    "choose_metric": ("sklearn.metrics",),
     "rank_patterns": ("scipy.ndimage",),
     "train_model": (*FITS, "helpers.classifier:import_keras"),
     "substitute_out_of_fold": FITS,
