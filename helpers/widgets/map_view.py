@@ -34,7 +34,7 @@ MARGIN = 0.05  # of the sides of the map, left free beyond the points
 FEW = 10_000  # points that are drawn larger
 LEVELS = 64  # of a scale of numbers
 ON_DARK = {"blank": "#9a9a9a"}  # in place of its own colour, as in js/common.css
-FAINT = {False: "#cccccc", True: "#5a5a5a"}  # without a label; True = on dark
+FAINT = {False: "#cccccc", True: "#484848"}  # without a label; True = on dark
 DARKEST_ON_DARK = 0.25  # of the scale of colours
 
 

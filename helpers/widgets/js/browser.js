@@ -144,7 +144,6 @@ class Browser {
       this.banner.element,
       make("div", { class: "sh-main" }, this.viewer.element, this.makeSide()),
       this.help.element,
-      make("div", { class: "sh-hint" }, "click the pattern to switch the keys on"),
     );
     this.keys = new Keys(this.root, Object.values(this.actions), this.help);
     this.viewer.wait("waiting for the kernel…");

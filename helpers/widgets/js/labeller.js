@@ -219,7 +219,6 @@ class Labeller extends LabelPage {
       this.banner.element,
       make("div", { class: "sh-main" }, this.viewer.element, this.makeSide()),
       this.help.element,
-      make("div", { class: "sh-hint" }, "click the pattern to switch the keys on"),
       this.spoken,
     );
     this.keys = new Keys(this.root, Object.values(this.actions), this.help);

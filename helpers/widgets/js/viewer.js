@@ -37,7 +37,13 @@ export class Viewer {
     this.box = make("div", { class: "sh-box" }, this.canvas, this.note, this.readout);
     this.look = new Look(this.box);
     this.scale = new ColourScale(unit);
-    this.element = make("div", { class: "sh-viewer" }, this.box, this.scale.element);
+    this.element = make(
+      "div",
+      { class: "sh-viewer" },
+      this.box,
+      this.scale.element,
+      make("div", { class: "sh-hint" }, "click the pattern to switch the keys on"),
+    );
     this.controls = this.display.element;
     this.flatButton = actionButton(this.actions.flatten, "flatten", "sh-toggle");
     this.flatButton.setAttribute("aria-pressed", false);
