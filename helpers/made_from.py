@@ -231,16 +231,32 @@ def find_changes(path: str | Path, folder: str | Path | None = None) -> dict[str
 
     Returns
     -------
-        By the name of the source, a sentence that says what made it out of date.
+        By the name of the source, a sentence that says what made it out of date. What
+        a network gave is out of date with it.
     """
     path = Path(path).expanduser()
     folder = Path(folder or path.parent).expanduser()
+    origin = read_origin(path)
     changes = {}
-    for name, before in read_origin(path).items():
+    for name, before in origin.items():
         now = _name_now(SOURCES[name], folder)
         if now is not None and now != before:
             changes[name] = _say_change(SOURCES[name], before, now)
+    if "model" in origin and "model" not in changes:
+        changes = _find_changes_of_network(folder) | changes
     return changes
+
+
+def _find_changes_of_network(folder: Path) -> Names:
+    """Say what makes the folder's own network out of date; {} for one of other runs."""
+    changes = find_changes(folder / MODEL_FACTS.name)
+    if "patterns" in changes:
+        return {}
+    first = f"Run {MODEL_FACTS.writer} first."
+    return {
+        name: f"Its network is out of date. {said} {first}"
+        for name, said in changes.items()
+    }
 
 
 def check_fits(

@@ -125,8 +125,10 @@ def test_another_centre_makes_ranking_and_network_stale(
 ) -> None:
     inspect(work_dir, open_patterns(finished / "run.h5"), (20.0, 30.0))
     refused = find_refused(work_dir)
-    check_told(refused, {"ranking.h5", "model.json"}, "row 20.000, column 30.000")
+    stale = {"ranking.h5", "model.json", "predictions.h5"}
+    check_told(refused, stale, "row 20.000, column 30.000")
     assert "01-inspect settles" in str(refused["model.json"])
+    assert "Run 05-train first." in str(refused["predictions.h5"])
     with pytest.raises(ModelError, match="centre"):
         classifier.predict_patterns(open_experiment(work_dir).patterns, work_dir)
 
@@ -135,7 +137,8 @@ def test_a_centre_written_by_hand_is_seen(work_dir: Path) -> None:
     path = work_dir / "experiment.json"
     facts = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps(facts | {"centre": [20, 30]}))
-    assert find_refused(work_dir).keys() == {"ranking.h5", "model.json"}
+    stale = {"ranking.h5", "model.json", "predictions.h5"}
+    assert find_refused(work_dir).keys() == stale
 
 
 def test_other_bad_pixels_make_all_that_follows_stale(
@@ -158,7 +161,7 @@ def test_files_of_another_stack_are_refused(
     for name in foreign:
         shutil.copy(other / name, work_dir / name)
     refused = find_refused(work_dir)
-    check_told(refused, {*foreign, "model.json"}, "")
+    check_told(refused, {*foreign, "model.json", "predictions.h5"}, "")
     for name in foreign:
         assert isinstance(refused[name], OtherPatternsError)
 
@@ -166,7 +169,8 @@ def test_files_of_another_stack_are_refused(
 def test_network_of_other_labels_is_refused(work_dir: Path, finished: Path) -> None:
     patterns = open_patterns(finished / "run.h5")
     rank(work_dir, patterns, seed=9)
-    check_told(find_refused(work_dir), {"model.json"}, "labels or sets")
+    stale = {"model.json", "predictions.h5"}
+    check_told(find_refused(work_dir), stale, "labels or sets")
     rank(work_dir, patterns)
     assert find_refused(work_dir) == {}
 
