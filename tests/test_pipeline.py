@@ -5,6 +5,7 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -294,6 +295,9 @@ def test_name_in_another_encoding_is_told_before_anything_runs(
     strange = tmp_path / os.fsdecode(b"gr\xf6sse")
     with pytest.raises(ParameterError, match=r"gr.*LC_ALL=C.UTF-8"):
         run_notebooks(patterns_file, strange, notebooks_dir=notebooks)
+    shutil.copytree(notebooks, strange)
+    with pytest.raises(ParameterError, match=r"gr.*LC_ALL=C.UTF-8"):
+        run_notebooks(patterns_file, tmp_path / "work", notebooks_dir=strange)
 
 
 def test_folder_that_cannot_be_made_is_named_before_anything_runs(

@@ -206,7 +206,7 @@ def find_notebooks(notebooks_dir: str | Path) -> list[Path]:
     Raises
     ------
     ParameterError
-        If there are none.
+        If there are none, or a name has letters that this system cannot read.
     """
     folder = Path(notebooks_dir).expanduser().absolute()
     found = sorted(folder.glob("[0-9][0-9]-*.ipynb"))
@@ -216,6 +216,8 @@ def find_notebooks(notebooks_dir: str | Path) -> list[Path]:
             "Run from a clone of the repository, installed with pip install --editable."
         )
         raise ParameterError(message)
+    for each in found:
+        _check_letters(each)
     return found
 
 
