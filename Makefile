@@ -56,6 +56,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/python -m pytest -q tests/test_docs.py -k "not site and not formulas"
 	@$(MAKE) --no-print-directory check-js
 
 # Node alone runs the tests; the linter comes with npm. CI=true: node must be there.
