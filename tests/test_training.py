@@ -1,6 +1,7 @@
 """Split, partition files, calibration, metrics and training."""
 
 import re
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -645,6 +646,22 @@ def test_the_network_can_be_trained_where_every_pattern_has_a_label(
     assert split.to_predict.size == 0
     trained = train_model(patterns, split, labels, tmp_path)
     assert trained.metrics["average_precision"]["value"] > 0.9
+
+
+def test_the_same_labels_make_the_same_file(trainable, with_test_part, tmp_path):
+    patterns, split, labels = trainable
+    for name in ("a", "b"):
+        train_model(patterns, split, labels, tmp_path / name)
+        time.sleep(1.1)  # Keras notes the second
+    for file in ("model.keras", "model.weights.h5"):
+        first, second = ((tmp_path / name / file).read_bytes() for name in ("a", "b"))
+        assert first == second
+    again = keras.saving.load_model(tmp_path / "a" / "model.keras")
+    inputs = np.zeros((64, *again.input_shape[1:]), np.float32)
+    ours = load_model(tmp_path / "a").keras_model
+    np.testing.assert_allclose(
+        again.predict_on_batch(inputs), ours.predict_on_batch(inputs), atol=1e-6
+    )
 
 
 def test_what_the_encoder_says_is_left_out_where_it_misleads():

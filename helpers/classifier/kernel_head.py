@@ -278,7 +278,6 @@ class KernelHead:
         single = keras.layers.Dense(1, "sigmoid", name="single")
         found = keras.layers.Concatenate(name="and_all")([near(both), both])
         model = keras.Model(inputs, single(found), name=self.name)
-        model.compile(loss="binary_crossentropy", jit_compile=False)
         standard.set_weights([self._mean, self._variance, np.array(0)])
         standard.finalize_state()
         near.set_weights([self._hidden, self._hidden_bias])

@@ -6,6 +6,9 @@ it was trained on and how well it did.
 """
 
 import hashlib
+import itertools
+import json
+import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import copyfile
@@ -25,6 +28,7 @@ from helpers.patterns import Patterns
 from helpers.work_folder import MODEL, MODEL_FACTS, WEIGHTS
 
 CLASSES = ("not_single", "single")
+OPERATIONS = "keras.src.ops"  # their module, in the file
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
     work_dir = Path(work_dir).expanduser()
     with atomic_write(work_dir / MODEL.name) as path:
         model.keras_model.save(path)
+        _forget_when_saved(path)
     with (
         atomic_write(work_dir / WEIGHTS.name) as path,
         TemporaryDirectory() as elsewhere,
@@ -149,6 +154,43 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
         "model_sha256": sha256_of(work_dir / MODEL.name),
     }
     write_json(work_dir / MODEL_FACTS.name, facts | model.facts | provenance())
+
+
+def _forget_when_saved(path: Path) -> None:
+    """Leave out of `model.keras` what differs although the network is the same.
+
+    That is the time, where objects lay in memory, and numbers in names that count all
+    layers of the process: by its SHA-256 one shall see whether predictions are of this
+    network.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(parts["metadata.json"])
+    metadata.pop("date_saved", None)
+    parts["metadata.json"] = json.dumps(metadata).encode()
+    config = json.loads(parts["config.json"])
+    renamed = _number_operations(config["config"]["layers"])
+    parts["config.json"] = json.dumps(_simplify(config, renamed)).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(zipfile.ZipInfo(name), content)  # as of 1980
+
+
+def _number_operations(layers: list[dict[str, Any]]) -> dict[str, str]:
+    """Return new names of operations without weights, which Keras numbers itself."""
+    is_operation = (layer["module"].startswith(OPERATIONS) for layer in layers)
+    own = [layer["name"] for layer in itertools.compress(layers, is_operation)]
+    return {name: f"operation_{i}" for i, name in enumerate(own)}
+
+
+def _simplify(item: Any, renamed: dict[str, str]) -> Any:
+    """Return JSON with new names and without places in memory."""
+    if isinstance(item, dict):
+        kept = (key for key in item if key != "shared_object_id")
+        return {key: _simplify(item[key], renamed) for key in kept}
+    if isinstance(item, list):
+        return [_simplify(each, renamed) for each in item]
+    return renamed.get(item, item) if isinstance(item, str) else item
 
 
 def load_model(work_dir: str | Path) -> TrainedModel:
