@@ -226,6 +226,11 @@ def test_a_map_that_is_missing_or_damaged_is_reported(
         file["fitted"][0] = N
     with pytest.raises(WorkFolderError, match="made of patterns that it does not hold"):
         read_map(tmp_path)
+    path = write_map(tmp_path, mapped)
+    with h5py.File(path, "a") as file:
+        file["cluster"][0] = 10**9
+    with pytest.raises(WorkFolderError, match="more clusters than it has patterns"):
+        read_map(tmp_path)
 
 
 def test_a_map_of_other_patterns_is_refused(mapped: PatternMap, tmp_path: Path) -> None:

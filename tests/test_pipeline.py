@@ -662,6 +662,27 @@ def test_record_of_runs_holds_no_values(
 
 
 @pytest.mark.usefixtures("without_kernels")
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[1, 2]", "[" * 100_000, '{"01-a.ipynb": 7}'),
+        '{"01-a.ipynb": {"depends_on": 3, "wrote": [], "warnings": 7}}',
+        None,  # larger than memory, and takes no room
+    ],
+)
+def test_damaged_record_of_runs_makes_all_run_again(
+    content: str | None, two_stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    two_stages()
+    book = tmp_path / "w" / "stages.json"
+    if content is None:
+        os.truncate(book, 2**40)
+    else:
+        book.write_text(content, encoding="utf-8")
+    assert two_stages()[:2] == ["2", "2"]
+
+
+@pytest.mark.usefixtures("without_kernels")
 def test_second_run_in_the_same_folder_is_refused(
     two_stages: Callable[..., list[str]], tmp_path: Path
 ) -> None:

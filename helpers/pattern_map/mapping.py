@@ -405,6 +405,8 @@ def read_map(work_dir: str | Path) -> PatternMap:
         raise MAP.make_error(path, "holds positions that are not on a plane")
     if arrays["fitted"].max(initial=-1) >= len(arrays["cluster"]):
         raise MAP.make_error(path, "was made of patterns that it does not hold")
+    if arrays["cluster"].max(initial=-1) >= len(arrays["cluster"]):
+        raise MAP.make_error(path, "numbers more clusters than it has patterns")
     values: dict[str, Any] = arrays | {name: facts[name] for name in MAP.facts}
     return PatternMap(**values, made_from=read_origin(path))
 

@@ -23,6 +23,7 @@ from helpers import __version__
 from helpers.errors import HelpersError, ParameterError, WorkFolderError
 from helpers.made_from import digest
 from helpers.outputs import write_json
+from helpers.work_folder import LARGEST_JSON
 
 FROM_THE_RUNNER = {
     "patterns_file": "--patterns",
@@ -443,15 +444,22 @@ class StageBook:
 
 
 def _read_book(path: Path) -> dict[str, Any]:
+    """Return what is known of each notebook; of a damaged record what can be used."""
     try:
+        if path.stat().st_size > LARGEST_JSON:
+            return {}
         book = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            name: stage
-            for name, stage in book.items()
-            if {"depends_on", "wrote", "warnings"} <= stage.keys()
-        }
-    except (OSError, ValueError, AttributeError):
+        return {name: stage for name, stage in book.items() if _is_stage(stage)}
+    except (OSError, ValueError, AttributeError, RecursionError):
         return {}
+
+
+def _is_stage(found: Any) -> bool:
+    if not isinstance(found, dict):
+        return False
+    marks = (found.get("depends_on"), found.get("wrote"))
+    warnings = found.get("warnings")
+    return all(isinstance(each, dict) for each in marks) and isinstance(warnings, list)
 
 
 def _mark_files(work_dir: Path) -> Marks:
