@@ -330,7 +330,7 @@ def test_the_notebook_of_many_runs_runs_by_papermill(
         for cell in done.cells
         for output in cell.get("outputs", ())
     )
-    assert "2 of 3 runs, 120 patterns" in printed
+    assert "2 of 3 runs could be used: 120 patterns" in printed
     assert "run5" in printed
     assert "Nobody has labelled patterns of these runs yet." in printed
     for name in ("report.html", "beamtime.csv", "predictions.h5", "ranking.h5"):
