@@ -184,6 +184,7 @@ def simulate_scheduler(
     seconds: float, length: int, per_block: int, n_blocks: int, blocks: int
 ) -> str:
     """Let 200 workers sleep; return a row of the table."""
+    cluster._import_client()  # sets how much a scheduler remembers, as in the package
     from distributed import LocalCluster
 
     scheduler = LocalCluster(
