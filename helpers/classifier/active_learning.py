@@ -264,7 +264,7 @@ def _last_inputs(
     inputs = read_inputs(patterns, index, model.network)
     network = model.keras_model
     if isinstance(network, KernelHead):
-        return network.make_points(inputs) * network.scale
+        return network.place(inputs)
     before = import_keras().Model(network.inputs[0], network.layers[-1].input)
     return run_in_batches(before, inputs).astype(np.float64)
 

@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
 from helpers.classifier.network import Fitted, Part, import_keras, predict_inputs
+from helpers.features import FARTHEST, standardise
 from helpers.patterns import spread_evenly
 
-FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
 SMALLEST = 1e-7  # standard deviation, as in Keras
 NARROW = 0.5  # the Gaussian is exp(-NARROW x mean squared distance)
 GENERAL = 0.5  # weight of the products
@@ -210,6 +210,10 @@ class KernelHead:
         """Return inputs standardised and clipped, (n, n_features), not yet scaled."""
         return self._clip(inputs).astype(np.float64)
 
+    def place(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return inputs as points whose distances the chosen kernel looks at."""
+        return self.make_points(inputs) * self.scale
+
     @property
     def scale(self) -> NDArray[np.float64]:
         """The factors of the features in the kernel that was chosen, (n_features,)."""
@@ -247,7 +251,7 @@ class KernelHead:
 
     def _clip(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         deviation = np.maximum(np.sqrt(self._variance), np.float32(SMALLEST))
-        return np.clip((inputs - self._mean) / deviation, -FARTHEST, FARTHEST)
+        return standardise(inputs, self._mean, deviation)
 
     @property
     def input_shape(self) -> tuple[int | None, int]:

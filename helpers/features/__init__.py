@@ -10,13 +10,20 @@ from helpers.features.encoder import (
     guess_particles,
     name_encoder,
 )
-from helpers.features.pattern_features import N_SUMMARY, PatternFeatures
+from helpers.features.pattern_features import (
+    FARTHEST,
+    N_SUMMARY,
+    PatternFeatures,
+    standardise,
+)
 
 __all__ = [
+    "FARTHEST",
     "N_NUMBERS",
     "N_SUMMARY",
     "FirstGuess",
     "PatternFeatures",
     "guess_particles",
     "name_encoder",
+    "standardise",
 ]

@@ -1,13 +1,17 @@
 """The inputs of the invariant network: features, and the encoder's numbers."""
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.features.encoder import N_NUMBERS, Encoder, whiten_in_groups
 from helpers.physics import PattersonMaps, Whitened
 
+Value = TypeVar("Value", bound=np.floating)
 N_SUMMARY = 3  # of `Encoded.summarise`
 FEWEST_PIXELS = 4
+FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
 FLOOR = 0.01  # of the mean over the window: what two rings hold at least
 
 
@@ -61,6 +65,15 @@ class PatternFeatures:
                 parts += [encoded.numbers, encoded.summarise()]
             features[here] = np.concatenate(parts, axis=1)[: here.stop - here.start]
         return features
+
+
+def standardise(
+    features: NDArray[Value], mean: NDArray[Value], deviation: NDArray[Value]
+) -> NDArray[Value]:
+    """Return features (n, …) in standard deviations from the mean, none far away."""
+    standard = (features - mean) / deviation
+    clipped: NDArray[Value] = np.clip(standard, -FARTHEST, FARTHEST)
+    return clipped
 
 
 class FringeFeatures:

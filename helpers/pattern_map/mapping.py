@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from helpers.classifier import make_network, measure_diameters
 from helpers.errors import ParameterError
 from helpers.experiment import make_powder
-from helpers.features import N_NUMBERS, N_SUMMARY, name_encoder
+from helpers.features import N_NUMBERS, N_SUMMARY, name_encoder, standardise
 from helpers.labels import LABELS
 from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
@@ -25,7 +25,6 @@ from helpers.patterns import Patterns, count_threads
 from helpers.work_folder import MAP
 
 COMPONENTS = 30  # principal components that are looked at
-FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
 PERPLEXITY = 30.0  # about how many neighbours matter to a pattern
 STEPS = (250, 500)  # of the layout, first with exaggerated attraction
 STEPS_AT_ONCE = 50
@@ -135,7 +134,7 @@ def fit_map(
     features = np.asarray(features, np.float64)
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-9] = 1  # of a feature that is the same everywhere
-    standard = np.clip((features - mean) / scale, -FARTHEST, FARTHEST)
+    standard = standardise(features, mean, scale)
     standard -= standard.mean(axis=0)
     weight = _weigh(standard, blocks)
     axes = np.linalg.svd(standard * weight, full_matrices=False).Vh[:COMPONENTS]
@@ -163,7 +162,7 @@ def _project(
     scale: NDArray[np.float64],
     axes: NDArray[np.float64],
 ) -> NDArray[np.float32]:
-    standard = np.clip((features - mean) / scale, -FARTHEST, FARTHEST)
+    standard = standardise(features, mean, scale)
     return (standard @ axes.T).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from helpers.errors import ParameterError
-from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures
+from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, standardise
 from helpers.patterns import reused_array, spread_evenly
 from helpers.physics import FriedelAverage, FriedelMaps, PolarGrid, find_centre, inverse
 from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
@@ -319,7 +319,6 @@ ROTATION = Metric("rotation", True, nearest_by_rotation, compare_by_rotation)
 
 Array = NDArray[np.float32]
 N_TO_SCALE = 1_000  # patterns whose spread is the unit of each number
-FARTHEST = 3.0  # standard deviations from the mean: what is further counts as this
 SMALLEST = 1e-6
 N_ENCODED = N_NUMBERS + N_SUMMARY
 
@@ -405,8 +404,8 @@ class Scale:
         """Standardise, so that rings, numbers and summary count the same."""
         each = [1 / np.sqrt(max(size, 1)) for size in self.sizes]
         weights = np.repeat(each, self.sizes).astype(np.float32)
-        standard = (features[:, -len(weights) :] - self.mean) / self.deviation
-        weighted: Array = np.clip(standard, -FARTHEST, FARTHEST) * weights
+        used = features[:, -len(weights) :]
+        weighted: Array = standardise(used, self.mean, self.deviation) * weights
         return weighted
 
 

@@ -138,7 +138,7 @@ def judge(stack: Stack, labelled: Index) -> tuple[tuple[float, ...], Floats, Flo
     calibration = fit_calibration_in_stack(out_of_fold, single[labelled], raw[others])
     threshold = choose_threshold(calibration.apply(out_of_fold), single[labelled])
     probability = calibration.apply(raw)
-    points = head.make_points(inputs) * head.scale
+    points = head.place(inputs)
     judged = slice(N_POOL, None)
     scores = (
         f1_score(single[judged], probability[judged] >= threshold),

@@ -304,7 +304,7 @@ def choose(
     if network is None:
         return rest[: begun.size]
     if cluster is None:
-        seen = network.make_points(inputs[rest]) * network.scale
+        seen = network.place(inputs[rest])
         return rest[pick_uncertain_and_diverse(seen, probability, begun.size)]
     least_certain = np.argsort(np.abs(probability - 0.5), kind="stable")
     own = cluster[rest]
