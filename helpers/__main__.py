@@ -5,13 +5,16 @@ import importlib.metadata
 import io
 import logging
 import math
+import os
 import re
+import select
 import signal
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +66,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments
         What was typed after `python -m helpers`; from `sys.argv` when not given.
     """
-    for stream in (sys.stdout, sys.stderr):
+    streams = [s for s in (sys.stdout, sys.stderr) if s]  # without those closed
+    for stream in streams:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may lack some letters
             stream.reconfigure(errors="replace")
+    try:
+        try:
+            return _run_command(arguments)
+        finally:
+            for stream in streams:  # else it fails when nobody can catch it
+                stream.flush()
+    except BrokenPipeError:
+        unread = [stream for stream in streams if _has_no_reader(stream)]
+        if not unread:
+            raise
+        for stream in unread:  # what it still holds would fail again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return STOPPED_BY_SIGNAL + signal.SIGPIPE
+
+
+def _has_no_reader(stream: TextIO) -> bool:
+    """Tell whether the other end of a pipe is closed, as by `| head`."""
+    poll = select.poll()
+    poll.register(stream, 0)
+    return bool(poll.poll(0))
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     options = _make_parser().parse_args(arguments)
     try:
         options.command(options)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -416,6 +416,52 @@ def test_command_line_demands_its_arguments(capsys: pytest.CaptureFixture[str]) 
         main(["run"])
     assert caught.value.code == 2
     assert "--patterns" in capsys.readouterr().err
+
+
+@pytest.fixture
+def unread_pipe() -> Iterator[int]:
+    """Give the end to write to of a pipe that nobody reads, as after `| head -1`."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    yield write_end
+    os.close(write_end)
+
+
+@pytest.mark.parametrize("typed", ["licences", "--help"])
+def test_reader_that_has_enough_ends_it_quietly(typed: str, unread_pipe: int) -> None:
+    command = [sys.executable, "-m", "helpers", typed]
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    ran = subprocess.run(
+        command,
+        check=False,
+        env=environment,
+        stdout=unread_pipe,
+        stderr=subprocess.PIPE,
+    )
+    assert ran.returncode == 128 + signal.SIGPIPE
+    assert ran.stderr == b""
+
+
+def test_message_that_nobody_reads_ends_it_quietly(unread_pipe: int) -> None:
+    command = [sys.executable, "-m", "helpers", "simulate", "--out", "/", "--seed", "1"]
+    command += ["--patterns", "-1"]
+    ran = subprocess.run(command, check=False, stdout=unread_pipe, stderr=unread_pipe)
+    assert ran.returncode == 128 + signal.SIGPIPE
+
+
+def test_broken_pipe_of_another_kind_is_no_silent_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("helpers.__main__._list_licences", fail)
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end), os.fdopen(write_end, "w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", out)
+        with pytest.raises(BrokenPipeError):
+            main(["licences"])
 
 
 def test_simulate_writes_patterns_on_ones_own_mask_with_labels(
