@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score
 
-from helpers import plots
+from helpers import pattern_map, plots
 from helpers.errors import OtherPatternsError, ParameterError, WorkFolderError
 from helpers.labels import LabelStore, open_label_store
 from helpers.pattern_map import (
@@ -22,7 +22,6 @@ from helpers.pattern_map import (
     find_groups,
     fit_map,
     make_map,
-    mapping,
     order_by_cluster,
     read_map,
     sort_inside_out,
@@ -73,17 +72,17 @@ def test_a_cluster_of_most_patterns_is_cut_where_its_members_lie_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     position, kind = make_near_groups(0)
-    found = mapping._find_clusters(position)
+    found = pattern_map._find_clusters(position)
     assert adjusted_mutual_info_score(kind, found) > 0.9
     assert found[0] == 0
     assert (np.bincount(found) == np.sort(np.bincount(found))[::-1]).all()
-    monkeypatch.setattr(mapping, "DOMINANT", 1.0)
-    assert mapping._find_clusters(position).max() < found.max()
+    monkeypatch.setattr(pattern_map, "DOMINANT", 1.0)
+    assert pattern_map._find_clusters(position).max() < found.max()
 
 
 def test_a_cluster_without_parts_stays_whole() -> None:
     position = np.stack([np.arange(150), np.zeros(150)], axis=1).astype(np.float32)
-    assert (mapping._cut_cluster(position) == 0).all()
+    assert (pattern_map._cut_cluster(position) == 0).all()
 
 
 def test_blocks_of_features_have_their_share_of_the_variance() -> None:

@@ -4,16 +4,14 @@ Rings and fringes need no training; the encoder has seen simulated particles of 
 shape. Rankings, the network and the map stand on them.
 """
 
-from helpers.features.encoder import (
-    N_NUMBERS,
-    FirstGuess,
-    guess_particles,
-    name_encoder,
-)
 from helpers.features.pattern_features import (
     FARTHEST,
+    N_NUMBERS,
     N_SUMMARY,
+    FirstGuess,
     PatternFeatures,
+    guess_particles,
+    name_encoder,
     standardise,
 )
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from helpers.features.encoder import (
+from helpers.features.pattern_features import (
     N_ANGLES,
     N_CHANNELS,
     N_GUESSED,
@@ -272,9 +272,9 @@ def write_card(model: Any, n_particles: int, epochs: int, figures: list[str]) ->
     card = f"""# The encoder
 
 {model.count_params():,} weights in `{WEIGHTS_FILE.name}`; the architecture is in
-`encoder.py`, the recipe in `encoder_recipe.py`. Made by `make encoder` from nothing but
-simulated patterns: {n_examples:,} windows of {n_particles:,} particles (their seeds
-count from 0), {epochs} passes, seed 1. Bodies: {", ".join(SEEN_BODIES)}.
+`pattern_features.py`, the recipe in `encoder_recipe.py`. Made by `make encoder` from
+nothing but simulated patterns: {n_examples:,} windows of {n_particles:,} particles
+(their seeds count from 0), {epochs} passes, seed 1. Bodies: {", ".join(SEEN_BODIES)}.
 
 Area under the ROC curve for single against multiple hits without any label, on
 {n_judged:,} windows of {N_TO_JUDGE} particles each, with 95 % intervals (bootstrap over

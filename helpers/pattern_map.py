@@ -24,6 +24,23 @@ from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.patterns import Patterns, count_threads
 from helpers.work_folder import MAP
 
+__all__ = [
+    "FittedMap",
+    "Group",
+    "PatternMap",
+    "choose_features",
+    "describe_groups",
+    "estimate_sizes",
+    "find_groups",
+    "fit_map",
+    "make_map",
+    "name_cluster",
+    "order_by_cluster",
+    "read_map",
+    "sort_inside_out",
+    "write_map",
+]
+
 COMPONENTS = 30  # principal components that are looked at
 PERPLEXITY = 30.0  # about how many neighbours matter to a pattern
 STEPS = (250, 500)  # of the layout, first with exaggerated attraction
