@@ -9,7 +9,7 @@ it does not belong to.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -137,6 +137,50 @@ class Source:
     name_now: Callable[[Path], str]
 
 
+@dataclass(frozen=True)
+class Change:
+    """A source that is another now than when a file was made.
+
+    Attributes
+    ----------
+    source
+        What it is.
+    before, now
+        Its short texts.
+    of_network
+        Whether the network that made the file was made from it, not the file itself.
+    """
+
+    source: Source
+    before: str
+    now: str
+    of_network: bool = False
+
+    def __str__(self) -> str:
+        """Say it in sentences that follow the name of the file."""
+        said = (
+            f"{self.describe_source()}: found {shorten(self.now)}; this file was made "
+            f"from {shorten(self.before)}. {self.explain()}"
+        ).strip()
+        if not self.of_network:
+            return said
+        first = f"Run {MODEL_FACTS.writer} first."
+        return f"Its network is out of date. {said} {first}"
+
+    def describe_source(self) -> str:
+        """Return the name of the source, and where it is settled."""
+        settled = self.source.settled_in
+        return (
+            f"The {self.source.what}, which {settled.writer} settles in {settled.name}"
+        )
+
+    def explain(self) -> str:
+        """Return a sentence where the two texts look alike, "" elsewhere."""
+        if not look_alike(self.before, self.now):
+            return ""
+        return "They agree only in the few patterns that older versions compared."
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_JSON:
         raise ValueError(path)
@@ -219,8 +263,10 @@ def _name_model(facts: Mapping[str, Any]) -> Names:
     return {"model": told} if isinstance(told, str) else {}
 
 
-def find_changes(path: str | Path, folder: str | Path | None = None) -> dict[str, str]:
-    """Say what a file was made from that is another now in its folder.
+def find_changes(
+    path: str | Path, folder: str | Path | None = None
+) -> dict[str, Change]:
+    """Find what a file was made from that is another now in its folder.
 
     Parameters
     ----------
@@ -231,8 +277,8 @@ def find_changes(path: str | Path, folder: str | Path | None = None) -> dict[str
 
     Returns
     -------
-        By the name of the source, a sentence that says what made it out of date. What
-        a network gave is out of date with it.
+        What made it out of date, by the name of the source. What a network gave is
+        out of date with it.
     """
     path = Path(path).expanduser()
     folder = Path(folder or path.parent).expanduser()
@@ -241,22 +287,18 @@ def find_changes(path: str | Path, folder: str | Path | None = None) -> dict[str
     for name, before in origin.items():
         now = _name_now(SOURCES[name], folder)
         if now is not None and now != before:
-            changes[name] = _say_change(SOURCES[name], before, now)
+            changes[name] = Change(SOURCES[name], before, now)
     if "model" in origin and "model" not in changes:
         changes = _find_changes_of_network(folder) | changes
     return changes
 
 
-def _find_changes_of_network(folder: Path) -> Names:
-    """Say what makes the folder's own network out of date; {} for one of other runs."""
+def _find_changes_of_network(folder: Path) -> dict[str, Change]:
+    """Find what makes the folder's network out of date; {} for one of other runs."""
     changes = find_changes(folder / MODEL_FACTS.name)
     if "patterns" in changes:
         return {}
-    first = f"Run {MODEL_FACTS.writer} first."
-    return {
-        name: f"Its network is out of date. {said} {first}"
-        for name, said in changes.items()
-    }
+    return {name: replace(each, of_network=True) for name, each in changes.items()}
 
 
 def check_fits(
@@ -284,7 +326,7 @@ def check_fits(
     if changes and not (may_be_of_others and "patterns" in changes):
         message = (
             f"{path} ({work_file.holds}) does not fit the rest of its folder. "
-            f"{' '.join(changes.values())} Run {work_file.writer} again."
+            f"{' '.join(map(str, changes.values()))} Run {work_file.writer} again."
         )
         is_other = "patterns" in changes
         family: type[HelpersError] = OtherPatternsError if is_other else work_file.error
@@ -298,19 +340,6 @@ def _name_now(source: Source, folder: Path) -> str | None:
         return None
 
 
-def _say_change(source: Source, before: str, now: str) -> str:
-    if look_alike(before, now):
-        why = "They agree only in the few patterns that older versions compared."
-    else:
-        why = ""
-    settled = source.settled_in
-    said = (
-        f"The {source.what}, which {settled.writer} settles in {settled.name}: found "
-        f"{_shorten(now)}; this file was made from {_shorten(before)}. {why}"
-    )
-    return said.strip()
-
-
-def _shorten(text: str) -> str:
+def shorten(text: str) -> str:
     """Cut a whole digest, of which nobody reads more than the beginning."""
     return text if " " in text or len(text) <= DIGITS else f"{text[:DIGITS]}…"

@@ -300,12 +300,54 @@ def test_state_says_what_is_there_and_what_to_do_next(
     assert "Everything fits together" in said
     assert re.search(r"predictions\.h5 \d{4}-\d\d-\d\d \d\d:\d\d UTC", said)
     inspect(work_dir, open_patterns(finished / "run.h5"), (20.0, 30.0))
-    said = describe_state(work_dir)
-    assert said.splitlines()[-1] == "Next: 04-rank again."
-    assert "out of date: The centre, which 01-inspect settles" in said
-    assert any("Run 05-train again." in line for line in summarise(work_dir))
     (work_dir / "partition.h5").unlink()
     assert "Next: 04-rank, which writes partition.h5." in describe_state(work_dir)
+
+
+def read_stale(work_dir: Path) -> str:
+    """Return what `describe_state` says of files out of date, in one line."""
+    said = describe_state(work_dir)
+    assert said.splitlines()[-1].startswith("Next: ")
+    found = re.search(r"(?ms)^  out of date +(.*?)^  written", said)
+    assert found
+    assert found[1].strip() in "\n".join(f"  {each}" for each in summarise(work_dir))
+    return " ".join(found[1].split())
+
+
+def test_one_stale_file_is_told_with_its_reason(work_dir: Path) -> None:
+    with h5py.File(work_dir / "ranking.h5", "a") as file:
+        origin = json.loads(file.attrs["made_from"])
+        file.attrs["made_from"] = json.dumps(origin | {"centre": "row 1, column 2"})
+    assert read_stale(work_dir) == (
+        "The centre, which 01-inspect settles in experiment.json: row 24.000, column "
+        "23.000 now. Made from row 1, column 2: ranking.h5. Run 04-rank again."
+    )
+    assert describe_state(work_dir).splitlines()[-1] == "Next: 04-rank again."
+    assert "(out of date)" not in describe_state(work_dir)  # it has no line there
+
+
+def test_a_reason_is_told_once_for_all_files(work_dir: Path, finished: Path) -> None:
+    patterns = open_patterns(finished / "run.h5")
+    inspect(work_dir, patterns, (20.0, 30.0))
+    assert read_stale(work_dir) == (
+        "The centre, which 01-inspect settles in experiment.json: row 20.000, column "
+        "30.000 now. Made from row 24.000, column 23.000: ranking.h5, model.json and "
+        "predictions.h5. Run 04-rank, 05-train and 06-review again."
+    )
+    stale = [e.split()[0] for e in summarise(work_dir) if e.endswith("(out of date)")]
+    assert stale == ["model", "scores", "predictions"]
+
+
+def test_each_of_two_reasons_is_told_once(work_dir: Path, finished: Path) -> None:
+    patterns = open_patterns(finished / "run.h5")
+    bad = patterns.bad_pixels.copy()
+    bad[3, :7] = True
+    inspect(work_dir, patterns.with_bad_pixels(bad), (20.0, 30.0))
+    told = read_stale(work_dir)
+    assert told.count("The centre, which") == told.count("The bad pixels, which") == 1
+    assert "column 23.000: ranking.h5, model.json and predictions.h5. Run" in told
+    assert "partition.h5, clean_single_hits.h5, ranking.h5, model.json and" in told
+    assert told.endswith(" Run 04-rank, 05-train and 06-review again.")
 
 
 def test_selection_of_another_network_is_told(work_dir: Path, finished: Path) -> None:
@@ -319,6 +361,6 @@ def test_selection_of_another_network_is_told(work_dir: Path, finished: Path) ->
     rank(work_dir, patterns, seed=9)
     train(work_dir, patterns)
     assert "model" in find_changes(folder / "selection.h5", work_dir)
-    (told,) = (line for line in summarise(work_dir) if "selection " in line)
-    after = summarise(work_dir)[summarise(work_dir).index(told) + 1]
-    assert "out of date" in after
+    (told,) = (line for line in summarise(work_dir) if "selection  " in line)
+    assert told.endswith("(out of date)")
+    assert "predictions.h5 and selection/selection.h5. Run 06" in read_stale(work_dir)

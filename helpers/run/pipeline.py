@@ -4,6 +4,7 @@ import json
 import os
 import re
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,20 +20,21 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.made_from import find_changes
+from helpers.made_from import Change, find_changes, shorten
 from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
 from helpers.run.stages import StageBook, assign_parameters, claim_folder, is_called
 from helpers.work_folder import (
+    CLEAN_SINGLE_HITS,
     EXPERIMENT,
     LARGEST_JSON,
+    MAP,
     MEASUREMENTS,
     MODEL_FACTS,
     PARTITION,
     PREDICTIONS,
     QUEUE,
     RANKING,
-    WorkFile,
 )
 
 NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"
@@ -47,6 +49,12 @@ CANNOT_BE_READ = (
 )
 SELECTION = "selection/selection.h5"
 STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_FACTS, PREDICTIONS)
+KEPT = (
+    *(EXPERIMENT, MEASUREMENTS, MAP, PARTITION, CLEAN_SINGLE_HITS, RANKING),
+    *(MODEL_FACTS, PREDICTIONS),
+)
+WRITERS = {each.name: each.writer for each in KEPT} | {SELECTION: PREDICTIONS.writer}
+LONGEST_LINE = 80  # of what is said about changes
 
 Lines = list[str]
 
@@ -344,30 +352,52 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
         SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
     """
     folder = Path(work_dir).expanduser()
-    describers: list[tuple[Callable[[Path], str], str, WorkFile]] = [
-        (_patterns, EXPERIMENT.name, EXPERIMENT),
-        (lambda path: _labels(path, store_url), "labels.sqlite", EXPERIMENT),
-        (_hits, MEASUREMENTS.name, MEASUREMENTS),
-        (_model, MODEL_FACTS.name, MODEL_FACTS),
-        (_scores, MODEL_FACTS.name, MODEL_FACTS),
-        (_predictions, PREDICTIONS.name, PREDICTIONS),
-        (_selection, SELECTION, PREDICTIONS),
+    describers: list[tuple[Callable[[Path], str], str]] = [
+        (_patterns, EXPERIMENT.name),
+        (lambda path: _labels(path, store_url), "labels.sqlite"),
+        (_hits, MEASUREMENTS.name),
+        (_model, MODEL_FACTS.name),
+        (_scores, MODEL_FACTS.name),
+        (_predictions, PREDICTIONS.name),
+        (_selection, SELECTION),
     ]
+    stale = _find_stale(folder)
     lines = []
-    for describe, name, work_file in describers:
+    for describe, name in describers:
         with suppress(*CANNOT_BE_READ):
-            lines.append(describe(folder))
-            if changes := find_changes(folder / name, folder):
-                lines.append(_say_stale(changes, work_file))
-    return lines
+            lines.append(describe(folder) + " (out of date)" * (name in stale))
+    return [*lines, *_say_stale(stale)]
 
 
-def _say_stale(changes: dict[str, str], work_file: WorkFile) -> str:
-    said = " ".join(changes.values())
-    return (
-        f"             out of date: {said}\n"
-        f"               Run {work_file.writer} again."
-    )
+def _find_stale(folder: Path) -> dict[str, dict[str, Change]]:
+    """Return what makes each file out of date, by its name, in the order of a run."""
+    found = {name: find_changes(folder / name, folder) for name in WRITERS}
+    return {name: changes for name, changes in found.items() if changes}
+
+
+def _say_stale(stale: dict[str, dict[str, Change]]) -> Lines:
+    """Say once what has changed, for all files that it makes out of date."""
+    reasons: dict[str, list[str]] = {}
+    for name, changes in stale.items():
+        for each in changes.values():
+            now = f"{each.describe_source()}: {shorten(each.now)} now."
+            before = f"Made from {shorten(each.before)}:"
+            said = " ".join(filter(None, (now, each.explain(), before)))
+            reasons.setdefault(said, []).append(name)
+    told = [f"{said} {_enumerate(names)}." for said, names in reasons.items()]
+    if stale:
+        told.append(f"Run {_enumerate([WRITERS[name] for name in stale])} again.")
+    lines = [line for text in told for line in textwrap.wrap(text, LONGEST_LINE)]
+    return [
+        f"{head:13}{line}"
+        for head, line in zip(("out of date", *[""] * len(lines)), lines, strict=False)
+    ]
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    """Return each name once, as in "a, b and c"."""
+    *others, last = dict.fromkeys(names)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def describe_state(work_dir: str | Path, store_url: str = "") -> str:
@@ -407,12 +437,13 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def _next(folder: Path) -> str:
-    for stage in STAGES:
-        path = folder / stage.name
-        if not path.exists():
-            return f"Next: {stage.writer}, which writes {stage.name}."
-        if find_changes(path):
-            return f"Next: {stage.writer} again."
+    stale = _find_stale(folder)
+    needed = {stage.name for stage in STAGES}
+    for name, writer in WRITERS.items():
+        if name in needed and not (folder / name).exists():
+            return f"Next: {writer}, which writes {name}."
+        if name in stale:
+            return f"Next: {writer} again."
     more = f", or label what {QUEUE.name} asks for" * (folder / QUEUE.name).exists()
     return f"Everything fits together. Next: hand the selection on{more}."
 
