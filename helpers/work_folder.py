@@ -4,6 +4,7 @@ Readers take their checks and their messages from this table. So a file that is 
 damaged or not ours is told in the same words everywhere, with the notebook to run.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,9 +50,13 @@ class Values:
     may_lack: bool = False
 
     def find_problems(
-        self, name: str, found: Any, lengths: dict[str, int]
+        self, file: h5py.File, name: str, lengths: dict[str, int]
     ) -> Iterator[str]:
         """Say what is wrong with a dataset, before any memory is taken for it."""
+        if _is_link(file, name):
+            yield f"{name} does not lie in this file"
+            return
+        found = file.get(name)
         if not isinstance(found, h5py.Dataset):
             yield f"there is no dataset {name}"
             return
@@ -96,6 +101,15 @@ class Values:
                 f"{name} holds values from {smallest:g} to {largest:g}; expected "
                 f"{low:g} to {high:g}"
             )
+
+
+def _is_link(file: h5py.File, name: str) -> bool:
+    """Tell whether a dataset, or a group that it is in, is one to another place."""
+    groups = itertools.accumulate(name.split("/"), "{}/{}".format)
+    return any(
+        isinstance(file.get(each, getlink=True), h5py.ExternalLink | h5py.SoftLink)
+        for each in groups
+    )
 
 
 HIGHEST_PACKING = 2000
@@ -294,10 +308,7 @@ class WorkFile:
         self, file: h5py.File, wanted: Mapping[str, Values], lengths: dict[str, int]
     ) -> Iterator[str]:
         for name, values in wanted.items():
-            if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
-                yield f"{name} does not lie in this file"
-                continue
-            yield from values.find_problems(name, file.get(name), lengths)
+            yield from values.find_problems(file, name, lengths)
 
     def _find_value_problems(
         self, arrays: Mapping[str, NDArray[Any]], n_patterns: float

@@ -1,8 +1,15 @@
 """Files of a work folder that somebody has changed: each is told, none is believed."""
 
+import base64
+import io
 import json
+import math
 import os
+import re
 import shutil
+import tracemalloc
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,8 +30,9 @@ from helpers.classifier import (
     save_model,
     write_partition,
 )
+from helpers.classifier.networks import InvariantNetwork, decode_pixels
 from helpers.classifier.trained_model import describe_patterns
-from helpers.errors import HelpersError
+from helpers.errors import HelpersError, ModelError
 from helpers.experiment import measure_patterns, open_experiment, write_experiment
 from helpers.labels import read_queue, write_queue
 from helpers.outputs import sha256_of
@@ -250,6 +258,7 @@ DAMAGES: list[tuple[WorkFile, str, Damage]] = [
     (PARTITION, "index lost", dataset("test/index", lambda v: v[:-1])),
     (PARTITION, "unknown word", dataset("training/label", put(b"=cmd()"))),
     (PARTITION, "word is a number", dataset("training/label", lambda v: np.zeros(8))),
+    (PARTITION, "group elsewhere", link("training")),
     (PARTITION, "seed NaN", attribute("seed", np.nan)),
     (CLEAN_SINGLE_HITS, "NaN", dataset("clean_single_hits", put(np.nan))),
     (CLEAN_SINGLE_HITS, "flat", dataset("clean_single_hits", lambda v: v[0])),
@@ -310,3 +319,237 @@ def test_what_was_changed_is_reported(
 @pytest.mark.parametrize("name", READERS)
 def test_what_is_right_is_read(name: str, work: Path) -> None:
     READERS[name](work)
+
+
+# --- networks that would run code, or read other files --------------------------------
+
+
+def save_network(network: Any, folder: Path) -> None:
+    model = TrainedModel(network, network.build(), Calibration(), 0.5, {})
+    save_model(model, folder)
+    load_model(folder)
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with a network that Keras reads, and one that we read ourselves."""
+    folder = tmp_path_factory.mktemp("networks")
+    save_network(ArticleNetwork(32), folder / "article")
+    save_network(InvariantNetwork((36, 34), (17.5, 16.5)), folder / "invariant")
+    return folder
+
+
+@pytest.fixture(params=["article", "invariant"])
+def network_dir(request: pytest.FixtureRequest, networks: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(networks / request.param, tmp_path / "network"))
+
+
+def change_part(folder: Path, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Change a part of `model.keras`, and let `model.json` agree with it."""
+    path = folder / MODEL.name
+    with zipfile.ZipFile(path) as archive:
+        parts = {each: archive.read(each) for each in archive.namelist()}
+    parts[name] = change(parts[name])
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, content in parts.items():
+            archive.writestr(each, content)
+    facts(model_sha256=sha256_of(path))(folder / MODEL_FACTS.name)
+
+
+def of_module(module: str | None, name: str, **more: Any) -> dict[str, Any]:
+    return {"module": module, "class_name": name, "registered_name": name} | more
+
+
+def function(module: str, name: str) -> dict[str, Any]:
+    return of_module(module, "function", config=name, registered_name=name)
+
+
+GET_FILE = function("keras.utils", "get_file")
+LAMBDA = {"class_name": "__lambda__", "config": {"value": ["4wA=", None, None]}}
+FOREIGN = {
+    "own class": (of_module("evil", "Evil"), "evil.Evil"),
+    "registered class": (of_module(None, "Evil"), "unknown.Evil"),
+    "process": (of_module("subprocess", "Popen"), "subprocess.Popen"),
+    "function as layer": (function("os", "system"), "os.system"),
+    "lambda as layer": (of_module("keras.layers", "Lambda"), "keras.layers.Lambda"),
+    "saved model": (of_module("keras.layers", "TFSMLayer"), "keras.layers.TFSMLayer"),
+    "pickle": (of_module("keras.layers", "TorchModuleWrapper"), "TorchModuleWrapper"),
+    "word list": (of_module("keras.layers", "StringLookup"), "StringLookup"),
+    "os.system": ({"config": {"activation": function("os", "system")}}, "os.system"),
+    "exec": ({"config": {"activation": function("builtins", "exec")}}, "builtins.exec"),
+    "lambda": ({"config": {"activation": LAMBDA}}, "unknown.__lambda__"),
+    "download": (
+        {"config": {"activation": function("keras.utils", "get_file")}},
+        "get_file",
+    ),
+    "in its loss": (
+        {"compile_config": {"loss": function("os", "system")}},
+        "os.system",
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "named"), FOREIGN.values(), ids=FOREIGN)
+def test_network_that_would_run_code_is_refused(
+    change: dict[str, Any],
+    named: str,
+    network_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (network_dir / "evil.py").write_text("raise SystemExit")
+
+    def damage(content: bytes) -> bytes:
+        config = json.loads(content)
+        config["config"]["layers"][-1].update(change)
+        return json.dumps(config).encode()
+
+    change_part(network_dir, "config.json", damage)
+    monkeypatch.syspath_prepend(network_dir)
+    with pytest.raises(ModelError, match=re.escape(named) + r"\. No network") as caught:
+        load_model(network_dir)
+    assert f"{network_dir / MODEL.name} holds what may run code" in str(caught.value)
+    assert "Run 05-train again." in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_code_of_a_lambda_layer_is_not_run(tmp_path: Path) -> None:
+    import keras
+
+    def code(x: Any) -> Any:
+        raise SystemExit
+
+    layer = keras.layers.Lambda(lambda x: (code, x)[1])
+    model = keras.Sequential([keras.Input((32, 32, 1)), layer])
+    network = ArticleNetwork(32)
+    save_model(TrainedModel(network, model, Calibration(), 0.5, {}), tmp_path)
+    with pytest.raises(ModelError, match=r"keras\.layers\.Lambda, unknown\.__lambda__"):
+        load_model(tmp_path)
+
+
+def first_weights(file: h5py.File) -> h5py.Dataset:
+    found: list[h5py.Dataset] = []
+    file.visititems(
+        lambda _, each: (
+            found.append(each) if isinstance(each, h5py.Dataset) and each.ndim else None
+        )
+    )
+    return found[0]
+
+
+def link_to_other(file: h5py.File, secret: Path) -> None:
+    weights = first_weights(file)
+    name = weights.name
+    with h5py.File(secret, "w") as other:
+        other["values"] = weights[()]
+    del file[name]
+    file[name] = h5py.ExternalLink(str(secret), "values")
+
+
+def link_group_to_other(file: h5py.File, secret: Path) -> None:
+    with h5py.File(secret, "w") as other:
+        file.copy("layers", other)
+    del file["layers"]
+    file["layers"] = h5py.ExternalLink(str(secret), "layers")
+
+
+def link_inside(file: h5py.File, _: Path) -> None:
+    weights = first_weights(file)
+    name = weights.name
+    file.move(name, "elsewhere")
+    file[name] = h5py.SoftLink("/elsewhere")
+
+
+def take_from_other(file: h5py.File, secret: Path) -> None:
+    weights = first_weights(file)
+    name, shape = weights.name, weights.shape
+    secret.write_bytes(weights[()].tobytes())
+    del file[name]
+    where = [(str(secret), 0, h5py.h5f.UNLIMITED)]
+    file.create_dataset(name, shape, "f4", external=where)
+
+
+def show_other(file: h5py.File, secret: Path) -> None:
+    weights = first_weights(file)
+    name, shape = weights.name, weights.shape
+    with h5py.File(secret, "w") as other:
+        other["values"] = weights[()]
+    layout = h5py.VirtualLayout(shape, "f4")
+    layout[...] = h5py.VirtualSource(str(secret), "values", shape)
+    del file[name]
+    file.create_virtual_dataset(name, layout)
+
+
+def claim_all_memory(file: h5py.File, _: Path) -> None:
+    name = first_weights(file).name
+    del file[name]
+    file.create_dataset(name, (2**20, 2**18), "f4", chunks=(64, 64))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(link_to_other, link_group_to_other, link_inside),
+        *(take_from_other, show_other, claim_all_memory),
+    ],
+)
+def test_weights_that_lie_elsewhere_are_refused(
+    change: Callable[[h5py.File, Path], None], network_dir: Path
+) -> None:
+    def damage(content: bytes) -> bytes:
+        memory = io.BytesIO(content)
+        with h5py.File(memory, "r+") as file:
+            change(file, network_dir / "secret.bin")
+        return memory.getvalue()
+
+    change_part(network_dir, "model.weights.h5", damage)
+    with pytest.raises(ModelError, match=r"model\.keras cannot be read .*Run 05-train"):
+        load_model(network_dir)
+
+
+def test_network_that_unpacks_to_more_than_the_memory(network_dir: Path) -> None:
+    path = network_dir / MODEL.name
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(2**26))
+    facts(model_sha256=sha256_of(path))(network_dir / MODEL_FACTS.name)
+    with pytest.raises(ModelError, match=r"its parts would take \d+ MiB of memory"):
+        load_model(network_dir)
+
+
+def test_folder_in_place_of_a_network(network_dir: Path) -> None:
+    (network_dir / MODEL.name).unlink()
+    (network_dir / MODEL.name).mkdir()
+    with pytest.raises(ModelError, match=r"model\.keras is no file, but model\.json"):
+        load_model(network_dir)
+
+
+ZEROS = base64.b64encode(zlib.compress(bytes(2**26), 9)).decode()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"bad_pixels": "!"}, {"bad_pixels": 5}, {"bad_pixels": "QUJD"}),
+        *({"shape": [10**9, 10**9]}, {"shape": [-4, 4]}, {"shape": None}),
+        *({"centre": ["a", "b"]}, {"centre": [math.nan, 3]}, {"centre": [1e300, 3]}),
+        {"encoder": "/etc/passwd"},
+    ],
+    ids=str,
+)
+def test_impossible_settings_of_a_network(
+    settings: dict[str, Any], networks: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(networks / "invariant", tmp_path / "network"))
+    told = json.loads((folder / MODEL_FACTS.name).read_text("utf-8"))["settings"]
+    facts(settings=told | settings)(folder / MODEL_FACTS.name)
+    with pytest.raises(ModelError, match=r"model\.json .*cannot be used"):
+        load_model(folder)
+
+
+def test_bad_pixels_that_unpack_to_more_than_the_memory() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="not those of 36 × 34 pixels"):
+            decode_pixels(ZEROS, (36, 34))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()

@@ -24,6 +24,7 @@ from helpers.classifier.calibration import choose_threshold, fit_calibration_in_
 from helpers.classifier.network import Fitted, Part, import_keras, predict_inputs
 from helpers.features import FARTHEST, standardise
 from helpers.patterns import spread_evenly
+from helpers.work_folder import Values
 
 SMALLEST = 1e-7  # standard deviation, as in Keras
 NARROW = 0.5  # the Gaussian is exp(-NARROW x mean squared distance)
@@ -38,7 +39,16 @@ LAYERS = (
     *("InputLayer", "Normalization", "Clip", "Square", "Concatenate"),
     *("Dense", "Concatenate", "Dense"),
 )
-PLACES = ("normalization", "dense", "dense_1")
+ARRAYS = {
+    f"layers/{place}/vars/{number}": shape
+    for place, shapes in (
+        ("normalization", "n n"),
+        ("dense", "sm m"),
+        ("dense_1", "ko o"),
+    )
+    for number, shape in enumerate(shapes.split())
+}
+"""Shapes of the weights: n features, s of these and squares, m landmarks, k = s + m."""
 
 
 class Kernel(NamedTuple):
@@ -340,17 +350,20 @@ class KernelHead:
         OSError, LookupError, ValueError
             If it is no such file, or of another number of features.
         """
+        n = self.n_features
+        lengths = {"n": n, "s": 2 * n, "o": 1}
         with h5py.File(weights, "r") as file:
-            found = [
-                file[f"layers/{place}/vars/{number}"][()].astype(np.float32)
-                for place in PLACES
-                for number in (0, 1)
+            problems = [
+                problem
+                for name, shape in ARRAYS.items()
+                for problem in Values(np.float32, shape).find_problems(
+                    file, name, lengths
+                )
             ]
-        n, m = self.n_features, found[3].size
-        expected = [(n,), (n,), (2 * n, m), (m,), (m + 2 * n, 1), (1,)]
-        if [each.shape for each in found] != expected:
-            message = f"the weights are not those of {n} features"
-            raise ValueError(message)
+            if problems or lengths["k"] != lengths["m"] + 2 * n:
+                message = f"the weights are not those of {n} features"
+                raise ValueError(message, *problems)
+            found = [file[name][()].astype(np.float32) for name in ARRAYS]
         self._mean, self._variance, self._hidden, self._hidden_bias = found[:4]
         self._kernel, self._bias = found[4:]
         self._forget_keras()

@@ -151,9 +151,14 @@ def decode_pixels(text: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return what `encode_pixels` was given."""
     if not text:
         return np.zeros(shape, np.bool_)
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    n_pixels = shape[0] * shape[1]
-    return np.unpackbits(bits, count=n_pixels).reshape(shape).astype(np.bool_)
+    n_bytes = -(-shape[0] * shape[1] // 8)
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(base64.b64decode(text), max(n_bytes + 1, 1))
+    if len(content) != n_bytes:
+        message = f"the bad pixels are not those of {shape[0]} × {shape[1]} pixels"
+        raise ValueError(message)
+    bits = np.unpackbits(np.frombuffer(content, np.uint8), count=shape[0] * shape[1])
+    return bits.reshape(shape).astype(np.bool_)
 
 
 NETWORKS: dict[str, type[Network]] = {

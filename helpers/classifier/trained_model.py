@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from shutil import copyfile
@@ -29,6 +30,14 @@ from helpers.work_folder import MODEL, MODEL_FACTS, WEIGHTS
 
 CLASSES = ("not_single", "single")
 OPERATIONS = "keras.src.ops"  # their module, in the file
+FUNCTION = "function"
+MAY_BE_CODE = (
+    *(FUNCTION, "Lambda", "__lambda__", "__typespec__"),
+    *("TFSMLayer", "TorchModuleWrapper"),
+    *("StringLookup", "IntegerLookup", "TextVectorization"),
+)
+HIGHEST_PACKING = 20  # Keras packs nothing
+LONGEST = 200  # letters of what Keras says
 
 
 @dataclass(frozen=True)
@@ -303,14 +312,52 @@ def fit_to_run(
     return replace(model, network=network, facts=model.facts | settings)
 
 
+def _find_foreign(path: Path) -> list[str]:
+    """Return what a network is made of besides layers of Keras, before Keras reads it.
+
+    In safe mode Keras refuses the same, but advises to switch that off.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(each.file_size for each in archive.infolist())
+        if unpacked > HIGHEST_PACKING * path.stat().st_size:
+            message = f"its parts would take {unpacked / 2**20:,.0f} MiB of memory"
+            raise ValueError(message)
+        config = json.loads(archive.read("config.json"))
+    return list(dict.fromkeys(_name_foreign(config)))
+
+
+def _name_foreign(item: Any) -> Iterator[str]:
+    if isinstance(item, list):
+        for each in item:
+            yield from _name_foreign(each)
+    elif isinstance(item, dict):
+        if "class_name" in item and not _is_of_keras(item):
+            name = item["class_name"]
+            name = item.get("config") if name == FUNCTION else name
+            yield _shorten(f"{item.get('module') or 'unknown'}.{name}")
+        for each in item.values():
+            yield from _name_foreign(each)
+
+
+def _is_of_keras(item: dict[str, Any]) -> bool:
+    name, module = str(item["class_name"]), str(item.get("module", "keras"))
+    return module.split(".", maxsplit=1)[0] == "keras" and name not in MAY_BE_CODE
+
+
+def _shorten(text: str) -> str:
+    """Leave the whole network out, which Keras quotes before it says what is wrong."""
+    text = " ".join(text.rpartition("Exception encountered:")[2].split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
+
+
 def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
     if tuple(facts["classes"]) != CLASSES:
         found = f"has the classes {', '.join(facts['classes'])}; expected "
         path = work_dir / MODEL_FACTS.name
         raise MODEL_FACTS.make_error(path, found + ", ".join(CLASSES))
     path = work_dir / MODEL.name
-    if not path.exists():
-        raise MODEL.make_error(path, f"is not there, but {MODEL_FACTS.name} is")
+    if not path.is_file():
+        raise MODEL.make_error(path, f"is no file, but {MODEL_FACTS.name} is there")
     if sha256_of(path) != facts["model_sha256"]:
         found = (
             f"is not the file that {MODEL_FACTS.name} describes (SHA-256 differs): it "
@@ -321,18 +368,32 @@ def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
 
 def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
     try:
-        return restore_network(facts["model"], facts["settings"])
+        network = restore_network(facts["model"], facts["settings"])
+        _ = network.input_shape  # the settings are used here for the first time
     except ParameterError as error:
         found = f"cannot be used: {error}".rstrip(".")
         raise MODEL_FACTS.make_error(path, found) from error
+    except Exception as error:  # whatever impossible settings end in
+        found = f"has settings that cannot be used ({_shorten(str(error))})"
+        raise MODEL_FACTS.make_error(path, found) from error
+    return network
 
 
 def _read_keras_model(path: Path, network: Network) -> Any:
     try:
-        model = network.read(path)
-        found = model.input_shape[1:]
+        foreign = _find_foreign(path)
+        model: Any = None if foreign else network.read(path)
     except Exception as error:  # whatever a broken file makes keras raise
-        raise MODEL.make_error(path, f"cannot be read ({error})") from error
+        problem = f"cannot be read ({_shorten(str(error))})"
+        raise MODEL.make_error(path, problem) from error
+    if foreign:
+        problem = (
+            f"holds what may run code or read other files: {', '.join(foreign)}. No "
+            "network of this package does, so somebody has changed it. Nothing in it "
+            "was run. Do not use it in another program either"
+        )
+        raise MODEL.make_error(path, problem)
+    found = model.input_shape[1:]
     if found != network.input_shape:
         problem = (
             f"takes inputs of shape {found}; the network now makes "
