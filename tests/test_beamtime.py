@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import time
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 from helpers import classifier
 from helpers.__main__ import main
@@ -23,6 +25,7 @@ from helpers.beamtime import (
     describe_table,
     find_runs,
     read_table,
+    show_drift,
     write_pages,
 )
 from helpers.beamtime.run_row import Drift, estimate_share_of_singles, tell_apart
@@ -284,8 +287,13 @@ def test_table_and_report_name_every_run(done: Any) -> None:
     assert f"{done.rows[0].singles:.0f} ({done.rows[0].low:.0f} to " in one
     advised = done.rows[1].labels_advised
     assert f"not known: label {advised}" in two
-    assert "of 1 it is not known" in text
-    assert "its own labels alone can say" in text.splitlines()[-1]
+    assert two.endswith("  drifted")
+    assert [line.split()[-1] for line in text.splitlines()[3:5]] == ["used", "used"]
+    in_one_line = " ".join(text.split())
+    assert f"{done.rows[1].run}: {done.rows[1].says} " in in_one_line
+    assert "of the other 1 it is not known" in in_one_line
+    assert "its own labels alone can say" in in_one_line
+    assert max(map(len, text.splitlines())) <= 96
     path = write_pages(done.out, done.rows, done.beamtime.known)
     html = path.read_text("utf-8")
     for row in done.rows:
@@ -298,6 +306,26 @@ def test_table_and_report_name_every_run(done: Any) -> None:
         table = list(csv.DictReader(file))
     assert [bool(row["singles"]) for row in table] == [True, False, False, False]
     assert read_table(done.out)[0].made_from == done.rows[0].made_from
+
+
+def test_drift_is_drawn_with_the_names_of_the_runs(done: Any) -> None:
+    figure = show_drift([*done.rows, replace(done.rows[0], features=math.nan)])
+    first, *_, last = figure.axes
+    good = [row.run for row in done.rows if not row.problem]
+    names = [label.get_text() for label in first.get_yticklabels()]
+    assert names == [*good, good[0]]
+    assert [text.get_text() for text in last.texts] == ["not known"]
+    inside, beyond = figure.axes[1].lines[1:]
+    assert list(inside.get_ydata()) == [0, 2]
+    assert list(beyond.get_ydata()) == [1]  # hits of run2 are fainter
+    pyplot.close(figure)
+
+
+def test_page_says_what_is_not_known(done: Any, tmp_path: Path) -> None:
+    row = replace(done.rows[0], features=math.nan, brightness=math.nan)
+    html = write_pages(tmp_path, [row]).read_text("utf-8")
+    assert html.count("<td>not known</td>") == 2
+    assert "nan" not in html.lower()
 
 
 def test_labels_of_a_run_that_drifted_say_what_the_model_cannot(

@@ -20,6 +20,7 @@ from helpers.beamtime.whole import (
     audit_whole,
     describe_table,
     find_thresholds,
+    show_drift,
     write_pages,
 )
 
@@ -38,5 +39,6 @@ __all__ = [
     "find_thresholds",
     "learn_known",
     "read_table",
+    "show_drift",
     "write_pages",
 ]

@@ -303,7 +303,8 @@ class Drift:
             found.insert(0, f"the centre moved by {self.moved_px:.1f} pixels")
         if self.features > FEATURES_DIFFER:
             found.append(
-                f"its hits can be told from the model's in {self.features:.0%} of pairs"
+                "its hits look different from the model's (told apart in "
+                f"{self.features:.0%} of pairs; 50% is chance)"
             )
         return found
 

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.beamtime.run_row import (
+    FACTOR,
+    FAR_PX,
+    FEATURES_DIFFER,
+    SIZE_DIFFERS,
     Known,
     RunRow,
     count_singles,
@@ -273,6 +279,7 @@ def audit_runs(out_dir: str | Path, rows: Sequence[RunRow]) -> dict[str, Proport
     return found
 
 
+WIDTH = 96  # letters in a line, also in a notebook on a small screen
 HOW_TO_LABEL = (
     "A run that drifted is not like the one that taught the model, so its own labels "
     "alone can say how many single hits are taken. Its folder, runs/NAME, asks for as "
@@ -284,7 +291,7 @@ HOW_TO_LABEL = (
 def describe_table(
     rows: Sequence[RunRow], audits: Mapping[str, Proportion] | None = None
 ) -> str:
-    """Return the table as text, one run a line.
+    """Return the table as text, one run a line, and what is to be said of runs.
 
     Parameters
     ----------
@@ -294,20 +301,32 @@ def describe_table(
         From `audit_runs`: what is known of runs that drifted.
     """
     audits = audits or {}
-    head = f"{'run':12} {'patterns':>8} {'hits':>7} {'taken':>7} {'single hits':>32}  "
-    lines = [f"{head}what is to be said"]
-    for row in rows:
-        numbers = (
-            f"{'–':>8} {'–':>7} {'–':>7} {'–':>32}"
-            if row.problem
-            else f"{row.patterns:8,} {row.hits:7,} {row.taken:7,} "
-            f"{describe_singles(row, audits.get(row.run)):>32}"
-        )
-        lines.append(f"{row.run:12} {numbers}  {row.says}")
-    lines.append(_sum_up(rows, audits))
-    if _has_unknown(rows, audits):
-        lines.append(HOW_TO_LABEL)
-    return "\n".join(lines)
+    heads = ("run", "patterns", "hits", "taken", "single hits", "")
+    table = [heads, *(_list_cells(row, audits.get(row.run)) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if 0 < at < len(heads) - 1 else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in table
+    ]
+    said = [f"{row.run}: {row.says}" for row in rows if row.problem or row.is_drifted]
+    sums = [_sum_up(rows, audits), HOW_TO_LABEL * _has_unknown(rows, audits)]
+    parts = [
+        lines,
+        [textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in said],
+        [textwrap.fill(text, WIDTH) for text in sums if text],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _list_cells(row: RunRow, audited: Proportion | None) -> tuple[str, ...]:
+    if row.problem:
+        return (row.run, *"––––", "cannot be used")
+    numbers = (f"{each:,}" for each in (row.patterns, row.hits, row.taken))
+    singles = describe_singles(row, audited)
+    return (row.run, *numbers, singles, "drifted" if row.is_drifted else "")
 
 
 def _sum_up(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> str:
@@ -322,10 +341,12 @@ def _sum_up(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> str:
         f"{sum(row.patterns for row in good):,} patterns, "
         f"{sum(row.taken for row in good):,} taken. "
         f"{singles:,.0f} single hits are expected among the {n_taken:,} of "
-        f"{len(known)} runs"
+        f"{len(known)} {'run' if len(known) == 1 else 'runs'}"
     )
     n_unknown = len(good) - len(known)
-    return f"{text}; of {n_unknown} it is not known." if n_unknown else f"{text}."
+    if not n_unknown:
+        return f"{text}."
+    return f"{text}; of the other {n_unknown} it is not known."
 
 
 def _has_unknown(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> bool:
@@ -339,8 +360,20 @@ if TYPE_CHECKING:
 TEMPLATE = "beamtime.html.j2"
 REPORT_NAME = "report.html"
 PICTURES = ("drift.png", "best.png")
-N_BEST = 16
+N_BEST = 12
 DPI = 70
+FAR = "#D55E00"
+LIMITS = {
+    "moved_px": ("beam moved by pixels", 0.0, 0.0, FAR_PX),
+    "brightness": ("brightness of hits\n× the model's", 1.0, 1 / FACTOR, FACTOR),
+    "background": ("background\n× the model's", 1.0, 1 / FACTOR, FACTOR),
+    "size": (
+        "size of particles\n× the model's",
+        *(1.0, 1 / (1 + SIZE_DIFFERS), 1 + SIZE_DIFFERS),
+    ),
+    "features": ("hits told apart\nin a share of pairs", 0.5, 0.25, FEATURES_DIFFER),
+}
+"""How each is called, its value for a run like the model's, and what is still alike."""
 
 
 def write_pages(
@@ -406,15 +439,22 @@ def _list_numbers(row: RunRow, audited: Proportion | None) -> list[tuple[str, st
         ("single hits among them", describe_singles(row, audited)),
         ("beam at row, column", f"{row.row:.1f}, {row.column:.1f}"),
         ("moved", f"{row.moved_px:.1f} pixels"),
-        ("brightness of the hits", f"{row.brightness:.2f} × the model's"),
-        ("background", f"{row.background:.2f} × the model's"),
-        ("size of the particles", f"{row.size:.2f} × the model's"),
-        ("single hits among all", f"{row.share:.0%}, as the network lets expect"),
-        ("hits told from the model's", f"{row.features:.0%} of pairs (50% is chance)"),
+        ("brightness of the hits", _say("{:.2f} × the model's", row.brightness)),
+        ("background", _say("{:.2f} × the model's", row.background)),
+        ("size of the particles", _say("{:.2f} × the model's", row.size)),
+        ("single hits among all", _say("{:.0%}, by the network", row.share)),
+        (
+            "hits told apart from the model's",
+            _say("in {:.0%} of pairs; 50% is chance", row.features),
+        ),
         ("bad pixels that the model's run had not", f"{row.new_bad_pixels:,}"),
         ("labels advised", f"{row.labels_advised}"),
         ("of these given", f"{audited.n_sample if audited else 0}"),
     ]
+
+
+def _say(text: str, value: float) -> str:
+    return "not known" if math.isnan(value) else text.format(value)
 
 
 def _draw_missing(folder: Path, row: RunRow, known: Known) -> None:
@@ -490,10 +530,37 @@ def _draw_best(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fig
 
     probability = read_predictions(folder / PREDICTIONS.name).probability
     best = np.argsort(-probability, kind="stable")[:N_BEST]
-    shape = run.patterns.shape
-    figure = Figure(figsize=(12, 3.6 * shape[1] / shape[2]), layout="constrained")
-    captions = [f"{i:,} · {probability[i]:.2f}" for i in best]
-    plots.plot_gallery(
-        figure.subplots(), run.patterns[best], captions, run.patterns.bad_pixels
-    )
+    figure = Figure(layout="constrained")
+    plots.show_patterns(run.patterns, best, "{p:.2f}", figure=figure, p=probability)
     return figure
+
+
+def show_drift(rows: Sequence[RunRow]) -> "Figure":
+    """Draw how far runs are from what the model was trained on, a line for each run.
+
+    Parameters
+    ----------
+    rows
+        From `read_table`; runs that cannot be used are left out.
+    """
+    from matplotlib import pyplot as plt  # slow to import
+
+    good = [row for row in rows if not row.problem]
+    lines = np.arange(len(good))
+    size = (12, 1.2 + 0.3 * max(len(good), 2))
+    fig, axes = plt.subplots(1, len(LIMITS), figsize=size, sharey=True)
+    for ax, (name, (title, same, low, high)) in zip(axes, LIMITS.items(), strict=True):
+        value = np.array([getattr(row, name) for row in good], float)
+        is_far = (value < low) | (value > high)
+        ax.axvspan(low, high, color="0.93")
+        ax.axvline(same, color="0.6", linestyle="--")
+        ax.plot(value[~is_far], lines[~is_far], "o")
+        ax.plot(value[is_far], lines[is_far], "D", color=FAR)
+        for line in lines[np.isnan(value)]:
+            ax.text(same, line, "not known", ha="center", va="center", fontsize=8)
+        ax.set_title(title, fontsize=9)
+        ax.margins(x=0.1)
+    axes[0].set_yticks(lines, [row.run for row in good])
+    axes[0].set_ylim(len(good) - 0.5, -0.5)
+    fig.set_layout_engine("constrained")
+    return fig

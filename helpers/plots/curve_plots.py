@@ -388,7 +388,7 @@ def plot_purity_curve(
     ax.plot(number, purity, color=TAKEN, label="expected")
     ax.fill_between(number, low, high, color=TAKEN, alpha=0.2, label="95 % interval")
     if chosen is not None:
-        ax.axvline(chosen, color=LEFT, linestyle="--", label=f"{chosen:,} patterns")
+        ax.axvline(chosen, color=LEFT, linestyle="--", label=f"{chosen:,} taken")
     lowest = max(float(low.min(initial=1)) - 0.05, 0)
     ax.set(xlabel="patterns taken", ylabel="purity", ylim=(lowest, 1.005))
     show_legend(ax)

@@ -169,6 +169,7 @@ def show_patterns(
     *,
     labels: NDArray[np.str_] | None = None,
     flatten_about: tuple[float, float] | None = None,
+    figure: Figure | None = None,
     **values: ArrayLike,
 ) -> Figure:
     """Draw a gallery of some patterns of a stack, in a figure of its own.
@@ -187,6 +188,8 @@ def show_patterns(
     flatten_about
         (row, column) of the beam: each pattern is divided by its mean at each radius,
         so that fringes stand out far out, too. As it is without.
+    figure
+        An empty one, which gets its size here; one of pyplot when not given.
     **values
         (n,) each: numbers or texts of the patterns.
     """
@@ -211,7 +214,9 @@ def show_patterns(
     bad_pixels = patterns.bad_pixels[rows, columns]
     n_lines = max(1, -(-shown.size // COLUMNS))
     height = n_lines * (0.3 + 12 / COLUMNS * min(2.0, cut.shape[1] / cut.shape[2]))
-    fig, ax = plt.subplots(figsize=(12, height), layout="constrained")
+    fig = plt.figure(layout="constrained") if figure is None else figure
+    fig.set_size_inches(12, height)
+    ax = fig.subplots()
     plot_gallery(ax, cut, captions, bad_pixels, colours=colours)
     ax.set_title(describe_crop(patterns), fontsize=8, color="0.4", loc="left")
     if flatten_about is not None:
