@@ -27,6 +27,7 @@ nb_execution_mode = "off"  # `make run` has executed them
 nb_merge_streams = True
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+highlight_language = "sh"  # of blocks that name none
 nitpicky = True
 html_math_renderer = "mathml"
 
