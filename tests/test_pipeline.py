@@ -30,6 +30,7 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.run import run_notebooks, summarise
+from helpers.run.kernel_host import CAN_FORK
 from helpers.run.stages import (
     Parameter,
     assign_parameters,
@@ -523,6 +524,25 @@ def test_interrupted_run_leaves_no_kernel_and_no_half_file(
     os.close(from_kernel)
 
 
+@pytest.mark.skipif(not CAN_FORK, reason="this system forks no kernels")
+def test_kernels_are_forked_from_one_process_that_ends_with_the_run(
+    tmp_path: Path, patterns_file: Path
+) -> None:
+    facts = "os.getppid(), os.getcwd(), os.environ.get('IMPORT_FIRST'), '' in sys.path"
+    for name in ("01-a", "02-b"):
+        told = f"import os, sys\nwith open({name!r}, 'w') as f: print({facts}, file=f)"
+        ends = "import subprocess\nsubprocess.run(['false']).returncode"
+        write_notebook(tmp_path / f"nb/{name}.ipynb", [told, ends])
+    run_notebooks(patterns_file, tmp_path / "work", notebooks_dir=tmp_path / "nb")
+    told, other = ((tmp_path / "nb" / name).read_text() for name in ("01-a", "02-b"))
+    assert told == other
+    host, *rest = told.split()
+    assert rest == [str(tmp_path / "nb"), "None", "True"]
+    assert int(host) != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(host), 0)
+
+
 def test_what_a_killed_run_left_is_swept_by_the_next(
     tmp_path: Path, patterns_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -647,7 +667,7 @@ class NoKernel:
 
     manager = None
 
-    def __init__(self, notebook: Path) -> None:
+    def __init__(self, notebook: Path, _: object = None) -> None:
         self.notebook = notebook
 
     def close(self) -> None:

@@ -4,27 +4,34 @@ The report is one HTML file that needs no network. The widgets of a notebook liv
 beside a running kernel; in the report stand the pictures that they leave behind.
 """
 
-import ast
 import json
 import re
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 from urllib.parse import unquote
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from nbclient.util import run_sync  # also where a loop runs, as in Jupyter
 
 from helpers import errors
 from helpers.errors import HelpersError, NotebookError
 from helpers.made_from import digest
 from helpers.outputs import atomic_write
+from helpers.run.kernel_host import (
+    FIGURES,
+    FIRST,
+    START_KERNEL,
+    KernelHost,
+    find_imports,
+)
 from helpers.run.stages import papermill_path
 
 if TYPE_CHECKING:
@@ -33,41 +40,6 @@ if TYPE_CHECKING:
 FOLDER_PREFIX = "sh-kernel-"  # short: the path of a socket may be no longer than 100
 LOCK_NAME = "in-use"
 SECONDS_TO_LOCK = 60
-# As `python -m ipykernel_launcher`, after what the notebook will import. Nothing in the
-# notebook's folder is imported so: an earlier notebook may still change it.
-START = """\
-import importlib, os, sys
-if sys.path[0] == "":
-    del sys.path[0]
-for name in os.environ.pop("IMPORT_FIRST", "").split():
-    module, _, function = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-        getattr(found, function)() if function else None
-    except Exception:
-        pass  # the notebook will say so
-from ipykernel.kernelapp import launch_new_instance
-launch_new_instance()
-"""
-START_KERNEL = [
-    *("-c", START),
-    "--quiet",  # its own log would stand between the lines about progress
-    # to press figures harder takes half of the time that they take to draw
-    "--InlineBackend.print_figure_kwargs="
-    "{'bbox_inches': 'tight', 'pil_kwargs': {'compress_level': 1}}",
-    *("-f", "{connection_file}"),
-]
-IMPORTED_FIRST = ("helpers", "h5py", "matplotlib", "numpy", "scipy")
-FITS = ("sklearn.linear_model", "sklearn.model_selection")
-IMPORTED_BY = {  # what these import when they are called, which takes seconds
-    "make_map": ("openTSNE", "sklearn.cluster"),
-    "show_map": ("jscatter",),
-    "choose_metric": ("sklearn.metrics",),
-    "rank_patterns": ("scipy.ndimage",),
-    "train_model": (*FITS, "helpers.classifier:import_keras"),
-    "substitute_out_of_fold": FITS,
-    "choose_next_labels": (*FITS, "sklearn.cluster"),
-}
 
 
 class _ThisInterpreter(KernelSpecManager):
@@ -79,13 +51,10 @@ class _ThisInterpreter(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         return KernelSpec(
-            argv=[sys.executable, *START_KERNEL],
+            argv=START_KERNEL,
             language="python",
             display_name=kernel_name,
-            env={
-                "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-                "IMPORT_FIRST": self._import_first,
-            },
+            env=FIGURES | {FIRST: self._import_first},
         )
 
 
@@ -96,10 +65,16 @@ class ThisKernelManager(AsyncKernelManager):
     first and opened later, and on a shared machine another program may be quicker.
     """
 
-    def __init__(self, import_first: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(
+        self,
+        import_first: Sequence[str] = (),
+        host: KernelHost | None = None,
+        **kwargs: Any,
+    ) -> None:
         sweep_kernel_folders()
         folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
         self._lock = _lock(Path(folder.name))
+        self._host = host
         super().__init__(
             kernel_spec_manager=_ThisInterpreter(import_first),
             transport="ipc",
@@ -107,6 +82,17 @@ class ThisKernelManager(AsyncKernelManager):
             **kwargs,
         )
         self._folder = folder
+
+    async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
+        if self._host is None:
+            await super()._async_launch_kernel(kernel_cmd, **kw)
+            return
+        process = self._host.fork(kernel_cmd, kw["cwd"], kw["env"])
+        local = cast(LocalProvisioner, self.provisioner)
+        local.process = cast(Any, process)
+        local.pid = local.pgid = process.pid  # it leads a session of its own
+        local.cwd = kw["cwd"]
+        self._reconcile_connection_info(local.connection_info)
 
     async def cleanup_resources(  # type: ignore[override]  # ours is asynchronous
         self, restart: bool = False
@@ -153,11 +139,15 @@ class WarmKernel:
     ----------
     notebook
         The notebook that it is for.
+    host
+        What forks it; without one it imports all for itself.
     """
 
-    def __init__(self, notebook: Path) -> None:
+    def __init__(self, notebook: Path, host: KernelHost | None = None) -> None:
         self.notebook = notebook
-        self.manager = ThisKernelManager(_find_imports(notebook), kernel_name="python3")
+        self.manager = ThisKernelManager(
+            find_imports(notebook), host, kernel_name="python3"
+        )
         run_sync(self._start)()
 
     def close(self) -> None:
@@ -172,36 +162,6 @@ class WarmKernel:
         await self.manager.cleanup_resources()
 
 
-def _find_imports(notebook: Path) -> list[str]:
-    """Return what a notebook will import from well-kept packages, also by its calls."""
-    content = json.loads(notebook.read_text(encoding="utf-8"))
-    code = (c["source"] for c in content["cells"] if c["cell_type"] == "code")
-    found: dict[str, None] = {}
-    called: dict[str, None] = {}
-    for source in code:
-        with suppress(SyntaxError):
-            for node in ast.walk(ast.parse("".join(source))):
-                found |= dict.fromkeys(_name_modules(node))
-                called |= dict.fromkeys(IMPORTED_BY.get(_name_called(node), ()))
-    named = [name for name in found if name.split(".")[0] in IMPORTED_FIRST]
-    return [*named, *called]
-
-
-def _name_called(node: ast.AST) -> str:
-    if not isinstance(node, ast.Call):
-        return ""
-    return ast.unparse(node.func).rpartition(".")[2]
-
-
-def _name_modules(node: ast.AST) -> list[str]:
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        inside = [f"{node.module}.{alias.name}" for alias in node.names]
-        return [node.module, *(inside if node.module == "helpers" else [])]
-    return []
-
-
 class Kernels:
     """Starts the kernel of the next notebook while one works.
 
@@ -209,25 +169,33 @@ class Kernels:
     ----------
     notebooks
         In the order in which they may run.
+    host
+        What forks the kernels, ended with them; None = each imports for itself.
     """
 
-    def __init__(self, notebooks: Sequence[Path]) -> None:
+    def __init__(self, notebooks: Sequence[Path], host: KernelHost | None) -> None:
         self._notebooks = list(notebooks)
-        self._next: WarmKernel | None = None
+        self._host = host
+        self._next: Future[WarmKernel] | None = None
+        self._starter = ThreadPoolExecutor(1, "kernel")  # the host imports meanwhile
+
+    def execute(
+        self, notebook: Path, executed: Path, parameters: Mapping[str, Any]
+    ) -> list[str]:
+        """Run one of the notebooks as `execute_notebook` does, in its warm kernel."""
+        return execute_notebook(notebook, executed, parameters, self.take(notebook))
 
     def take(self, notebook: Path) -> WarmKernel:
         """Return the kernel of a notebook, and start that of the one after it."""
-        kernel, self._next = self._next, None
+        following, self._next = self._next, None
+        kernel = following.result() if following else None
         if kernel is not None and kernel.notebook != notebook:
             kernel.close()
             kernel = None
-        kernel = kernel or WarmKernel(notebook)
+        kernel = kernel or WarmKernel(notebook, self._host)
         later = self._notebooks[self._notebooks.index(notebook) + 1 :]
-        try:
-            self._next = WarmKernel(later[0]) if later else None
-        except BaseException:
-            kernel.close()
-            raise
+        if later:
+            self._next = self._starter.submit(WarmKernel, later[0], self._host)
         return kernel
 
     def __enter__(self) -> Self:
@@ -235,9 +203,12 @@ class Kernels:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the kernel that nobody took."""
-        if self._next is not None:
-            self._next.close()
+        """End the kernel that nobody took, and the host."""
+        if self._next is not None and self._next.exception() is None:
+            self._next.result().close()
+        self._starter.shutdown()
+        if self._host is not None:
+            self._host.close()
 
 
 SECONDS_TO_START = 300  # a busy shared machine may need minutes to start a kernel

@@ -7,10 +7,10 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers.errors import (
     HelpersError,
@@ -23,6 +23,7 @@ from helpers.errors import (
 from helpers.made_from import Change, find_changes, shorten
 from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
+from helpers.run.kernel_host import CAN_FORK, KernelHost, find_imports
 from helpers.run.stages import StageBook, assign_parameters, claim_folder, is_called
 from helpers.work_folder import (
     CLEAN_SINGLE_HITS,
@@ -36,6 +37,9 @@ from helpers.work_folder import (
     QUEUE,
     RANKING,
 )
+
+if TYPE_CHECKING:
+    from helpers.run.execution import Kernels
 
 NOTEBOOKS_DIR = Path(__file__).parents[2] / "notebooks"
 REPORTS_NAME = "reports"
@@ -120,8 +124,6 @@ def run_notebooks(
     NotebookError
         If a notebook stops; its executed copy and the report are written nevertheless.
     """
-    from helpers.run.execution import Kernels, execute_notebook  # slow to import
-
     every = find_notebooks(notebooks_dir or NOTEBOOKS_DIR)
     chosen = _choose(every, only)
     files = _runner_parameters(patterns_files, work_dir, labels_file)
@@ -134,11 +136,11 @@ def run_notebooks(
     with (
         claim_folder(reports.parent, say),
         _passing_password(assigned),
-        Kernels(chosen) as kernels,
+        ExitStack() as stack,
     ):
         _sweep(reports)
         book = StageBook(reports.parent, reports, every)
-        has_run = False
+        kernels: Kernels | None = None
         try:
             for notebook, values in zip(chosen, assigned, strict=True):
                 why = "" if force else book.why_run(notebook, values)
@@ -147,14 +149,11 @@ def run_notebooks(
                     continue
                 if why:
                     say(f"{notebook.stem}: runs again, since this has changed: {why}")
-                has_run = True
+                kernels = kernels or stack.enter_context(_start(chosen, notebook))
                 _forget(notebook, every, chosen, reports)
                 started = time.monotonic()
                 book.begin(notebook, values)
-                kernel = kernels.take(notebook)
-                warned = execute_notebook(
-                    notebook, reports / notebook.name, values, kernel
-                )
+                warned = kernels.execute(notebook, reports / notebook.name, values)
                 book.finish(notebook, values, warned)
                 done = f"done in {_duration(time.monotonic() - started)}"
                 _say_ended(say, notebook, done, warned)
@@ -163,7 +162,15 @@ def run_notebooks(
             with suppress(WorkFolderError):  # a full disk is said already
                 _write_report(every, reports)
             raise
-        return _write_report(every, reports, anew=has_run)
+        return _write_report(every, reports, anew=kernels is not None)
+
+
+def _start(chosen: Sequence[Path], first: Path) -> "Kernels":
+    """Start what runs notebooks; importing that, and what they need, is slow."""
+    host = KernelHost(find_imports(first)) if CAN_FORK else None
+    from helpers.run.execution import Kernels
+
+    return Kernels(chosen, host)
 
 
 @contextmanager
