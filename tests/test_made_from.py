@@ -189,6 +189,7 @@ def test_predictions_of_another_network_are_refused(
 def test_network_of_another_run_may_predict(finished: Path, tmp_path: Path) -> None:
     patterns = inspect(tmp_path / "w", open_patterns(finished / "other.h5"), (20, 24))
     classifier.predict_patterns(patterns, tmp_path / "w", finished / "work")
+    assert "Next: hand the selection on." in describe_state(tmp_path / "w")
     found = classifier.read_predictions(tmp_path / "w" / "predictions.h5", patterns)
     assert len(found.probability) == 80
     for name in ("model.json", "model.keras", "model.weights.h5"):

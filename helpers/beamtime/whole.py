@@ -283,8 +283,8 @@ WIDTH = 96  # letters in a line, also in a notebook on a small screen
 HOW_TO_LABEL = (
     "A run that drifted is not like the one that taught the model, so its own labels "
     "alone can say how many single hits are taken. Its folder, runs/NAME, asks for as "
-    "many as are advised: open 03-label with work_dir set to it and order to queue, "
-    "label, and look here again."
+    'many as are advised: open 03-label with that folder as work_dir, order="queue", '
+    'patterns_file="" and labels_file="", label, and look here again.'
 )
 
 

@@ -20,7 +20,7 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.made_from import Change, find_changes, shorten
+from helpers.made_from import MODEL_ELSEWHERE, Change, find_changes, shorten
 from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
 from helpers.run.kernel_host import CAN_FORK, KernelHost, find_imports
@@ -446,6 +446,8 @@ def read_facts(path: Path) -> dict[str, Any]:
 def _next(folder: Path) -> str:
     stale = _find_stale(folder)
     needed = {stage.name for stage in STAGES}
+    if read_facts(folder / PREDICTIONS.name).get(MODEL_ELSEWHERE):  # of a beamtime
+        needed = {EXPERIMENT.name, PREDICTIONS.name}
     for name, writer in WRITERS.items():
         if name in needed and not (folder / name).exists():
             return f"Next: {writer}, which writes {name}."
