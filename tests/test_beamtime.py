@@ -322,7 +322,8 @@ def test_drift_is_drawn_with_the_names_of_the_runs(done: Any) -> None:
 
 
 def test_page_says_what_is_not_known(done: Any, tmp_path: Path) -> None:
-    row = replace(done.rows[0], features=math.nan, brightness=math.nan)
+    known = replace(done.rows[0], background=1.0)
+    row = replace(known, features=math.nan, brightness=math.nan)
     html = write_pages(tmp_path, [row]).read_text("utf-8")
     assert html.count("<td>not known</td>") == 2
     assert "nan" not in html.lower()

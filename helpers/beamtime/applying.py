@@ -422,7 +422,7 @@ def _find_drift(
     distance: float,
     probability: NDArray[np.float32],
 ) -> Drift:
-    bright, dim = describe_light(measured)
+    bright, dim = describe_light(patterns, measured, centre)
     features = make_features(patterns, centre, keep_lit(measured))
     before = known.experiment.patterns.bad_pixels
     share = estimate_share_of_singles(probability, known.share)

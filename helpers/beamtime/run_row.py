@@ -27,6 +27,7 @@ from helpers.experiment import (
     open_experiment,
     suggest_hit_threshold,
 )
+from helpers.features import guess_particles
 from helpers.intervals import Proportion
 from helpers.outputs import atomic_write, write_json
 from helpers.patterns import Patterns, spread_evenly
@@ -36,7 +37,7 @@ from helpers.work_folder import CLEAN_SINGLE_HITS, PARTITION, PREDICTIONS, RANKI
 
 N_COMPARED = 400  # hits of either run
 N_SIZED = 300  # hits
-DARKEST = 0.05  # of the patterns, that are blank in nearly all runs
+N_GUESSED = 1_000  # patterns, of which the encoder says which are blank
 N_STEPS = 200
 FEWEST = 20  # below which nothing is compared
 MOVED_PX = 1.0  # what is less may be chance, and changes no feature
@@ -70,7 +71,7 @@ class Known:
     features
         (m, k) float32, of some of their hits.
     brightness, background
-        Median photons of their hits, and the photons that 5 % of them do not reach.
+        Median photons of their hits, and of their blank patterns.
     size
         Median diameter of their hits, in steps of the Patterson map.
     share
@@ -115,7 +116,7 @@ def learn_known(model_dir: str | Path) -> Known:
     predictions = read_predictions(model_dir / PREDICTIONS.name, patterns)
     split, words = read_partition(model_dir / PARTITION.name)
     measured = experiment.measurements
-    bright, dim = describe_light(measured)
+    bright, dim = describe_light(patterns, measured, experiment.centre)
     return Known(
         model=model,
         experiment=experiment,
@@ -149,11 +150,17 @@ def keep_lit(measured: Measurements) -> NDArray[np.int64]:
     return np.where(measured.is_measurement, measured.lit_pixels, 0)
 
 
-def describe_light(measured: Measurements) -> tuple[float, float]:
-    """Return the median photons of the hits, and what 5 % of all do not reach."""
-    hits = measured.photons[find_hits(keep_lit(measured))]
-    of_all = measured.photons[measured.is_measurement]
-    return _median(hits), float(np.quantile(of_all, DARKEST)) if of_all.size else 0.0
+def describe_light(
+    patterns: Patterns, measured: Measurements, centre: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the median photons of the hits and of the blank patterns; NaN = too few.
+
+    The encoder says which are blank: what is merely dim may be a weak hit, and how many
+    of the darkest are blank depends on how often the beam hits a particle.
+    """
+    guess = guess_particles(patterns, centre, N_GUESSED)
+    blank = measured.photons[guess.index[guess.blank > 1 / 2]]
+    return _median(measured.photons[find_hits(keep_lit(measured))]), _median(blank)
 
 
 def find_hits(lit_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
