@@ -50,7 +50,7 @@ from helpers.classifier import (
     write_images,
     write_partition,
 )
-from helpers.classifier.calibration import METRICS, average_precision
+from helpers.classifier.calibration import SCORES, average_precision
 from helpers.classifier.kernel_head import (
     GENERAL,
     RIDGES,
@@ -570,7 +570,7 @@ def test_intervals_hold_the_value_and_shrink_with_more_patterns():
 def test_tiny_or_one_sided_test_parts_are_judged(single):
     single = np.array(single)
     found = evaluate(np.full(single.size, 0.5, np.float32), single, 0.5)
-    assert all(np.isfinite(found[name]["high"]) for name in METRICS)
+    assert all(np.isfinite(found[name]["high"]) for name in SCORES)
 
 
 def test_average_precision_without_singles_is_zero():

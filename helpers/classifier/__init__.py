@@ -15,7 +15,7 @@ from helpers.classifier.active_learning import (
 )
 from helpers.classifier.article_network import ArticleNetwork, make_images
 from helpers.classifier.calibration import (
-    METRICS,
+    SCORES,
     Calibration,
     Reliability,
     choose_threshold,
@@ -92,9 +92,9 @@ from helpers.classifier.training import (
 
 __all__ = [
     "CLASSES",
-    "METRICS",
     "NETWORKS",
     "PARTS",
+    "SCORES",
     "ArticleNetwork",
     "Audit",
     "Calibration",

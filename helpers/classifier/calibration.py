@@ -13,7 +13,7 @@ from helpers.intervals import percentile_interval, proportion_interval
 
 N_BINS = 10
 RAW_LIMIT = 1e-7  # float32 rounds what is nearer to 1
-METRICS = ("precision", "recall", "f1", "average_precision", "accuracy")
+SCORES = ("precision", "recall", "f1", "average_precision", "accuracy")
 N_CALIBRATION_DRAWS = 200
 
 
@@ -179,7 +179,7 @@ def fit_calibration_in_stack(
     probable curve is taken, given the labels (logistic likelihood) and normal priors of
     the crossing and of the logarithms of the slopes above and below it; each pattern of
     the stack counts as single with the curve's own probability. From a few hundred
-    labels on the priors hardly matter.
+    labels on the priors hardly matter; where they come from stands in docs/methods.md.
 
     Parameters
     ----------
@@ -190,22 +190,6 @@ def fit_calibration_in_stack(
         (n,) bool, the labels; both values occur.
     others
         (m,) float32, outputs for patterns without a label: all, or a random sample.
-
-    Notes
-    -----
-    The numbers in the priors are means of the best curves of this form on 11 kinds of
-    particle, one of each of `SEEN_BODIES`, with their own masks, brightness and drift
-    (`draw_particle_kind` of tests/bench/bench_particles.py, seeds 11000 to 11010), from
-    50 and 200 labels; the spreads are of the order of what one finds from kind to kind.
-    The calibration error, less what true probabilities show, is 0.019 and 0.009 there,
-    0.034 and 0.010 from the labels alone.
-
-    Tried, and not better by 0.001: to average over all curves in place of the most
-    probable one; a penalty on undecided patterns of the stack; outputs of which a share
-    says nothing; cross-validation repeated three times; a regression of crossing and
-    slopes on twenty numbers that describe labels and stack. Worse with some samples:
-    normal distributions of either class, fitted to the stack by expectation
-    maximisation; a distance that is always the same.
 
     References
     ----------
@@ -382,13 +366,13 @@ def evaluate(
     return {
         "chance": float(np.mean(single)),
         "confusion_matrix": counts.tolist(),
-        **{name: _with_interval(values[name], drawn[name]) for name in METRICS},
+        **{name: _with_interval(values[name], drawn[name]) for name in SCORES},
         "calibration_error": _judge_calibration(probability, single, rng),
     }
 
 
 def describe_scores(
-    scores: dict[str, Any], names: Sequence[str] = (*METRICS, "calibration_error")
+    scores: dict[str, Any], names: Sequence[str] = (*SCORES, "calibration_error")
 ) -> str:
     """Say the scores that `evaluate` gave, a line each, with their intervals.
 

@@ -150,12 +150,6 @@ class RotatedTemplates:
     w(r) is the area of a cell: intensities count as they are. A root or a logarithm, or
     a larger weight for dim rings, gives noise and streaks too much say.
 
-    Tried on other seeds, and not better on all samples: taking off all of the noise
-    (better on simulated patterns, worse on the measured ones: people call a dim pattern
-    "other" though it looks single); the mean of 1, 2, 5 or 8 instead of the three
-    smallest D; and taking off the likeness to 50 patterns labelled as no singles, which
-    helps with "crowded" only and does harm elsewhere.
-
     References
     ----------
     .. [1] B. S. Reddy and B. N. Chatterji, "An FFT-Based Technique for Translation,
