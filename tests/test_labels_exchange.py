@@ -298,10 +298,17 @@ def test_all_bad_lines_are_listed_and_none_is_stored(store, write):
 
 
 def test_very_many_bad_lines_are_counted(store, write):
-    path = write("pattern,label\n" + "9,single\n" * 1000)
+    path = write("pattern,label\n" + "0,odd\n" * 1000)
     with pytest.raises(LabelsError, match="and 950 more") as caught:
         store.import_csv(path)
-    assert str(caught.value).count("is not within") == 50
+    assert str(caught.value).count("is none of") == 50
+
+
+def test_labels_of_a_longer_run_are_told_in_few_lines(store, write):
+    path = write("pattern,label\n" + "9,single\n" * 1000)
+    with pytest.raises(LabelsError, match="and 997 more") as caught:
+        store.import_csv(path)
+    assert str(caught.value).endswith("labels are of another run, give no labels file.")
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
         message = (
             f"{here}: the unit is {found['unit']}; the model was trained with "
             f"{model.facts['unit']}. Give adu_per_photon in 01-inspect, or train it on "
-            "these in 04-train."
+            "these in 05-train."
         )
         raise ModelError(message)
     key = "bad_pixels_sha256"
@@ -355,6 +355,13 @@ def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
         found = f"has the classes {', '.join(facts['classes'])}; expected "
         path = work_dir / MODEL_FACTS.name
         raise MODEL_FACTS.make_error(path, found + ", ".join(CLASSES))
+    shape = facts["settings"].get("shape", facts.get("pattern_shape"))
+    if shape != facts.get("pattern_shape", shape):
+        found = (
+            f"is of patterns of shape {facts['pattern_shape']}, but its network is for "
+            f"{shape}"
+        )
+        raise MODEL_FACTS.make_error(work_dir / MODEL_FACTS.name, found)
     path = work_dir / MODEL.name
     if not path.is_file():
         raise MODEL.make_error(path, f"is no file, but {MODEL_FACTS.name} is there")

@@ -33,6 +33,8 @@ LARGEST_TABLE = 256 * 2**20
 """Bytes, some millions of labels; a larger file is none."""
 
 _MOST_PROBLEMS = 50
+_MOST_ALIKE = 3
+_OUTSIDE = "is not within"
 _WHOLE = re.compile(r"^(\d+)[.,]0*$")  # 12.0, as programs for tables write 12
 _PREAMBLE = re.compile(r"(?:[ \t]*(?:(?:#|sep=).*)?\n)*", re.IGNORECASE)
 
@@ -325,7 +327,7 @@ def parse_pattern(text: str, n_patterns: int, first_index: int = 0) -> int:
         raise ValueError(message) from None
     if not 0 <= pattern < n_patterns:
         last = n_patterns - 1 + first_index
-        message = f"pattern {text} is not within {first_index} … {last}"
+        message = f"pattern {text} {_OUTSIDE} {first_index} … {last}"
         raise ValueError(message)
     return pattern
 
@@ -355,10 +357,15 @@ def _moment(text: str) -> datetime | None:
 
 def all_problems(path: Path, problems: Sequence[str]) -> str:
     """Say what is wrong with every line, in one message."""
-    shown = [f"{path}: {problem}." for problem in problems[:_MOST_PROBLEMS]]
+    are_alike = all(_OUTSIDE in problem for problem in problems)
+    most = _MOST_ALIKE if are_alike else _MOST_PROBLEMS
+    shown = [f"{path}: {problem}." for problem in problems[:most]]
     if more := len(problems) - len(shown):
         shown.append(f"{path}: and {more} more.")
-    return "\n".join([*shown, "Nothing was imported. Mend these lines and try again."])
+    advice = "Nothing was imported. Mend these lines and try again."
+    if are_alike:
+        advice += " If the labels are of another run, give no labels file."
+    return "\n".join([*shown, advice])
 
 
 def _as_fields(given: GivenLabel, locate: Locate | None) -> dict[str, str]:
