@@ -29,7 +29,7 @@ from helpers.errors import (
     PatternsFileError,
     WorkFolderError,
 )
-from helpers.run import run_notebooks, summarise
+from helpers.run import kernel_host, run_notebooks, summarise
 from helpers.run.kernel_host import CAN_FORK
 from helpers.run.stages import (
     Parameter,
@@ -541,6 +541,18 @@ def test_kernels_are_forked_from_one_process_that_ends_with_the_run(
     assert int(host) != os.getpid()
     with pytest.raises(ProcessLookupError):
         os.kill(int(host), 0)
+
+
+@pytest.mark.skipif(not CAN_FORK, reason="this system forks no kernels")
+def test_a_host_of_kernels_that_has_ended_is_told(
+    tmp_path: Path, patterns_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_notebook(tmp_path / "nb/01-a.ipynb", ["pass"])
+    monkeypatch.setattr(kernel_host, "HOST", "--no-such-option")
+    with pytest.raises(NotebookError, match="for lack of memory"):
+        run_notebooks(patterns_file, tmp_path / "work", notebooks_dir=tmp_path / "nb")
+    left = [path.name for path in (tmp_path / "work" / "reports").iterdir()]
+    assert left == ["report.html"]
 
 
 def test_what_a_killed_run_left_is_swept_by_the_next(

@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn, cast
 
+from helpers.errors import NotebookError
+
 CAN_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
 HOST = "--host"
 FIRST = "IMPORT_FIRST"
@@ -151,7 +153,7 @@ class KernelHost:
 
         Raises
         ------
-        RuntimeError
+        NotebookError
             If the host, or the kernel at once, has ended.
         """
         order = {"arguments": command[len(START) :], "cwd": cwd, "env": env}
@@ -159,8 +161,11 @@ class KernelHost:
             self._order(order)
             return ForkedKernel(int(cast(IO[str], self._process.stdout).readline()))
         except (OSError, ValueError) as error:
-            message = "the process that forks kernels has ended"
-            raise RuntimeError(message) from error
+            message = (
+                "The process that starts kernels has ended, most often for lack of "
+                "memory. Close other programs, or run on a machine with more memory."
+            )
+            raise NotebookError(message) from error
 
     def close(self) -> None:
         """End the host; kernels that are left notice it, and end too."""

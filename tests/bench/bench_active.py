@@ -36,6 +36,7 @@ from helpers.classifier import (
 from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import predict_inputs
 from helpers.classifier.networks import encode_pixels, make_head
+from helpers.features import name_encoder
 from helpers.simulate import SAMPLES, Simulator
 
 N_POOL, N_JUDGED = 1000, 2000
@@ -87,7 +88,10 @@ def simulate(sample: str, seed: int) -> Stack:
     simulator = Simulator(seed, sample=made_of)
     bad_pixels = simulator.bad_pixels
     network = InvariantNetwork(
-        bad_pixels.shape, simulator.detector.centre, encode_pixels(bad_pixels)
+        bad_pixels.shape,
+        simulator.detector.centre,
+        encode_pixels(bad_pixels),
+        name_encoder(),
     )
     blocks = [
         (network.make_inputs(block.patterns), block.true_labels == "single")

@@ -33,12 +33,14 @@ from numpy.typing import NDArray
 from scipy import special
 from sklearn.metrics import (
     average_precision_score,
+    f1_score,
     precision_recall_curve,
     roc_auc_score,
 )
 
 from helpers.classifier import (
     InvariantNetwork,
+    choose_threshold,
     expect_purity,
     expected_calibration_error,
     fit_calibration_in_stack,
@@ -76,6 +78,7 @@ N_CHANCES = 20
 N_TEMPLATES = 50
 SCORES = (
     *("no label", "features, 50", "200", "1,000", "with encoder, 50", "200", "1,000"),
+    *("at own threshold, 50", "200", "1,000"),
     *("ECE, 50", "ECE, 200", "slider, 50", "slider, 200"),
 )
 PROMISED = 0.9  # purity
@@ -233,12 +236,12 @@ def judge_kind(path: Path) -> Floats:
     guess = roc_auc_score(single[hits], inputs[hits, -3])
     without = inputs[:, : len(plain.features)]
     f1_without, *_ = train_all(plain, without, single)
-    f1, error, holds = train_all(network, inputs, single)
-    return np.array([guess, *f1_without, *f1, *error[:2], *holds[:2]])
+    f1, f1_own, error, holds = train_all(network, inputs, single)
+    return np.array([guess, *f1_without, *f1, *f1_own, *error[:2], *holds[:2]])
 
 
 def train_all(network: InvariantNetwork, inputs: Floats, single: Bools) -> Floats:
-    """Return mean F1, calibration error and coverage, (3, budgets)."""
+    """Return mean F1, twice, calibration error and coverage, (4, budgets)."""
     scores = [
         np.mean(list(train(network, inputs, single, budget)), axis=0)
         for budget in BUDGETS
@@ -248,8 +251,12 @@ def train_all(network: InvariantNetwork, inputs: Floats, single: Bools) -> Float
 
 def train(
     network: InvariantNetwork, inputs: Floats, single: Bools, budget: int
-) -> Iterator[tuple[float, float, float]]:
-    """Give best F1, calibration error above chance and coverage for draws of labels."""
+) -> Iterator[tuple[float, ...]]:
+    """Give scores for draws of labels.
+
+    Best F1, that at the threshold which the labels choose, calibration error above
+    chance, and coverage.
+    """
     rng = np.random.default_rng(budget)
     for _ in range(N_DRAWS if budget < N_POOL else 1):
         drawn = rng.permutation(N_POOL)[:budget]
@@ -269,8 +276,9 @@ def train(
             for _ in range(N_CHANCES)
         ]
         known = curve.apply(out_of_fold), single[drawn]
+        own = f1_score(truth, judged >= choose_threshold(*known))
         holds = slider_holds(judged, truth, *known)
-        yield float(f1.max()), float(error - np.mean(chances)), float(holds)
+        yield float(f1.max()), own, float(error - np.mean(chances)), float(holds)
 
 
 def slider_holds(
