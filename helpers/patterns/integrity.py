@@ -103,7 +103,7 @@ def make_fingerprint(
     digest = hashlib.sha256(sample.encode())
     at_once = max(1, READ_AT_ONCE // pattern_bytes)
     for start in range(0, len(seen), at_once):
-        digest.update(read(seen[start : start + at_once]).tobytes())
+        digest.update(np.ascontiguousarray(read(seen[start : start + at_once])).data)
     for name in sorted(shots):
         digest.update(name.encode() + shots[name].tobytes())
     digest.update(json.dumps(_gather_attributes(sources)).encode())
