@@ -697,4 +697,4 @@ def test_the_purity_curve_marks_what_is_chosen(ax):
     number = np.array([1, 5, 9])
     purity = np.array([1.0, 0.9, 0.8])
     plots.plot_purity_curve(ax, number, purity, purity - 0.1, purity, chosen=5)
-    assert [line.get_label() for line in ax.lines] == ["expected", "5 patterns"]
+    assert [line.get_label() for line in ax.lines] == ["expected", "5 taken"]
