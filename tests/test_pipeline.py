@@ -529,10 +529,12 @@ def test_kernels_are_forked_from_one_process_that_ends_with_the_run(
     tmp_path: Path, patterns_file: Path
 ) -> None:
     facts = "os.getppid(), os.getcwd(), os.environ.get('IMPORT_FIRST'), '' in sys.path"
+    drawn = "import numpy\nopen(f'{name}-drawn', 'w').write(f'{numpy.random.rand()}')"
     for name in ("01-a", "02-b"):
         told = f"import os, sys\nwith open({name!r}, 'w') as f: print({facts}, file=f)"
         ends = "import subprocess\nsubprocess.run(['false']).returncode"
-        write_notebook(tmp_path / f"nb/{name}.ipynb", [told, ends])
+        named = f"name = {name!r}"
+        write_notebook(tmp_path / f"nb/{name}.ipynb", [told, ends, named, drawn])
     run_notebooks(patterns_file, tmp_path / "work", notebooks_dir=tmp_path / "nb")
     told, other = ((tmp_path / "nb" / name).read_text() for name in ("01-a", "02-b"))
     assert told == other
@@ -541,6 +543,8 @@ def test_kernels_are_forked_from_one_process_that_ends_with_the_run(
     assert int(host) != os.getpid()
     with pytest.raises(ProcessLookupError):
         os.kill(int(host), 0)
+    one, two = ((tmp_path / f"nb/{n}-drawn").read_text() for n in ("01-a", "02-b"))
+    assert one != two
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="this system forks no kernels")

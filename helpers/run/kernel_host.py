@@ -93,6 +93,8 @@ class ForkedKernel:
         self.pid = pid
         self._handle = os.pidfd_open(pid)  # readable when it has ended
         weakref.finalize(self, os.close, self._handle)
+        self._end = select.poll()
+        self._end.register(self._handle, select.POLLIN)
 
     def poll(self) -> int | None:
         """Return 0 if it has ended, None if it works."""
@@ -100,7 +102,9 @@ class ForkedKernel:
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Return 0 as soon as it has ended, None after so many seconds."""
-        return 0 if select.select([self._handle], [], [], timeout)[0] else None
+        return (
+            0 if self._end.poll(None if timeout is None else 1000 * timeout) else None
+        )
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, unless it has ended."""
@@ -134,7 +138,8 @@ class KernelHost:
             env=os.environ | FIGURES,
             start_new_session=True,  # what is typed in the terminal is for the caller
         )
-        self._order({"env": {FIRST: " ".join(import_first)}})
+        with suppress(OSError):  # it has ended: who wants a kernel is told
+            self._order({"env": {FIRST: " ".join(import_first)}})
 
     def _order(self, order: dict[str, Any]) -> None:
         print(json.dumps(order), file=cast(IO[str], self._process.stdin), flush=True)
@@ -208,6 +213,8 @@ def _detach(cwd: str, env: dict[str, str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed()  # else all kernels draw the same numbers
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
