@@ -1,6 +1,7 @@
 """The runner: parameters, kernels, failures; on tiny notebooks made here."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -30,7 +31,7 @@ from helpers.errors import (
     WorkFolderError,
 )
 from helpers.run import kernel_host, run_notebooks, summarise
-from helpers.run.kernel_host import CAN_FORK
+from helpers.run.kernel_host import can_fork
 from helpers.run.stages import (
     Parameter,
     assign_parameters,
@@ -524,7 +525,7 @@ def test_interrupted_run_leaves_no_kernel_and_no_half_file(
     os.close(from_kernel)
 
 
-@pytest.mark.skipif(not CAN_FORK, reason="this system forks no kernels")
+@pytest.mark.skipif(not can_fork(), reason="this system forks no kernels")
 def test_kernels_are_forked_from_one_process_that_ends_with_the_run(
     tmp_path: Path, patterns_file: Path
 ) -> None:
@@ -547,7 +548,21 @@ def test_kernels_are_forked_from_one_process_that_ends_with_the_run(
     assert one != two
 
 
-@pytest.mark.skipif(not CAN_FORK, reason="this system forks no kernels")
+def test_where_nothing_can_be_forked_each_kernel_starts_by_itself(
+    tmp_path: Path, patterns_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_unknown(_: int) -> int:
+        raise OSError(errno.ENOSYS, "as on Linux 4")
+
+    monkeypatch.setattr(os, "pidfd_open", is_unknown, raising=False)
+    told = "import os\nopen('parent', 'w').write(f'{os.getppid()}')"
+    write_notebook(tmp_path / "nb/01-a.ipynb", [told])
+    write_notebook(tmp_path / "nb/02-b.ipynb", ["pass"])
+    run_notebooks(patterns_file, tmp_path / "work", notebooks_dir=tmp_path / "nb")
+    assert (tmp_path / "nb/parent").read_text() == str(os.getpid())
+
+
+@pytest.mark.skipif(not can_fork(), reason="this system forks no kernels")
 def test_a_host_of_kernels_that_has_ended_is_told(
     tmp_path: Path, patterns_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,6 @@ from typing import IO, Any, NoReturn, cast
 
 from helpers.errors import NotebookError
 
-CAN_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
 HOST = "--host"
 FIRST = "IMPORT_FIRST"
 FIGURES = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
@@ -52,6 +51,15 @@ IMPORTED_BY = {  # what these import when they are called, which takes seconds
     "substitute_out_of_fold": FITS,
     "choose_next_labels": (*FITS, "sklearn.cluster"),
 }
+
+
+def can_fork() -> bool:
+    """Tell whether kernels can be forked and watched: by Linux since version 5.3."""
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def find_imports(notebook: Path) -> list[str]:

@@ -23,7 +23,7 @@ from helpers.errors import (
 from helpers.made_from import MODEL_ELSEWHERE, Change, find_changes, shorten
 from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
-from helpers.run.kernel_host import CAN_FORK, KernelHost, find_imports
+from helpers.run.kernel_host import KernelHost, can_fork, find_imports
 from helpers.run.stages import StageBook, assign_parameters, claim_folder, is_called
 from helpers.work_folder import (
     CLEAN_SINGLE_HITS,
@@ -167,7 +167,7 @@ def run_notebooks(
 
 def _start(chosen: Sequence[Path], first: Path) -> "Kernels":
     """Start what runs notebooks; importing that, and what they need, is slow."""
-    host = KernelHost(find_imports(first)) if CAN_FORK else None
+    host = KernelHost(find_imports(first)) if can_fork() else None
     from helpers.run.execution import Kernels
 
     return Kernels(chosen, host)
