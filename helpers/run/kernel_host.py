@@ -196,7 +196,8 @@ def main() -> None:
 
 def _serve() -> None:
     """Import and fork as each order says, a line of JSON; answer with process ids."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # what has ended leaves nothing
+    kernels: set[int] = set()
+    signal.signal(signal.SIGCHLD, lambda *_: _reap(kernels))
     os.environ["JPY_PARENT_PID"] = str(os.getpid())  # whose end is that of kernels
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what modules say when they are imported is no answer
@@ -210,8 +211,16 @@ def _serve() -> None:
             answers.close()
             _detach(order["cwd"], order["env"])
             _become_kernel(order["arguments"])
+        kernels.add(pid)
         answers.write(f"{pid}\n")
         answers.flush()
+
+
+def _reap(kernels: set[int]) -> None:
+    """Let go of kernels that have ended; what they took then counts as the host's."""
+    for pid in [*kernels]:
+        if os.waitpid(pid, os.WNOHANG)[0]:
+            kernels.discard(pid)
 
 
 def _detach(cwd: str, env: dict[str, str]) -> None:
