@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from helpers.errors import HelpersError, OtherPatternsError
 from helpers.outputs import open_to_read
 from helpers.work_folder import (
+    CANNOT_BE_READ,
     EXPERIMENT,
-    LARGEST_JSON,
     MEASUREMENTS,
     MODEL_FACTS,
     PARTITION,
     WorkFile,
+    read_json,
 )
 
 MADE_FROM = "made_from"
@@ -181,20 +182,13 @@ class Change:
         return "They agree only in the few patterns that older versions compared."
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(path)
-    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return facts
-
-
 def _name_bad_pixels_in(path: Path) -> str:
     with open_to_read(path) as file:
         return name_bad_pixels(file["bad_pixels"][()])
 
 
 def _name_scale_in(path: Path) -> str:
-    facts = _read_json(path)
+    facts = read_json(path)
     return name_scale(facts["pedestal"], facts["adu_per_photon"])
 
 
@@ -208,27 +202,23 @@ def _name_labels_in(path: Path) -> str:
 
 SOURCES = {
     "patterns": Source(
-        "patterns", EXPERIMENT, lambda path: str(_read_json(path)["fingerprint"])
+        "patterns", EXPERIMENT, lambda path: str(read_json(path)["fingerprint"])
     ),
     "bad_pixels": Source("bad pixels", MEASUREMENTS, _name_bad_pixels_in),
     "scale": Source("pedestal and gain", EXPERIMENT, _name_scale_in),
     "centre": Source(
-        "centre", EXPERIMENT, lambda path: name_centre(_read_json(path)["centre"])
+        "centre", EXPERIMENT, lambda path: name_centre(read_json(path)["centre"])
     ),
     "geometry": Source(
         "geometry",
         EXPERIMENT,
-        lambda path: name_file(_read_json(path).get("geometry_file")),
+        lambda path: name_file(read_json(path).get("geometry_file")),
     ),
     "labels": Source("labels or sets", PARTITION, _name_labels_in),
     "model": Source(
-        "network", MODEL_FACTS, lambda path: str(_read_json(path)["model_sha256"])
+        "network", MODEL_FACTS, lambda path: str(read_json(path)["model_sha256"])
     ),
 }
-BROKEN = (
-    *(OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError),
-    *(MemoryError, HelpersError),
-)
 
 
 def read_origin(path: str | Path) -> Names:
@@ -242,11 +232,11 @@ def read_origin(path: str | Path) -> Names:
     path = Path(path).expanduser()
     try:
         if path.suffix == ".json":
-            return _gather(_read_json(path))
+            return _gather(read_json(path))
         with open_to_read(path) as file:
             facts = dict(file.attrs)
             return _gather(facts) | _name_model(facts)
-    except BROKEN:
+    except CANNOT_BE_READ:
         return {}  # whoever reads all of it says what is wrong with it
 
 
@@ -336,7 +326,7 @@ def check_fits(
 def _name_now(source: Source, folder: Path) -> str | None:
     try:
         return source.name_now(folder / source.settled_in.name)
-    except BROKEN:
+    except CANNOT_BE_READ:
         return None
 
 

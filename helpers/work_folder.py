@@ -118,6 +118,29 @@ HIGHEST_PACKING = 2000
 LARGEST_JSON = 64 * 2**20
 """Bytes; larger is no file of ours."""
 
+CANNOT_BE_READ = (
+    *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError),
+    *(MemoryError, HelpersError),
+)
+"""In which reading a file may end that is damaged, or not what its name says."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the names and values of a JSON file, whatever it is of.
+
+    Raises
+    ------
+    OSError, RecursionError, ValueError
+        If it cannot be read, is larger than any file of ours, or holds something else.
+    """
+    if path.stat().st_size > LARGEST_JSON:
+        raise ValueError(path)
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(facts, dict):
+        raise ValueError(path)
+    return facts
+
+
 FARTHEST = 1e6
 """Pixels from the corner of the detector to a centre that can be meant."""
 

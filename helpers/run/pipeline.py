@@ -1,6 +1,5 @@
 """Run the notebooks one after the other, and say what they found and left."""
 
-import json
 import os
 import re
 import tempfile
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helpers.errors import (
-    HelpersError,
     LabelsError,
     NotebookError,
     ParameterError,
@@ -26,9 +24,9 @@ from helpers.patterns import describe_missing_file
 from helpers.run.kernel_host import KernelHost, can_fork, find_imports
 from helpers.run.stages import StageBook, assign_parameters, claim_folder, is_called
 from helpers.work_folder import (
+    CANNOT_BE_READ,
     CLEAN_SINGLE_HITS,
     EXPERIMENT,
-    LARGEST_JSON,
     MAP,
     MEASUREMENTS,
     MODEL_FACTS,
@@ -36,6 +34,7 @@ from helpers.work_folder import (
     PREDICTIONS,
     QUEUE,
     RANKING,
+    read_json,
 )
 
 if TYPE_CHECKING:
@@ -47,10 +46,6 @@ REPORT_NAME = "report.html"
 HALF_WRITTEN = re.compile(r"\..+-[a-z0-9_]{8}\.(ipynb|html)")  # by atomic_write
 SKIPPED = "skipped, since nothing that it depends on has changed (--force runs it)"
 SHOWN_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
-CANNOT_BE_READ = (
-    *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError),
-    *(MemoryError, HelpersError),
-)
 SELECTION = "selection/selection.h5"
 STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_FACTS, PREDICTIONS)
 KEPT = (
@@ -61,6 +56,7 @@ WRITERS = {each.name: each.writer for each in KEPT} | {SELECTION: PREDICTIONS.wr
 LONGEST_LINE = 80  # of what is said about changes
 
 Lines = list[str]
+Stale = dict[str, dict[str, Change]]  # what has changed, by the names of files
 
 
 @dataclass(frozen=True)
@@ -359,6 +355,10 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
         SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
     """
     folder = Path(work_dir).expanduser()
+    return _summarise(folder, store_url, _find_stale(folder))
+
+
+def _summarise(folder: Path, store_url: str, stale: Stale) -> Lines:
     describers: list[tuple[Callable[[Path], str], str]] = [
         (_patterns, EXPERIMENT.name),
         (lambda path: _labels(path, store_url), "labels.sqlite"),
@@ -368,7 +368,6 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
         (_predictions, PREDICTIONS.name),
         (_selection, SELECTION),
     ]
-    stale = _find_stale(folder)
     lines = []
     for describe, name in describers:
         with suppress(*CANNOT_BE_READ):
@@ -376,13 +375,13 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
     return [*lines, *_say_stale(stale)]
 
 
-def _find_stale(folder: Path) -> dict[str, dict[str, Change]]:
+def _find_stale(folder: Path) -> Stale:
     """Return what makes each file out of date, by its name, in the order of a run."""
     found = {name: find_changes(folder / name, folder) for name in WRITERS}
     return {name: changes for name, changes in found.items() if changes}
 
 
-def _say_stale(stale: dict[str, dict[str, Change]]) -> Lines:
+def _say_stale(stale: Stale) -> Lines:
     """Say once what has changed, for all files that it makes out of date."""
     reasons: dict[str, list[str]] = {}
     for name, changes in stale.items():
@@ -418,14 +417,15 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
         As in `summarise`.
     """
     folder = Path(work_dir).expanduser()
-    lines = summarise(folder, store_url)
+    stale = _find_stale(folder)
+    lines = _summarise(folder, store_url, stale)
     if not lines:
         return f"Nothing is in {folder} yet. Next: {EXPERIMENT.writer}."
     dates = [text for each in STAGES if (text := _say_date(folder / each.name))]
     heads = ["written     ", *[" " * 12] * len(dates)]
     when = [f"{head} {date}" for head, date in zip(heads, dates, strict=False)]
     shown = (f"  {line}" for line in (*lines, *when))
-    return "\n".join([f"In {folder}:", *shown, _next(folder)])
+    return "\n".join([f"In {folder}:", *shown, _next(folder, stale)])
 
 
 def _say_date(path: Path) -> str:
@@ -437,14 +437,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     """Return the names and values of a JSON file, or the attributes of an HDF5 file."""
     with suppress(*CANNOT_BE_READ):
         if path.suffix == ".json":
-            return _read_json(path)
+            return read_json(path)
         with open_to_read(path) as file:
             return dict(file.attrs)
     return {}
 
 
-def _next(folder: Path) -> str:
-    stale = _find_stale(folder)
+def _next(folder: Path, stale: Stale) -> str:
     needed = {stage.name for stage in STAGES}
     if read_facts(folder / PREDICTIONS.name).get(MODEL_ELSEWHERE):  # of a beamtime
         needed = {EXPERIMENT.name, PREDICTIONS.name}
@@ -458,7 +457,7 @@ def _next(folder: Path) -> str:
 
 
 def _patterns(work_dir: Path) -> str:
-    facts = _read_json(work_dir / "experiment.json")
+    facts = read_json(work_dir / "experiment.json")
     n_patterns, n_rows, n_columns = facts["shape"]
     return (
         f"patterns     {n_patterns} of {n_rows} × {n_columns} pixels, {facts['unit']}, "
@@ -467,7 +466,7 @@ def _patterns(work_dir: Path) -> str:
 
 
 def _hits(work_dir: Path) -> str:
-    line = _read_json(work_dir / EXPERIMENT.name)["hit_threshold"]
+    line = read_json(work_dir / EXPERIMENT.name)["hit_threshold"]
     with open_to_read(work_dir / MEASUREMENTS.name) as file:
         lit_pixels, none = file["lit_pixels"][()], file["no_measurement"][()]
     n_hits = int(((lit_pixels > line) & (none == 0)).sum())
@@ -477,7 +476,7 @@ def _hits(work_dir: Path) -> str:
 def _labels(work_dir: Path, store_url: str) -> str:
     from helpers.labels import open_label_store
 
-    facts = _read_json(work_dir / "experiment.json")
+    facts = read_json(work_dir / "experiment.json")
     path = work_dir / "labels.sqlite"
     if not store_url:
         path.stat()  # a store that is not there would be made
@@ -492,7 +491,7 @@ def _labels(work_dir: Path, store_url: str) -> str:
 
 
 def _model(work_dir: Path) -> str:
-    facts = _read_json(work_dir / "model.json")
+    facts = read_json(work_dir / "model.json")
     judged = facts["judged"]
     return (
         f"model        {facts['model']}, trained on {facts['n_fitted']} labels, "
@@ -501,7 +500,7 @@ def _model(work_dir: Path) -> str:
 
 
 def _scores(work_dir: Path) -> str:
-    metrics = _read_json(work_dir / "model.json")["metrics"]
+    metrics = read_json(work_dir / "model.json")["metrics"]
     scores = [
         f"{name} {metrics[key]['value']:.2f} "
         f"({metrics[key]['low']:.2f}–{metrics[key]['high']:.2f})"
@@ -525,12 +524,3 @@ def _selection(work_dir: Path) -> str:
     path = work_dir / "selection" / "selection.txt"
     n_selected = len(path.read_text(encoding="ascii").split())
     return f"selection    {n_selected} patterns, listed in {path}"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise TypeError(path)
-    return content

@@ -23,7 +23,7 @@ from helpers import __version__
 from helpers.errors import HelpersError, ParameterError, WorkFolderError
 from helpers.made_from import digest
 from helpers.outputs import write_json
-from helpers.work_folder import LARGEST_JSON
+from helpers.work_folder import read_json
 
 FROM_THE_RUNNER = {
     "patterns_file": "--patterns",
@@ -446,11 +446,9 @@ class StageBook:
 def _read_book(path: Path) -> dict[str, Any]:
     """Return what is known of each notebook; of a damaged record what can be used."""
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            return {}
-        book = json.loads(path.read_text(encoding="utf-8"))
+        book = read_json(path)
         return {name: stage for name, stage in book.items() if _is_stage(stage)}
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 
@@ -506,8 +504,7 @@ def _mark_labels(work_dir: Path, values: Mapping[str, Any]) -> str:
     with suppress(HelpersError, OSError, LookupError, ValueError):
         if isinstance(place, Path):
             place.stat()  # a store that is not there would be made
-        path = work_dir / "experiment.json"
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(work_dir / "experiment.json")
         with open_label_store(place, facts["fingerprint"], facts["shape"][0]) as store:
             told = [str(event) for event in store.history()]
         return digest(json.dumps(told).encode())
