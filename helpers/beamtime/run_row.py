@@ -37,7 +37,6 @@ from helpers.work_folder import CLEAN_SINGLE_HITS, PARTITION, PREDICTIONS, RANKI
 
 N_COMPARED = 400  # hits of either run
 N_SIZED = 300  # hits
-N_GUESSED = 1_000  # patterns, of which the encoder says which are blank
 N_STEPS = 200
 FEWEST = 20  # below which nothing is compared
 MOVED_PX = 1.0  # what is less may be chance, and changes no feature
@@ -158,7 +157,7 @@ def describe_light(
     The encoder says which are blank: what is merely dim may be a weak hit, and how many
     of the darkest are blank depends on how often the beam hits a particle.
     """
-    guess = guess_particles(patterns, centre, N_GUESSED)
+    guess = guess_particles(patterns, centre)
     blank = measured.photons[guess.index[guess.blank > 1 / 2]]
     return _median(measured.photons[find_hits(keep_lit(measured))]), _median(blank)
 

@@ -35,7 +35,7 @@ from helpers.classifier import (
 )
 from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import predict_inputs
-from helpers.classifier.networks import encode_pixels, make_head
+from helpers.classifier.networks import encode_pixels
 from helpers.features import name_encoder
 from helpers.simulate import SAMPLES, Simulator
 
@@ -54,8 +54,9 @@ Index = NDArray[np.int64]
 
 
 class Stack(NamedTuple):
-    """The inputs of a simulated stack, and the truth."""
+    """The inputs of a simulated stack by a network, and the truth."""
 
+    network: InvariantNetwork
     inputs: Floats
     single: NDArray[np.bool_]
 
@@ -97,7 +98,9 @@ def simulate(sample: str, seed: int) -> Stack:
         (network.make_inputs(block.patterns), block.true_labels == "single")
         for _, block in simulator.blocks(N_POOL + N_JUDGED)
     ]
-    return Stack(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
+    return Stack(
+        network, *(np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    )
 
 
 def measure(stack: Stack) -> Floats:
@@ -134,8 +137,8 @@ def choose(stack: Stack, order: Index, half: int) -> Index:
 
 def judge(stack: Stack, labelled: Index) -> tuple[tuple[float, ...], Floats, Floats]:
     """Train on some labels: scores, probabilities, and what tells patterns apart."""
-    inputs, single = stack
-    head = make_head(inputs.shape[1], with_encoder=True)
+    network, inputs, single = stack
+    head = network.build()
     out_of_fold = fit_head(head, inputs[labelled], single[labelled])
     raw = predict_inputs(head, inputs)
     others = np.setdiff1d(np.arange(N_POOL), labelled)
