@@ -302,7 +302,25 @@ def test_state_says_what_is_there_and_what_to_do_next(
     assert re.search(r"predictions\.h5 \d{4}-\d\d-\d\d \d\d:\d\d UTC", said)
     inspect(work_dir, open_patterns(finished / "run.h5"), (20.0, 30.0))
     (work_dir / "partition.h5").unlink()
+    label_one(work_dir, open_patterns(finished / "run.h5"))
     assert "Next: 04-rank, which writes partition.h5." in describe_state(work_dir)
+
+
+def label_one(work_dir: Path, patterns: Patterns) -> None:
+    path = work_dir / "labels.sqlite"
+    with labels.open_label_store(path, patterns.fingerprint, len(patterns)) as store:
+        store.record(3, "single", labeller="me", session="s", seq=1)
+
+
+def test_state_sends_to_labelling_where_there_is_no_label(
+    finished: Path, tmp_path: Path
+) -> None:
+    patterns = inspect(tmp_path, open_patterns(finished / "run.h5"))
+    assert "Next: 03-label, since no pattern" in describe_state(tmp_path)
+    label_one(tmp_path, patterns)
+    assert "Next: 04-rank" in describe_state(tmp_path)
+    (tmp_path / "labels.sqlite").write_bytes(b"no database")
+    assert "Next: 04-rank" in describe_state(tmp_path)
 
 
 def read_stale(work_dir: Path) -> str:

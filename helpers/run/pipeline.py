@@ -425,7 +425,7 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
     heads = ["written     ", *[" " * 12] * len(dates)]
     when = [f"{head} {date}" for head, date in zip(heads, dates, strict=False)]
     shown = (f"  {line}" for line in (*lines, *when))
-    return "\n".join([f"In {folder}:", *shown, _next(folder, stale)])
+    return "\n".join([f"In {folder}:", *shown, _next(folder, stale, store_url)])
 
 
 def _say_date(path: Path) -> str:
@@ -443,12 +443,14 @@ def read_facts(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _next(folder: Path, stale: Stale) -> str:
+def _next(folder: Path, stale: Stale, store_url: str) -> str:
     needed = {stage.name for stage in STAGES}
     if read_facts(folder / PREDICTIONS.name).get(MODEL_ELSEWHERE):  # of a beamtime
         needed = {EXPERIMENT.name, PREDICTIONS.name}
     for name, writer in WRITERS.items():
         if name in needed and not (folder / name).exists():
+            if name == PARTITION.name and not _has_labels(folder, store_url):
+                return "Next: 03-label, since no pattern has a label yet."
             return f"Next: {writer}, which writes {name}."
         if name in stale:
             return f"Next: {writer} again."
@@ -474,20 +476,34 @@ def _hits(work_dir: Path) -> str:
 
 
 def _labels(work_dir: Path, store_url: str) -> str:
-    from helpers.labels import open_label_store
-
-    facts = read_json(work_dir / "experiment.json")
-    path = work_dir / "labels.sqlite"
-    if not store_url:
-        path.stat()  # a store that is not there would be made
-    stack = facts["fingerprint"], facts["shape"][0]
     try:
-        with open_label_store(store_url or path, *stack) as store:
-            counts = store.counts()
+        counts = _count_labels(work_dir, store_url)
     except LabelsError as error:
         return f"labels       cannot be read: {error}"
     words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return f"labels       {sum(counts.values())}: {words or 'none yet'}"
+
+
+def _count_labels(work_dir: Path, store_url: str) -> Mapping[str, int]:
+    from helpers.labels import open_label_store
+
+    facts = read_json(work_dir / EXPERIMENT.name)
+    path = work_dir / "labels.sqlite"
+    if not store_url:
+        path.stat()  # a store that is not there would be made
+    stack = facts["fingerprint"], facts["shape"][0]
+    with open_label_store(store_url or path, *stack) as store:
+        return store.counts()
+
+
+def _has_labels(work_dir: Path, store_url: str) -> bool:
+    """Tell whether there is a label; yes where that cannot be told."""
+    try:
+        return any(_count_labels(work_dir, store_url).values())
+    except FileNotFoundError:
+        return False
+    except CANNOT_BE_READ:
+        return True
 
 
 def _model(work_dir: Path) -> str:
