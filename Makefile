@@ -85,7 +85,7 @@ bench-particles: $(READY)
 	$(BIN)/python tests/bench/bench_particles.py
 
 encoder: $(READY)
-	$(BIN)/python -m helpers.features.encoder_recipe
+	$(BIN)/python tests/bench/encoder_recipe.py
 
 bench-masks: $(READY)
 	$(BIN)/python tests/bench/bench_masks.py

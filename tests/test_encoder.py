@@ -1,29 +1,23 @@
 """The encoder: what it is given, what it makes of it, and how it is made again."""
 
+import encoder_recipe
 import numpy as np
 import pytest
+from any_sample import SEEN_BODIES, simulate_any
+from encoder_recipe import Examples, build_encoder, train_encoder
 
 from helpers.classifier import InvariantNetwork
 from helpers.errors import ParameterError
 from helpers.features import (
     FirstGuess,
     PatternFeatures,
-    encoder_recipe,
     guess_particles,
     pattern_features,
 )
-from helpers.features.encoder_recipe import Examples, build_encoder, train_encoder
 from helpers.features.pattern_features import N_ANGLES, N_CHANNELS, N_RINGS, AngularMaps
 from helpers.patterns import open_patterns
 from helpers.physics import PattersonMaps
-from helpers.simulate import (
-    SEEN_BODIES,
-    Detector,
-    Sample,
-    simulate_any,
-    simulate_patterns,
-    write_simulated,
-)
+from helpers.simulate import Detector, Sample, simulate_patterns, write_simulated
 
 SHAPE = (128, 128)
 DETECTOR = Detector.of_shape(SHAPE)

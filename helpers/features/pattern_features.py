@@ -1,7 +1,7 @@
 """The numbers by which a pattern is known: rings, fringes, and those of an encoder.
 
 The encoder was trained once, on simulated patterns of ever other particles, detectors
-and masks (`helpers.features.encoder_recipe`), and comes with the package. It knows in
+and masks (`tests/bench/encoder_recipe.py`), and comes with the package. It knows in
 which direction a particle is how long, so a second particle beside a rod shows too. It
 is worked out in NumPy: importing TensorFlow would take longer than a thousand patterns.
 """

@@ -18,12 +18,8 @@ H. K. N. Reddy et al. (2017), Sci. Data 4, 170079, https://doi.org/10.1038/sdata
 
 from helpers.simulate.detector import Detector, FarField, pnccd_bad_pixels
 from helpers.simulate.exposures import (
-    SEEN_BODIES,
-    UNSEEN_BODIES,
-    AnySample,
     Simulation,
     Simulator,
-    simulate_any,
     simulate_patterns,
     write_example_labels,
     write_simulated,
@@ -34,16 +30,12 @@ from helpers.simulate.sample import SAMPLES, Sample
 __all__ = [
     "BODIES",
     "SAMPLES",
-    "SEEN_BODIES",
-    "UNSEEN_BODIES",
-    "AnySample",
     "Detector",
     "FarField",
     "Sample",
     "Simulation",
     "Simulator",
     "pnccd_bad_pixels",
-    "simulate_any",
     "simulate_patterns",
     "write_example_labels",
     "write_simulated",

@@ -168,38 +168,6 @@ def check_bad_pixels(
     return bad_pixels
 
 
-def draw_evenly(rng: np.random.Generator, lowest: float, highest: float) -> float:
-    """Draw a number whose logarithm is spread evenly."""
-    return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
-
-
-def draw_bad_pixels(rng: np.random.Generator, detector: Detector) -> NDArray[np.bool_]:
-    """Draw a beam stop or a hole, gaps, a lost module or quadrant, dead pixels."""
-    shape = detector.shape
-    if rng.random() < 0.15:
-        return pnccd_bad_pixels(shape)
-    rows, columns = np.indices(shape)
-    down, right = rows - detector.centre[0], columns - detector.centre[1]
-    bad = rng.random(shape) < draw_evenly(rng, 1e-4, 0.01)
-    reach = rng.uniform(0, 6)
-    is_round = rng.random() < 0.5
-    square = np.maximum(np.abs(down), np.abs(right))
-    bad |= (np.hypot(down, right) if is_round else square) < reach
-    if rng.random() < 0.3:  # the wire that holds the beam stop
-        angle = rng.uniform(0, 2 * np.pi)
-        beside = np.abs(down * np.cos(angle) - right * np.sin(angle))
-        bad |= (beside < rng.uniform(0.5, 1.5)) & (
-            down * np.sin(angle) + right * np.cos(angle) > 0
-        )
-    for along in (down, right):
-        for _ in range(rng.choice(3, p=[0.4, 0.4, 0.2])):
-            place, width = rng.normal(scale=12), rng.uniform(0.5, 4)
-            bad |= np.abs(along - place) < width
-    if rng.random() < 0.1:
-        bad |= (down * rng.choice([-1, 1]) > 0) & (right * rng.choice([-1, 1]) > 0)
-    return bad
-
-
 class FarField:
     """The Fourier transform from a plane across the beam to the detector's pixels.
 

@@ -25,23 +25,9 @@ from helpers.outputs import (
     write_provenance,
 )
 from helpers.patterns import open_patterns
-from helpers.simulate.detector import (
-    Detector,
-    FarField,
-    check_bad_pixels,
-    detector_for,
-    draw_bad_pixels,
-    draw_evenly,
-)
+from helpers.simulate.detector import Detector, FarField, check_bad_pixels, detector_for
 from helpers.simulate.particles import equal_sphere_nm, sphere
-from helpers.simulate.sample import (
-    Particle,
-    Sample,
-    Shot,
-    draw_sample,
-    draw_shot,
-    find_sample,
-)
+from helpers.simulate.sample import Particle, Sample, Shot, draw_shot, find_sample
 
 BLOCK_BYTES = 2**24
 DETAILS = np.dtype(
@@ -358,105 +344,6 @@ def _details(shot: Shot, photons: float) -> tuple[object, ...]:
         shot.fluence,
         photons,
     )
-
-
-SIDE = 128  # pixels
-SMALL_SIDES = (64, 96)
-SHARE_SMALL = 0.15
-PIXEL_MM = 0.3
-UNSEEN_BODIES = (
-    "truncated octahedron",
-    "tetrahedron",
-    "dodecahedron",
-    "bipyramid",
-    "capped rod",
-    "lens",
-    "two lobes",
-)
-"""Bodies that no network has seen: what is measured on them is no memory."""
-SEEN_BODIES = (
-    "icosahedron",
-    "octahedron",
-    "cube",
-    "rod",
-    "brick",
-    "prism",
-    "ellipsoid",
-    "polyhedron",
-    "core and shell",
-    "clump",
-    "filament",
-)
-
-
-class AnySample(NamedTuple):
-    """A sample before a detector.
-
-    Attributes
-    ----------
-    simulation
-        Patterns and truth.
-    bad_pixels
-        bool (rows, columns).
-    centre
-        (row, column) as an experimenter would find it, in pixels.
-    step_nm
-        Length of a step of the Patterson map of the whole pattern.
-    body
-        Name of the particles' body.
-    """
-
-    simulation: Simulation
-    bad_pixels: NDArray[np.bool_]
-    centre: tuple[float, float]
-    step_nm: float
-    body: str
-
-
-def simulate_any(seed: int, n: int, bodies: tuple[str, ...] = SEEN_BODIES) -> AnySample:
-    """Draw a particle, a beam, a background, a detector and a mask; then patterns.
-
-    Parameters
-    ----------
-    seed
-        The same seed gives the same patterns.
-    n
-        How many.
-    bodies
-        Of which names.
-
-    Notes
-    -----
-    Particles are 3.5 to 20 steps of the Patterson map wide, 1,500 to 120,000 photons
-    bright, of any body; half of the patterns are single. The second particle of a
-    multiple is anywhere from touching to ten sizes away, down to 2 % as bright.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(2,)))
-    body = str(rng.choice(bodies))
-    is_small = rng.random() < SHARE_SMALL
-    side = int(rng.choice(SMALL_SIDES)) if is_small else SIDE
-    size_nm = draw_evenly(rng, 45, 110)
-    steps = draw_evenly(rng, 3.5, 20 * side / SIDE)
-    step_nm = size_nm / steps
-    middle = (side - 1) / 2 + rng.normal(scale=3, size=2)
-    detector = Detector(
-        shape=(side, side),
-        centre=(float(middle[0]), float(middle[1])),
-        pixel_mm=PIXEL_MM,
-        distance_mm=step_nm * side * PIXEL_MM / Detector().wavelength_nm,
-    )
-    sample = draw_sample(
-        rng,
-        body=body,
-        body_seed=seed,
-        size_nm=size_nm,
-        widest_focus_nm=0.7 * side * step_nm,
-    )
-    bad_pixels = draw_bad_pixels(rng, detector)
-    simulator = Simulator(seed, sample=sample, detector=detector, bad_pixels=bad_pixels)
-    _, simulation = next(simulator.blocks(n, n))
-    row, column = middle + rng.normal(scale=0.3, size=2)
-    return AnySample(simulation, bad_pixels, (row, column), step_nm, body)
 
 
 def write_simulated(

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
-from helpers.simulate.detector import draw_evenly
 from helpers.simulate.particles import (
     BODIES,
     Body,
@@ -182,39 +181,6 @@ def find_sample(sample: Sample | str) -> Sample:
         message = f"sample {sample!r}: expected a Sample or one of {list(SAMPLES)}."
         raise ParameterError(message)
     return SAMPLES[sample]
-
-
-def draw_sample(
-    rng: np.random.Generator,
-    *,
-    body: str,
-    body_seed: int,
-    size_nm: float,
-    widest_focus_nm: float,
-) -> Sample:
-    """Draw beam and background of a sample, and how its particles come together."""
-    photons = draw_evenly(rng, 1_500, 120_000)
-    weak_share = rng.uniform(0, 0.5)
-    return Sample(
-        single=0.5,
-        multiple=0.42,
-        other=0,
-        blank=0.08,
-        body=body,
-        body_seed=body_seed,
-        size_nm=size_nm,
-        size_spread=draw_evenly(rng, 0.005, 0.1),
-        lumpiness=rng.uniform(0, 0.1),
-        photons=photons,
-        fluence_spread=rng.uniform(0.2, 0.9),
-        background=photons * draw_evenly(rng, 0.005, 0.3),
-        weak_share=weak_share,
-        close_share=rng.uniform(0, 0.9 - weak_share) * 0.6,
-        focus_nm=min(draw_evenly(rng, 2.5, 10) * size_nm, widest_focus_nm),
-        streak_share=float(rng.choice([0, 0, 0.1, 0.2])),
-        read_noise=float(rng.choice([0, 0, rng.uniform(0.05, 0.3)])),
-        jitter_px=float(rng.choice([0, rng.uniform(0, 1.2)])),
-    )
 
 
 Vector = NDArray[np.float64]

@@ -29,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from any_sample import SEEN_BODIES, UNSEEN_BODIES
 from numpy.typing import NDArray
 from scipy import special
 from sklearn.metrics import (
@@ -50,8 +51,6 @@ from helpers.classifier.network import predict_inputs
 from helpers.patterns import open_patterns
 from helpers.ranking import METRICS, choose_metric, rank_patterns
 from helpers.simulate import (
-    SEEN_BODIES,
-    UNSEEN_BODIES,
     Detector,
     Sample,
     Simulator,

@@ -1,7 +1,7 @@
 """How the encoder was made: examples, training, and the figures that it reached.
 
 `make encoder` does all of it again. Examples are simulated windows of ever other
-particles (`helpers.simulate.simulate_any`): 8 patterns of each, every one turned and
+particles (`any_sample.py`): 8 patterns of each, every one turned and
 mirrored anew in each pass. The encoder is taught at once how many particles there are,
 how large they are, of what body, how bright and how far away the second one is. Bodies
 of `UNSEEN_BODIES` teach nothing; they show what it has understood.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from any_sample import SEEN_BODIES, UNSEEN_BODIES, simulate_any
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -31,7 +32,6 @@ from helpers.features.pattern_features import (
 )
 from helpers.outputs import atomic_hdf5, atomic_write
 from helpers.physics import PattersonMaps
-from helpers.simulate import SEEN_BODIES, UNSEEN_BODIES, simulate_any
 
 CARD_FILE = WEIGHTS_FILE.with_name("encoder.md")
 N_BODIES = len(SEEN_BODIES)
@@ -272,9 +272,10 @@ def write_card(model: Any, n_particles: int, epochs: int, figures: list[str]) ->
     card = f"""# The encoder
 
 {model.count_params():,} weights in `{WEIGHTS_FILE.name}`; the architecture is in
-`pattern_features.py`, the recipe in `encoder_recipe.py`. Made by `make encoder` from
-nothing but simulated patterns: {n_examples:,} windows of {n_particles:,} particles
-(their seeds count from 0), {epochs} passes, seed 1. Bodies: {", ".join(SEEN_BODIES)}.
+`pattern_features.py`, the recipe in `tests/bench/encoder_recipe.py`. Made by
+`make encoder` from nothing but simulated patterns: {n_examples:,} windows of
+{n_particles:,} particles (their seeds count from 0), {epochs} passes, seed 1. Bodies:
+{", ".join(SEEN_BODIES)}.
 
 Area under the ROC curve for single against multiple hits without any label, on
 {n_judged:,} windows of {N_TO_JUDGE} particles each, with 95 % intervals (bootstrap over
