@@ -512,6 +512,23 @@ def test_many_stores_may_be_open_on_one_database(new_address):
         assert store.disagreements().tolist() == []
 
 
+def test_a_store_may_appear_while_it_is_looked_for(new_address, monkeypatch):
+    address = new_address()
+    names, made = sa.Inspector.get_table_names, []
+
+    def make_then(inspector, *arguments, **options):
+        found = names(inspector, *arguments, **options)
+        if not made:
+            made.append(True)
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(lambda: open_store(address).close()).result()
+        return found
+
+    monkeypatch.setattr(sa.Inspector, "get_table_names", make_then)
+    open_store(address).close()
+    assert made
+
+
 def test_undos_at_once_take_back_different_labels(address):
     with open_store(address) as store:
         for pattern in range(N_PATTERNS):

@@ -316,7 +316,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection inside a transaction that only reads."""
-        with self._transaction(self._place.engine) as connection:
+        with self._transaction(self._place.reader) as connection:
             yield connection
 
     @contextmanager

@@ -169,7 +169,7 @@ class StoreFile:
         self._identity: tuple[int, int] | None = None
         self._state: tuple[int, int] | None = None
         self._version = 0
-        self.engine = _make_engine(self._connect)
+        self.engine = self.reader = _make_engine(self._connect)
 
     @property
     def is_absent(self) -> bool:
@@ -448,6 +448,11 @@ class StoreServer:
         self._may_be_stored = False
         self._is_postgresql = url.get_backend_name() == "postgresql"
         self.engine = self._make_engine(url, name)
+        # all that one transaction reads is of one moment, tables and rows alike
+        one_moment = {"isolation_level": "REPEATABLE READ"}
+        self.reader = self.engine.execution_options(
+            **one_moment if self._is_postgresql else {}
+        )
 
     def make(self, fill: Callable[[sa.Connection], None]) -> None:
         """Make the tables; `fill` runs in one transaction."""
