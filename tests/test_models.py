@@ -322,7 +322,7 @@ TWO_DEVICES = """
 import numpy as np
 import tensorflow as tf
 from helpers.classifier import Schedule, network
-from helpers.classifier.article_network import ArticleNetwork
+from helpers.classifier.networks import ArticleNetwork
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2

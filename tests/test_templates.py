@@ -27,8 +27,8 @@ from helpers.ranking import (
     write_clean_single_hits,
     write_ranking,
 )
-from helpers.ranking.article_metric import rotate_templates, scale_to_255
 from helpers.ranking.match import turn
+from helpers.ranking.metric import rotate_templates, scale_to_255
 from helpers.simulate import (
     Detector,
     Sample,

@@ -13,7 +13,6 @@ from helpers.classifier.active_learning import (
     pick_uncertain_and_diverse,
     score_patterns,
 )
-from helpers.classifier.article_network import ArticleNetwork, make_images
 from helpers.classifier.calibration import (
     SCORES,
     Calibration,
@@ -36,8 +35,10 @@ from helpers.classifier.network import (
 )
 from helpers.classifier.networks import (
     NETWORKS,
+    ArticleNetwork,
     InvariantNetwork,
     find_network,
+    make_images,
     make_network,
     restore_network,
 )

@@ -1,6 +1,6 @@
-"""What a network is, and how Keras is asked: the one place that imports it.
+"""What a network is, and how Keras is asked and trained: the one place that imports it.
 
-A new network is a module with a `Network`, and a line in `helpers.classifier.networks`.
+A new network is a `Network`, and a line in `helpers.classifier.networks`.
 """
 
 import importlib.util
@@ -10,6 +10,7 @@ import os
 import pickle
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
-from helpers.classifier.calibration import Calibration
+from helpers.classifier.calibration import Calibration, fit_calibration
 from helpers.errors import ParameterError
 from helpers.patterns import Patterns, number_of_worker
 
@@ -296,3 +298,122 @@ def run_in_batches(
         found = keras_model.predict_on_batch(np.pad(some, missing))
         outputs.append(np.asarray(found)[: len(some)])
     return np.concatenate(outputs)
+
+
+def learn_in_epochs(
+    keras_model: Any,
+    parts: dict[str, Part],
+    schedule: Schedule,
+    build: Callable[[int], Any],
+) -> Fitted:
+    """Fit to the training part; what the weights do not know is the validation part.
+
+    Parameters
+    ----------
+    keras_model
+        From `build`.
+    parts, schedule
+        As for `Network.fit`.
+    build
+        Makes another one from a seed: its twin is trained where a machine has several
+        GPUs.
+    """
+    inputs, single = parts["validation"]
+    sets = parts["training"], parts["validation"]
+    strategy = mirror_on_gpus()
+    n_devices = strategy.num_replicas_in_sync if strategy else 1
+    found = (
+        find_batch_size(len(known), schedule.batch_size, n_devices) for _, known in sets
+    )
+    sizes = [size for size in found if size]
+    if strategy is None or len(sizes) < len(sets):
+        n_devices = 1
+        history = fit_gradient(keras_model, *sets, schedule)
+    else:
+        with strategy.scope():
+            twin = build(schedule.seed)
+        history = fit_gradient(twin, *sets, schedule, sizes)
+        keras_model.set_weights(twin.get_weights())
+    out_of_fold = predict_inputs(keras_model, inputs)
+    return Fitted(
+        out_of_fold=out_of_fold,
+        single=single,
+        calibration=fit_calibration(out_of_fold, single),
+        n_labels=len(parts["training"][1]),
+        history=history,
+        way="descent",
+        how={"calibrated_by": "the validation part", "devices": n_devices},
+    )
+
+
+def fit_gradient(
+    keras_model: Any,
+    training: Part,
+    validation: Part,
+    schedule: Schedule,
+    batch_sizes: Sequence[int] = (),
+) -> History:
+    """Fit to the training part, with a progress bar; return Keras' history.
+
+    Parameters
+    ----------
+    keras_model
+        Compiled; changed in place.
+    training, validation
+        Inputs float32 (n, …) and labels bool (n,). The validation part is only watched.
+    schedule
+        Epochs and batch size.
+    batch_sizes
+        Of the two parts, in place of the schedule's.
+
+    Returns
+    -------
+    dict
+        Loss and metrics of either part (`val_…` of the validation part), one value an
+        epoch.
+    """
+    keras = import_keras()
+    size, validation_size = batch_sizes or (schedule.batch_size, schedule.batch_size)
+    with tqdm(total=schedule.epochs, unit="epoch", desc="Train") as bar:
+        history = keras_model.fit(
+            *_as_numbers(training),
+            validation_data=_as_numbers(validation),
+            epochs=schedule.epochs,
+            batch_size=size,
+            validation_batch_size=validation_size,
+            verbose=0,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_show_on(bar))],
+        )
+    return {
+        name: [float(value) for value in values]
+        for name, values in history.history.items()
+    }
+
+
+def find_batch_size(n: int, wished: int, n_devices: int) -> int | None:
+    """Return the batch size nearest to `wished` of which every device gets a share.
+
+    Each takes as many patterns as fill its share, so that a last batch that is short
+    may leave the last device without any, which Keras' convolutions refuse; and the
+    first batch has to be full. None if there is no such size.
+    """
+    if n_devices == 1:
+        return wished
+    sizes = range(n_devices, n + 1, n_devices)
+    fit = (
+        size for size in sizes if not n % size or n % size > size - size // n_devices
+    )
+    return min(fit, key=lambda size: abs(size - wished), default=None)
+
+
+def _as_numbers(part: Part) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    inputs, single = part
+    return inputs, single.astype(np.float32)
+
+
+def _show_on(bar: Any) -> Callable[[int, dict[str, float]], None]:
+    def show(epoch: int, logs: dict[str, float]) -> None:
+        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
+        bar.update()
+
+    return show

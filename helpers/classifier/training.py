@@ -9,7 +9,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.article_network import ArticleNetwork
 from helpers.classifier.calibration import (
     check_recall,
     choose_threshold,
@@ -25,7 +24,7 @@ from helpers.classifier.network import (
     import_keras,
     predict_inputs,
 )
-from helpers.classifier.networks import DEFAULT, make_network
+from helpers.classifier.networks import DEFAULT, ArticleNetwork, make_network
 from helpers.classifier.split import (
     PARTS,
     Split,

@@ -5,9 +5,14 @@ them in all orientations in the plane; the patterns that come closest stand firs
 ranking and are looked at, or used for training, first.
 """
 
-from helpers.ranking.article_metric import rotate_templates, scale_to_255
 from helpers.ranking.match import Match, match_template, pick_turned
-from helpers.ranking.metric import Metric, MetricOptions, Nearest
+from helpers.ranking.metric import (
+    Metric,
+    MetricOptions,
+    Nearest,
+    rotate_templates,
+    scale_to_255,
+)
 from helpers.ranking.ranking import (
     AUTO,
     METRICS,

@@ -12,9 +12,14 @@ from helpers.intervals import Proportion
 from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.physics import SMALLEST_WINDOW
-from helpers.ranking.article_metric import ARTICLE
 from helpers.ranking.invariant_metrics import ENCODER, ROTATION, find_templates_centre
-from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
+from helpers.ranking.metric import (
+    ARTICLE,
+    Metric,
+    MetricOptions,
+    Nearest,
+    mean_of_nearest,
+)
 from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
 
 if TYPE_CHECKING:

@@ -59,9 +59,8 @@ from helpers.classifier import (
     split_labels,
     train_model,
 )
-from helpers.classifier.article_network import fit_gradient
 from helpers.classifier.kernel_head import fit_head
-from helpers.classifier.network import Schedule, predict_inputs
+from helpers.classifier.network import Schedule, fit_gradient, predict_inputs
 from helpers.classifier.networks import make_head
 from helpers.classifier.prediction import predict_patterns
 from helpers.patterns import Patterns, open_patterns
