@@ -1,10 +1,11 @@
 """How the encoder was made: examples, training, and the figures that it reached.
 
-`make encoder` does all of it again. Examples are simulated windows of ever other
-particles (`any_sample.py`): 8 patterns of each, every one turned and
-mirrored anew in each pass. The encoder is taught at once how many particles there are,
-how large they are, of what body, how bright and how far away the second one is. Bodies
-of `UNSEEN_BODIES` teach nothing; they show what it has understood.
+`make encoder` does all of it again, in 70 minutes on 2 cores and with 12 GB of memory.
+Examples are simulated windows of ever other particles (`any_sample.py`): 8 patterns of
+each, every one turned and mirrored anew in each pass. The encoder is taught at once how
+many particles there are, how large they are, of what body, how bright and how far away
+the second one is. Bodies of `UNSEEN_BODIES` teach nothing; they show what it has
+understood.
 """
 
 import argparse
