@@ -291,6 +291,14 @@ def worker(
     process.wait()
 
 
+def end_all_jobs() -> None:
+    """Cancel the jobs, and wait until they have ended: till then they go on working."""
+    subprocess.run(["scancel", "--user", "root"], check=True)
+    ask = ["squeue", "--noheader", "--user", "root"]
+    while subprocess.run(ask, check=True, capture_output=True).stdout:
+        time.sleep(0.1)
+
+
 def after_two_blocks(patch: pytest.MonkeyPatch, lose: Callable[[], object]) -> None:
     """Fetch results one by one, and lose something after the second."""
     take_first, done = cluster.Cluster._take_first, []
@@ -302,6 +310,7 @@ def after_two_blocks(patch: pytest.MonkeyPatch, lose: Callable[[], object]) -> N
         return results
 
     patch.setattr(cluster, "TOGETHER", 1)
+    patch.setattr(cluster, "AHEAD", 1)  # most blocks are not sent yet
     patch.setattr(cluster.Cluster, "_take_first", take)
 
 
@@ -437,7 +446,7 @@ class TestSlurm:
             if lost == "scheduler":
                 owned.sync(owned.scheduler.close)
             else:
-                subprocess.run(["scancel", "--user", "root"], check=True)
+                end_all_jobs()
 
         there = tmp_path / "there"
         with monkeypatch.context() as losing:
