@@ -4,6 +4,7 @@ import encoder_recipe
 import numpy as np
 import pytest
 from any_sample import SEEN_BODIES, simulate_any
+from bench_particles import JUDGED, JUDGED_BODIES
 from encoder_recipe import Examples, build_encoder, train_encoder
 
 from helpers.classifier import InvariantNetwork
@@ -131,6 +132,14 @@ def test_any_sample_depends_on_its_seed_and_covers_all_bodies():
     np.testing.assert_array_equal(first.simulation.patterns, again.simulation.patterns)
     assert first.simulation.patterns[:, first.bad_pixels].max() == 0
     assert {simulate_any(seed, 1).body for seed in range(60)} == {*SEEN_BODIES}
+
+
+def test_no_particle_that_judges_was_among_those_it_was_trained_on():
+    of_one_shape = {"octahedron", "cube", "icosahedron"}
+    for seed in JUDGED:
+        body = JUDGED_BODIES[seed % len(JUDGED_BODIES)]
+        if body in SEEN_BODIES and seed < encoder_recipe.N_PARTICLES:
+            assert body in of_one_shape or simulate_any(seed, 1).body != body
 
 
 def test_a_network_that_stands_on_another_encoder_is_refused():
