@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from any_sample import draw_evenly
 from numpy.typing import NDArray
 from scipy import sparse, stats
 from sklearn.decomposition import PCA
@@ -170,20 +171,17 @@ def draw_kind(seed: int) -> Sample:
     while shares[:2].min() < FEWEST:
         shares = rng.dirichlet([2, 2, 1.5, 1.5])
 
-    def draw_evenly(lowest: float, highest: float) -> float:
-        return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
-
     return Sample(
         **dict(zip(CLASSES, shares.tolist(), strict=True)),
         weak_share=rng.uniform(0, 0.4),
         close_share=rng.uniform(0, 0.6),
-        size_nm=draw_evenly(45, 110),
-        size_spread=draw_evenly(0.01, 0.1),
+        size_nm=draw_evenly(rng, 45, 110),
+        size_spread=draw_evenly(rng, 0.01, 0.1),
         lumpiness=rng.uniform(0.02, 0.1),
-        photons=draw_evenly(5_000, 60_000),
+        photons=draw_evenly(rng, 5_000, 60_000),
         fluence_spread=rng.uniform(0.3, 1),
-        background=draw_evenly(300, 5_000),
-        focus_nm=draw_evenly(300, 1_000),
+        background=draw_evenly(rng, 300, 5_000),
+        focus_nm=draw_evenly(rng, 300, 1_000),
         streak_share=rng.choice([0, 0.1, 0.2]),
         read_noise=rng.choice([0, 0.1, 0.2]),
     )

@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from any_sample import SEEN_BODIES, UNSEEN_BODIES
+from any_sample import SEEN_BODIES, UNSEEN_BODIES, draw_evenly
 from numpy.typing import NDArray
 from scipy import special
 from sklearn.metrics import (
@@ -306,23 +306,20 @@ def draw_particle_kind(seed: int, body: str) -> tuple[Sample, Bools]:
     while shares[:2].min() < 0.1:
         shares = rng.dirichlet([2, 2, 1.5, 1.5])
 
-    def draw_evenly(lowest: float, highest: float) -> float:
-        return float(np.exp(rng.uniform(np.log(lowest), np.log(highest))))
-
-    photons = draw_evenly(5_000, 60_000)
+    photons = draw_evenly(rng, 5_000, 60_000)
     sample = Sample(
         **dict(zip(CLASSES, shares.tolist(), strict=True)),
         body=body,
         body_seed=seed,
         weak_share=rng.uniform(0, 0.4),
         close_share=rng.uniform(0, 0.6),
-        size_nm=draw_evenly(45, 100),
-        size_spread=draw_evenly(0.01, 0.05),
+        size_nm=draw_evenly(rng, 45, 100),
+        size_spread=draw_evenly(rng, 0.01, 0.05),
         lumpiness=rng.uniform(0.02, 0.08),
         photons=photons,
         fluence_spread=rng.uniform(0.3, 0.8),
-        background=draw_evenly(300, 5_000),
-        focus_nm=draw_evenly(300, 900),
+        background=draw_evenly(rng, 300, 5_000),
+        focus_nm=draw_evenly(rng, 300, 900),
         jitter_px=float(rng.choice([0, 0.5, 1])),
         drift_px=float(rng.choice([0, 1])),
         fluence_drift=float(rng.choice([0, 0.4])),
