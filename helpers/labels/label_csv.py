@@ -496,7 +496,7 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
             f"folder describes. Run {QUEUE.writer} again, or remove the file."
         )
         raise OtherPatternsError(message)
-    pattern = np.array([fields[0] for fields in rows], dtype=np.int64)
+    pattern = np.array([parse_pattern(row[0], n_patterns) for row in rows], np.int64)
     said = [unescape_formula(fields[1]) for fields in rows]
     return Queue(pattern, np.array(said, dtype=np.str_))
 
