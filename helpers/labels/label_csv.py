@@ -356,15 +356,19 @@ def _moment(text: str) -> datetime | None:
 
 
 def all_problems(path: Path, problems: Sequence[str]) -> str:
-    """Say what is wrong with every line, in one message."""
+    """Say what is wrong with every line of a file of labels, in one message."""
     are_alike = all(_OUTSIDE in problem for problem in problems)
     most = _MOST_ALIKE if are_alike else _MOST_PROBLEMS
-    shown = [f"{path}: {problem}." for problem in problems[:most]]
-    if more := len(problems) - len(shown):
-        shown.append(f"{path}: and {more} more.")
     advice = "Nothing was imported. Mend these lines and try again."
     if are_alike:
         advice += " If the labels are of another run, give no labels file."
+    return _list_problems(path, problems, most, advice)
+
+
+def _list_problems(path: Path, problems: Sequence[str], most: int, advice: str) -> str:
+    shown = [f"{path}: {problem}." for problem in problems[:most]]
+    if more := len(problems) - len(shown):
+        shown.append(f"{path}: and {more} more.")
     return "\n".join([*shown, advice])
 
 
@@ -382,7 +386,7 @@ def _as_fields(given: GivenLabel, locate: Locate | None) -> dict[str, str]:
 
 QUEUE_COLUMNS = ["pattern", "reason"]
 STACK = "stack"  # a third column, where the work folder says which stack it is
-_MOST_SHOWN = 20
+_MOST_QUEUE_PROBLEMS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -454,12 +458,11 @@ def write_queue(
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        said = map(escape_formula, words)
         stack = _name_stack(work_dir)
-        columns = [STACK] if stack else []
-        writer.writerow(QUEUE_COLUMNS + columns)
-        more = [stack] if stack else []
-        writer.writerows([*row, *more] for row in zip(index, said, strict=True))
+        more = {STACK: stack} if stack else {}
+        writer.writerow([*QUEUE_COLUMNS, *more])
+        for pattern, word in zip(index, words, strict=True):
+            writer.writerow([pattern, escape_formula(word), *more.values()])
     return path
 
 
@@ -485,20 +488,20 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
     reader = csv.reader(io.StringIO(text, newline=""))
     with explain_csv_errors(path, reader):
         header, *lines = list(reader) or [[]]
-    problems = list(_find_problems(header, lines, n_patterns))
+    patterns, problems = _read_patterns(header, lines, n_patterns)
     if problems:
-        raise LabelsError(_say_problems(path, problems))
+        advice = "Run the notebook that wrote it again, or remove the file."
+        raise LabelsError(_list_problems(path, problems, _MOST_QUEUE_PROBLEMS, advice))
     rows = [fields for fields in lines if fields]
     stack = _name_stack(work_dir)
-    if stack and header[len(QUEUE_COLUMNS) :] and any(row[-1] != stack for row in rows):
+    if stack and STACK in header and any(row[-1] != stack for row in rows):
         message = (
             f"{path} asks for patterns of another stack than {EXPERIMENT.name} in its "
             f"folder describes. Run {QUEUE.writer} again, or remove the file."
         )
         raise OtherPatternsError(message)
-    pattern = np.array([parse_pattern(row[0], n_patterns) for row in rows], np.int64)
-    said = [unescape_formula(fields[1]) for fields in rows]
-    return Queue(pattern, np.array(said, dtype=np.str_))
+    reasons = [unescape_formula(row[1]) for row in rows]
+    return Queue(np.array(patterns, np.int64), np.array(reasons, np.str_))
 
 
 def _name_stack(work_dir: str | Path) -> str:
@@ -517,7 +520,8 @@ def _check_patterns(patterns: ArrayLike) -> list[int]:
     if problem:
         message = f"patterns: found {problem}. {QUEUE.name} was not written."
         raise ParameterError(message)
-    return [int(pattern) for pattern in index]
+    indices: list[int] = index.tolist()
+    return indices
 
 
 def _check_reason(reason: str) -> str:
@@ -531,36 +535,28 @@ def _check_reason(reason: str) -> str:
     return word
 
 
-def _find_problems(
+def _read_patterns(
     header: list[str], lines: list[list[str]], n_patterns: int
-) -> Iterator[str]:
+) -> tuple[list[int], list[str]]:
+    """Return the pattern of each line that is not empty, and all that is wrong."""
     if header not in (QUEUE_COLUMNS, [*QUEUE_COLUMNS, STACK]):
-        found = ",".join(header)[:80]
-        yield f"the first line is «{found}»; expected «{','.join(QUEUE_COLUMNS)}»"
-        return
-    seen: dict[int, int] = {}
-    filled = ((n, fields) for n, fields in enumerate(lines, start=2) if fields)
-    for number, fields in filled:
+        found, expected = ",".join(header)[:80], ",".join(QUEUE_COLUMNS)
+        return [], [f"the first line is «{found}»; expected «{expected}»"]
+    line_of: dict[int, int] = {}
+    problems = []
+    filled = ((line, fields) for line, fields in enumerate(lines, start=2) if fields)
+    for line, fields in filled:
+        problem = ""
         try:
-            pattern = _parse_line(fields, len(header), n_patterns)
+            pattern = parse_pattern(fields[0], n_patterns)
+            earlier = line_of.setdefault(pattern, line)
         except ValueError as error:
-            yield f"line {number}: {error}"
+            problem = str(error)
         else:
-            earlier = seen.setdefault(pattern, number)
-            if earlier < number:
-                yield f"line {number}: pattern {pattern} again, as in line {earlier}"
-
-
-def _parse_line(fields: list[str], n_columns: int, n_patterns: int) -> int:
-    if len(fields) != n_columns:
-        message = f"{len(fields)} fields; expected {n_columns}"
-        raise ValueError(message)
-    return parse_pattern(fields[0], n_patterns)
-
-
-def _say_problems(path: Path, problems: list[str]) -> str:
-    shown = [f"{path}: {problem}." for problem in problems[:_MOST_SHOWN]]
-    if more := len(problems) - len(shown):
-        shown.append(f"{path}: and {more} more.")
-    advice = "Run the notebook that wrote it again, or remove the file."
-    return "\n".join([*shown, advice])
+            if len(fields) != len(header):
+                problem = f"{len(fields)} fields; expected {len(header)}"
+            elif earlier < line:
+                problem = f"pattern {pattern} again, as in line {earlier}"
+        if problem:
+            problems.append(f"line {line}: {problem}")
+    return list(line_of), problems
