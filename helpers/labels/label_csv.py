@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -97,14 +97,16 @@ def read_labels_csv(
     path = Path(path)
     header, rows = _read_table(path)
     _check_header(path, header)
-    parser = _RowParser(n_patterns, labeller or UNNAMED, locate, first_index, words)
-    given = [
-        label
-        for line, fields in rows
-        for label in parser.parse(line, dict(zip(header, fields, strict=False)))
-    ]
-    if parser.problems:
-        raise LabelsError(all_problems(path, parser.problems))
+    lower = {code.lower(): word for code, word in (words or {}).items()}
+    parser = _RowParser(n_patterns, labeller or UNNAMED, locate, first_index, lower)
+    given, problems = [], []
+    for line, fields in rows:
+        try:
+            given.append(parser.parse(line, dict(zip(header, fields, strict=False))))
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+    if problems:
+        raise LabelsError(all_problems(path, problems))
     return given
 
 
@@ -244,51 +246,34 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         warnings.warn(message, stacklevel=4)
 
 
+@dataclass(frozen=True)
 class _RowParser:
-    """Turns lines into labels, and keeps what is wrong with them."""
+    """Turns the fields of a line into a label; `ValueError` says what is wrong."""
 
-    def __init__(
-        self,
-        n_patterns: int,
-        labeller: str,
-        locate: Locate | None,
-        first_index: int = 0,
-        words: Mapping[str, str] | None = None,
-    ) -> None:
-        self.problems: list[str] = []
-        self._first_index = first_index
-        self._words = {code.lower(): word for code, word in (words or {}).items()}
-        self._n_patterns = n_patterns
-        self._labeller = labeller
-        self._locate = locate
-        self._undated: dict[tuple[str, int], tuple[str, int]] = {}
+    n_patterns: int
+    labeller: str
+    locate: Locate | None
+    first_index: int
+    words: Mapping[str, str]  # by code, in small letters
+    undated: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
-    def parse(self, line: int, fields: dict[str, str]) -> Iterator[GivenLabel]:
-        """Give the label of a line; of a bad line none, and note why."""
-        try:
-            given = self._given(fields)
-            self._check_contradiction(given, line)
-        except ValueError as error:
-            self.problems.append(f"line {line}: {error}")
-        else:
-            yield given
-
-    def _given(self, fields: dict[str, str]) -> GivenLabel:
-        text = {name: (fields.get(name) or "").strip() for name in COLUMNS}
-        pattern = parse_pattern(
-            _unquote(text["pattern"]), self._n_patterns, self._first_index
-        )
+    def parse(self, line: int, fields: Mapping[str, str]) -> GivenLabel:
+        text = {name: fields.get(name, "").strip() for name in COLUMNS}
+        number = _unquote(text["pattern"])
+        pattern = parse_pattern(number, self.n_patterns, self.first_index)
         self._check_file(pattern, unescape_formula(text["file"]))
-        return GivenLabel(
-            pattern=pattern,
-            label=self._find_word(_unquote(text["label"])),
-            labeller=_labeller(unescape_formula(text["labeller"]) or self._labeller),
-            labelled_at=_moment(text["labelled_at"]),
+        given = GivenLabel(
+            pattern,
+            self._find_word(_unquote(text["label"])),
+            _labeller(unescape_formula(text["labeller"]) or self.labeller),
+            _moment(text["labelled_at"]),
         )
+        self._check_contradiction(given, line)
+        return given
 
     def _find_word(self, text: str) -> str:
         code = _WHOLE.sub(r"\1", text.lower())
-        word = self._words.get(text.lower(), self._words.get(code, text.lower()))
+        word = self.words.get(text.lower(), self.words.get(code, text.lower()))
         if word not in LABELS:
             message = (
                 f"label «{text}» is none of {', '.join(LABELS)}; say what it means: "
@@ -298,9 +283,9 @@ class _RowParser:
         return word
 
     def _check_file(self, pattern: int, file: str) -> None:
-        if not file or self._locate is None:
+        if not file or self.locate is None:
             return
-        expected = self._locate(pattern)[0].name
+        expected = self.locate(pattern)[0].name
         if Path(file).name != expected:
             message = f"pattern {pattern} is in {expected}, the line says {file}"
             raise ValueError(message)
@@ -309,7 +294,7 @@ class _RowParser:
         if given.labelled_at is not None:
             return
         key = given.labeller, given.pattern
-        label, earlier = self._undated.setdefault(key, (given.label, line))
+        label, earlier = self.undated.setdefault(key, (given.label, line))
         if label != given.label:
             message = (
                 f"pattern {given.pattern} is {given.label}, but {label} in line "
