@@ -25,7 +25,6 @@ from helpers.labels.database import (
     check_same_patterns,
     check_words,
     claim_store,
-    label_events,
     labelled_patterns,
 )
 from helpers.labels.events import (
@@ -338,13 +337,6 @@ class LabelStore(LabelReader):
             dated = {each.seq: each for each in append_events(connection, new)}
         self._keep([dated.get(each.seq, each) for each in done])
         return told
-
-    def last_seq(self, session: str) -> int:
-        """Return the highest seq stored in a session; 0 where there is none."""
-        c = label_events.c
-        query = sa.select(sa.func.max(c.seq)).where(c.session == session)
-        with self._database.reading() as connection:
-            return int(connection.scalar(query) or 0)
 
     def import_csv(
         self,
