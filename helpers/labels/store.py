@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from operator import index
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -184,7 +183,7 @@ class LabelStore(LabelReader):
         super().__init__(database, n_patterns)
         self._given: dict[tuple[str, int], LabelEvent] = {}
         try:
-            claim_store(database, (patterns_fingerprint, n_patterns), same_run)
+            claim_store(database, self.made_for, same_run)
             with database.reading() as connection:
                 self._origin = connection.execute(sa.select(labelled_patterns)).first()
                 self._newest = find_newest(connection)
@@ -196,12 +195,7 @@ class LabelStore(LabelReader):
         """Use the store in a `with` block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the store at the end of a `with` block."""
         self.close()
 
@@ -321,16 +315,15 @@ class LabelStore(LabelReader):
             )
             new = []
             for seq, follows in undos:
-                event = known.get(seq)
                 if follows is not None and (not told or told[-1] != follows):
                     told.append(None)
                     continue
+                event = known.get(seq)
+                asked = LabelEvent(**head, seq=index(seq))
                 if event is None:
-                    asked = LabelEvent(**head, seq=index(seq))
                     event = take_back(asked, next(standing, None))
                     new.append(event)
                 elif (event.kind, event.labeller) != ("undo", labeller):
-                    asked = LabelEvent(**head, seq=index(seq))
                     raise LabelsError(self._conflict(event, asked))
                 told.append(event.pattern)
                 done.append(event)
@@ -470,9 +463,7 @@ class LabelStore(LabelReader):
         LabelsError
             The stores hold different events of the same session and seq.
         """
-        theirs = other.patterns_fingerprint, other.n_patterns
-        ours = self.patterns_fingerprint, self.n_patterns
-        check_same_patterns(other.name, theirs, ours)
+        check_same_patterns(other.name, other.made_for, self.made_for)
         events = other.history()
         with self._writing() as connection:
             known = {event.address: event for event in read_events(connection)}
@@ -511,8 +502,10 @@ class LabelStore(LabelReader):
         if path.exists():
             message = f"{path}: is there already. Name a file that is not."
             raise LabelsError(message)
-        ours = self.patterns_fingerprint, self.n_patterns
-        with open_label_store(path, *ours) as store, store._writing() as connection:
+        with (
+            open_label_store(path, *self.made_for) as store,
+            store._writing() as connection,
+        ):
             insert_events(connection, [*self._given.values()])
         return path
 
