@@ -144,7 +144,9 @@ def _find_runs(request: Request) -> list[int]:
     files = request.patterns.files
     if request.run is not None and len(files) == 1:
         return [request.run]
-    found = [re.findall(r"r(?:un)?[-_]?(\d+)", path.stem.lower()) for path in files]
+    # not the r of another word, such as laser5
+    run = re.compile(r"(?:run|(?:^|[^a-z])r)[-_]?(\d+)", re.IGNORECASE)
+    found = [run.findall(path.stem) for path in files]
     runs = [int(numbers[0]) for numbers in found if len(numbers) == 1]
     if len(runs) < len(files) or len(set(runs)) < len(files):
         message = (
