@@ -3,6 +3,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from helpers import plots
@@ -212,9 +213,9 @@ def test_flattened_gallery_says_so(tmp_path) -> None:
 
 
 def test_probabilities_are_shown_on_a_linear_scale():
-    assert plots.is_wide(100, 90_000)
-    assert not plots.is_wide(1e-14, 0.99)
-    assert not plots.is_wide(1, 7)
+    kinds = {(100, 90_000): LogNorm, (1e-14, 0.99): Normalize, (1, 7): Normalize}
+    for ends, kind in kinds.items():
+        assert type(plots.choose_norm(np.array(ends, float))) is kind
     assert [plots.say_number(each) for each in (27743.2, 0.93213)] == [
         "27,743",
         "0.9321",

@@ -18,8 +18,8 @@ from helpers.plots import (
     CLASS_COLOURS,
     CLUSTER_COLOURS,
     NO_COLOUR,
+    choose_norm,
     find_crop,
-    is_wide,
     say_number,
 )
 from helpers.widgets.gallery import Gallery, show_gallery
@@ -253,13 +253,7 @@ def grade(
     colours = [to_hex(colour) for colour in colormaps["viridis"](scale)]
     codes = np.zeros(len(values), np.int64)
     known = np.isfinite(values)
-    if known.any():
-        low, high = np.percentile(values[known], [1, 99])
-        shown = np.clip(values[known], low, high)
-        if is_wide(low, high):
-            low, high, shown = np.log(low), np.log(high), np.log(shown)
-        span = max(float(high - low), 1e-12)
-        codes[known] = 1 + np.rint((LEVELS - 1) * (shown - low) / span).astype(np.int64)
+    codes[known] = 1 + np.rint((LEVELS - 1) * choose_norm(values)(values[known]))
     return codes, [NO_COLOUR, *colours]
 
 
