@@ -23,6 +23,7 @@ from helpers.plots import (
     say_number,
 )
 from helpers.widgets.gallery import Gallery, show_gallery
+from helpers.widgets.label_service import number_words
 from helpers.widgets.pattern_widget import STATIC
 from helpers.widgets.pixels import make_pixels, preview_png
 
@@ -101,16 +102,6 @@ class MapView(ipywidgets.VBox):
         gallery.observe(self._note_labels, "n_stored")
         self.page.observe(lambda _: self._follow_theme(), "ground")
 
-    def select(self, index: ArrayLike) -> None:
-        """Fill the gallery with patterns, as a lasso round them does.
-
-        Parameters
-        ----------
-        index
-            (m,) pattern indices.
-        """
-        self.gallery.show_only(index)
-
     def _build(self) -> None:
         clusters = [EVERYTHING, *map(str, range(self._map.n_clusters))]
         if (self._map.cluster < 0).any():
@@ -151,24 +142,20 @@ class MapView(ipywidgets.VBox):
     def _fill(self, change: Mapping[str, Any]) -> None:
         chosen = change["new"]
         if chosen is not None and len(chosen):
-            self.select(np.unique(np.asarray(chosen, dtype=np.int64)))
+            self.gallery.show_only(np.unique(np.asarray(chosen, dtype=np.int64)))
 
     def _choose_cluster(self, change: Mapping[str, Any]) -> None:
         name = change["new"]
         if name == EVERYTHING:
-            self.select(np.arange(len(self._map.cluster)))
+            self.gallery.show_only(np.arange(len(self._map.cluster)))
         else:
             number = -1 if name == name_cluster(-1) else int(name)
-            self.select(sort_inside_out(self._map, number))
+            self.gallery.show_only(sort_inside_out(self._map, number))
 
     def _look(self, change: Mapping[str, Any]) -> None:
-        if change["new"] is not None:
-            self._show(int(change["new"]))
-
-    def _mark(self, change: Mapping[str, Any]) -> None:
-        self.scatter.hovering = int(change["new"])
-
-    def _show(self, pattern: int) -> None:
+        if change["new"] is None:
+            return
+        pattern = int(change["new"])
         patterns = self.gallery.patterns
         crop = find_crop(patterns)
         (pixels,) = make_pixels(patterns, [pattern], PREVIEW_SIDE, crop)
@@ -183,6 +170,9 @@ class MapView(ipywidgets.VBox):
         lines += [f"{key} {value}" for key, value in known.items()]
         word = self.gallery.label_of(pattern) or "unlabelled"
         self.caption.value = "<br>".join([*lines, word])
+
+    def _mark(self, change: Mapping[str, Any]) -> None:
+        self.scatter.hovering = int(change["new"])
 
     def _follow_theme(self) -> None:
         # not by the plot's own method, which draws axes and a legend unasked
@@ -202,10 +192,7 @@ class MapView(ipywidgets.VBox):
             codes = np.where(number < 0, 0, 1 + number % len(CLUSTER_COLOURS))
             colours = [NO_COLOUR, *CLUSTER_COLOURS]
         elif name == "label":
-            words = self.gallery.labels()
-            codes = np.select(
-                [words == word for word in LABELS], np.arange(1, len(LABELS) + 1), 0
-            )
+            codes = number_words(self.gallery.labels())
             own = CLASS_COLOURS | ON_DARK if self.page.is_dark else CLASS_COLOURS
             colours = [FAINT[self.page.is_dark], *(own[word] for word in LABELS)]
         else:

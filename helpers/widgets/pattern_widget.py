@@ -20,7 +20,12 @@ from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.plots import find_crop
 from helpers.widgets.keys import BROWSER_KEYS, LABELLER_KEYS, KeyTable, choose_keys
-from helpers.widgets.label_service import LabelService, RepeatPlan, name_session
+from helpers.widgets.label_service import (
+    LabelService,
+    RepeatPlan,
+    name_session,
+    number_words,
+)
 from helpers.widgets.pattern_table import (
     ALL,
     AS_GIVEN,
@@ -192,10 +197,7 @@ class PatternWidget(anywidget.AnyWidget):
                 raise
 
     def _send_state(self, content: Message) -> None:
-        codes = np.zeros(len(self.patterns), dtype=np.uint8)
-        if self._labels is not None:
-            self._labels.look_again()
-            codes = self._labels.codes()
+        codes = number_words(self.labels())
         order = content.get("order") or self._first_order
         only = content.get("only") or self._first_only
         message = {
