@@ -61,7 +61,6 @@ from helpers.widgets.pixels import (
     LEVELS,
     Thumbnails,
     colour_tables,
-    decode_pixels,
     encode_pattern,
     shrink_pattern,
 )
@@ -115,6 +114,13 @@ def say(widget, **content):
     sent = listen(widget)
     widget._receive(widget, content, [])
     return sent
+
+
+def decode_pixels(pixels):
+    """Turn codes back into values, as the page does, with NaN for what is left out."""
+    fraction = pixels.codes / LEVELS
+    values = pixels.knee * np.expm1(fraction * np.log1p(pixels.top / pixels.knee))
+    return np.where(pixels.codes == BAD, np.nan, values)
 
 
 class TestPixels:
