@@ -36,7 +36,7 @@ _MOST_PROBLEMS = 50
 _MOST_ALIKE = 3
 _OUTSIDE = "is not within"
 _WHOLE = re.compile(r"^(\d+)[.,]0*$")  # 12.0, as programs for tables write 12
-_PREAMBLE = re.compile(r"(?:[ \t]*(?:(?:#|sep=).*)?\n)*", re.IGNORECASE)
+_PREAMBLE = re.compile(r"\A(?:[ \t]*(?:(?:#|sep=).*)?\n)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -177,20 +177,16 @@ def read_text(path: Path) -> str:
 
 def find_header(text: str) -> str:
     """Return the first line that is no comment and no `sep=` of a spreadsheet."""
-    return _split_preamble(text)[1].split("\n", 1)[0].lower()
-
-
-def _split_preamble(text: str) -> tuple[str, str]:
-    preamble = _PREAMBLE.match(text)
-    end = preamble.end() if preamble else 0
-    return text[:end], text[end:]
+    table = _PREAMBLE.sub("", text, count=1)
+    return table.split("\n", 1)[0].lower()
 
 
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns, and line number and fields of each row."""
     text = read_text(path)
-    header = find_header(text)
-    preamble, table = _split_preamble(text)
+    table = _PREAMBLE.sub("", text, count=1)
+    n_before = text.count("\n") - table.count("\n")
+    header = find_header(table)
     reader = csv.reader(
         io.StringIO(table, newline=""),
         delimiter=max(",;\t", key=header.count),
@@ -198,7 +194,7 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     )
     with explain_csv_errors(path, reader):
         filled = [
-            (reader.line_num + preamble.count("\n"), fields)
+            (reader.line_num + n_before, fields)
             for fields in reader
             if any(field.strip() for field in fields)
         ]
