@@ -40,20 +40,20 @@ DARKEST_ON_DARK = 0.25  # of the scale of colours
 
 
 class MapPage(anywidget.AnyWidget):
-    """Finds out whether the page can draw the map, says so if not, and on what ground.
+    """Finds out whether the page can draw the map, says so if not, and its background.
 
-    The ground is red, green and blue of 255, of the theme of now.
+    The background is red, green and blue, 0 to 255, and follows the theme.
     """
 
     _esm = STATIC / "map_page.js"
     _css = STATIC / "map_page.css"
     offers_webgl = traitlets.Bool(None, allow_none=True).tag(sync=True)
-    ground = traitlets.List(traitlets.Float(), [255, 255, 255]).tag(sync=True)
+    background = traitlets.List(traitlets.Float(), [255, 255, 255]).tag(sync=True)
 
     @property
     def is_dark(self) -> bool:
         """Whether what is drawn had better be bright."""
-        return float(np.mean(self.ground)) < 128
+        return float(np.mean(self.background)) < 128
 
 
 class MapView(ipywidgets.VBox):
@@ -100,7 +100,7 @@ class MapView(ipywidgets.VBox):
         gallery.tells_cursor = True
         gallery.observe(self._mark, "cursor")
         gallery.observe(self._note_labels, "n_stored")
-        self.page.observe(lambda _: self._follow_theme(), "ground")
+        self.page.observe(lambda _: self._follow_theme(), "background")
 
     def _build(self) -> None:
         clusters = [EVERYTHING, *map(str, range(self._map.n_clusters))]
@@ -177,7 +177,7 @@ class MapView(ipywidgets.VBox):
     def _follow_theme(self) -> None:
         # not by the plot's own method, which draws axes and a legend unasked
         ink = 1.0 if self.page.is_dark else 0.0
-        self.scatter.background_color = [*(c / 255 for c in self.page.ground), 1.0]
+        self.scatter.background_color = [*(c / 255 for c in self.page.background), 1.0]
         self.scatter.reticle_color = [ink, ink, ink, 0.1]
         self._recolour()
 
@@ -196,7 +196,7 @@ class MapView(ipywidgets.VBox):
             own = CLASS_COLOURS | ON_DARK if self.page.is_dark else CLASS_COLOURS
             colours = [FAINT[self.page.is_dark], *(own[word] for word in LABELS)]
         else:
-            codes, colours = grade(self._numbers[name], self.page.is_dark)
+            codes, colours = colour_numbers(self._numbers[name], self.page.is_dark)
         self._plot.color(
             by=codes.astype(np.float64), map=colours, norm=(0, len(colours) - 1)
         )
@@ -221,7 +221,7 @@ def _find_side(at: NDArray[np.float64]) -> list[float]:
     return [low - room, high + room]
 
 
-def grade(
+def colour_numbers(
     values: NDArray[np.float64], on_dark: bool = False
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Return the step of each number on a scale, and the colours of the steps.
@@ -231,7 +231,7 @@ def grade(
     values
         (n,); NaN is the first step, which is grey.
     on_dark
-        True leaves out the colours that nobody sees on a dark ground.
+        True leaves out the colours that nobody sees on a dark background.
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex

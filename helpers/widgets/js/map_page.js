@@ -1,5 +1,5 @@
 // What a map of points must know of its page: whether it can be drawn there, and on
-// which ground, so that it follows the theme.
+// which background, so that it follows the theme.
 
 import { make } from "./elements.js";
 import "./common.css";
@@ -16,7 +16,7 @@ function hasWebGL() {
 }
 
 /** The colour behind an element, [red, green, blue] of 255: the nearest that is opaque. */
-function findGround(element) {
+function findBackground(element) {
   for (let each = element; each; each = each.parentElement) {
     const [red, green, blue, opacity = 1] = (
       getComputedStyle(each).backgroundColor.match(/[\d.]+/g) ?? [0, 0, 0, 0]
@@ -32,7 +32,7 @@ export default {
     model.set("offers_webgl", offers);
     const look = () => {
       if (!el.isConnected) return;
-      model.set("ground", findGround(el));
+      model.set("background", findBackground(el));
       model.save_changes();
     };
     if (!offers)
