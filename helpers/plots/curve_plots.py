@@ -38,6 +38,7 @@ NO_COLOUR = "#bbbbbb"
 NUMBERS_SHOWN = 25  # clusters that have their number beside them
 PANELS = 3  # maps side by side
 LOG_SPAN = 20  # numbers that differ by more than this factor are shown on a log scale
+N_MEDIANS = 60  # along a run
 N_BINS, FEWER_BINS = 60, 40  # fewer where histograms lie over each other
 
 
@@ -58,14 +59,12 @@ def plot_along_run(
     index = np.arange(len(values))
     few = len(values) < 300
     ax.plot(index, values, ".", markersize=6 if few else 2, alpha=0.5, rasterized=True)
-    size = len(values) // 60
+    size = len(values) // N_MEDIANS
     if size > 1:
-        blocks = values[: 60 * size].reshape(60, size)
-        middle = index[: 60 * size].reshape(60, size).mean(axis=1)
-        medians = [
-            np.median(known) if (known := block[np.isfinite(block)]).size else np.nan
-            for block in blocks
-        ]
+        n = N_MEDIANS * size
+        middle = index[:n].reshape(-1, size).mean(axis=1)
+        blocks = np.ma.masked_invalid(values[:n]).reshape(-1, size)
+        medians = np.ma.median(blocks, axis=1)  # type: ignore[no-untyped-call]
         ax.plot(middle, medians, color="black", label="median")
     mark_threshold(ax, threshold, horizontal=True)
     ax.set(xlabel="pattern", ylabel=ylabel, yscale="symlog", ylim=(0, None))

@@ -501,8 +501,7 @@ def show_groups(
 
 
 def _describe_group(group: "Group") -> str:
-    known: Mapping[str, float] = group.share
-    shares = ", ".join(f"{share:.0%} {word}" for word, share in known.items() if share)
+    shares = ", ".join(f"{n:.0%} {word}" for word, n in group.share.items() if n)
     name = f"cluster {group.name}" if group.cluster >= 0 else "in no cluster"
     parts = [
         name,
