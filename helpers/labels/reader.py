@@ -248,7 +248,7 @@ def describe_agreement(store: "LabelReader") -> str:
     if len(names) > 2:
         lines.append(f"All {len(names)}: Fleiss' kappa {_say(fleiss_kappa(votes))}.")
     different = disagreements(votes)
-    lines.append(f"Different words: {_say_patterns(different)}.")
+    lines.append(f"Different words: {list_patterns(different.tolist())}.")
     return "\n".join(lines)
 
 
@@ -273,7 +273,7 @@ def describe_repeats(store: "LabelReader", labeller: str) -> str:
         f"{same.value:.0%} ({_say_interval(same.interval)}).\n"
         f"Cohen's kappa {_say(repeats.kappa)} "
         f"({_say_interval(repeats.kappa_interval)}).\n"
-        f"Another word the second time: {_say_patterns(repeats.changed)}."
+        f"Another word the second time: {list_patterns(repeats.changed.tolist())}."
     )
 
 
@@ -286,11 +286,12 @@ def _say_interval(interval: tuple[float, float]) -> str:
     return "no interval" if np.isnan(low) else f"95 % interval {low:.2f} to {high:.2f}"
 
 
-def _say_patterns(patterns: NDArray[np.int64]) -> str:
-    if patterns.size == 0:
+def list_patterns(patterns: Sequence[int]) -> str:
+    """Say which patterns they are; of many only the first."""
+    if not patterns:
         return "none"
     listed = ", ".join(map(str, patterns[:MOST_LISTED]))
-    more = patterns.size - MOST_LISTED
+    more = len(patterns) - MOST_LISTED
     return f"patterns {listed}" + (f" and {more} more" if more > 0 else "")
 
 

@@ -50,11 +50,10 @@ from helpers.labels.label_csv import (
     read_labels_csv,
     write_labels_csv,
 )
-from helpers.labels.reader import LabelReader
+from helpers.labels.reader import LabelReader, list_patterns
 from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
 LABELS_NAME = "labels.sqlite"
-MOST_SHOWN = 10
 
 
 def open_label_store(
@@ -410,11 +409,9 @@ class LabelStore(LabelReader):
             n_new = append_imports(connection, given, source)
             gone = find_no_longer_held(connection, given, source)
         if gone:
-            shown = ", ".join(map(str, gone[:MOST_SHOWN]))
-            more = ", …" if len(gone) > MOST_SHOWN else ""
             message = (
                 f"{source} no longer holds {len(gone)} labels that were imported from "
-                f"it before (patterns {shown}{more}); they stay as they are. To leave "
+                f"it before ({list_patterns(gone)}); they stay as they are. To leave "
                 "them out, label them unsure, there or in 03-label."
             )
             warnings.warn(message, stacklevel=4)
