@@ -113,7 +113,7 @@ def test_the_distance_curve_marks_only_the_labelled(ax):
 
 
 def test_the_precision_curve_is_the_running_share(ax):
-    plots.plot_precision_curve(ax, np.array([True, False, True, True]), share=0.5)
+    plots.plot_precision_curve(ax, np.array([True, False, True, True]), name="a")
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 1 / 2, 2 / 3, 3 / 4])
 
 

@@ -359,9 +359,9 @@ class LabelReader:
         """Return the names of those who have current labels, sorted."""
         return _labellers(self._current_rows())
 
-    def counts(self, labeller: str | None = None) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Return how many patterns have each word; see `current_labels`."""
-        labels = self.current_labels(labeller)
+        labels = self.current_labels()
         return {word: int((labels == word).sum()) for word in LABELS}
 
     def repeated(self, labeller: str) -> NDArray[np.int64]:

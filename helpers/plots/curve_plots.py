@@ -279,13 +279,7 @@ def plot_distance_curve(
         ax.legend(title="label")
 
 
-def plot_precision_curve(
-    ax: Axes,
-    is_single: NDArray[np.bool_],
-    *,
-    name: str = "",
-    share: float | None = None,
-) -> None:
+def plot_precision_curve(ax: Axes, is_single: NDArray[np.bool_], *, name: str) -> None:
     """Plot which part of the best N is single, against N.
 
     Parameters
@@ -294,13 +288,9 @@ def plot_precision_curve(
         (n,) bool, best first.
     name
         For the legend.
-    share
-        Share of singles among all, what a random order would give; drawn as a line.
     """
     rank = np.arange(1, len(is_single) + 1)
     ax.plot(rank, np.cumsum(is_single) / rank, label=name)
-    if share is not None:
-        ax.axhline(share, color="0.5", linestyle=":", label="random order")
     ax.set(xlabel="N", ylabel="single among the best N", ylim=(0, 1.02))
     ax.legend()
 

@@ -69,6 +69,7 @@ COLUMNS = 6  # thumbnails in a line of a gallery
 _REASONS = (VERMILION, SKY_BLUE, ORANGE, PURPLE, YELLOW, BLUE, "white")
 Crop = tuple[slice, slice]
 WEAK = 1.0  # log odds of a single hit: what is less stays pale
+BRIGHTEST_PATTERSON = 15.0  # in units of its noise, which hardly exceeds 5
 _FEW = 200  # pixels that each get a square
 _GAP = 3  # pixels between the thumbnails of a gallery
 
@@ -383,9 +384,7 @@ def plot_saliency(
     ax.set(title=title, xlabel=names[0], ylabel=names[1])
 
 
-def plot_patterson(
-    ax: Axes, patterson: NDArray[np.floating], *, title: str, chance_level: float = 5.0
-) -> None:
+def plot_patterson(ax: Axes, patterson: NDArray[np.floating], *, title: str) -> None:
     """Show a Patterson map, separation 0 in the middle.
 
     Parameters
@@ -394,15 +393,10 @@ def plot_patterson(
         (size, size), in units of its noise.
     title
         Above the image.
-    chance_level
-        What noise hardly exceeds; the colours reach three times as far.
     """
+    extent = _separation_extent(len(patterson))
     image = ax.imshow(
-        patterson,
-        cmap="viridis",
-        vmin=0,
-        vmax=3 * chance_level,
-        extent=_separation_extent(len(patterson)),
+        patterson, cmap="viridis", vmin=0, vmax=BRIGHTEST_PATTERSON, extent=extent
     )
     ax.figure.colorbar(image, ax=ax, label="in units of the noise", shrink=0.85)
     ax.set(title=title, xlabel="separation (steps)")

@@ -286,10 +286,6 @@ class PuritySlider(ipywidgets.VBox):
         super().__init__([self._slider, self._text])
         self._say()
 
-    def move_to(self, at: int) -> None:
-        """Move the slider to a place on the curve."""
-        self._slider.value = at
-
     def _follow(self, change: Any) -> None:
         self.threshold = float(self._curve.threshold[change.new])
         self._say()

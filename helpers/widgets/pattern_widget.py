@@ -182,9 +182,9 @@ class PatternWidget(anywidget.AnyWidget):
         self._labels.look_again()
         return str(self._labels.labels_of(pattern)["label"])
 
-    def pixels(self, pattern: int, longest: int = LONGEST_SIDE) -> Pixels:
-        """Return one pattern as the page draws it, no side longer than `longest`."""
-        (pixels,) = make_pixels(self.patterns, [pattern], longest)
+    def pixels(self, pattern: int) -> Pixels:
+        """Return one pattern as the page draws it."""
+        (pixels,) = make_pixels(self.patterns, [pattern], LONGEST_SIDE)
         return pixels
 
     def _receive(self, _: object, content: Message, buffers: Sequence[bytes]) -> None:
