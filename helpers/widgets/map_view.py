@@ -40,14 +40,13 @@ DARKEST_ON_DARK = 0.25  # of the scale of colours
 
 
 class MapPage(anywidget.AnyWidget):
-    """Finds out whether the page can draw the map, says so if not, and its background.
+    """Says on the page if it cannot draw the map, and tells its background.
 
     The background is red, green and blue, 0 to 255, and follows the theme.
     """
 
     _esm = STATIC / "map_page.js"
     _css = STATIC / "map_page.css"
-    offers_webgl = traitlets.Bool(None, allow_none=True).tag(sync=True)
     background = traitlets.List(traitlets.Float(), [255, 255, 255]).tag(sync=True)
 
     @property

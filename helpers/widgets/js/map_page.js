@@ -28,16 +28,13 @@ function findBackground(element) {
 
 export default {
   render({ model, el }) {
-    const offers = hasWebGL();
-    model.set("offers_webgl", offers);
     const look = () => {
       if (!el.isConnected) return;
       model.set("background", findBackground(el));
       model.save_changes();
     };
-    if (!offers)
+    if (!hasWebGL())
       el.append(make("div", { class: "sh-no-webgl", role: "alert" }, ADVICE));
-    model.save_changes();
     const lookSoon = () => {
       look();
       setTimeout(look, THEME_LOADS_MS);
