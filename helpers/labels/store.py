@@ -157,15 +157,6 @@ class LabelStore(LabelReader):
 
     A label counts until it is undone or until the same labeller gives the pattern a
     newer one. Where labellers differ, `current_labels` says which word counts.
-
-    Parameters
-    ----------
-    database
-        Where the events lie.
-    patterns_fingerprint, n_patterns
-        Which patterns the labels are for.
-    same_run
-        As in `open_label_store`.
     """
 
     def __init__(

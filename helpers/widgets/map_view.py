@@ -24,6 +24,7 @@ from helpers.plots import (
 )
 from helpers.widgets.gallery import Gallery, show_gallery
 from helpers.widgets.label_service import number_words
+from helpers.widgets.pattern_table import NUMBERS
 from helpers.widgets.pattern_widget import STATIC
 from helpers.widgets.pixels import make_pixels, preview_png
 
@@ -303,6 +304,6 @@ def show_map(
     numbers = {
         name.replace("_", " "): np.asarray(values, dtype=np.float64)
         for name, values in columns.items()
-        if name in ("photons", "hit_score", "prediction", "distance")
+        if name in NUMBERS and name != "cluster"
     }
     return MapView(pattern_map, gallery, numbers)

@@ -253,16 +253,7 @@ class PatternWidget(anywidget.AnyWidget):
 class Labeller(PatternWidget):
     """One pattern at a time, a key for each label; `label_patterns` makes one.
 
-    Parameters
-    ----------
-    patterns, order, keys, **base
-        As for `PatternWidget`.
-    labels
-        Where labels go.
-    relabel_share
-        Share of the labeller's own patterns that come back to be labelled blind.
-    centre
-        (row, column) of the beam.
+    It explains the parameters; the others are those of `PatternWidget`.
     """
 
     _esm = STATIC / "labeller.js"
@@ -416,15 +407,7 @@ def _check_share(share: float) -> float:
 
 
 class PatternBrowser(PatternWidget):
-    """Slider, jump and next by hit score; `browse_patterns` makes one.
-
-    Parameters
-    ----------
-    patterns, order, keys
-        As for `PatternWidget`.
-    start
-        The pattern shown first.
-    """
+    """Slider, jump and next by hit score; `browse_patterns` makes one."""
 
     _esm = STATIC / "browser.js"
     _css = STATIC / "browser.css"
