@@ -3,8 +3,8 @@
 The page numbers what it sends: `{session, events: [{seq, kind, pattern, label, …}]}`,
 `kind` being "label" or "undo"; an undo that `follows` a pattern counts only if the one
 before it took back that pattern's label. A label that is a `repeat` was given without
-seeing the earlier one. The kernel stores an event only if its `seq`
-comes next in its session, and answers with one of
+seeing the earlier one. The kernel stores an event only if its `seq` comes next in its
+session, and answers with one of
 
 - `ack`: everything up to `last` is stored; `changes` says what each pattern is now;
 - `resend`: something before these events never came; send all after `last` again;
