@@ -443,7 +443,7 @@ def colour_clusters(cluster: NDArray[np.integer]) -> list[str]:
 def show_maps(
     position: NDArray[np.floating],
     cluster: NDArray[np.integer],
-    words: NDArray[np.str_] | None = None,
+    words: NDArray[np.str_],
     **numbers: NDArray[np.number],
 ) -> Figure:
     """Draw the map side by side: by cluster, by label, and by each number.
@@ -461,7 +461,7 @@ def show_maps(
     """
     from matplotlib import pyplot as plt  # slow to import
 
-    is_labelled = words is not None and bool((words != "").any())
+    is_labelled = bool((words != "").any())
     n_panels = 1 + is_labelled + len(numbers)
     n_lines = -(-n_panels // PANELS)
     fig, axes = plt.subplots(
@@ -475,7 +475,7 @@ def show_maps(
     plot_clusters(next(free), position, cluster)
     for name, values in numbers.items():
         plot_on_map(next(free), position, values, name.replace("_", " "))
-    if words is not None and is_labelled:
+    if is_labelled:
         plot_labels(next(free), position, words)
     for ax in free:
         ax.set_visible(False)

@@ -152,7 +152,7 @@ def plot_gallery(
             ha="center",
             va="top",
             fontsize=9,
-            color=colours[k] if colours is not None else "black",
+            color=colours[k] if colours else "black",
         )
     ax.imshow(canvas, interpolation="antialiased")
 
