@@ -538,6 +538,21 @@ def test_specklenn_takes_the_run_of_a_single_file(adu_run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "run"), [("r0012-detector2", 12), ("amoRun12", 12), ("laser12", None)]
+)
+def test_specklenn_takes_the_run_from_the_name_of_the_file(name, run, tmp_path):
+    write_simulated(tmp_path / f"{name}.h5", 1, 1)
+    patterns = open_patterns(tmp_path / f"{name}.h5")
+    given = tmp_path, "specklenn", patterns, choose(patterns, [0])
+    if run is None:
+        with pytest.raises(ParameterError, match="expected one run a file"):
+            write_handoff(*given, experiment="x")
+    else:
+        files = write_handoff(*given, experiment="x")
+        assert read(files, "labels.csv").splitlines()[1] == f"x,{run},0,1"
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [({}, "name of the experiment"), ({"experiment": "x"}, r"adu\.h5.*run=")],
 )

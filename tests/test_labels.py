@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.errors import LabelsError, OtherPatternsError
-from helpers.labels import LABELS, LabelStore, open_label_store
+from helpers.labels import LABELS, LabelStore, disagreements, open_label_store
 from helpers.labels.reader import mark_repeat
 
 N_PATTERNS = 6
@@ -209,15 +209,6 @@ def test_names_may_be_any_text(store):
     assert store.labellers() == ("Ζωή 🔬 'x'; --",)
 
 
-def test_last_seq_of_a_session(store):
-    assert store.last_seq("s") == 0
-    for seq in (1, 2, 5):
-        store.record(0, "single", labeller="anna", session="s", seq=seq)
-    store.undo(labeller="anna", session="s", seq=6)
-    assert store.last_seq("s") == 6
-    assert store.last_seq("t") == 0
-
-
 def test_undo_brings_back_what_was_there_before(store):
     press(store, 3, "single")
     press(store, 3, "multiple")
@@ -372,7 +363,7 @@ def test_majority_counts_and_a_tie_is_unsure(store):
             if word:
                 press(store, pattern, word, labeller)
     assert words_of(store) == ["single", "unsure", "unsure", "other", "single", ""]
-    assert store.disagreements().tolist() == [0, 1, 2, 4]
+    assert disagreements(store.votes()).tolist() == [0, 1, 2, 4]
     assert store.labellers() == ("anna", "ben", "cleo")
     assert store.votes()[1].tolist() == ["single", "blank", ""]
 
@@ -509,7 +500,7 @@ def test_many_stores_may_be_open_on_one_database(new_address):
         list(pool.map(work, names))
     with open_store(address) as store:
         assert len(store.history()) == 36
-        assert store.disagreements().tolist() == []
+        assert disagreements(store.votes()).tolist() == []
 
 
 def test_a_store_may_appear_while_it_is_looked_for(new_address, monkeypatch):

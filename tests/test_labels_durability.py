@@ -143,7 +143,7 @@ def test_full_disk_loses_nothing_and_work_goes_on_afterwards(path, full_disk):
     with full_disk(path), open_store(path) as store:
         with pytest.raises(LabelsError, match=r"labels.sqlite: .*Nothing of this step"):
             write_on(store, acknowledged)
-        assert store.last_seq("0") == acknowledged[-1]
+        assert store.history()[-1].seq == acknowledged[-1]
     last = acknowledged[-1]
     assert last > 1
     with open_store(path) as store:
@@ -159,7 +159,7 @@ def test_file_that_may_only_be_read_gives_its_labels_and_takes_none(path):
         assert store.current_labels()[2] == "single"
         with pytest.raises(LabelsError, match=r"may write there"):
             store.record(3, "blank", labeller="anna", session="s", seq=2)
-        assert store.last_seq("s") == 1
+        assert store.history()[-1].seq == 1
 
 
 def test_store_in_a_folder_that_may_not_be_written(tmp_path):
@@ -181,7 +181,7 @@ def test_waiting_for_another_program_ends_with_an_error(path, monkeypatch):
             store.record(0, "single", labeller="anna", session="s", seq=1)
         other.rollback()
         store.record(0, "single", labeller="anna", session="s", seq=1)
-        assert store.last_seq("s") == 1
+        assert store.history()[-1].seq == 1
 
 
 def test_each_commit_is_flushed_to_the_disk(path):

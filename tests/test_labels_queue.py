@@ -92,6 +92,11 @@ def test_a_spreadsheet_may_have_saved_it(tmp_path):
     assert read_queue(tmp_path, 10).reason.tolist() == ["audit"]
 
 
+def test_whole_numbers_may_be_written_as_fractions(tmp_path):
+    (tmp_path / "to_label.csv").write_text("pattern,reason\n3.0,audit\n4,audit\n")
+    assert read_queue(tmp_path, 10).pattern.tolist() == [3, 4]
+
+
 def test_a_queue_in_words(tmp_path):
     assert "the queue is empty" in read_queue(tmp_path, 10).describe()
     write_queue(tmp_path, [1, 2, 3], ["audit", "uncertain", "audit"])

@@ -83,7 +83,7 @@ def test_frozen_server_ends_in_an_error_and_no_lock_is_left(
             freed.join(timeout=20)
             assert not freed.is_alive()
         record(store, 2)
-        assert store.last_seq("s") == 2
+        assert store.history()[-1].seq == 2
 
 
 @pytest.mark.usefixtures("impatient")
@@ -94,7 +94,7 @@ def test_process_of_the_server_that_hangs_is_left_for_another(
         record(store, 1)
         with frozen(postgresql, "serving"):
             record(store, 2)
-        assert store.last_seq("s") == 2
+        assert store.history()[-1].seq == 2
 
 
 @pytest.mark.usefixtures("impatient")

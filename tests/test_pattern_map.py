@@ -419,14 +419,14 @@ def test_labels_are_read_again_only_when_there_are_others(
     assert widget.caption.value.endswith("<br>other")
 
 
-def test_the_map_stands_on_the_ground_of_its_page(view: tuple) -> None:
+def test_the_map_has_the_background_of_its_page(view: tuple) -> None:
     widget, _ = view
     widget.colour_by.value = "label"
     on_white = widget.scatter.color
-    widget.page.ground = [17, 17, 17]
+    widget.page.background = [17, 17, 17]
     assert widget.scatter.background_color == pytest.approx([17 / 255] * 3 + [1])
     assert widget.scatter.color != on_white
-    widget.page.ground = [255, 255, 255]
+    widget.page.background = [255, 255, 255]
     assert widget.scatter.color == on_white
 
 

@@ -3,6 +3,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from helpers import plots
@@ -112,7 +113,7 @@ def test_the_distance_curve_marks_only_the_labelled(ax):
 
 
 def test_the_precision_curve_is_the_running_share(ax):
-    plots.plot_precision_curve(ax, np.array([True, False, True, True]), share=0.5)
+    plots.plot_precision_curve(ax, np.array([True, False, True, True]), name="a")
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [1, 1 / 2, 2 / 3, 3 / 4])
 
 
@@ -212,9 +213,9 @@ def test_flattened_gallery_says_so(tmp_path) -> None:
 
 
 def test_probabilities_are_shown_on_a_linear_scale():
-    assert plots.is_wide(100, 90_000)
-    assert not plots.is_wide(1e-14, 0.99)
-    assert not plots.is_wide(1, 7)
+    kinds = {(100, 90_000): LogNorm, (1e-14, 0.99): Normalize, (1, 7): Normalize}
+    for ends, kind in kinds.items():
+        assert type(plots.choose_norm(np.array(ends, float))) is kind
     assert [plots.say_number(each) for each in (27743.2, 0.93213)] == [
         "27,743",
         "0.9321",

@@ -85,9 +85,8 @@ def write_liu_lab(folder: Path, request: Request) -> None:
     _write_rows_by_file(folder, request)
     trained = (request.labels != "") & (request.labels != "unsure")
     names = [path.name for path in request.patterns.files]
-    places = zip(request.files[trained], request.rows[trained], strict=True)
-    lines = (f"{names[file]},{row}" for file, row in places)
-    _write_lines(folder / "train_index.dat", lines)
+    places = request.name_places(np.flatnonzero(trained), names, ",")
+    _write_lines(folder / "train_index.dat", places)
     is_single = request.labels[trained] == "single"
     _write_lines(folder / "train_labels.dat", is_single.astype(int))
 
@@ -112,25 +111,23 @@ def write_specklenn(folder: Path, request: Request) -> None:
         writer.writerow(["exp", "run", "event_num", "label"])
         for i in np.flatnonzero(np.isin(words, list(SPECKLENN_CODES))):
             code = SPECKLENN_CODES[str(words[i])]
-            run = runs[request.files[i]]
+            run = runs[request.patterns.file_index[i]]
             experiment = escape_formula(request.experiment)
             writer.writerow([experiment, run, request.rows[i], code])
 
 
 def write_list(folder: Path, request: Request) -> None:
     """Write `selection.lst`: the path of a pattern's file, and its row there."""
-    paths = [path.resolve() for path in request.patterns.files]
-    index = request.selection.index
-    places = zip(request.files[index], request.rows[index], strict=True)
-    lines = (f"{paths[file]} //{row}" for file, row in places)
-    _write_lines(folder / "selection.lst", lines)
+    paths = [str(path.resolve()) for path in request.patterns.files]
+    places = request.name_places(request.selection.index, paths, " //")
+    _write_lines(folder / "selection.lst", places)
 
 
 def _write_rows_by_file(folder: Path, request: Request) -> None:
     """Write one text of selected rows for each file, named after it."""
     index = request.selection.index
     for number, name in enumerate(_name_texts(request.patterns.files)):
-        own = index[request.files[index] == number]
+        own = index[request.patterns.file_index[index] == number]
         _write_lines(folder / name, request.rows[own])
 
 
@@ -147,7 +144,9 @@ def _find_runs(request: Request) -> list[int]:
     files = request.patterns.files
     if request.run is not None and len(files) == 1:
         return [request.run]
-    found = [re.findall(r"r(?:un)?[-_]?(\d+)", path.stem.lower()) for path in files]
+    # not the r of another word, such as laser5
+    run = re.compile(r"(?:run|(?:^|[^a-z])r)[-_]?(\d+)", re.IGNORECASE)
+    found = [run.findall(path.stem) for path in files]
     runs = [int(numbers[0]) for numbers in found if len(numbers) == 1]
     if len(runs) < len(files) or len(set(runs)) < len(files):
         message = (
@@ -343,7 +342,11 @@ def write_cxi(folder: Path, request: Request) -> None:
         _write_patterns(file, request)
         _write_tags(file, request)
         _write_results(file, request)
-        _write_process(file)
+        process = file.create_group("/entry_1/process_1")
+        process["program"] = "single-hits"
+        process["version"] = __version__
+        process["date"] = provenance()["made_at"]
+        process["command"] = "helpers.handoff.write_handoff, format cxi"
         data = file.create_group("/entry_1/data_1")
         for name in ("data", "mask", ONE_PER_EVENT):
             data[name] = h5py.SoftLink(f"{CXI_DETECTOR}/{name}")
@@ -353,9 +356,7 @@ def write_cxi(folder: Path, request: Request) -> None:
 def _write_identifiers(file: h5py.File, request: Request) -> None:
     """Write the name of each event: its file and row."""
     names = [path.name for path in request.patterns.files]
-    index = request.selection.index
-    places = zip(request.files[index], request.rows[index], strict=True)
-    events = np.array([f"{names[i]} //{row}" for i, row in places], dtype=object)
+    events = list(request.name_places(request.selection.index, names, " //"))
     path = f"/entry_1/{ONE_PER_EVENT}"
     file.create_dataset(path, data=events, dtype=h5py.string_dtype())
     file[f"{CXI_DETECTOR}/{ONE_PER_EVENT}"] = h5py.SoftLink(path)
@@ -414,21 +415,13 @@ def _write_results(file: h5py.File, request: Request) -> None:
         "photons": selection.photons,
         "diameter_nm": selection.diameter_nm,
         "stack_index": selection.index,
-        "file": request.files[selection.index],
+        "file": request.patterns.file_index[selection.index],
         "row": request.rows[selection.index],
     }
     for name, values in optional.items():
         if values is not None:
             dataset = file.create_dataset(f"{CXI_RESULT}/{name}", data=values)
             dataset.attrs["axes"] = ONE_PER_EVENT
-
-
-def _write_process(file: h5py.File) -> None:
-    process = file.create_group("/entry_1/process_1")
-    process["program"] = "single-hits"
-    process["version"] = __version__
-    process["date"] = provenance()["made_at"]
-    process["command"] = "helpers.handoff.write_handoff, format cxi"
 
 
 # All of them.
@@ -549,16 +542,10 @@ def write_handoff(
     with atomic_folder(folder) as temporary:
         FORMATS[format_name].write(temporary, request)
         names = sorted(path.name for path in temporary.iterdir())
-        _write_readme(temporary / README_NAME, format_name, names, request)
+        about = {
+            "format": format_name,
+            "description": FORMATS[format_name].description,
+            "files": names,
+        }
+        write_json(temporary / README_NAME, about | provenance(**request.facts))
     return [folder / name for name in (*names, README_NAME)]
-
-
-def _write_readme(
-    path: Path, format_name: str, names: list[str], request: Request
-) -> None:
-    about = {
-        "format": format_name,
-        "description": FORMATS[format_name].description,
-        "files": names,
-    }
-    write_json(path, about | provenance(**request.facts))

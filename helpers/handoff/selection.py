@@ -1,6 +1,6 @@
 """Which patterns go on, why, and all that a format may want to know of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -149,7 +149,10 @@ def cut_selection(
     stays = np.ones(len(selection), dtype=bool)
     for name, limits in cuts.items():
         stays &= _is_within(selection, name, limits)
-    return _keep(selection, stays, cuts)
+    arrays = ("index", "predictions", "from_label", "photons", "diameter_nm")
+    values = {name: getattr(selection, name) for name in arrays}
+    kept = {name: v[stays] for name, v in values.items() if v is not None}
+    return replace(selection, **kept, cuts=selection.cuts | cuts)
 
 
 def _is_within(selection: Selection, name: str, limits: Range) -> NDArray[np.bool_]:
@@ -166,15 +169,6 @@ def _is_within(selection: Selection, name: str, limits: Range) -> NDArray[np.boo
         raise ParameterError(message)
     within: NDArray[np.bool_] = (values >= low) & (values <= high)
     return within
-
-
-def _keep(
-    selection: Selection, stays: NDArray[np.bool_], cuts: dict[str, Range]
-) -> Selection:
-    arrays = ("index", "predictions", "from_label", "photons", "diameter_nm")
-    values = {name: getattr(selection, name) for name in arrays}
-    kept = {name: v[stays] for name, v in values.items() if v is not None}
-    return replace(selection, **kept, cuts=selection.cuts | cuts)
 
 
 def find_rows(patterns: Patterns, index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -221,7 +215,7 @@ def write_selection(
             file["index"] = selection.index
             file["prediction"] = selection.predictions
             file["from_label"] = selection.from_label
-            file["file"] = patterns.file_index[selection.index].astype(np.int64)
+            file["file"] = patterns.file_index[selection.index]
             file["row"] = find_rows(patterns, selection.index)
             write_provenance(file, **describe_selection(patterns, selection), **facts)
     return folder
@@ -291,10 +285,13 @@ class Request:
         """(n,) int64: place of each pattern of the stack in its own file, from 0."""
         return find_rows(self.patterns, np.arange(len(self.patterns)))
 
-    @property
-    def files(self) -> NDArray[np.int64]:
-        """(n,) int64: number of the file of each pattern of the stack."""
-        return np.asarray(self.patterns.file_index, dtype=np.int64)
+    def name_places(
+        self, index: NDArray[np.int64], names: Sequence[str], between: str
+    ) -> Iterator[str]:
+        """Give for some patterns the name of their file, `between`, and their row."""
+        files = self.patterns.file_index[index]
+        for file, row in zip(files, self.rows[index], strict=True):
+            yield f"{names[file]}{between}{row}"
 
     @property
     def facts(self) -> dict[str, Any]:

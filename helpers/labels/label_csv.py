@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ _MOST_PROBLEMS = 50
 _MOST_ALIKE = 3
 _OUTSIDE = "is not within"
 _WHOLE = re.compile(r"^(\d+)[.,]0*$")  # 12.0, as programs for tables write 12
-_PREAMBLE = re.compile(r"(?:[ \t]*(?:(?:#|sep=).*)?\n)*", re.IGNORECASE)
+_PREAMBLE = re.compile(r"\A(?:[ \t]*(?:(?:#|sep=).*)?\n)*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,16 @@ def read_labels_csv(
     path = Path(path)
     header, rows = _read_table(path)
     _check_header(path, header)
-    parser = _RowParser(n_patterns, labeller or UNNAMED, locate, first_index, words)
-    given = [
-        label
-        for line, fields in rows
-        for label in parser.parse(line, dict(zip(header, fields, strict=False)))
-    ]
-    if parser.problems:
-        raise LabelsError(all_problems(path, parser.problems))
+    lower = {code.lower(): word for code, word in (words or {}).items()}
+    parser = _RowParser(n_patterns, labeller or UNNAMED, locate, first_index, lower)
+    given, problems = [], []
+    for line, fields in rows:
+        try:
+            given.append(parser.parse(line, dict(zip(header, fields, strict=False))))
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+    if problems:
+        raise LabelsError(all_problems(path, problems))
     return given
 
 
@@ -175,20 +177,16 @@ def read_text(path: Path) -> str:
 
 def find_header(text: str) -> str:
     """Return the first line that is no comment and no `sep=` of a spreadsheet."""
-    return _split_preamble(text)[1].split("\n", 1)[0].lower()
-
-
-def _split_preamble(text: str) -> tuple[str, str]:
-    preamble = _PREAMBLE.match(text)
-    end = preamble.end() if preamble else 0
-    return text[:end], text[end:]
+    table = _PREAMBLE.sub("", text, count=1)
+    return table.split("\n", 1)[0].lower()
 
 
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the names of the columns, and line number and fields of each row."""
     text = read_text(path)
-    header = find_header(text)
-    preamble, table = _split_preamble(text)
+    table = _PREAMBLE.sub("", text, count=1)
+    n_before = text.count("\n") - table.count("\n")
+    header = find_header(table)
     reader = csv.reader(
         io.StringIO(table, newline=""),
         delimiter=max(",;\t", key=header.count),
@@ -196,7 +194,7 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     )
     with explain_csv_errors(path, reader):
         filled = [
-            (reader.line_num + preamble.count("\n"), fields)
+            (reader.line_num + n_before, fields)
             for fields in reader
             if any(field.strip() for field in fields)
         ]
@@ -244,51 +242,34 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
         warnings.warn(message, stacklevel=4)
 
 
+@dataclass(frozen=True)
 class _RowParser:
-    """Turns lines into labels, and keeps what is wrong with them."""
+    """Turns the fields of a line into a label; `ValueError` says what is wrong."""
 
-    def __init__(
-        self,
-        n_patterns: int,
-        labeller: str,
-        locate: Locate | None,
-        first_index: int = 0,
-        words: Mapping[str, str] | None = None,
-    ) -> None:
-        self.problems: list[str] = []
-        self._first_index = first_index
-        self._words = {code.lower(): word for code, word in (words or {}).items()}
-        self._n_patterns = n_patterns
-        self._labeller = labeller
-        self._locate = locate
-        self._undated: dict[tuple[str, int], tuple[str, int]] = {}
+    n_patterns: int
+    labeller: str
+    locate: Locate | None
+    first_index: int
+    words: Mapping[str, str]  # by code, in small letters
+    undated: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
 
-    def parse(self, line: int, fields: dict[str, str]) -> Iterator[GivenLabel]:
-        """Give the label of a line; of a bad line none, and note why."""
-        try:
-            given = self._given(fields)
-            self._check_contradiction(given, line)
-        except ValueError as error:
-            self.problems.append(f"line {line}: {error}")
-        else:
-            yield given
-
-    def _given(self, fields: dict[str, str]) -> GivenLabel:
-        text = {name: (fields.get(name) or "").strip() for name in COLUMNS}
-        pattern = parse_pattern(
-            _unquote(text["pattern"]), self._n_patterns, self._first_index
-        )
+    def parse(self, line: int, fields: Mapping[str, str]) -> GivenLabel:
+        text = {name: fields.get(name, "").strip() for name in COLUMNS}
+        number = _unquote(text["pattern"])
+        pattern = parse_pattern(number, self.n_patterns, self.first_index)
         self._check_file(pattern, unescape_formula(text["file"]))
-        return GivenLabel(
-            pattern=pattern,
-            label=self._find_word(_unquote(text["label"])),
-            labeller=_labeller(unescape_formula(text["labeller"]) or self._labeller),
-            labelled_at=_moment(text["labelled_at"]),
+        given = GivenLabel(
+            pattern,
+            self._find_word(_unquote(text["label"])),
+            _labeller(unescape_formula(text["labeller"]) or self.labeller),
+            _moment(text["labelled_at"]),
         )
+        self._check_contradiction(given, line)
+        return given
 
     def _find_word(self, text: str) -> str:
         code = _WHOLE.sub(r"\1", text.lower())
-        word = self._words.get(text.lower(), self._words.get(code, text.lower()))
+        word = self.words.get(text.lower(), self.words.get(code, text.lower()))
         if word not in LABELS:
             message = (
                 f"label «{text}» is none of {', '.join(LABELS)}; say what it means: "
@@ -298,9 +279,9 @@ class _RowParser:
         return word
 
     def _check_file(self, pattern: int, file: str) -> None:
-        if not file or self._locate is None:
+        if not file or self.locate is None:
             return
-        expected = self._locate(pattern)[0].name
+        expected = self.locate(pattern)[0].name
         if Path(file).name != expected:
             message = f"pattern {pattern} is in {expected}, the line says {file}"
             raise ValueError(message)
@@ -309,7 +290,7 @@ class _RowParser:
         if given.labelled_at is not None:
             return
         key = given.labeller, given.pattern
-        label, earlier = self._undated.setdefault(key, (given.label, line))
+        label, earlier = self.undated.setdefault(key, (given.label, line))
         if label != given.label:
             message = (
                 f"pattern {given.pattern} is {given.label}, but {label} in line "
@@ -356,15 +337,19 @@ def _moment(text: str) -> datetime | None:
 
 
 def all_problems(path: Path, problems: Sequence[str]) -> str:
-    """Say what is wrong with every line, in one message."""
+    """Say what is wrong with every line of a file of labels, in one message."""
     are_alike = all(_OUTSIDE in problem for problem in problems)
     most = _MOST_ALIKE if are_alike else _MOST_PROBLEMS
-    shown = [f"{path}: {problem}." for problem in problems[:most]]
-    if more := len(problems) - len(shown):
-        shown.append(f"{path}: and {more} more.")
     advice = "Nothing was imported. Mend these lines and try again."
     if are_alike:
         advice += " If the labels are of another run, give no labels file."
+    return _list_problems(path, problems, most, advice)
+
+
+def _list_problems(path: Path, problems: Sequence[str], most: int, advice: str) -> str:
+    shown = [f"{path}: {problem}." for problem in problems[:most]]
+    if more := len(problems) - len(shown):
+        shown.append(f"{path}: and {more} more.")
     return "\n".join([*shown, advice])
 
 
@@ -382,7 +367,7 @@ def _as_fields(given: GivenLabel, locate: Locate | None) -> dict[str, str]:
 
 QUEUE_COLUMNS = ["pattern", "reason"]
 STACK = "stack"  # a third column, where the work folder says which stack it is
-_MOST_SHOWN = 20
+_MOST_QUEUE_PROBLEMS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -454,12 +439,11 @@ def write_queue(
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        said = map(escape_formula, words)
         stack = _name_stack(work_dir)
-        columns = [STACK] if stack else []
-        writer.writerow(QUEUE_COLUMNS + columns)
-        more = [stack] if stack else []
-        writer.writerows([*row, *more] for row in zip(index, said, strict=True))
+        more = {STACK: stack} if stack else {}
+        writer.writerow([*QUEUE_COLUMNS, *more])
+        for pattern, word in zip(index, words, strict=True):
+            writer.writerow([pattern, escape_formula(word), *more.values()])
     return path
 
 
@@ -485,20 +469,20 @@ def read_queue(work_dir: str | Path, n_patterns: int) -> Queue:
     reader = csv.reader(io.StringIO(text, newline=""))
     with explain_csv_errors(path, reader):
         header, *lines = list(reader) or [[]]
-    problems = list(_find_problems(header, lines, n_patterns))
+    patterns, problems = _read_patterns(header, lines, n_patterns)
     if problems:
-        raise LabelsError(_say_problems(path, problems))
+        advice = "Run the notebook that wrote it again, or remove the file."
+        raise LabelsError(_list_problems(path, problems, _MOST_QUEUE_PROBLEMS, advice))
     rows = [fields for fields in lines if fields]
     stack = _name_stack(work_dir)
-    if stack and header[len(QUEUE_COLUMNS) :] and any(row[-1] != stack for row in rows):
+    if stack and STACK in header and any(row[-1] != stack for row in rows):
         message = (
             f"{path} asks for patterns of another stack than {EXPERIMENT.name} in its "
             f"folder describes. Run {QUEUE.writer} again, or remove the file."
         )
         raise OtherPatternsError(message)
-    pattern = np.array([fields[0] for fields in rows], dtype=np.int64)
-    said = [unescape_formula(fields[1]) for fields in rows]
-    return Queue(pattern, np.array(said, dtype=np.str_))
+    reasons = [unescape_formula(row[1]) for row in rows]
+    return Queue(np.array(patterns, np.int64), np.array(reasons, np.str_))
 
 
 def _name_stack(work_dir: str | Path) -> str:
@@ -517,7 +501,8 @@ def _check_patterns(patterns: ArrayLike) -> list[int]:
     if problem:
         message = f"patterns: found {problem}. {QUEUE.name} was not written."
         raise ParameterError(message)
-    return [int(pattern) for pattern in index]
+    indices: list[int] = index.tolist()
+    return indices
 
 
 def _check_reason(reason: str) -> str:
@@ -531,36 +516,28 @@ def _check_reason(reason: str) -> str:
     return word
 
 
-def _find_problems(
+def _read_patterns(
     header: list[str], lines: list[list[str]], n_patterns: int
-) -> Iterator[str]:
+) -> tuple[list[int], list[str]]:
+    """Return the pattern of each line that is not empty, and all that is wrong."""
     if header not in (QUEUE_COLUMNS, [*QUEUE_COLUMNS, STACK]):
-        found = ",".join(header)[:80]
-        yield f"the first line is «{found}»; expected «{','.join(QUEUE_COLUMNS)}»"
-        return
-    seen: dict[int, int] = {}
-    filled = ((n, fields) for n, fields in enumerate(lines, start=2) if fields)
-    for number, fields in filled:
+        found, expected = ",".join(header)[:80], ",".join(QUEUE_COLUMNS)
+        return [], [f"the first line is «{found}»; expected «{expected}»"]
+    line_of: dict[int, int] = {}
+    problems = []
+    filled = ((line, fields) for line, fields in enumerate(lines, start=2) if fields)
+    for line, fields in filled:
+        problem = ""
         try:
-            pattern = _parse_line(fields, len(header), n_patterns)
+            pattern = parse_pattern(fields[0], n_patterns)
+            earlier = line_of.setdefault(pattern, line)
         except ValueError as error:
-            yield f"line {number}: {error}"
+            problem = str(error)
         else:
-            earlier = seen.setdefault(pattern, number)
-            if earlier < number:
-                yield f"line {number}: pattern {pattern} again, as in line {earlier}"
-
-
-def _parse_line(fields: list[str], n_columns: int, n_patterns: int) -> int:
-    if len(fields) != n_columns:
-        message = f"{len(fields)} fields; expected {n_columns}"
-        raise ValueError(message)
-    return parse_pattern(fields[0], n_patterns)
-
-
-def _say_problems(path: Path, problems: list[str]) -> str:
-    shown = [f"{path}: {problem}." for problem in problems[:_MOST_SHOWN]]
-    if more := len(problems) - len(shown):
-        shown.append(f"{path}: and {more} more.")
-    advice = "Run the notebook that wrote it again, or remove the file."
-    return "\n".join([*shown, advice])
+            if len(fields) != len(header):
+                problem = f"{len(fields)} fields; expected {len(header)}"
+            elif earlier < line:
+                problem = f"pattern {pattern} again, as in line {earlier}"
+        if problem:
+            problems.append(f"line {line}: {problem}")
+    return list(line_of), problems

@@ -1,8 +1,8 @@
 """What the events of a label store add up to, and how far labellers agree."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, starmap
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -96,22 +96,6 @@ def cohen_kappa(first: NDArray[np.str_], second: NDArray[np.str_]) -> float:
     return float(cohen_kappa_score(first[both], second[both]))
 
 
-def chance_agreement(first: NDArray[np.str_], second: NDArray[np.str_]) -> float:
-    """Return the share of patterns that two labellers would agree on by chance.
-
-    Parameters
-    ----------
-    first, second
-        str (n_patterns,): the labels of each; "" = none. Only patterns that both have
-        labelled count.
-    """
-    both = (first != "") & (second != "")
-    shares = [
-        (first[both] == word).mean() * (second[both] == word).mean() for word in LABELS
-    ]
-    return float(sum(shares))
-
-
 def fleiss_kappa(words: NDArray[np.str_]) -> float:
     """Return Fleiss' kappa of any number of labellers.
 
@@ -142,8 +126,6 @@ def fleiss_kappa(words: NDArray[np.str_]) -> float:
 
 REPEAT = "blind repeat"
 
-Interval = tuple[float, float]
-
 
 def mark_repeat(shown: str) -> str:
     """Return `shown` with the words that mark a blind repeat."""
@@ -156,8 +138,6 @@ class SelfAgreement:
 
     Attributes
     ----------
-    labeller
-        Who.
     pattern
         (m,) int64, in the order in which they were labelled again.
     first
@@ -166,7 +146,6 @@ class SelfAgreement:
         (m,) str: the label given blind.
     """
 
-    labeller: str
     pattern: NDArray[np.int64]
     first: NDArray[np.str_]
     second: NDArray[np.str_]
@@ -188,7 +167,7 @@ class SelfAgreement:
         return cohen_kappa(self.first, self.second)
 
     @property
-    def kappa_interval(self) -> Interval:
+    def kappa_interval(self) -> tuple[float, float]:
         """95 % confidence interval of kappa; NaN where nothing can be said.
 
         The interval of the share of the same words, with the agreement by chance held
@@ -200,44 +179,17 @@ class SelfAgreement:
         """
         if np.isnan(self.kappa):
             return float("nan"), float("nan")
-        by_chance = chance_agreement(self.first, self.second)
+        shares = [((self.first == w).mean(), (self.second == w).mean()) for w in LABELS]
+        by_chance = float(sum(one * other for one, other in shares))
         low, high = self.same.interval
         return (low - by_chance) / (1 - by_chance), (high - by_chance) / (1 - by_chance)
-
-
-def compare_repeats(labeller: str, events: Iterable[LabelEvent]) -> SelfAgreement:
-    """Compare each blind repeat that stands with what the labeller had said before.
-
-    Parameters
-    ----------
-    labeller
-        Whose events they are.
-    events
-        All of them, in the order in which they were stored.
-    """
-    events = list(events)
-    undone = {(event.undone_session, event.undone_seq) for event in events}
-    standing = [e for e in events if e.label and e.address not in undone]
-    said: dict[int | None, str | None] = {}
-    pairs = []
-    for event in standing:
-        if event.shown.startswith(REPEAT) and event.pattern in said:
-            pairs.append((event.pattern, said[event.pattern], event.label))
-        said[event.pattern] = event.label
-    patterns, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
-    return SelfAgreement(
-        labeller,
-        np.array(patterns, dtype=np.int64),
-        np.array(first, dtype=WORD_DTYPE),
-        np.array(second, dtype=WORD_DTYPE),
-    )
 
 
 MOST_LISTED = 20
 
 
 def self_consistency(store: "LabelReader", labeller: str) -> SelfAgreement:
-    """Compare what a labeller said of patterns that came back blind, and before.
+    """Compare each blind repeat that stands with what the labeller had said before.
 
     Parameters
     ----------
@@ -246,7 +198,22 @@ def self_consistency(store: "LabelReader", labeller: str) -> SelfAgreement:
     labeller
         Who.
     """
-    return compare_repeats(labeller, store.history(labeller=labeller))
+    events = store.history(labeller=labeller)
+    undone = {(event.undone_session, event.undone_seq) for event in events}
+    said: dict[int | None, str | None] = {}
+    pairs = []
+    for event in events:
+        if not event.label or event.address in undone:
+            continue
+        if event.shown.startswith(REPEAT) and event.pattern in said:
+            pairs.append((event.pattern, said[event.pattern], event.label))
+        said[event.pattern] = event.label
+    patterns, first, second = zip(*pairs, strict=True) if pairs else ((), (), ())
+    return SelfAgreement(
+        np.array(patterns, dtype=np.int64),
+        np.array(first, dtype=WORD_DTYPE),
+        np.array(second, dtype=WORD_DTYPE),
+    )
 
 
 def describe_agreement(store: "LabelReader") -> str:
@@ -268,12 +235,20 @@ def describe_agreement(store: "LabelReader") -> str:
             "Agreement between labellers: nothing yet, because labels of "
             f"{'one labeller' if names else 'nobody'} are in the store."
         )
-    columns = dict(zip(names, votes.T, strict=True))
-    lines = list(starmap(_describe_pair, combinations(columns.items(), 2)))
+    lines = []
+    columns = zip(names, votes.T, strict=True)
+    for (first, words), (second, others) in combinations(columns, 2):
+        said = "no pattern in common"
+        both = (words != "") & (others != "")
+        if n := np.count_nonzero(both):
+            n_same = np.count_nonzero(both & (words == others))
+            kappa = _say(cohen_kappa(words, others))
+            said = f"{n_same} of {n} patterns alike, Cohen's kappa {kappa}"
+        lines.append(f"{first} and {second}: {said}.")
     if len(names) > 2:
         lines.append(f"All {len(names)}: Fleiss' kappa {_say(fleiss_kappa(votes))}.")
     different = disagreements(votes)
-    lines.append(f"Different words: {_say_patterns(different)}.")
+    lines.append(f"Different words: {list_patterns(different.tolist())}.")
     return "\n".join(lines)
 
 
@@ -298,21 +273,7 @@ def describe_repeats(store: "LabelReader", labeller: str) -> str:
         f"{same.value:.0%} ({_say_interval(same.interval)}).\n"
         f"Cohen's kappa {_say(repeats.kappa)} "
         f"({_say_interval(repeats.kappa_interval)}).\n"
-        f"Another word the second time: {_say_patterns(repeats.changed)}."
-    )
-
-
-def _describe_pair(
-    one: tuple[str, NDArray[np.str_]], other: tuple[str, NDArray[np.str_]]
-) -> str:
-    (first, words), (second, others) = one, other
-    both = (words != "") & (others != "")
-    n, n_same = both.sum(), (both & (words == others)).sum()
-    if n == 0:
-        return f"{first} and {second}: no pattern in common."
-    return (
-        f"{first} and {second}: {n_same} of {n} patterns alike, Cohen's kappa "
-        f"{_say(cohen_kappa(words, others))}."
+        f"Another word the second time: {list_patterns(repeats.changed.tolist())}."
     )
 
 
@@ -325,11 +286,12 @@ def _say_interval(interval: tuple[float, float]) -> str:
     return "no interval" if np.isnan(low) else f"95 % interval {low:.2f} to {high:.2f}"
 
 
-def _say_patterns(patterns: NDArray[np.int64]) -> str:
-    if patterns.size == 0:
+def list_patterns(patterns: Sequence[int]) -> str:
+    """Say which patterns they are; of many only the first."""
+    if not patterns:
         return "none"
     listed = ", ".join(map(str, patterns[:MOST_LISTED]))
-    more = patterns.size - MOST_LISTED
+    more = len(patterns) - MOST_LISTED
     return f"patterns {listed}" + (f" and {more} more" if more > 0 else "")
 
 
@@ -397,14 +359,10 @@ class LabelReader:
         """Return the names of those who have current labels, sorted."""
         return _labellers(self._current_rows())
 
-    def counts(self, labeller: str | None = None) -> dict[str, int]:
+    def counts(self) -> dict[str, int]:
         """Return how many patterns have each word; see `current_labels`."""
-        labels = self.current_labels(labeller)
+        labels = self.current_labels()
         return {word: int((labels == word).sum()) for word in LABELS}
-
-    def disagreements(self) -> NDArray[np.int64]:
-        """Return the patterns to which labellers give different words, ascending."""
-        return disagreements(self.votes())
 
     def repeated(self, labeller: str) -> NDArray[np.int64]:
         """Return the patterns that a labeller has labelled again, blind.

@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from operator import index
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -25,7 +24,6 @@ from helpers.labels.database import (
     check_same_patterns,
     check_words,
     claim_store,
-    label_events,
     labelled_patterns,
 )
 from helpers.labels.events import (
@@ -52,11 +50,10 @@ from helpers.labels.label_csv import (
     read_labels_csv,
     write_labels_csv,
 )
-from helpers.labels.reader import LabelReader
+from helpers.labels.reader import LabelReader, list_patterns
 from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
 LABELS_NAME = "labels.sqlite"
-MOST_SHOWN = 10
 
 
 def open_label_store(
@@ -160,15 +157,6 @@ class LabelStore(LabelReader):
 
     A label counts until it is undone or until the same labeller gives the pattern a
     newer one. Where labellers differ, `current_labels` says which word counts.
-
-    Parameters
-    ----------
-    database
-        Where the events lie.
-    patterns_fingerprint, n_patterns
-        Which patterns the labels are for.
-    same_run
-        As in `open_label_store`.
     """
 
     def __init__(
@@ -185,7 +173,7 @@ class LabelStore(LabelReader):
         super().__init__(database, n_patterns)
         self._given: dict[tuple[str, int], LabelEvent] = {}
         try:
-            claim_store(database, (patterns_fingerprint, n_patterns), same_run)
+            claim_store(database, self.made_for, same_run)
             with database.reading() as connection:
                 self._origin = connection.execute(sa.select(labelled_patterns)).first()
                 self._newest = find_newest(connection)
@@ -197,12 +185,7 @@ class LabelStore(LabelReader):
         """Use the store in a `with` block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the store at the end of a `with` block."""
         self.close()
 
@@ -322,29 +305,21 @@ class LabelStore(LabelReader):
             )
             new = []
             for seq, follows in undos:
-                event = known.get(seq)
                 if follows is not None and (not told or told[-1] != follows):
                     told.append(None)
                     continue
+                event = known.get(seq)
+                asked = LabelEvent(**head, seq=index(seq))
                 if event is None:
-                    asked = LabelEvent(**head, seq=index(seq))
                     event = take_back(asked, next(standing, None))
                     new.append(event)
                 elif (event.kind, event.labeller) != ("undo", labeller):
-                    asked = LabelEvent(**head, seq=index(seq))
                     raise LabelsError(self._conflict(event, asked))
                 told.append(event.pattern)
                 done.append(event)
             dated = {each.seq: each for each in append_events(connection, new)}
         self._keep([dated.get(each.seq, each) for each in done])
         return told
-
-    def last_seq(self, session: str) -> int:
-        """Return the highest seq stored in a session; 0 where there is none."""
-        c = label_events.c
-        query = sa.select(sa.func.max(c.seq)).where(c.session == session)
-        with self._database.reading() as connection:
-            return int(connection.scalar(query) or 0)
 
     def import_csv(
         self,
@@ -425,11 +400,9 @@ class LabelStore(LabelReader):
             n_new = append_imports(connection, given, source)
             gone = find_no_longer_held(connection, given, source)
         if gone:
-            shown = ", ".join(map(str, gone[:MOST_SHOWN]))
-            more = ", …" if len(gone) > MOST_SHOWN else ""
             message = (
                 f"{source} no longer holds {len(gone)} labels that were imported from "
-                f"it before (patterns {shown}{more}); they stay as they are. To leave "
+                f"it before ({list_patterns(gone)}); they stay as they are. To leave "
                 "them out, label them unsure, there or in 03-label."
             )
             warnings.warn(message, stacklevel=4)
@@ -478,9 +451,7 @@ class LabelStore(LabelReader):
         LabelsError
             The stores hold different events of the same session and seq.
         """
-        theirs = other.patterns_fingerprint, other.n_patterns
-        ours = self.patterns_fingerprint, self.n_patterns
-        check_same_patterns(other.name, theirs, ours)
+        check_same_patterns(other.name, other.made_for, self.made_for)
         events = other.history()
         with self._writing() as connection:
             known = {event.address: event for event in read_events(connection)}
@@ -519,8 +490,10 @@ class LabelStore(LabelReader):
         if path.exists():
             message = f"{path}: is there already. Name a file that is not."
             raise LabelsError(message)
-        ours = self.patterns_fingerprint, self.n_patterns
-        with open_label_store(path, *ours) as store, store._writing() as connection:
+        with (
+            open_label_store(path, *self.made_for) as store,
+            store._writing() as connection,
+        ):
             insert_events(connection, [*self._given.values()])
         return path
 

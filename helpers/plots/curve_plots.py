@@ -12,7 +12,14 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from helpers.plots.pattern_plots import (
+    BLUE,
     CLASS_COLOURS,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY_BLUE,
+    VERMILION,
+    YELLOW,
     mark_threshold,
     select_by_word,
     show_legend,
@@ -24,14 +31,14 @@ if TYPE_CHECKING:
 
 
 SHOWN_PHOTONS = 8.5
-TAKEN, LEFT = "#0072B2", "#D55E00"
-CLUSTER_COLOURS = (  # Okabe and Ito; each cluster has its number beside it, too
-    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"),
-)
+TAKEN, LEFT = BLUE, VERMILION
+# each cluster has its number beside it, too
+CLUSTER_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY_BLUE, VERMILION, YELLOW)
 NO_COLOUR = "#bbbbbb"
 NUMBERS_SHOWN = 25  # clusters that have their number beside them
 PANELS = 3  # maps side by side
 LOG_SPAN = 20  # numbers that differ by more than this factor are shown on a log scale
+N_MEDIANS = 60  # along a run
 N_BINS, FEWER_BINS = 60, 40  # fewer where histograms lie over each other
 
 
@@ -52,14 +59,12 @@ def plot_along_run(
     index = np.arange(len(values))
     few = len(values) < 300
     ax.plot(index, values, ".", markersize=6 if few else 2, alpha=0.5, rasterized=True)
-    size = len(values) // 60
+    size = len(values) // N_MEDIANS
     if size > 1:
-        blocks = values[: 60 * size].reshape(60, size)
-        middle = index[: 60 * size].reshape(60, size).mean(axis=1)
-        medians = [
-            np.median(known) if (known := block[np.isfinite(block)]).size else np.nan
-            for block in blocks
-        ]
+        n = N_MEDIANS * size
+        middle = index[:n].reshape(-1, size).mean(axis=1)
+        blocks = np.ma.masked_invalid(values[:n]).reshape(-1, size)
+        medians = np.ma.median(blocks, axis=1)  # type: ignore[no-untyped-call]
         ax.plot(middle, medians, color="black", label="median")
     mark_threshold(ax, threshold, horizontal=True)
     ax.set(xlabel="pattern", ylabel=ylabel, yscale="symlog", ylim=(0, None))
@@ -92,7 +97,8 @@ def plot_histogram(
     """
     keep = values > 0 if log_values else np.isfinite(values)
     edges = _bin_edges(values[keep], N_BINS, log_values=log_values)
-    groups = select_by_word(labels, len(values))
+    everything = [("", np.ones(len(values), bool), BLUE)]
+    groups = everything if labels is None else select_by_word(labels)
     bars = [values[keep & chosen] for _, chosen, _ in groups]
     words, colours = [word for word, *_ in groups], [colour for *_, colour in groups]
     if groups:
@@ -273,13 +279,7 @@ def plot_distance_curve(
         ax.legend(title="label")
 
 
-def plot_precision_curve(
-    ax: Axes,
-    is_single: NDArray[np.bool_],
-    *,
-    name: str = "",
-    share: float | None = None,
-) -> None:
+def plot_precision_curve(ax: Axes, is_single: NDArray[np.bool_], *, name: str) -> None:
     """Plot which part of the best N is single, against N.
 
     Parameters
@@ -288,13 +288,9 @@ def plot_precision_curve(
         (n,) bool, best first.
     name
         For the legend.
-    share
-        Share of singles among all, what a random order would give; drawn as a line.
     """
     rank = np.arange(1, len(is_single) + 1)
     ax.plot(rank, np.cumsum(is_single) / rank, label=name)
-    if share is not None:
-        ax.axhline(share, color="0.5", linestyle=":", label="random order")
     ax.set(xlabel="N", ylabel="single among the best N", ylim=(0, 1.02))
     ax.legend()
 
@@ -317,7 +313,7 @@ def plot_rank_agreement(
         What the two rankings are called.
     """
     rank = np.arange(1, len(agreement.index) + 1)
-    for word, at, colour in select_by_word(labels, len(rank)):
+    for word, at, colour in select_by_word(labels):
         size = 4 if word == "no label" else 16
         ax.scatter(rank[at], agreement.other_rank[at], size, color=colour, label=word)
     ax.plot([1, len(rank)], [1, len(rank)], color="0.5", linewidth=1)
@@ -447,7 +443,7 @@ def colour_clusters(cluster: NDArray[np.integer]) -> list[str]:
 def show_maps(
     position: NDArray[np.floating],
     cluster: NDArray[np.integer],
-    words: NDArray[np.str_] | None = None,
+    words: NDArray[np.str_],
     **numbers: NDArray[np.number],
 ) -> Figure:
     """Draw the map side by side: by cluster, by label, and by each number.
@@ -465,7 +461,7 @@ def show_maps(
     """
     from matplotlib import pyplot as plt  # slow to import
 
-    is_labelled = words is not None and bool((words != "").any())
+    is_labelled = bool((words != "").any())
     n_panels = 1 + is_labelled + len(numbers)
     n_lines = -(-n_panels // PANELS)
     fig, axes = plt.subplots(
@@ -479,7 +475,7 @@ def show_maps(
     plot_clusters(next(free), position, cluster)
     for name, values in numbers.items():
         plot_on_map(next(free), position, values, name.replace("_", " "))
-    if words is not None and is_labelled:
+    if is_labelled:
         plot_labels(next(free), position, words)
     for ax in free:
         ax.set_visible(False)
@@ -523,22 +519,25 @@ def plot_on_map(
     values = np.asarray(values, np.float64)
     known = np.isfinite(values)
     _scatter(ax, position[~known], c=NO_COLOUR)
-    low, high = np.percentile(values[known], [1, 99]) if known.any() else (0.0, 1.0)
-    norm = LogNorm(low, high) if is_wide(low, high) else Normalize(low, high)
     # what is rare lies on top: those far from the usual value
     rank = np.abs(values[known] - np.median(values[known])) if known.any() else []
     order = np.flatnonzero(known)[np.argsort(rank, kind="stable")]
+    norm = choose_norm(values)
     points = _scatter(ax, position[order], c=values[order], norm=norm, cmap="viridis")
     ax.figure.colorbar(points, ax=ax, shrink=0.8)
     _label_map(ax, name)
 
 
-def is_wide(low: float, high: float) -> bool:
-    """Say whether numbers from `low` to `high` are better shown on a log scale.
+def choose_norm(values: NDArray[np.number]) -> Normalize:
+    """Return a scale that all but the most extreme numbers lie on; NaN is left out.
 
-    Probabilities are not: all that matters of them is near 0 and near 1.
+    It is logarithmic where they differ by much. Probabilities are not shown on such a
+    one: all that matters of them is near 0 and near 1.
     """
-    return low > 0 and high > 1 and high / low > LOG_SPAN
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
+    is_wide = low > 0 and high > 1 and high / low > LOG_SPAN
+    return (LogNorm if is_wide else Normalize)(low, high, clip=True)
 
 
 def plot_labels(
@@ -553,7 +552,7 @@ def plot_labels(
     words
         (n,) label words, "" = none.
     """
-    for name, chosen, colour in select_by_word(words, len(words)):
+    for name, chosen, colour in select_by_word(words):
         size = 1.0 if name == "no label" else 3.0
         _scatter(ax, position[chosen], size, c=colour, label=name)
     ax.legend(fontsize=8, markerscale=2)

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LogNorm, to_rgba
+from matplotlib.colors import LogNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
     from helpers.pattern_map import Group
     from helpers.ranking import Match
 
+# Okabe and Ito
+BLUE, SKY_BLUE, GREEN = "#0072B2", "#56B4E9", "#009E73"
+VERMILION, ORANGE, YELLOW, PURPLE = "#D55E00", "#E69F00", "#F0E442", "#CC79A7"
 CLASS_COLOURS = {
-    "single": "#0072B2",
-    "multiple": "#D55E00",
-    "other": "#E69F00",
+    "single": BLUE,
+    "multiple": VERMILION,
+    "other": ORANGE,
     "blank": "#555555",
-    "unsure": "#CC79A7",
+    "unsure": PURPLE,
 }
 
 
 def select_by_word(
-    labels: NDArray[np.str_] | None, n: int
+    labels: NDArray[np.str_],
 ) -> list[tuple[str, NDArray[np.bool_], str]]:
     """Give word, patterns and colour of each group that has patterns."""
-    if labels is None:
-        return [("", np.ones(n, bool), "#0072B2")]
     colours = {"": "#cccccc"} | CLASS_COLOURS
     groups = [(w or "no label", labels == w, c) for w, c in colours.items()]
     return [group for group in groups if group[1].any()]
@@ -55,27 +56,20 @@ def mark_threshold(ax: Axes, threshold: float | None, *, horizontal: bool) -> No
     if threshold is None:
         return
     line = ax.axhline if horizontal else ax.axvline
-    line(threshold, color="#D55E00", linestyle="--", label=f"{threshold:.4g}")
+    line(threshold, color=VERMILION, linestyle="--", label=f"{threshold:.4g}")
 
 
-_BAD = "#8c8c8c"
+_COLOUR_MAP = colormaps["viridis"].with_extremes(bad="#8c8c8c")
 CROP_SAMPLE = 64  # patterns that say where the signal is
 SIGNAL_SHOWN = 0.99  # share of it in the square that galleries show
 LEAST_CROP = 16  # pixels from its middle to its edge
 MOST_OF_MEAN = 4.0  # times the mean of a ring: what is brighter is drawn as this
 ROWS_SHOWN = 20  # clusters
 COLUMNS = 6  # thumbnails in a line of a gallery
-_REASONS = (  # colours that everyone can tell apart
-    "#D55E00",
-    "#56B4E9",
-    "#E69F00",
-    "#CC79A7",
-    "#F0E442",
-    "#0072B2",
-    "#FFFFFF",
-)
+_REASONS = (VERMILION, SKY_BLUE, ORANGE, PURPLE, YELLOW, BLUE, "white")
 Crop = tuple[slice, slice]
 WEAK = 1.0  # log odds of a single hit: what is less stays pale
+BRIGHTEST_PATTERSON = 15.0  # in units of its noise, which hardly exceeds 5
 _FEW = 200  # pixels that each get a square
 _GAP = 3  # pixels between the thumbnails of a gallery
 
@@ -107,7 +101,7 @@ def plot_pattern(
     image = _show_on_log_scale(ax, pattern, bad_pixels)
     ax.figure.colorbar(image, ax=ax, label=unit, shrink=0.85)
     if centre is not None:
-        ax.plot(centre[1], centre[0], "+", color="#D55E00", markersize=16)
+        ax.plot(centre[1], centre[0], "+", color=VERMILION, markersize=16)
     ax.set(title=title, xlabel="column", ylabel="row")
     return image
 
@@ -148,7 +142,8 @@ def plot_gallery(
     canvas = np.full((n_lines * step_down, columns * step_right, 4), 0.0)
     for k, pattern in enumerate(patterns):
         top, left = k // columns * step_down, k % columns * step_right
-        thumbnail = _to_colours(pattern, bad_pixels)
+        norm, shown = _on_log_scale(pattern, bad_pixels)
+        thumbnail = _COLOUR_MAP(norm(shown))
         canvas[top : top + height, left : left + width] = thumbnail
         ax.text(
             left + width / 2,
@@ -157,7 +152,7 @@ def plot_gallery(
             ha="center",
             va="top",
             fontsize=9,
-            color=colours[k] if colours is not None else "black",
+            color=colours[k] if colours else "black",
         )
     ax.imshow(canvas, interpolation="antialiased")
 
@@ -345,7 +340,7 @@ def _show_on_log_scale(
     ax: Axes, pattern: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None
 ) -> AxesImage:
     norm, shown = _on_log_scale(pattern, bad_pixels)
-    return ax.imshow(shown, norm=norm, cmap=_colour_map())
+    return ax.imshow(shown, norm=norm, cmap=_COLOUR_MAP)
 
 
 def _on_log_scale(
@@ -364,17 +359,6 @@ def _on_log_scale(
     low, high = np.percentile(positive, 2), positive.max()
     darkest = max(low / 2, high / 1e5)
     return LogNorm(darkest, high), np.ma.maximum(shown, darkest)
-
-
-def _colour_map() -> Colormap:
-    return colormaps["viridis"].with_extremes(bad=_BAD)
-
-
-def _to_colours(
-    pattern: NDArray[np.floating], bad_pixels: NDArray[np.bool_] | None
-) -> NDArray[np.floating]:
-    norm, shown = _on_log_scale(pattern, bad_pixels)
-    return np.asarray(_colour_map()(norm(shown)))
 
 
 def plot_saliency(
@@ -400,9 +384,7 @@ def plot_saliency(
     ax.set(title=title, xlabel=names[0], ylabel=names[1])
 
 
-def plot_patterson(
-    ax: Axes, patterson: NDArray[np.floating], *, title: str, chance_level: float = 5.0
-) -> None:
+def plot_patterson(ax: Axes, patterson: NDArray[np.floating], *, title: str) -> None:
     """Show a Patterson map, separation 0 in the middle.
 
     Parameters
@@ -411,15 +393,10 @@ def plot_patterson(
         (size, size), in units of its noise.
     title
         Above the image.
-    chance_level
-        What noise hardly exceeds; the colours reach three times as far.
     """
+    extent = _separation_extent(len(patterson))
     image = ax.imshow(
-        patterson,
-        cmap="viridis",
-        vmin=0,
-        vmax=3 * chance_level,
-        extent=_separation_extent(len(patterson)),
+        patterson, cmap="viridis", vmin=0, vmax=BRIGHTEST_PATTERSON, extent=extent
     )
     ax.figure.colorbar(image, ax=ax, label="in units of the noise", shrink=0.85)
     ax.set(title=title, xlabel="separation (steps)")
@@ -518,8 +495,7 @@ def show_groups(
 
 
 def _describe_group(group: "Group") -> str:
-    known: Mapping[str, float] = group.share
-    shares = ", ".join(f"{share:.0%} {word}" for word, share in known.items() if share)
+    shares = ", ".join(f"{n:.0%} {word}" for word, n in group.share.items() if n)
     name = f"cluster {group.name}" if group.cluster >= 0 else "in no cluster"
     parts = [
         name,

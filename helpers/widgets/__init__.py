@@ -2,9 +2,10 @@
 
 `label_patterns` shows one pattern after the other, `show_gallery` a page of small ones,
 `browse_patterns` lets one look through a stack, and `show_map` draw a line round a
-group on the map. `read_results` finds what later
-notebooks have left to be shown beside the patterns, `save_keys` keeps the keys that a
-person prefers, and `make_thumbnails` makes small patterns before they are asked for.
+group on the map. `slide_purity` chooses how many patterns are taken. `read_results`
+finds what later notebooks have left to be shown beside the patterns, `save_keys` keeps
+the keys that a person prefers, and `make_thumbnails` makes small patterns before they
+are asked for.
 
 `js/` holds the pages, which `make bundle` puts into one file a widget in `static/`.
 `label_service.py` and `js/outbox.js` are the two ends of saving labels.

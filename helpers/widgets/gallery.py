@@ -34,22 +34,9 @@ PREVIEW_COLUMNS = 8
 
 
 class Gallery(PatternWidget):
-    """Pages of small patterns; `show_gallery` makes one.
+    """Pages of small patterns; `show_gallery` makes one, and explains its parameters.
 
-    Parameters
-    ----------
-    patterns, order, keys, **base
-        As for `PatternWidget`.
-    score_name
-        What the score is called.
-    threshold
-        Where a line is drawn when patterns are sorted by score.
-    per_page
-        Patterns a page.
-    thumbnails
-        The small patterns.
-    way
-        How patterns come to be labelled here; kept with each label.
+    The others are those of `PatternWidget`.
     """
 
     _esm = STATIC / "gallery.js"
@@ -255,13 +242,6 @@ def show_gallery(
 class PuritySlider(ipywidgets.VBox):
     """Slide along a purity curve; `slide_purity` makes one.
 
-    Parameters
-    ----------
-    curve
-        Purity against number.
-    threshold
-        Where the slider begins.
-
     Attributes
     ----------
     threshold
@@ -285,10 +265,6 @@ class PuritySlider(ipywidgets.VBox):
         self._slider.observe(self._follow, "value")
         super().__init__([self._slider, self._text])
         self._say()
-
-    def move_to(self, at: int) -> None:
-        """Move the slider to a place on the curve."""
-        self._slider.value = at
 
     def _follow(self, change: Any) -> None:
         self.threshold = float(self._curve.threshold[change.new])

@@ -3,8 +3,8 @@
 The page numbers what it sends: `{session, events: [{seq, kind, pattern, label, …}]}`,
 `kind` being "label" or "undo"; an undo that `follows` a pattern counts only if the one
 before it took back that pattern's label. A label that is a `repeat` was given without
-seeing the earlier one. The kernel stores an event only if its `seq`
-comes next in its session, and answers with one of
+seeing the earlier one. The kernel stores an event only if its `seq` comes next in its
+session, and answers with one of
 
 - `ack`: everything up to `last` is stored; `changes` says what each pattern is now;
 - `resend`: something before these events never came; send all after `last` again;
@@ -254,14 +254,6 @@ class LabelService:
         own = self._by[self.labeller]
         return np.where(own == "", self._others, own)
 
-    def codes(self) -> NDArray[np.uint8]:
-        """Return `labels` as (n,) numbers: 0 = unlabelled, k = the k-th of `LABELS`."""
-        labels = self.labels()
-        return sum(
-            (np.uint8(k) * (labels == word) for k, word in enumerate(LABELS, start=1)),
-            start=np.zeros(len(labels), dtype=np.uint8),
-        )
-
     def disagree(self) -> NDArray[np.bool_]:
         """Return (n,) True where two labellers gave different labels."""
         disagree = np.zeros(self.store.n_patterns, dtype=bool)
@@ -399,6 +391,12 @@ def _read_press(event: dict[str, Any]) -> Press:
         time_on_screen_ms=event.get("time_on_screen_ms"),
         shown=mark_repeat(shown) if event.get("repeat") else shown,
     )
+
+
+def number_words(words: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """Return (n,) numbers of label words: 0 = unlabelled, k = the k-th of `LABELS`."""
+    numbers = np.arange(1, len(LABELS) + 1, dtype=np.uint8)
+    return np.select([words == word for word in LABELS], numbers, np.uint8(0))
 
 
 def name_session() -> str:

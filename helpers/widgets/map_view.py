@@ -18,11 +18,13 @@ from helpers.plots import (
     CLASS_COLOURS,
     CLUSTER_COLOURS,
     NO_COLOUR,
+    choose_norm,
     find_crop,
-    is_wide,
     say_number,
 )
 from helpers.widgets.gallery import Gallery, show_gallery
+from helpers.widgets.label_service import number_words
+from helpers.widgets.pattern_table import NUMBERS
 from helpers.widgets.pattern_widget import STATIC
 from helpers.widgets.pixels import make_pixels, preview_png
 
@@ -39,20 +41,19 @@ DARKEST_ON_DARK = 0.25  # of the scale of colours
 
 
 class MapPage(anywidget.AnyWidget):
-    """Finds out whether the page can draw the map, says so if not, and on what ground.
+    """Says on the page if it cannot draw the map, and tells its background.
 
-    The ground is red, green and blue of 255, of the theme of now.
+    The background is red, green and blue, 0 to 255, and follows the theme.
     """
 
     _esm = STATIC / "map_page.js"
     _css = STATIC / "map_page.css"
-    offers_webgl = traitlets.Bool(None, allow_none=True).tag(sync=True)
-    ground = traitlets.List(traitlets.Float(), [255, 255, 255]).tag(sync=True)
+    background = traitlets.List(traitlets.Float(), [255, 255, 255]).tag(sync=True)
 
     @property
     def is_dark(self) -> bool:
         """Whether what is drawn had better be bright."""
-        return float(np.mean(self.ground)) < 128
+        return float(np.mean(self.background)) < 128
 
 
 class MapView(ipywidgets.VBox):
@@ -99,17 +100,7 @@ class MapView(ipywidgets.VBox):
         gallery.tells_cursor = True
         gallery.observe(self._mark, "cursor")
         gallery.observe(self._note_labels, "n_stored")
-        self.page.observe(lambda _: self._follow_theme(), "ground")
-
-    def select(self, index: ArrayLike) -> None:
-        """Fill the gallery with patterns, as a lasso round them does.
-
-        Parameters
-        ----------
-        index
-            (m,) pattern indices.
-        """
-        self.gallery.show_only(index)
+        self.page.observe(lambda _: self._follow_theme(), "background")
 
     def _build(self) -> None:
         clusters = [EVERYTHING, *map(str, range(self._map.n_clusters))]
@@ -151,24 +142,20 @@ class MapView(ipywidgets.VBox):
     def _fill(self, change: Mapping[str, Any]) -> None:
         chosen = change["new"]
         if chosen is not None and len(chosen):
-            self.select(np.unique(np.asarray(chosen, dtype=np.int64)))
+            self.gallery.show_only(np.unique(np.asarray(chosen, dtype=np.int64)))
 
     def _choose_cluster(self, change: Mapping[str, Any]) -> None:
         name = change["new"]
         if name == EVERYTHING:
-            self.select(np.arange(len(self._map.cluster)))
+            self.gallery.show_only(np.arange(len(self._map.cluster)))
         else:
             number = -1 if name == name_cluster(-1) else int(name)
-            self.select(sort_inside_out(self._map, number))
+            self.gallery.show_only(sort_inside_out(self._map, number))
 
     def _look(self, change: Mapping[str, Any]) -> None:
-        if change["new"] is not None:
-            self._show(int(change["new"]))
-
-    def _mark(self, change: Mapping[str, Any]) -> None:
-        self.scatter.hovering = int(change["new"])
-
-    def _show(self, pattern: int) -> None:
+        if change["new"] is None:
+            return
+        pattern = int(change["new"])
         patterns = self.gallery.patterns
         crop = find_crop(patterns)
         (pixels,) = make_pixels(patterns, [pattern], PREVIEW_SIDE, crop)
@@ -184,10 +171,13 @@ class MapView(ipywidgets.VBox):
         word = self.gallery.label_of(pattern) or "unlabelled"
         self.caption.value = "<br>".join([*lines, word])
 
+    def _mark(self, change: Mapping[str, Any]) -> None:
+        self.scatter.hovering = int(change["new"])
+
     def _follow_theme(self) -> None:
         # not by the plot's own method, which draws axes and a legend unasked
         ink = 1.0 if self.page.is_dark else 0.0
-        self.scatter.background_color = [*(c / 255 for c in self.page.ground), 1.0]
+        self.scatter.background_color = [*(c / 255 for c in self.page.background), 1.0]
         self.scatter.reticle_color = [ink, ink, ink, 0.1]
         self._recolour()
 
@@ -202,14 +192,11 @@ class MapView(ipywidgets.VBox):
             codes = np.where(number < 0, 0, 1 + number % len(CLUSTER_COLOURS))
             colours = [NO_COLOUR, *CLUSTER_COLOURS]
         elif name == "label":
-            words = self.gallery.labels()
-            codes = np.select(
-                [words == word for word in LABELS], np.arange(1, len(LABELS) + 1), 0
-            )
+            codes = number_words(self.gallery.labels())
             own = CLASS_COLOURS | ON_DARK if self.page.is_dark else CLASS_COLOURS
             colours = [FAINT[self.page.is_dark], *(own[word] for word in LABELS)]
         else:
-            codes, colours = grade(self._numbers[name], self.page.is_dark)
+            codes, colours = colour_numbers(self._numbers[name], self.page.is_dark)
         self._plot.color(
             by=codes.astype(np.float64), map=colours, norm=(0, len(colours) - 1)
         )
@@ -234,7 +221,7 @@ def _find_side(at: NDArray[np.float64]) -> list[float]:
     return [low - room, high + room]
 
 
-def grade(
+def colour_numbers(
     values: NDArray[np.float64], on_dark: bool = False
 ) -> tuple[NDArray[np.int64], list[str]]:
     """Return the step of each number on a scale, and the colours of the steps.
@@ -244,7 +231,7 @@ def grade(
     values
         (n,); NaN is the first step, which is grey.
     on_dark
-        True leaves out the colours that nobody sees on a dark ground.
+        True leaves out the colours that nobody sees on a dark background.
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
@@ -253,13 +240,7 @@ def grade(
     colours = [to_hex(colour) for colour in colormaps["viridis"](scale)]
     codes = np.zeros(len(values), np.int64)
     known = np.isfinite(values)
-    if known.any():
-        low, high = np.percentile(values[known], [1, 99])
-        shown = np.clip(values[known], low, high)
-        if is_wide(low, high):
-            low, high, shown = np.log(low), np.log(high), np.log(shown)
-        span = max(float(high - low), 1e-12)
-        codes[known] = 1 + np.rint((LEVELS - 1) * (shown - low) / span).astype(np.int64)
+    codes[known] = 1 + np.rint((LEVELS - 1) * choose_norm(values)(values[known]))
     return codes, [NO_COLOUR, *colours]
 
 
@@ -323,6 +304,6 @@ def show_map(
     numbers = {
         name.replace("_", " "): np.asarray(values, dtype=np.float64)
         for name, values in columns.items()
-        if name in ("photons", "hit_score", "prediction", "distance")
+        if name in NUMBERS and name != "cluster"
     }
     return MapView(pattern_map, gallery, numbers)

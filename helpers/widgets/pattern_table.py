@@ -14,7 +14,7 @@ from helpers.errors import HelpersError, OtherPatternsError, ParameterError
 from helpers.labels import LABELS, Queue
 from helpers.pattern_map import order_by_cluster, read_map
 from helpers.patterns import Patterns
-from helpers.work_folder import MAP, PREDICTIONS, RANKING
+from helpers.work_folder import MAP, PREDICTIONS, RANKING, WorkFile
 
 ALL = "all"
 UNLABELLED = "unlabelled"
@@ -331,14 +331,14 @@ def read_results(
         `distance` (n,) to the nearest template, NaN = not ranked; `prediction` (n,),
         probability of a single hit.
     """
-    readers: dict[str, tuple[Callable[..., NDArray[np.number]], str]] = {
-        "cluster": (_read_cluster, MAP.name),
-        "distance": (_read_distance, RANKING.name),
-        "prediction": (_read_prediction, PREDICTIONS.name),
+    readers: dict[str, tuple[Callable[..., NDArray[np.number]], WorkFile]] = {
+        "cluster": (_read_cluster, MAP),
+        "distance": (_read_distance, RANKING),
+        "prediction": (_read_prediction, PREDICTIONS),
     }
     found = {}
     for name, (read, file) in readers.items():
-        path = Path(work_dir).expanduser() / file
+        path = Path(work_dir).expanduser() / file.name
         try:
             if path.exists():
                 found[name] = read(path, patterns)
@@ -349,9 +349,7 @@ def read_results(
 
 def _read_cluster(path: Path, patterns: Patterns) -> NDArray[np.int32]:
     found = read_map(path.parent)
-    if found.fingerprint != patterns.fingerprint:
-        message = f"{path} is of other patterns. Run {MAP.writer} again."
-        raise OtherPatternsError(message)
+    _check_same(path, found.fingerprint, patterns, MAP)
     return found.cluster
 
 
@@ -359,9 +357,7 @@ def _read_distance(path: Path, patterns: Patterns) -> NDArray[np.floating]:
     from helpers.ranking import read_ranking
 
     ranking = read_ranking(path)
-    if ranking.fingerprint != patterns.fingerprint:
-        message = f"{path} is of other patterns. Run 04-rank again."
-        raise OtherPatternsError(message)
+    _check_same(path, ranking.fingerprint, patterns, RANKING)
     distance = np.full(len(patterns), np.nan)
     distance[ranking.index] = ranking.distance
     return distance
@@ -371,3 +367,11 @@ def _read_prediction(path: Path, patterns: Patterns) -> NDArray[np.floating]:
     from helpers.classifier import read_predictions
 
     return read_predictions(path, patterns).probability
+
+
+def _check_same(
+    path: Path, fingerprint: str, patterns: Patterns, file: WorkFile
+) -> None:
+    if fingerprint != patterns.fingerprint:
+        message = f"{path} is of other patterns. Run {file.writer} again."
+        raise OtherPatternsError(message)

@@ -20,7 +20,12 @@ from helpers.labels import LABELS, LabelStore, Queue
 from helpers.patterns import Patterns
 from helpers.plots import find_crop
 from helpers.widgets.keys import BROWSER_KEYS, LABELLER_KEYS, KeyTable, choose_keys
-from helpers.widgets.label_service import LabelService, RepeatPlan, name_session
+from helpers.widgets.label_service import (
+    LabelService,
+    RepeatPlan,
+    name_session,
+    number_words,
+)
 from helpers.widgets.pattern_table import (
     ALL,
     AS_GIVEN,
@@ -177,9 +182,9 @@ class PatternWidget(anywidget.AnyWidget):
         self._labels.look_again()
         return str(self._labels.labels_of(pattern)["label"])
 
-    def pixels(self, pattern: int, longest: int = LONGEST_SIDE) -> Pixels:
-        """Return one pattern as the page draws it, no side longer than `longest`."""
-        (pixels,) = make_pixels(self.patterns, [pattern], longest)
+    def pixels(self, pattern: int) -> Pixels:
+        """Return one pattern as the page draws it."""
+        (pixels,) = make_pixels(self.patterns, [pattern], LONGEST_SIDE)
         return pixels
 
     def _receive(self, _: object, content: Message, buffers: Sequence[bytes]) -> None:
@@ -192,10 +197,7 @@ class PatternWidget(anywidget.AnyWidget):
                 raise
 
     def _send_state(self, content: Message) -> None:
-        codes = np.zeros(len(self.patterns), dtype=np.uint8)
-        if self._labels is not None:
-            self._labels.look_again()
-            codes = self._labels.codes()
+        codes = number_words(self.labels())
         order = content.get("order") or self._first_order
         only = content.get("only") or self._first_only
         message = {
@@ -251,16 +253,7 @@ class PatternWidget(anywidget.AnyWidget):
 class Labeller(PatternWidget):
     """One pattern at a time, a key for each label; `label_patterns` makes one.
 
-    Parameters
-    ----------
-    patterns, order, keys, **base
-        As for `PatternWidget`.
-    labels
-        Where labels go.
-    relabel_share
-        Share of the labeller's own patterns that come back to be labelled blind.
-    centre
-        (row, column) of the beam.
+    It explains the parameters; the others are those of `PatternWidget`.
     """
 
     _esm = STATIC / "labeller.js"
@@ -414,15 +407,7 @@ def _check_share(share: float) -> float:
 
 
 class PatternBrowser(PatternWidget):
-    """Slider, jump and next by hit score; `browse_patterns` makes one.
-
-    Parameters
-    ----------
-    patterns, order, keys
-        As for `PatternWidget`.
-    start
-        The pattern shown first.
-    """
+    """Slider, jump and next by hit score; `browse_patterns` makes one."""
 
     _esm = STATIC / "browser.js"
     _css = STATIC / "browser.css"

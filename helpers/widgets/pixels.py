@@ -85,13 +85,6 @@ def encode_pattern(
     return Pixels(codes, knee, top)
 
 
-def decode_pixels(pixels: Pixels) -> NDArray[np.float64]:
-    """Turn codes back into values, (rows, columns), with NaN for what is left out."""
-    fraction = pixels.codes / LEVELS
-    values = pixels.knee * np.expm1(fraction * np.log1p(pixels.top / pixels.knee))
-    return np.where(pixels.codes == BAD, np.nan, values)
-
-
 def shrink_pattern(
     pattern: NDArray[np.float32], bad_pixels: NDArray[np.bool_], longest: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -6,7 +6,7 @@ import { Paging } from "../../helpers/widgets/js/paging.js";
 const ORDER = Int32Array.from([50, 51, 52, 53, 54, 55, 56]);
 
 function open(perPage = 3, canSelect = true) {
-  return new Paging({ order: ORDER }, perPage, canSelect);
+  return new Paging({ order: ORDER }, perPage, { canSelect });
 }
 
 test("pages follow each other and stop at the ends", () => {
@@ -21,7 +21,7 @@ test("pages follow each other and stop at the ends", () => {
 });
 
 test("an empty list has one empty page", () => {
-  const paging = new Paging({ order: new Int32Array(0) }, 3, true);
+  const paging = new Paging({ order: new Int32Array(0) }, 3, { canSelect: true });
   assert.equal(paging.pages, 1);
   paging.moveCursor(1);
   assert.deepEqual([paging.patterns, paging.targets], [[], []]);

@@ -2,6 +2,7 @@
 
 import {
   actionButton,
+  asWidget,
   Banner,
   choice,
   HelpPanel,
@@ -110,8 +111,7 @@ class Browser {
   draw() {
     const { pattern } = this;
     const pixels = this.cache.get(pattern);
-    if (pixels) this.viewer.show(pixels, pattern);
-    else this.viewer.wait(`fetching pattern ${pattern}…`);
+    this.viewer.show(pixels, pattern);
     this.values.show(pixels?.values ?? {});
     this.slider.value = this.position;
     setText(this.place, `${this.position + 1} of ${this.order.length}`);
@@ -180,9 +180,4 @@ class Browser {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const browser = new Browser(model, el);
-    return () => browser.close();
-  },
-};
+export default asWidget(Browser);

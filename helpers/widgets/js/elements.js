@@ -13,6 +13,24 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Whether the middle of an element can be seen: nothing else lies over it there. */
+export function isInSight(element) {
+  const { left, top, width, height } = element.getBoundingClientRect();
+  return element.contains(
+    document.elementFromPoint(left + width / 2, top + height / 2),
+  );
+}
+
+/** What anywidget asks of a module: make a page, and close it when it is taken away. */
+export function asWidget(Page) {
+  return {
+    render({ model, el }) {
+      const page = new Page(model, el);
+      return () => page.close();
+    },
+  };
+}
+
 /** Change the text of an element, but only if it differs: layout is not free. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -3,9 +3,11 @@
 import { Display } from "./display.js";
 import {
   actionButton,
+  asWidget,
   choice,
   formatNumber,
   HelpPanel,
+  isInSight,
   KEY_NOTES,
   make,
   setText,
@@ -13,7 +15,7 @@ import {
 import { Grid } from "./grid.js";
 import { bindActions, Keys } from "./keys.js";
 import { LabelPage } from "./label_page.js";
-import { asBytes, asFloat32, asInt32, PatternCache } from "./link.js";
+import { asBytes, asFloat32, asInt32 } from "./link.js";
 import { Enlarged, Scores } from "./thumbs.js";
 import "./common.css";
 import "./gallery.css";
@@ -41,7 +43,7 @@ class Gallery extends LabelPage {
       leave: () => this.leaveThumb(),
     });
     this.thumbnails = this.makeCache("thumbnails", 600);
-    this.cache = this.makeCache("fetch", 64);
+    this.cache = this.makeCache("fetch");
     this.actions = bindActions(model.get("key_table"), {
       ...this.makeActions(),
       ...this.display.makeActions(),
@@ -56,10 +58,6 @@ class Gallery extends LabelPage {
         anew: () => this.choose({ order: "as given", only: "all" }),
       },
     });
-  }
-
-  makeCache(kind, capacity) {
-    return new PatternCache((patterns) => this.link.send({ kind, patterns }), capacity);
   }
 
   // --- what can be done, by key or button -----------------------------------------------
@@ -111,7 +109,7 @@ class Gallery extends LabelPage {
     const thumbs = patterns
       .map((pattern) => this.grid.thumbOf(pattern))
       .filter(Boolean); // others are on further pages of a list selected as a whole
-    if (thumbs.some((thumb) => thumb.isInSight())) return true;
+    if (thumbs.some((thumb) => isInSight(thumb.element))) return true;
     thumbs[0].element.scrollIntoView({ block: "nearest" });
     return false;
   }
@@ -417,9 +415,4 @@ class Gallery extends LabelPage {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const gallery = new Gallery(model, el);
-    return () => gallery.close();
-  },
-};
+export default asWidget(Gallery);

@@ -5,17 +5,14 @@ import { make } from "./elements.js";
 import { Paging } from "./paging.js";
 import { Thumb } from "./thumbs.js";
 
-/**
- * The thumbnails of a page of patterns.
- *
- * `onTurn()` is called when another page is to be filled, `onMark()` when cursor or
- * selection have changed; `enter` and `leave` say what the pointer rests on.
- */
+/** The thumbnails of a page; `enter` and `leave` say what the pointer rests on. */
 export class Grid extends Paging {
   constructor(sheet, perPage, { canSelect, onTurn, onMark, enter, leave }) {
-    super(sheet, perPage, canSelect);
-    this.onTurn = onTurn;
-    this.onMark = onMark;
+    const turn = () => {
+      this.look.end();
+      onTurn();
+    };
+    super(sheet, perPage, { canSelect, onTurn: turn, onMark });
     this.handlers = { click: (place, event) => this.click(place, event), enter, leave };
     this.element = make("div", {
       class: "sh-grid",
@@ -55,15 +52,6 @@ export class Grid extends Paging {
   resize(perPage) {
     this.makeThumbs(perPage);
     super.resize(perPage);
-  }
-
-  turned() {
-    this.look.end();
-    this.onTurn();
-  }
-
-  marked() {
-    this.onMark();
   }
 
   /** Draw what there is of the pixels of this page; undefined = still on its way. */

@@ -3,7 +3,7 @@
 
 import { Banner, choice, make, setText } from "./elements.js";
 import { LabelSheet } from "./label_sheet.js";
-import { Link } from "./link.js";
+import { Link, PatternCache } from "./link.js";
 import { askBeforeLeaving, Outbox } from "./outbox.js";
 
 /**
@@ -32,6 +32,10 @@ export class LabelPage {
       onRefused: (items, message) => this.takeBack(items, message),
     });
     this.stopAsking = askBeforeLeaving(this.outbox);
+  }
+
+  makeCache(kind, capacity) {
+    return new PatternCache((patterns) => this.link.send({ kind, patterns }), capacity);
   }
 
   connect({ watched, handlers }) {

@@ -2,7 +2,9 @@
 
 import {
   actionButton,
+  asWidget,
   HelpPanel,
+  isInSight,
   jumpField,
   KEY_NOTES,
   make,
@@ -10,7 +12,7 @@ import {
 } from "./elements.js";
 import { bindActions, Keys } from "./keys.js";
 import { LabelPage } from "./label_page.js";
-import { asBytes, asInt32, PatternCache } from "./link.js";
+import { asBytes, asInt32 } from "./link.js";
 import { ValueList, withoutModelValues } from "./pattern_values.js";
 import { Viewer } from "./viewer.js";
 import "./common.css";
@@ -28,9 +30,7 @@ class Labeller extends LabelPage {
       ...this.makeActions(),
       ...this.viewer.makeActions(),
     });
-    this.cache = new PatternCache((patterns) =>
-      this.link.send({ kind: "fetch", patterns }),
-    );
+    this.cache = this.makeCache("fetch");
     this.build();
     el.append(this.root);
     this.connect({
@@ -62,14 +62,12 @@ class Labeller extends LabelPage {
   /** Whether a label given now is certain to mean the pattern that the person sees. */
   mayLabel() {
     const isSeen = this.look.isSettledOn(this.pattern) && this.help.isHidden;
-    return this.isFree && isSeen && this.isInSight();
+    return this.isFree && isSeen && this.patternIsInSight();
   }
 
   /** Somebody may have scrolled away while the keys still act here. */
-  isInSight() {
-    const { left, top, width, height } = this.viewer.box.getBoundingClientRect();
-    const there = document.elementFromPoint(left + width / 2, top + height / 2);
-    if (this.viewer.box.contains(there)) return true;
+  patternIsInSight() {
+    if (isInSight(this.viewer.box)) return true;
     this.root.scrollIntoView({ block: "nearest" });
     return false;
   }
@@ -176,10 +174,7 @@ class Labeller extends LabelPage {
   // --- what is shown --------------------------------------------------------------------
 
   draw() {
-    const { pattern } = this;
-    const pixels = this.cache.get(pattern);
-    if (pixels) this.viewer.show(pixels, pattern);
-    else this.viewer.wait(`fetching pattern ${pattern}…`);
+    this.viewer.show(this.cache.get(this.pattern), this.pattern);
   }
 
   describe() {
@@ -274,9 +269,4 @@ class Labeller extends LabelPage {
   }
 }
 
-export default {
-  render({ model, el }) {
-    const labeller = new Labeller(model, el);
-    return () => labeller.close();
-  },
-};
+export default asWidget(Labeller);

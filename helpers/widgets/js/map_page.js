@@ -1,5 +1,5 @@
 // What a map of points must know of its page: whether it can be drawn there, and on
-// which ground, so that it follows the theme.
+// which background, so that it follows the theme.
 
 import { make } from "./elements.js";
 import "./common.css";
@@ -16,7 +16,7 @@ function hasWebGL() {
 }
 
 /** The colour behind an element, [red, green, blue] of 255: the nearest that is opaque. */
-function findGround(element) {
+function findBackground(element) {
   for (let each = element; each; each = each.parentElement) {
     const [red, green, blue, opacity = 1] = (
       getComputedStyle(each).backgroundColor.match(/[\d.]+/g) ?? [0, 0, 0, 0]
@@ -28,16 +28,13 @@ function findGround(element) {
 
 export default {
   render({ model, el }) {
-    const offers = hasWebGL();
-    model.set("offers_webgl", offers);
     const look = () => {
       if (!el.isConnected) return;
-      model.set("ground", findGround(el));
+      model.set("background", findBackground(el));
       model.save_changes();
     };
-    if (!offers)
+    if (!hasWebGL())
       el.append(make("div", { class: "sh-no-webgl", role: "alert" }, ADVICE));
-    model.save_changes();
     const lookSoon = () => {
       look();
       setTimeout(look, THEME_LOADS_MS);

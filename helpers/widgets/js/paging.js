@@ -3,23 +3,21 @@
 /**
  * Pages over the patterns of a sheet, in its order.
  *
- * A subclass may act on `turned()`, another page is to be filled, and `marked()`, cursor
- * or selection have changed.
+ * `onTurn()` is called when another page is to be filled, `onMark()` when cursor or
+ * selection have changed.
  */
 export class Paging {
-  constructor(sheet, perPage, canSelect) {
+  constructor(sheet, perPage, { canSelect, onTurn = () => {}, onMark = () => {} }) {
     this.sheet = sheet;
     this.perPage = perPage;
     this.canSelect = canSelect;
+    this.onTurn = onTurn;
+    this.onMark = onMark;
     this.page = 0;
     this.cursor = 0; // a position in the order, like `anchor`, where a range begins
     this.anchor = 0;
     this.selected = new Set(); // patterns of this page
   }
-
-  turned() {}
-
-  marked() {}
 
   get pages() {
     return Math.max(1, Math.ceil(this.sheet.order.length / this.perPage));
@@ -50,7 +48,7 @@ export class Paging {
     this.cursor = this.first;
     this.anchor = this.cursor;
     this.selected.clear();
-    this.turned();
+    this.onTurn();
   }
 
   /** Show another number of patterns a page, and the first of this page still. */
@@ -78,7 +76,7 @@ export class Paging {
     if (isExtending) this.selectRange();
     else {
       this.anchor = position;
-      this.marked();
+      this.onMark();
     }
   }
 
@@ -86,7 +84,7 @@ export class Paging {
   toggle() {
     const pattern = this.sheet.order[this.cursor];
     if (this.canSelect && !this.selected.delete(pattern)) this.selected.add(pattern);
-    this.marked();
+    this.onMark();
   }
 
   selectRange() {
@@ -100,6 +98,6 @@ export class Paging {
 
   select(patterns) {
     if (this.canSelect) this.selected = new Set(patterns);
-    this.marked();
+    this.onMark();
   }
 }

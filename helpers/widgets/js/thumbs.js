@@ -46,13 +46,6 @@ export class Thumb {
       `pattern ${pattern}, ${word || "unlabelled"}`,
     );
   }
-
-  isInSight() {
-    const { left, top, width, height } = this.element.getBoundingClientRect();
-    return this.element.contains(
-      document.elementFromPoint(left + width / 2, top + height / 2),
-    );
-  }
 }
 
 /** The scores of the patterns in a gallery. */

@@ -89,7 +89,12 @@ export class Viewer {
     this.draw();
   }
 
+  /** Show a pattern, or that it is still on its way. */
   show(pixels, pattern) {
+    if (!pixels) {
+      this.wait(`fetching pattern ${pattern}…`);
+      return;
+    }
     this.pixels = pixels;
     this.note.hidden = true;
     this.canvas.setAttribute("aria-label", `pattern ${pattern}`);
