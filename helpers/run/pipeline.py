@@ -57,6 +57,7 @@ LONGEST_LINE = 80  # of what is said about changes
 
 Lines = list[str]
 Stale = dict[str, dict[str, Change]]  # what has changed, by the names of files
+Counts = Mapping[str, int] | Exception  # of labels by word, or why they are not known
 
 
 @dataclass(frozen=True)
@@ -355,13 +356,13 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
         SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
     """
     folder = Path(work_dir).expanduser()
-    return _summarise(folder, store_url, _find_stale(folder))
+    return _summarise(folder, _count_labels(folder, store_url), _find_stale(folder))
 
 
-def _summarise(folder: Path, store_url: str, stale: Stale) -> Lines:
+def _summarise(folder: Path, counts: Counts, stale: Stale) -> Lines:
     describers: list[tuple[Callable[[Path], str], str]] = [
         (_patterns, EXPERIMENT.name),
-        (lambda path: _labels(path, store_url), "labels.sqlite"),
+        (lambda _: _labels(counts), "labels.sqlite"),
         (_hits, MEASUREMENTS.name),
         (_model, MODEL_FACTS.name),
         (_scores, MODEL_FACTS.name),
@@ -417,15 +418,16 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
         As in `summarise`.
     """
     folder = Path(work_dir).expanduser()
+    counts = _count_labels(folder, store_url)
     stale = _find_stale(folder)
-    lines = _summarise(folder, store_url, stale)
+    lines = _summarise(folder, counts, stale)
     if not lines:
         return f"Nothing is in {folder} yet. Next: {EXPERIMENT.writer}."
     dates = [text for each in STAGES if (text := _say_date(folder / each.name))]
     heads = ["written     ", *[" " * 12] * len(dates)]
     when = [f"{head} {date}" for head, date in zip(heads, dates, strict=False)]
     shown = (f"  {line}" for line in (*lines, *when))
-    return "\n".join([f"In {folder}:", *shown, _next(folder, stale, store_url)])
+    return "\n".join([f"In {folder}:", *shown, _next(folder, stale, counts)])
 
 
 def _say_date(path: Path) -> str:
@@ -443,13 +445,13 @@ def read_facts(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _next(folder: Path, stale: Stale, store_url: str) -> str:
+def _next(folder: Path, stale: Stale, counts: Counts) -> str:
     needed = {stage.name for stage in STAGES}
     if read_facts(folder / PREDICTIONS.name).get(MODEL_ELSEWHERE):  # of a beamtime
         needed = {EXPERIMENT.name, PREDICTIONS.name}
     for name, writer in WRITERS.items():
         if name in needed and not (folder / name).exists():
-            if name == PARTITION.name and not _has_labels(folder, store_url):
+            if name == PARTITION.name and not _may_have_labels(counts):
                 return "Next: 03-label, since no pattern has a label yet."
             return f"Next: {writer}, which writes {name}."
         if name in stale:
@@ -475,35 +477,36 @@ def _hits(work_dir: Path) -> str:
     return f"hits         {n_hits} of {lit_pixels.size} have over {line:.0f} lit pixels"
 
 
-def _labels(work_dir: Path, store_url: str) -> str:
-    try:
-        counts = _count_labels(work_dir, store_url)
-    except LabelsError as error:
-        return f"labels       cannot be read: {error}"
+def _labels(counts: Counts) -> str:
+    if isinstance(counts, LabelsError):
+        return f"labels       cannot be read: {counts}"
+    if isinstance(counts, Exception):
+        raise counts
     words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return f"labels       {sum(counts.values())}: {words or 'none yet'}"
 
 
-def _count_labels(work_dir: Path, store_url: str) -> Mapping[str, int]:
+def _count_labels(work_dir: Path, store_url: str) -> Counts:
+    """Ask the label store once: a server that does not answer is waited for."""
     from helpers.labels import open_label_store
 
-    facts = read_json(work_dir / EXPERIMENT.name)
     path = work_dir / "labels.sqlite"
-    if not store_url:
-        path.stat()  # a store that is not there would be made
-    stack = facts["fingerprint"], facts["shape"][0]
-    with open_label_store(store_url or path, *stack) as store:
-        return store.counts()
-
-
-def _has_labels(work_dir: Path, store_url: str) -> bool:
-    """Tell whether there is a label; yes where that cannot be told."""
     try:
-        return any(_count_labels(work_dir, store_url).values())
-    except FileNotFoundError:
-        return False
-    except CANNOT_BE_READ:
-        return True
+        facts = read_json(work_dir / EXPERIMENT.name)
+        if not store_url:
+            path.stat()  # a store that is not there would be made
+        stack = facts["fingerprint"], facts["shape"][0]
+        with open_label_store(store_url or path, *stack) as store:
+            return store.counts()
+    except CANNOT_BE_READ as error:
+        return error
+
+
+def _may_have_labels(counts: Counts) -> bool:
+    """Tell whether there is a label; yes where a store cannot be read."""
+    if isinstance(counts, Exception):
+        return not isinstance(counts, FileNotFoundError)
+    return any(counts.values())
 
 
 def _model(work_dir: Path) -> str:
