@@ -263,11 +263,13 @@ def test_a_value_for_one_notebook_needs_that_notebook_and_its_parameter(
     notebooks: Path,
 ) -> None:
     given = {"label.n_shown": 3, "lab.spread": 0.5, "look.work_dir": "x"}
+    given |= {"label.x.spread": 0.5}
     with pytest.raises(ParameterError) as caught:
         assign_parameters(sorted(notebooks.iterdir()), {}, given)
     message = str(caught.value)
     assert "02-label has no parameter n_shown." in message
     assert "lab.spread: no notebook that runs is called lab." in message
+    assert "label.x.spread: no notebook that runs is called label.x." in message
     assert "look.work_dir is set by --work-dir" in message
 
 

@@ -181,7 +181,7 @@ def _given_to(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is meant for a notebook; what names it counts more than what not."""
     to_all, to_this = {}, {}
     for name, value in given.items():
-        called, dot, own_name = name.partition(".")
+        called, dot, own_name = name.rpartition(".")
         if not dot:
             to_all[name] = value
         elif is_called(notebook, called):
@@ -211,7 +211,7 @@ def _meant(
     notebook: Path, name: str, known: Mapping[str, Parameter]
 ) -> Mapping[str, Parameter]:
     """Return the parameters of a notebook, if `name` may mean one of them."""
-    called, dot, _ = name.partition(".")
+    called, dot, _ = name.rpartition(".")
     return known if not dot or is_called(notebook, called) else {}
 
 
