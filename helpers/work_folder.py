@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,16 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict):
         raise ValueError(path)
     return facts
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return a JSON file, or the attributes of an HDF5 file; {} of a damaged one."""
+    with suppress(*CANNOT_BE_READ):
+        if path.suffix == ".json":
+            return read_json(path)
+        with open_to_read(path) as file:
+            return dict(file.attrs)
+    return {}
 
 
 FARTHEST = 1e6
