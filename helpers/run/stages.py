@@ -17,13 +17,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers import __version__
-from helpers.errors import HelpersError, ParameterError, WorkFolderError
+from helpers.errors import ParameterError, WorkFolderError
 from helpers.made_from import digest
 from helpers.outputs import write_json
-from helpers.work_folder import read_json
+from helpers.work_folder import CANNOT_BE_READ, EXPERIMENT, read_json
+
+if TYPE_CHECKING:
+    from helpers.labels import LabelStore
 
 FROM_THE_RUNNER = {
     "patterns_file": "--patterns",
@@ -476,16 +479,34 @@ def _find_matches(path: Path) -> list[Path]:
     return sorted(path.parent.glob(path.name)) if is_pattern else []
 
 
-def _mark_labels(work_dir: Path, values: Mapping[str, Any]) -> str:
-    from helpers.labels import open_label_store
+def open_labels(work_dir: Path, store_url: str) -> "LabelStore":
+    """Open the labels of a work folder; a store that is not there is not made.
 
-    place = values.get("store_url") or work_dir / LABELS_NAME
-    with suppress(HelpersError, OSError, LookupError, ValueError):
-        if isinstance(place, Path):
-            place.stat()  # a store that is not there would be made
-        facts = read_json(work_dir / "experiment.json")
-        with open_label_store(place, facts["fingerprint"], facts["shape"][0]) as store:
-            told = [str(event) for event in store.history()]
+    Parameters
+    ----------
+    work_dir
+        The work folder.
+    store_url
+        SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
+
+    Raises
+    ------
+    Exception
+        One of `CANNOT_BE_READ`, such as a `FileNotFoundError`.
+    """
+    from helpers.labels import open_label_store  # slow to import
+
+    facts = read_json(work_dir / EXPERIMENT.name)
+    path = work_dir / LABELS_NAME
+    if not store_url:
+        path.stat()  # opening it would make it
+    return open_label_store(store_url or path, facts["fingerprint"], facts["shape"][0])
+
+
+def _mark_labels(work_dir: Path, values: Mapping[str, Any]) -> str:
+    store_url = values.get("store_url", "")
+    with suppress(*CANNOT_BE_READ), open_labels(work_dir, store_url) as store:
+        told = [str(event) for event in store.history()]
         return digest(json.dumps(told).encode())
     return "unknown"
 
