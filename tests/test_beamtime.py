@@ -8,11 +8,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from numpy.typing import NDArray
 
 from helpers import classifier
 from helpers.__main__ import main
@@ -25,13 +26,20 @@ from helpers.beamtime import (
     describe_table,
     find_runs,
     read_table,
+    run_row,
     show_drift,
     write_pages,
 )
 from helpers.beamtime.run_row import Drift, estimate_share_of_singles, tell_apart
 from helpers.classifier.networks import move
 from helpers.errors import ModelError, ParameterError
-from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.experiment import (
+    Measurements,
+    measure_patterns,
+    open_experiment,
+    suggest_hit_threshold,
+    write_experiment,
+)
 from helpers.labels import open_label_store, read_queue
 from helpers.patterns import open_patterns
 from helpers.physics import find_centre
@@ -415,6 +423,27 @@ def test_the_share_of_singles_is_found_again() -> None:
     probability = likelihood / (1 + likelihood)  # as if half were single
     found = estimate_share_of_singles(probability.astype("f4"), 0.5)
     assert found == pytest.approx(single.mean(), abs=0.005)
+
+
+def test_what_is_no_measurement_is_no_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+    lit_pixels = np.repeat([2, 3, 90, 100, 5000], 10)
+    none = np.repeat([0, 0, 0, 0, 3], 10).astype(np.uint8)
+    picture = np.zeros((4, 4))
+    sums = (2.0 * lit_pixels, lit_pixels, *[picture] * 3)
+    measured = Measurements(*sums, no_measurement=none)
+    is_hit = np.repeat([False, False, True, True, False], 10)
+    np.testing.assert_array_equal(run_row.find_hits(measured), is_hit)
+    threshold = suggest_hit_threshold(lit_pixels[none == 0])  # as in 01-inspect
+    assert run_row.find_hit_threshold(measured) == threshold
+    sized: list[int] = []
+
+    def measure(_: Any, index: NDArray[np.int64], __: Any) -> NDArray[np.float64]:
+        sized.extend(index.tolist())
+        return index * 1.0
+
+    monkeypatch.setattr(run_row, "measure_diameters", measure)
+    run_row.measure_size(cast(Any, None), measured, (2.0, 2.0))
+    assert sized == np.flatnonzero(is_hit).tolist()
 
 
 def test_a_drift_says_what_drifted() -> None:

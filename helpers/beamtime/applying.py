@@ -20,8 +20,8 @@ from helpers.beamtime.run_row import (
     RunRow,
     describe_light,
     estimate_share_of_singles,
+    find_hit_threshold,
     find_hits,
-    keep_lit,
     learn_known,
     make_features,
     measure_size,
@@ -46,7 +46,6 @@ from helpers.experiment import (
     accept_bad_pixels,
     find_bad_pixels,
     measure_patterns,
-    suggest_hit_threshold,
     write_experiment,
 )
 from helpers.intervals import sample_for
@@ -284,7 +283,6 @@ def _judge_run(
         row, column = row + moved[0], column + moved[1]
     centre = (row, column)
     model = fit_to_run(known.model, patterns, centre)
-    hits = find_hits(keep_lit(measured))
     facts = known.experiment.facts
     write_experiment(
         folder,
@@ -292,7 +290,7 @@ def _judge_run(
         measured,
         centre,
         lit_threshold=facts.get("lit_threshold", 1.0),
-        hit_threshold=suggest_hit_threshold(keep_lit(measured)),
+        hit_threshold=find_hit_threshold(measured),
         geometry_file=facts.get("geometry_file", ""),
     )
     _rank(known, patterns, centre, folder)
@@ -319,7 +317,7 @@ def _judge_run(
         file=str(path),
         drift=drift.describe(),
         patterns=len(patterns),
-        hits=int(hits.sum()),
+        hits=int(find_hits(measured).sum()),
         taken=n_taken,
         threshold=float(curve.threshold[at]),
         singles=singles,
@@ -423,14 +421,14 @@ def _find_drift(
     probability: NDArray[np.float32],
 ) -> Drift:
     bright, dim = describe_light(patterns, measured, centre)
-    features = make_features(patterns, centre, keep_lit(measured))
+    features = make_features(patterns, measured, centre)
     before = known.experiment.patterns.bad_pixels
     share = estimate_share_of_singles(probability, known.share)
     return Drift(
         moved_px=distance,
         brightness=_divide(bright, known.brightness),
         background=_divide(dim, known.background),
-        size=_divide(measure_size(patterns, measured.lit_pixels, centre), known.size),
+        size=_divide(measure_size(patterns, measured, centre), known.size),
         share=share,
         share_factor=_divide(share, known.share),
         features=tell_apart(known.features, features),

@@ -119,10 +119,10 @@ def learn_known(model_dir: str | Path) -> Known:
     return Known(
         model=model,
         experiment=experiment,
-        features=make_features(patterns, experiment.centre, keep_lit(measured)),
+        features=make_features(patterns, measured, experiment.centre),
         brightness=bright,
         background=dim,
-        size=measure_size(patterns, measured.lit_pixels, experiment.centre),
+        size=measure_size(patterns, measured, experiment.centre),
         share=float(np.nanmean(predictions.probability)),
         centre=find_centre(measured.powder, patterns.bad_pixels),
         out_of_fold=substitute_out_of_fold(
@@ -144,9 +144,15 @@ def read_templates(model_dir: Path) -> Templates | None:
     return Templates(index, ranking.metric, ranking.n_rotations)
 
 
-def keep_lit(measured: Measurements) -> NDArray[np.int64]:
-    """Return the lit pixels of each pattern, 0 where it is no measurement."""
-    return np.where(measured.is_measurement, measured.lit_pixels, 0)
+def find_hit_threshold(measured: Measurements) -> float:
+    """Return how many lit pixels split the measurements of a run best."""
+    return suggest_hit_threshold(measured.lit_pixels[measured.is_measurement])
+
+
+def find_hits(measured: Measurements) -> NDArray[np.bool_]:
+    """Return which patterns are measurements above that threshold, (n,)."""
+    is_lit = measured.lit_pixels > find_hit_threshold(measured)
+    return is_lit & measured.is_measurement
 
 
 def describe_light(
@@ -159,12 +165,7 @@ def describe_light(
     """
     guess = guess_particles(patterns, centre)
     blank = measured.photons[guess.index[guess.blank > 1 / 2]]
-    return _median(measured.photons[find_hits(keep_lit(measured))]), _median(blank)
-
-
-def find_hits(lit_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which patterns lie above the threshold that splits a run best."""
-    return lit_pixels > suggest_hit_threshold(lit_pixels)
+    return _median(measured.photons[find_hits(measured)]), _median(blank)
 
 
 def _median(values: NDArray[np.float64]) -> float:
@@ -173,21 +174,19 @@ def _median(values: NDArray[np.float64]) -> float:
 
 
 def make_features(
-    patterns: Patterns, centre: tuple[float, float], lit_pixels: NDArray[np.int64]
+    patterns: Patterns, measured: Measurements, centre: tuple[float, float]
 ) -> NDArray[np.float32]:
     """Make the features of some hits that do not change with brightness and rotation.
 
     Parameters
     ----------
-    patterns
+    patterns, measured
         A run.
     centre
         (row, column) of its beam.
-    lit_pixels
-        (n,): what tells its hits.
     """
     network = InvariantNetwork.for_patterns(patterns, centre=centre, encoder=False)
-    index = spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_COMPARED)
+    index = spread_evenly(np.flatnonzero(find_hits(measured)), N_COMPARED)
     features = np.empty((index.size, *network.input_shape), np.float32)
     for here, some in patterns.map(network.make_inputs, index):
         features[here] = some
@@ -195,10 +194,10 @@ def make_features(
 
 
 def measure_size(
-    patterns: Patterns, lit_pixels: NDArray[np.int64], centre: tuple[float, float]
+    patterns: Patterns, measured: Measurements, centre: tuple[float, float]
 ) -> float:
     """Return the median diameter of hits, in steps of the Patterson map."""
-    index = spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_SIZED)
+    index = spread_evenly(np.flatnonzero(find_hits(measured)), N_SIZED)
     return _median(measure_diameters(patterns, index, centre)) if index.size else np.nan
 
 

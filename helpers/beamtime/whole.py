@@ -21,8 +21,8 @@ from helpers.beamtime.run_row import (
     RunRow,
     count_singles,
     describe_singles,
+    find_hit_threshold,
     find_hits,
-    keep_lit,
     order_taken,
     read_table,
     run_dir,
@@ -40,7 +40,6 @@ from helpers.experiment import (
     Experiment,
     Measurements,
     open_experiment,
-    suggest_hit_threshold,
     write_experiment,
 )
 from helpers.intervals import Proportion
@@ -101,7 +100,7 @@ def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
         measured,
         (float(centre[0]), float(centre[1])),
         lit_threshold=facts["lit_threshold"],
-        hit_threshold=suggest_hit_threshold(measured.lit_pixels),
+        hit_threshold=find_hit_threshold(measured),
         geometry_file=facts["geometry_file"],
     )
     found = [
@@ -498,7 +497,7 @@ def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fi
     }
     plots.plot_radial_averages(axes[1], averages, unit=run.patterns.unit)
     for name, one in (("model", known.experiment.measurements), (row.run, measured)):
-        photons = one.photons[find_hits(keep_lit(one)) & (one.photons > 0)]
+        photons = one.photons[find_hits(one) & (one.photons > 0)]
         bins = np.linspace(0, np.log10(1 + photons.max(initial=9)), 60)
         axes[2].hist(
             np.log10(photons), list(bins), histtype="step", density=True, label=name
