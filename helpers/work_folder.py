@@ -375,6 +375,8 @@ def _find_lengths(folder: Path) -> dict[str, int]:
         return {}
 
 
+LABELS_NAME = "labels.sqlite"  # the label store, which `helpers.labels` reads
+
 _INDEX_ONCE = Values(np.int64, "n", are_patterns=True, are_unique=True)
 
 EXPERIMENT = WorkFile(

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from helpers.errors import LabelsError, StoreLostError
 from helpers.experiment import Experiment, open_experiment
 from helpers.labels.database import (
+    WORD_DTYPE,
     Database,
     check_label,
     check_names,
@@ -54,8 +55,9 @@ from helpers.labels.label_csv import (
 )
 from helpers.labels.reader import LabelReader
 from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
+from helpers.patterns import Patterns
+from helpers.work_folder import LABELS_NAME
 
-LABELS_NAME = "labels.sqlite"
 MOST_SHOWN = 10
 
 
@@ -139,6 +141,36 @@ def open_work(
     )
     store.is_measurement = patterns.is_measurement
     return experiment, store
+
+
+def read_labels(
+    work_dir: str | Path, patterns: Patterns, store_url: str = ""
+) -> NDArray[np.str_]:
+    """Return the label of each pattern, str (n,), "" = none; no store is made.
+
+    Parameters
+    ----------
+    work_dir
+        The work folder.
+    patterns
+        Its stack, n patterns.
+    store_url
+        As in `open_work`.
+
+    Raises
+    ------
+    OtherPatternsError
+        If other patterns were labelled.
+    LabelsError
+        If the labels cannot be opened.
+    """
+    path = Path(work_dir).expanduser() / LABELS_NAME
+    if not store_url and not path.exists():
+        return np.full(len(patterns), "", WORD_DTYPE)
+    place = store_url or path
+    with open_label_store(place, patterns.fingerprint, len(patterns)) as store:
+        store.is_measurement = patterns.is_measurement
+        return store.current_labels()
 
 
 def name_labeller(given: str = "") -> str:

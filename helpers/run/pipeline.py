@@ -23,7 +23,6 @@ from helpers.outputs import open_to_read
 from helpers.patterns import describe_missing_file
 from helpers.run.kernel_host import KernelHost, can_fork, find_imports
 from helpers.run.stages import (
-    LABELS_NAME,
     StageBook,
     assign_parameters,
     claim_folder,
@@ -34,6 +33,7 @@ from helpers.work_folder import (
     CANNOT_BE_READ,
     CLEAN_SINGLE_HITS,
     EXPERIMENT,
+    LABELS_NAME,
     MAP,
     MEASUREMENTS,
     MODEL_FACTS,

@@ -23,7 +23,7 @@ from helpers import __version__
 from helpers.errors import ParameterError, WorkFolderError
 from helpers.made_from import digest
 from helpers.outputs import write_json
-from helpers.work_folder import CANNOT_BE_READ, EXPERIMENT, read_json
+from helpers.work_folder import CANNOT_BE_READ, EXPERIMENT, LABELS_NAME, read_json
 
 if TYPE_CHECKING:
     from helpers.labels import LabelStore
@@ -322,7 +322,6 @@ def _absolute(value: Any) -> Any:
 
 
 BOOK_NAME = "stages.json"
-LABELS_NAME = "labels.sqlite"
 LABELS = "the labels"
 IMPORTS_LABELS = "labels_file"
 CLUSTER = "cluster"
