@@ -246,8 +246,8 @@ def _find_undone(
         if is_watching and 0 <= age < SETTLED_S:
             continue
         # what failed is tried again by each call, but not all the time
-        tried = row is not None and row.made_from == origin
-        if not tried or (row is not None and row.problem and not is_watching):
+        is_new = row is None or row.made_from != origin
+        if is_new or (row is not None and row.problem and not is_watching):
             yield name, path
 
 
@@ -310,7 +310,7 @@ def _judge_run(
     advised = _advise_labels(drift, float(curve.purity[at]), n_taken)
     purity = (curve.purity[at], curve.low[at], curve.high[at])
     singles, low, high = (
-        float("nan") if advised else n_taken * float(share) for share in purity
+        math.nan if advised else n_taken * float(share) for share in purity
     )
     row_of_run = RunRow(
         run=name,
@@ -437,7 +437,7 @@ def _find_drift(
 
 
 def _divide(one: float, other: float) -> float:
-    return one / other if other > 0 else float("nan")
+    return one / other if other > 0 else math.nan
 
 
 def _advise_labels(drift: Drift, purity: float, n_taken: int) -> int:

@@ -1,7 +1,6 @@
 """What is known of a run: how far it is from the model's, and its row in the table."""
 
 import csv
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -33,7 +32,13 @@ from helpers.outputs import atomic_write, write_json
 from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre
 from helpers.ranking import read_clean_single_hits, read_ranking
-from helpers.work_folder import CLEAN_SINGLE_HITS, PARTITION, PREDICTIONS, RANKING
+from helpers.work_folder import (
+    CLEAN_SINGLE_HITS,
+    PARTITION,
+    PREDICTIONS,
+    RANKING,
+    read_json,
+)
 
 N_COMPARED = 400  # hits of either run
 N_SIZED = 300  # hits
@@ -170,7 +175,7 @@ def describe_light(
 
 def _median(values: NDArray[np.float64]) -> float:
     finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size >= FEWEST else float("nan")
+    return float(np.median(finite)) if finite.size >= FEWEST else math.nan
 
 
 def make_features(
@@ -198,7 +203,9 @@ def measure_size(
 ) -> float:
     """Return the median diameter of hits, in steps of the Patterson map."""
     index = spread_evenly(np.flatnonzero(find_hits(measured)), N_SIZED)
-    return _median(measure_diameters(patterns, index, centre)) if index.size else np.nan
+    return (
+        _median(measure_diameters(patterns, index, centre)) if index.size else math.nan
+    )
 
 
 def tell_apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -219,7 +226,7 @@ def tell_apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     from sklearn.preprocessing import StandardScaler
 
     if min(len(one), len(other)) < FEWEST or one.shape[1:] != other.shape[1:]:
-        return float("nan")
+        return math.nan
     both = np.nan_to_num(np.concatenate([one, other]))
     which = np.repeat([0, 1], [len(one), len(other)])
     teller = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
@@ -325,7 +332,6 @@ class Drift:
 RUNS_NAME = "runs"
 ROW_NAME = "run.json"
 TABLE_NAME = "beamtime.csv"
-NAN = float("nan")
 FEWEST_AUDITED = 20  # labelled patterns of a selection that say how pure it is
 
 
@@ -367,19 +373,19 @@ class RunRow:
     patterns: int = 0
     hits: int = 0
     taken: int = 0
-    threshold: float = NAN
-    singles: float = NAN
-    low: float = NAN
-    high: float = NAN
-    row: float = NAN
-    column: float = NAN
-    moved_px: float = NAN
-    brightness: float = NAN
-    background: float = NAN
-    size: float = NAN
-    share: float = NAN
-    share_factor: float = NAN
-    features: float = NAN
+    threshold: float = math.nan
+    singles: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    row: float = math.nan
+    column: float = math.nan
+    moved_px: float = math.nan
+    brightness: float = math.nan
+    background: float = math.nan
+    size: float = math.nan
+    share: float = math.nan
+    share_factor: float = math.nan
+    features: float = math.nan
     new_bad_pixels: int = 0
     labels_advised: int = 0
     made_from: dict[str, Any] = field(default_factory=dict)
@@ -410,13 +416,13 @@ def read_row(out_dir: Path, name: str) -> RunRow | None:
     """Read it again; None if it is missing, or of another version."""
     path = run_dir(out_dir, name) / ROW_NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         known = {each.name for each in fields(RunRow)}
         given: dict[str, Any] = {
-            k: NAN if v is None else v for k, v in found.items() if k in known
+            k: math.nan if v is None else v for k, v in found.items() if k in known
         }
         return RunRow(**given)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
@@ -432,7 +438,8 @@ def read_table(out_dir: str | Path, names: Sequence[str] | None = None) -> list[
     """
     out_dir = Path(out_dir)
     if names is None:
-        names = sorted(path.parent.name for path in out_dir.glob(f"runs/*/{ROW_NAME}"))
+        found = (out_dir / RUNS_NAME).glob(f"*/{ROW_NAME}")
+        names = sorted(path.parent.name for path in found)
     rows = (read_row(out_dir, name) for name in names)
     return [row for row in rows if row is not None]
 
