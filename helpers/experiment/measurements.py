@@ -146,16 +146,12 @@ def _correct(
     is_constant = ~np.isnan(look.only_value)
     held_back = np.flatnonzero(is_measurement & ~look.is_counted & ~is_constant)
     wrong = np.flatnonzero(~is_measurement & look.is_counted)
-    if held_back.size:
-        for _, part in patterns.map(
-            measure.add_up, held_back, keep_nan=True, join=_add_sums
-        ):
-            pixels.add(part)
-    if wrong.size:
-        for _, part in patterns.map(
-            measure.add_up, wrong, keep_nan=True, join=_add_sums
-        ):
-            pixels.subtract(part)
+    for index, correct in ((held_back, pixels.add), (wrong, pixels.subtract)):
+        if index.size:
+            for _, part in patterns.map(
+                measure.add_up, index, keep_nan=True, join=_add_sums
+            ):
+                correct(part)
 
 
 def _add_sums(one: PixelSums, other: PixelSums) -> PixelSums:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre, radius_from
 
 Bools = NDArray[np.bool_]
@@ -43,6 +43,15 @@ FAINT = 10  # lit pixels: where patterns have so few, one without any is no wond
 TELLING = 16  # lit pixels that agree by chance in no two patterns
 LEAST_EXPECTED = 5.0  # lit pixels of a dark tile, by its reflection through the beam
 PLAIN = 40.0  # the same of all dark tiles: exp(-40) is the chance of none
+
+
+def read_evenly(
+    patterns: Patterns, n_bytes: int, fewest: int, most: int
+) -> NDArray[np.float32]:
+    """Read evenly spread patterns, as many as take so many bytes of memory."""
+    n, rows, columns = patterns.shape
+    n_read = int(np.clip(n_bytes // (4 * rows * columns), fewest, most))
+    return patterns[spread_evenly(np.arange(n), n_read)]
 
 
 class Tiles:
@@ -222,9 +231,7 @@ class PatternCheck:
             A pixel is lit from this value on, in the unit of the patterns.
         """
         tiles = Tiles(patterns.bad_pixels)
-        n, rows, columns = patterns.shape
-        most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
-        sample = patterns[np.unique(np.linspace(0, n - 1, most).astype(int))]
+        sample = read_evenly(patterns, SAMPLE_BYTES, *SAMPLED)
         usual = 0.0
         if patterns.unit != "photons" or patterns.is_scaled:
             flat = sample.reshape(len(sample), -1)
