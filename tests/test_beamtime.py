@@ -331,9 +331,10 @@ def test_drift_is_drawn_with_the_names_of_the_runs(done: Any) -> None:
 
 def test_page_says_what_is_not_known(done: Any, tmp_path: Path) -> None:
     known = replace(done.rows[0], background=1.0)
-    row = replace(known, features=math.nan, brightness=math.nan)
+    row = replace(known, features=math.nan, brightness=math.nan, size=math.nan)
     html = write_pages(tmp_path, [row]).read_text("utf-8")
-    assert html.count("<td>not known</td>") == 2
+    assert html.count("<td>not known</td>") == 3
+    assert html.count('<td class="n">not known</td>') == 1  # in the table of all runs
     assert "nan" not in html.lower()
 
 

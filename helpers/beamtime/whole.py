@@ -405,6 +405,7 @@ def _describe_page(
     return {
         "row": row,
         "singles": describe_singles(row, audited),
+        "size": _say("{:.2f}", row.size),
         "numbers": _list_numbers(row, audited),
         "pictures": [base64.b64encode(path.read_bytes()).decode() for path in pictures],
     }
