@@ -27,6 +27,7 @@ from helpers.beamtime.run_row import (
     measure_size,
     order_taken,
     read_row,
+    read_table,
     run_dir,
     tell_apart,
     write_row,
@@ -206,7 +207,7 @@ def apply_model(
         if not watch_s:
             raise
         say("Stopped watching.")
-        rows = _read_rows(beamtime, find_runs(beamtime.patterns))
+        rows = read_table(beamtime.out_dir, find_runs(beamtime.patterns))
     if not rows and not watch_s:
         listed = ", ".join(map(str, beamtime.patterns))
         message = f"{listed}: no file has a name like this. Check folder and ending."
@@ -222,14 +223,9 @@ def _apply_once(
     for name, path in to_do:
         row = _apply_to_run(beamtime, name, path)
         write_row(beamtime.out_dir, row)
-        write_table(beamtime.out_dir, _read_rows(beamtime, runs))
+        write_table(beamtime.out_dir, read_table(beamtime.out_dir, runs))
         say(f"{name}: {row.says}")
-    return bool(to_do), _read_rows(beamtime, runs)
-
-
-def _read_rows(beamtime: Beamtime, runs: dict[str, Path]) -> list[RunRow]:
-    rows = (read_row(beamtime.out_dir, name) for name in runs)
-    return [row for row in rows if row is not None]
+    return bool(to_do), read_table(beamtime.out_dir, runs)
 
 
 def _find_undone(

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -296,23 +296,21 @@ class Drift:
 
     def find_problems(self) -> list[str]:
         """Say what is worth a word, each in a few."""
-        factors = {
-            "hits are {} times as bright": (self.brightness, FACTOR),
-            "the background is {} times as high": (self.background, FACTOR),
-            "hits are of particles {} times as large": (self.size, 1 + SIZE_DIFFERS),
-        }
-        if self.share_factor >= LEAST_SAID:
-            what = "single hits are {} times as frequent"
-            factors[what] = self.share_factor, SHARE_DIFFERS
-        found = [
-            what.format(f"{value:.2g}")
-            for what, (value, most) in factors.items()
-            if value > most or value < 1 / most
-        ]
-        if self.share_factor < LEAST_SAID:
-            found.append("the network finds next to no single hits")
+        found = []
         if self.moved_px > FAR_PX:
-            found.insert(0, f"the centre moved by {self.moved_px:.1f} pixels")
+            found.append(f"the centre moved by {self.moved_px:.1f} pixels")
+        singles = "single hits are {} times as frequent"
+        if self.share_factor < LEAST_SAID:
+            singles = "the network finds next to no single hits"
+        factors = (
+            ("hits are {} times as bright", self.brightness, FACTOR),
+            ("the background is {} times as high", self.background, FACTOR),
+            ("hits are of particles {} times as large", self.size, 1 + SIZE_DIFFERS),
+            (singles, self.share_factor, SHARE_DIFFERS),
+        )
+        for what, value, most in factors:
+            if value > most or value < 1 / most:
+                found.append(what.format(f"{value:.2g}"))
         if self.features > FEATURES_DIFFER:
             found.append(
                 "its hits look different from the model's (told apart in "
@@ -329,7 +327,7 @@ class Drift:
         return f"Drifted: {listed}."
 
 
-RUNS_NAME = "runs"
+RUNS_NAME = "runs"  # the folder of their folders
 ROW_NAME = "run.json"
 TABLE_NAME = "beamtime.csv"
 FEWEST_AUDITED = 20  # labelled patterns of a selection that say how pure it is
@@ -426,7 +424,7 @@ def read_row(out_dir: Path, name: str) -> RunRow | None:
         return None
 
 
-def read_table(out_dir: str | Path, names: Sequence[str] | None = None) -> list[RunRow]:
+def read_table(out_dir: str | Path, names: Iterable[str] | None = None) -> list[RunRow]:
     """Read what is known of the runs of a beamtime.
 
     Parameters
@@ -444,12 +442,11 @@ def read_table(out_dir: str | Path, names: Sequence[str] | None = None) -> list[
     return [row for row in rows if row is not None]
 
 
-def write_table(out_dir: Path, rows: Sequence[RunRow]) -> Path:
+def write_table(out_dir: Path, rows: Sequence[RunRow]) -> None:
     """Write the table as CSV, whole."""
-    path = out_dir / TABLE_NAME
     names = [each.name for each in fields(RunRow) if each.name != "made_from"]
     with (
-        atomic_write(path) as temporary,
+        atomic_write(out_dir / TABLE_NAME) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
@@ -457,7 +454,6 @@ def write_table(out_dir: Path, rows: Sequence[RunRow]) -> Path:
         for row in rows:
             values = [getattr(row, name) for name in names]
             writer.writerow(["" if _is_nan(value) else value for value in values])
-    return path
 
 
 def choose_run(rows: Sequence[RunRow], name: str = "") -> RunRow:

@@ -1,7 +1,6 @@
 """All runs of a beamtime together: one stack, one selection, one audit, one report."""
 
 import base64
-import io
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -449,13 +448,7 @@ def _draw_missing(folder: Path, row: RunRow, known: Known) -> None:
         return
     for path, draw in zip(places, (_draw_drift, _draw_best), strict=True):
         with atomic_write(path) as temporary:
-            temporary.write_bytes(_as_png(draw(folder, run, row, known)))
-
-
-def _as_png(figure: "Figure") -> bytes:
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=DPI)
-    return held.getvalue()
+            draw(folder, run, row, known).savefig(temporary, format="png", dpi=DPI)
 
 
 def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Figure":
