@@ -214,7 +214,7 @@ class Shot:
 
     Parameters
     ----------
-    true_labels
+    true_label
         Class name.
     kind
         What kind of it: "icosahedron", "weak second", "close pair", "sphere" …
@@ -227,7 +227,7 @@ class Shot:
         hit, whatever the particles' sizes. None = by their sizes and the fluence.
     """
 
-    true_labels: str
+    true_label: str
     kind: str
     particles: tuple[Particle, ...]
     fluence: float
