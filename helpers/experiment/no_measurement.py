@@ -85,11 +85,7 @@ class Tiles:
         good = np.flatnonzero(~bad_pixels.ravel())
         order = np.argsort(number[good], kind="stable")
         self.n_good = np.bincount(number[good], minlength=rows.size * columns.size)
-        stops = np.cumsum(self.n_good)
-        self._members = [
-            good[order[stop - n : stop]]
-            for n, stop in zip(self.n_good.tolist(), stops.tolist(), strict=True)
-        ]
+        self._members = np.split(good[order], np.cumsum(self.n_good)[:-1])
         self.used = np.flatnonzero(self.n_good >= min(SMALLEST_TILE, good.size))
         chosen = [
             members[np.linspace(0, members.size - 1, LOOKED_AT).astype(int)]
