@@ -426,19 +426,17 @@ class StageBook:
 
 def _read_book(path: Path) -> dict[str, Any]:
     """Return what is known of each notebook; of a damaged record what can be used."""
-    try:
+    with suppress(*CANNOT_BE_READ):
         book = read_json(path)
         return {name: stage for name, stage in book.items() if _is_stage(stage)}
-    except (OSError, ValueError, RecursionError):
-        return {}
+    return {}
 
 
 def _is_stage(found: Any) -> bool:
-    if not isinstance(found, dict):
-        return False
-    marks = (found.get("depends_on"), found.get("wrote"))
-    warnings = found.get("warnings")
-    return all(isinstance(each, dict) for each in marks) and isinstance(warnings, list)
+    kinds = {"depends_on": dict, "wrote": dict, "warnings": list}
+    return isinstance(found, dict) and all(
+        isinstance(found.get(name), kind) for name, kind in kinds.items()
+    )
 
 
 def _mark_files(work_dir: Path) -> Marks:
