@@ -123,7 +123,7 @@ CANNOT_BE_READ = (
     *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError),
     *(MemoryError, HelpersError),
 )
-"""In which reading a file may end that is damaged, or not what its name says."""
+"""Errors of reading a file that is damaged, or not what its name says."""
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ N_STEPS = 200
 FEWEST = 20  # below which nothing is compared
 MOVED_PX = 1.0  # what is less may be chance, and changes no feature
 FAR_PX = 3.0
-FACTOR = 1.5  # in brightness or background that is worth a word
+FACTOR = 1.5  # in brightness or background, beyond which a run has drifted
 FEATURES_DIFFER = 0.75  # as often a hit can be told to be of this run; 0.5 is chance
 SIZE_DIFFERS = 0.1
 SHARE_DIFFERS = 2.0  # a factor
@@ -295,7 +295,7 @@ class Drift:
     new_bad_pixels: int
 
     def find_problems(self) -> list[str]:
-        """Say what is worth a word, each in a few."""
+        """Say in what the run drifted, each in a few words."""
         found = []
         if self.moved_px > FAR_PX:
             found.append(f"the centre moved by {self.moved_px:.1f} pixels")

@@ -354,7 +354,7 @@ LIMITS = {
     ),
     "features": ("hits told apart\nin a share of pairs", 0.5, 0.25, FEATURES_DIFFER),
 }
-"""How each is called, its value for a run like the model's, and what is still alike."""
+"""Title, value for a run like the model's, and the limits of what has not drifted."""
 
 
 def write_pages(

@@ -412,7 +412,7 @@ def find_warnings(cells: Sequence[Part]) -> list[str]:
 
 
 def leave_pictures(outputs: Sequence[Part]) -> list[Part]:
-    """Leave the pictures of live widgets in their stead, and nothing of those without.
+    """Replace live widgets by the pictures that they leave; drop widgets without one.
 
     Parameters
     ----------

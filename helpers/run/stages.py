@@ -189,7 +189,7 @@ def _list_names(notebooks: Iterable[Path]) -> str:
 
 
 def _given_to(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is meant for a notebook; what names it counts more than what not."""
+    """Return the values for a notebook; those for it alone go before those for all."""
     to_all, to_this = {}, {}
     for name, value in given.items():
         called, dot, own_name = name.rpartition(".")
