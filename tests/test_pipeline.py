@@ -673,8 +673,9 @@ def two_stages(tmp_path: Path) -> Callable[..., list[str]]:
 
     def run(**options: Any) -> list[str]:
         said: list[str] = []
+        patterns = options.pop("patterns", tmp_path / "p.h5")
         options = {"notebooks_dir": folder, "say": said.append} | options
-        run_notebooks(tmp_path / "p.h5", tmp_path / "w", **options)
+        run_notebooks(patterns, tmp_path / "w", **options)
         counts = [(tmp_path / "w" / f"{n}.txt").read_text() for n in ("01-a", "02-b")]
         return [*counts, *said]
 
@@ -750,6 +751,23 @@ def test_what_has_changed_runs_again_and_so_does_what_follows(
     copy = tmp_path / "w" / "reports" / "02-b.ipynb"
     copy.unlink()
     assert two_stages(parameters=options)[:2] == ["4", "12"]
+
+
+@pytest.mark.usefixtures("without_kernels")
+def test_files_in_folders_that_a_wildcard_matches_are_watched(
+    two_stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    patterns = tmp_path / "run*" / "p.h5"
+    one, two = tmp_path / "run1" / "p.h5", tmp_path / "run2" / "p.h5"
+    one.parent.mkdir()
+    one.touch()
+    assert two_stages(patterns=patterns)[:2] == ["1", "1"]
+    assert two_stages(patterns=patterns)[:2] == ["1", "1"]
+    one.write_text("more")
+    assert two_stages(patterns=patterns)[:2] == ["2", "2"]
+    two.parent.mkdir()
+    two.touch()
+    assert two_stages(patterns=patterns)[:2] == ["3", "3"]
 
 
 @pytest.mark.usefixtures("without_kernels")

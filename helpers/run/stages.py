@@ -23,6 +23,7 @@ from helpers import __version__
 from helpers.errors import ParameterError, WorkFolderError
 from helpers.made_from import digest
 from helpers.outputs import write_json
+from helpers.patterns import match_files
 from helpers.work_folder import CANNOT_BE_READ, EXPERIMENT, LABELS_NAME, read_json
 
 if TYPE_CHECKING:
@@ -467,13 +468,8 @@ def _mark_paths(value: Any) -> Iterator[str]:
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str) and os.sep in each and "://" not in each:
             named = each.rsplit(":/", 1)[0]  # a dataset in a file
-            found = [Path(each), Path(named), *_find_matches(Path(each))]
+            found = [Path(each), Path(named), *match_files(Path(each))]
             yield from (_mark(path) for path in dict.fromkeys(found))
-
-
-def _find_matches(path: Path) -> list[Path]:
-    is_pattern = any(sign in path.name for sign in "*?[")
-    return sorted(path.parent.glob(path.name)) if is_pattern else []
 
 
 def open_labels(work_dir: Path, store_url: str) -> "LabelStore":
