@@ -289,6 +289,8 @@ def test_absent_files_are_named_before_anything_runs(
 ) -> None:
     with pytest.raises(PatternsFileError, match=r"none\.h5: "):
         run_notebooks(tmp_path / "none.h5", tmp_path, notebooks_dir=notebooks)
+    with pytest.raises(PatternsFileError, match=r"none\*\.h5: there is no such file"):
+        run_notebooks(tmp_path / "none*.h5", tmp_path, notebooks_dir=notebooks)
     with pytest.raises(LabelsError, match=r"none\.csv: "):
         run_notebooks(patterns_file, tmp_path, "none.csv", notebooks_dir=notebooks)
 

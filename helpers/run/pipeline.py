@@ -20,7 +20,7 @@ from helpers.errors import (
 )
 from helpers.made_from import MODEL_ELSEWHERE, Change, find_changes, shorten
 from helpers.outputs import open_to_read
-from helpers.patterns import describe_missing_file
+from helpers.patterns import describe_missing_file, match_files
 from helpers.run.kernel_host import KernelHost, can_fork, find_imports
 from helpers.run.stages import (
     StageBook,
@@ -284,8 +284,7 @@ def _check_letters(path: str | Path) -> None:
 
 def _patterns_path(path: str | Path) -> str:
     path = Path(path).expanduser().absolute()
-    wildcards = any(sign in str(path) for sign in "*?[")
-    if not wildcards and not path.exists():
+    if not any(each.exists() for each in match_files(path)):
         raise PatternsFileError(path, [describe_missing_file(path)])
     return str(path)
 
