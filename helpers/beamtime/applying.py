@@ -1,7 +1,6 @@
 """One model applied to the runs of a beamtime, those that are new or changed."""
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -53,7 +52,7 @@ from helpers.intervals import sample_for
 from helpers.labels import write_queue
 from helpers.made_from import name_file
 from helpers.outputs import sha256_of
-from helpers.patterns import Patterns, open_patterns
+from helpers.patterns import Patterns, match_files, open_patterns
 from helpers.physics import find_centre
 from helpers.ranking import rank_patterns, write_ranking
 from helpers.work_folder import (
@@ -93,10 +92,7 @@ def find_runs(patterns: Sequence[str | Path]) -> dict[str, Path]:
     """
     paths: dict[Path, None] = {}
     for each in patterns:
-        path = Path(each).expanduser().absolute()
-        wild = re.search(r"[*?\[]", str(path)) and not path.exists()
-        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        paths |= dict.fromkeys(sorted(found, key=_natural_order) if wild else [path])
+        paths |= dict.fromkeys(match_files(Path(each).expanduser().absolute()))
     runs: dict[str, Path] = {}
     for path in paths:
         name = path.stem
@@ -108,11 +104,6 @@ def find_runs(patterns: Sequence[str | Path]) -> dict[str, Path]:
             raise ParameterError(message)
         runs[name] = path
     return runs
-
-
-def _natural_order(path: Path) -> list[str | int]:
-    parts = re.split(r"(\d+)", str(path))
-    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 @dataclass(frozen=True)
