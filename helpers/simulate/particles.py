@@ -266,9 +266,8 @@ def draw_direction(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _face_normals() -> NDArray[np.float64]:
     # The faces of an icosahedron look to the vertices of a dodecahedron.
-    signs = (-1, 1)
-    cube = [(a, b, c) for a in signs for b in signs for c in signs]
-    planes = [(0, a * GOLDEN, b / GOLDEN) for a in signs for b in signs]
+    cube = list(product((-1, 1), repeat=3))
+    planes = [(0, a * GOLDEN, b / GOLDEN) for a, b in product((-1, 1), repeat=2)]
     turned = [tuple(np.roll(corner, turn)) for corner in planes for turn in range(3)]
     return np.asarray(np.array(cube + turned) / np.sqrt(3))
 
