@@ -66,10 +66,7 @@ class ThisKernelManager(AsyncKernelManager):
     """
 
     def __init__(
-        self,
-        import_first: Sequence[str] = (),
-        host: KernelHost | None = None,
-        **kwargs: Any,
+        self, import_first: Sequence[str], host: KernelHost | None, **kwargs: Any
     ) -> None:
         sweep_kernel_folders()
         folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
@@ -346,6 +343,7 @@ def _find_headings(source: str) -> list[str]:
 
 
 TEMPLATE = "report.html.j2"
+TITLE = "Single hits: report"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWN_WITHOUT_KERNEL = ("image/png", "image/jpeg", "image/svg+xml", "text/html")
 # nbconvert's own `sanitize_html` shows headings, table heads and pictures as text.
@@ -364,11 +362,7 @@ ERROR_MARK = "papermill-error-cell-tag"  # of cells that papermill adds
 LONGEST_ANCHOR = 40  # an id of a cell may have 64 characters
 
 
-def write_report(
-    executed_notebooks: Sequence[str | Path],
-    path: str | Path,
-    title: str = "Single hits: report",
-) -> Path:
+def write_report(executed_notebooks: Sequence[str | Path], path: str | Path) -> Path:
     """Write one HTML file with all executed notebooks, and return its path.
 
     Code is hidden until a reader asks for it. What a notebook shows as HTML is reduced
@@ -380,8 +374,6 @@ def write_report(
         Paths of executed notebooks, in the order in which they shall appear.
     path
         The HTML file.
-    title
-        Title of the report.
     """
     import nbformat
 
@@ -391,7 +383,7 @@ def write_report(
     }
     for name, notebook in notebooks.items():
         _prepare(name, notebook)
-    html = _render(notebooks, title)
+    html = _render(notebooks)
     with atomic_write(path, private=True) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
@@ -500,7 +492,7 @@ def _sections(notebook: "NotebookNode") -> list[dict[str, str]]:
     ]
 
 
-def _render(notebooks: dict[str, "NotebookNode"], title: str) -> str:
+def _render(notebooks: dict[str, "NotebookNode"]) -> str:
     from jinja2 import FileSystemLoader
     from nbconvert import HTMLExporter
     from nbformat.v4 import new_notebook
@@ -508,7 +500,7 @@ def _render(notebooks: dict[str, "NotebookNode"], title: str) -> str:
     language = {"name": "python", "pygments_lexer": "ipython3"}
     page = new_notebook(
         cells=[cell for notebook in notebooks.values() for cell in notebook.cells],
-        metadata={"title": title, "language_info": language},
+        metadata={"title": TITLE, "language_info": language},
     )
     exporter = HTMLExporter(
         extra_loaders=[FileSystemLoader(Path(__file__).parent)],
