@@ -307,7 +307,7 @@ def describe_table(
 
 def _list_cells(row: RunRow, audited: Proportion | None) -> tuple[str, ...]:
     if row.problem:
-        return (row.run, *"––––", "cannot be used")
+        return (row.run, *["–"] * 4, "cannot be used")
     numbers = (f"{each:,}" for each in (row.patterns, row.hits, row.taken))
     singles = describe_singles(row, audited)
     return (row.run, *numbers, singles, "drifted" if row.is_drifted else "")
@@ -344,14 +344,12 @@ PICTURES = ("drift.png", "best.png")
 N_BEST = 12
 DPI = 70
 FAR = "#D55E00"
+LARGER = 1 + SIZE_DIFFERS
 LIMITS = {
     "moved_px": ("beam moved by pixels", 0.0, 0.0, FAR_PX),
     "brightness": ("brightness of hits\n× the model's", 1.0, 1 / FACTOR, FACTOR),
     "background": ("background\n× the model's", 1.0, 1 / FACTOR, FACTOR),
-    "size": (
-        "size of particles\n× the model's",
-        *(1.0, 1 / (1 + SIZE_DIFFERS), 1 + SIZE_DIFFERS),
-    ),
+    "size": ("size of particles\n× the model's", 1.0, 1 / LARGER, LARGER),
     "features": ("hits told apart\nin a share of pairs", 0.5, 0.25, FEATURES_DIFFER),
 }
 """Title, value for a run like the model's, and the limits of what has not drifted."""
