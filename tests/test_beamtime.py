@@ -25,6 +25,7 @@ from helpers.beamtime import (
     audit_whole,
     describe_table,
     find_runs,
+    find_thresholds,
     read_table,
     run_row,
     show_drift,
@@ -405,6 +406,18 @@ def test_runs_are_told_apart_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "run2.cxi").touch()
     with pytest.raises(ParameterError, match="would both be the run run2"):
         find_runs([tmp_path / "run*"])
+
+
+def test_thresholds_of_runs_are_found_through_a_link(tmp_path: Path) -> None:
+    """A work folder keeps where files really are, a run how it was named."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "run1.h5").touch()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    named = tmp_path / "data" / "run1.h5"
+    run_row.write_row(tmp_path, run_row.RunRow("run1", str(named), threshold=0.75))
+    stack = SimpleNamespace(files=(named.resolve(),), file_index=np.zeros(3, int))
+    found = find_thresholds(tmp_path, cast(Any, stack))
+    np.testing.assert_array_equal(found, [0.75] * 3)
 
 
 def test_alike_samples_cannot_be_told_apart_and_others_can() -> None:

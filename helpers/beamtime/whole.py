@@ -171,8 +171,9 @@ def find_thresholds(
         (n,) float32, the threshold of its run; None where the folder is not of a
         beamtime.
     """
-    rows = {row.file: row for row in read_table(folder) if not row.problem}
-    files = [str(path) for path in patterns.files]
+    good = (row for row in read_table(folder) if not row.problem)
+    rows = {Path(row.file).resolve(): row for row in good}
+    files = [path.resolve() for path in patterns.files]
     if not rows or not set(files) <= rows.keys():
         return None
     of_runs = np.array([rows[file].threshold for file in files], np.float32)
