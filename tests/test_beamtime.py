@@ -264,6 +264,7 @@ def test_the_whole_is_one_work_folder_with_one_audit(done: Any, runs: Path) -> N
     with open_label_store(
         store_path, whole.patterns.fingerprint, len(whole.patterns)
     ) as store:
+        assert audit_whole(done.out, done.rows) is None  # nobody has labelled yet
         words = np.full(len(truth), "", "U8")
         words[order] = truth[order]
         store.import_words(words, "anna")
@@ -271,7 +272,8 @@ def test_the_whole_is_one_work_folder_with_one_audit(done: Any, runs: Path) -> N
     thresholds = np.repeat([row.threshold for row in done.rows[:2]], N_RUN)
     probability = classifier.read_predictions(path).probability
     taken = probability[order] >= thresholds[order].astype("f4")
-    assert audit.by_run["run1"] + audit.by_run["run2"] == 80
+    assert audit.describe().startswith("80 patterns of 2 runs audited: purity ")
+    assert audit_whole(done.out, done.rows[:1]) == audit  # asked about one run alone
     right = (truth[order] == "single") & taken
     assert audit.audit.purity.n_sample == taken.sum()
     assert audit.audit.purity.n_counted == right.sum()

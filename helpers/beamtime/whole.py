@@ -185,13 +185,12 @@ class WholeAudit:
     """What labels drawn at random from all runs say of the whole selection."""
 
     audit: Audit
-    by_run: dict[str, int]
+    n_runs: int
 
     def describe(self) -> str:
         """Say it in a line."""
-        n_runs = sum(n > 0 for n in self.by_run.values())
         return (
-            f"{self.audit.n_audited:,} patterns of {n_runs} runs audited: purity "
+            f"{self.audit.n_audited:,} patterns of {self.n_runs} runs audited: purity "
             f"{self.audit.purity}, completeness {self.audit.completeness}"
         )
 
@@ -204,15 +203,15 @@ def audit_whole(out_dir: str | Path, rows: Sequence[RunRow]) -> WholeAudit | Non
     out_dir
         The folder of all runs, in which labels were given in random order.
     rows
-        Of the runs, from `read_table`; each has its own threshold.
+        Of the runs; the audit is of all that are in the folder.
 
     Returns
     -------
     WholeAudit or None
         None as long as no label was given.
     """
-    out_dir, good = Path(out_dir), [row for row in rows if not row.problem]
-    if not (out_dir / LABELS_NAME).exists() or not good:
+    out_dir = Path(out_dir)
+    if not (out_dir / LABELS_NAME).exists() or all(row.problem for row in rows):
         return None
     patterns = open_experiment(out_dir).patterns
     thresholds = find_thresholds(out_dir, patterns)
@@ -222,9 +221,10 @@ def audit_whole(out_dir: str | Path, rows: Sequence[RunRow]) -> WholeAudit | Non
     words = read_labels(out_dir, patterns)
     above = found.probability - thresholds  # from 0 on it is taken
     audited = audited_prefix(patterns, words)
-    counts = np.bincount(patterns.file_index[audited], minlength=len(good))
-    by_run = {row.run: int(n) for row, n in zip(good, counts, strict=True)}
-    return WholeAudit(audit_selection(audited, words, above, 0.0), by_run)
+    if not audited.size:
+        return None
+    n_runs = np.unique(patterns.file_index[audited]).size
+    return WholeAudit(audit_selection(audited, words, above, 0.0), n_runs)
 
 
 def audit_runs(out_dir: str | Path, rows: Sequence[RunRow]) -> dict[str, Proportion]:
