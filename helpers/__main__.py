@@ -41,7 +41,7 @@ from helpers.handoff import (
     select_patterns,
     write_handoff,
 )
-from helpers.labels import open_label_store
+from helpers.labels import read_labels
 from helpers.patterns import find_mask_shape, read_bad_pixels, use_cluster
 from helpers.physics import POLARISATIONS, Geometry, make_geometry
 from helpers.run import run_notebooks, summarise
@@ -216,17 +216,20 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     # after Ctrl-C its abandoned tasks would say that the kernel died
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    parameters = dict(options.parameters)
+    if options.cluster:
+        parameters["cluster"] = options.cluster
     result = run_notebooks(
         options.patterns,
         options.work_dir,
         options.labels,
-        dict(options.parameters) | _say_cluster(options.cluster),
+        parameters,
         only=options.only,
         notebooks_dir=options.notebooks,
         force=options.force,
         say=_say,
     )
-    lines = summarise(options.work_dir, dict(options.parameters).get("store_url", ""))
+    lines = summarise(options.work_dir, parameters.get("store_url", ""))
     print("", "Found:", *(f"  {line}" for line in lines), sep="\n")
     print(
         "",
@@ -234,11 +237,6 @@ def _run(options: argparse.Namespace) -> None:
         f"Report:             {result.report}",
         sep="\n",
     )
-
-
-def _say_cluster(cluster: str) -> dict[str, str]:
-    """Return the parameter of the notebooks, if one was given."""
-    return {"cluster": cluster} if cluster else {}
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -350,7 +348,7 @@ def _add_details(group: argparse._ArgumentGroup) -> None:
 def _hand_over(options: argparse.Namespace) -> None:
     """Choose by what is in a work folder, and write."""
     experiment = open_experiment(options.work_dir)
-    labels = _read_labels(experiment, options.store_url)
+    labels = read_labels(options.work_dir, experiment.patterns, options.store_url)
     geometry = make_geometry(
         experiment.centre,
         options.pixel_size_um,
@@ -371,17 +369,6 @@ def _hand_over(options: argparse.Namespace) -> None:
         run=options.run,
     )
     print(f"{len(selection)} patterns selected. Written:", *files, sep="\n  ")
-
-
-def _read_labels(experiment: Experiment, store_url: str) -> NDArray[np.str_]:
-    patterns = experiment.patterns
-    path = experiment.work_dir / "labels.sqlite"
-    if not store_url and not path.exists():  # opening it would make it
-        return np.full(len(patterns), "")
-    place = store_url or path
-    with open_label_store(place, patterns.fingerprint, len(patterns)) as store:
-        store.is_measurement = patterns.is_measurement
-        return store.current_labels()
 
 
 def _choose(
@@ -529,19 +516,14 @@ def _list_licences(_: argparse.Namespace) -> None:
     """Print a table of all licences, and a line on those that ask for something."""
     found = find_licences()
     rows = [
-        (each.name, each.version or "–", ", ".join(each.needed_by), each.licence)
-        for each in found
+        ("package", "version", "needed by", "licence"),
+        *((e.name, e.version or "–", ", ".join(e.needed_by), e.licence) for e in found),
     ]
-    rows = [("package", "version", "needed by", "licence"), *rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    table = [
-        "  ".join(
-            [*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]
-        )
-        for row in rows
-    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
     asking = [f"{e.name} ({', '.join(e.needed_by)})" for e in found if e.is_copyleft]
-    print(*table, sep="\n")
     print(f"\nCopyleft: {', '.join(asking) or 'none'}.")
     print(
         "«all» is always installed; the rest comes with an extra of that name, which "

@@ -9,6 +9,7 @@ it does not belong to.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from helpers.work_folder import (
     MODEL_FACTS,
     PARTITION,
     WorkFile,
+    read_facts,
     read_json,
 )
 
@@ -230,27 +232,18 @@ def read_origin(path: str | Path) -> Names:
         An HDF5 or JSON file of the work folder, or none.
     """
     path = Path(path).expanduser()
-    try:
-        if path.suffix == ".json":
-            return _gather(read_json(path))
-        with open_to_read(path) as file:
-            facts = dict(file.attrs)
-            return _gather(facts) | _name_model(facts)
-    except CANNOT_BE_READ:
-        return {}  # whoever reads all of it says what is wrong with it
-
-
-def _gather(facts: Mapping[str, Any]) -> Names:
-    found = facts.get(MADE_FROM, {})
-    names = json.loads(found) if isinstance(found, str) else found
-    known = {name: str(value) for name, value in names.items() if name in SOURCES}
-    told = facts.get("fingerprint")  # as older versions wrote, too
-    return known | ({"patterns": told} if isinstance(told, str) else {})
-
-
-def _name_model(facts: Mapping[str, Any]) -> Names:
-    told = None if facts.get(MODEL_ELSEWHERE) else facts.get("model_sha256")
-    return {"model": told} if isinstance(told, str) else {}
+    facts = read_facts(path)
+    with suppress(*CANNOT_BE_READ):  # whoever reads the whole file says what is wrong
+        found = facts.get(MADE_FROM, {})
+        names = json.loads(found) if isinstance(found, str) else found
+        told = {"patterns": facts.get("fingerprint")}  # all that older versions wrote
+        if path.suffix != ".json" and not facts.get(MODEL_ELSEWHERE):
+            told["model"] = facts.get("model_sha256")
+        return {
+            **{name: str(text) for name, text in names.items() if name in SOURCES},
+            **{name: text for name, text in told.items() if isinstance(text, str)},
+        }
+    return {}
 
 
 def find_changes(
@@ -275,9 +268,11 @@ def find_changes(
     origin = read_origin(path)
     changes = {}
     for name, before in origin.items():
-        now = _name_now(SOURCES[name], folder)
-        if now is not None and now != before:
-            changes[name] = Change(SOURCES[name], before, now)
+        source = SOURCES[name]
+        with suppress(*CANNOT_BE_READ):
+            now = source.name_now(folder / source.settled_in.name)
+            if now != before:
+                changes[name] = Change(source, before, now)
     if "model" in origin and "model" not in changes:
         changes = _find_changes_of_network(folder) | changes
     return changes
@@ -321,13 +316,6 @@ def check_fits(
         is_other = "patterns" in changes
         family: type[HelpersError] = OtherPatternsError if is_other else work_file.error
         raise family(message)
-
-
-def _name_now(source: Source, folder: Path) -> str | None:
-    try:
-        return source.name_now(folder / source.settled_in.name)
-    except CANNOT_BE_READ:
-        return None
 
 
 def shorten(text: str) -> str:

@@ -4,11 +4,12 @@ Readers take their checks and their messages from this table. So a file that is 
 damaged or not ours is told in the same words everywhere, with the notebook to run.
 """
 
-import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class Values:
 
 def _is_link(file: h5py.File, name: str) -> bool:
     """Tell whether a dataset, or a group that it is in, is one to another place."""
-    groups = itertools.accumulate(name.split("/"), "{}/{}".format)
+    groups = accumulate(name.split("/"), "{}/{}".format)
     return any(
         isinstance(file.get(each, getlink=True), h5py.ExternalLink | h5py.SoftLink)
         for each in groups
@@ -122,7 +123,7 @@ CANNOT_BE_READ = (
     *(OSError, LookupError, TypeError, ValueError, AttributeError, RuntimeError),
     *(MemoryError, HelpersError),
 )
-"""In which reading a file may end that is damaged, or not what its name says."""
+"""Errors of reading a file that is damaged, or not what its name says."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -133,12 +134,24 @@ def read_json(path: Path) -> dict[str, Any]:
     OSError, RecursionError, ValueError
         If it cannot be read, is larger than any file of ours, or holds something else.
     """
-    if path.stat().st_size > LARGEST_JSON:
-        raise ValueError(path)
+    if (size := path.stat().st_size) > LARGEST_JSON:
+        message = f"it has {size:,} bytes; expected {LARGEST_JSON:,} at most"
+        raise ValueError(message)
     facts = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(facts, dict):
-        raise ValueError(path)
+        message = f"it holds a {type(facts).__name__}; expected names and values"
+        raise ValueError(message)
     return facts
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return a JSON file, or the attributes of an HDF5 file; {} of a damaged one."""
+    with suppress(*CANNOT_BE_READ):
+        if path.suffix == ".json":
+            return read_json(path)
+        with open_to_read(path) as file:
+            return dict(file.attrs)
+    return {}
 
 
 FARTHEST = 1e6
@@ -192,7 +205,7 @@ COUNT = Fact(
 FLAG = Fact("true or false", lambda found: isinstance(found, bool | np.bool_))
 SIZES = Fact("sizes of files", _is_list(COUNT.is_right), may_lack=True)
 GEOMETRY = Fact("a path", lambda found: isinstance(found, str | None), may_lack=True)
-MASK_OF_EACH = Fact(FLAG.what, FLAG.is_right, may_lack=True)
+MASK_OF_EACH = replace(FLAG, may_lack=True)
 NUMBER = Fact("a number", _is_number)
 GAIN = Fact("a number above 0", lambda found: _is_number(found) and found > 0)
 POINT = Fact(
@@ -240,21 +253,15 @@ class WorkFile:
     error: type[HelpersError] = WorkFolderError
 
     def read_hdf5(
-        self,
-        path: str | Path,
-        n_patterns: float | None = None,
-        *,
-        only: Sequence[str] = (),
+        self, path: str | Path, *, only: Sequence[str] = ()
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Read the datasets of the table, and all attributes.
 
         Parameters
         ----------
         path
-            The file, of whatever name.
-        n_patterns
-            How many patterns the stack has, where indices must be below it; None takes
-            what `experiment.json` says beside the file, where it lies there.
+            The file, of whatever name. An `experiment.json` beside it says how many
+            patterns, rows and columns there are.
         only
             The datasets to be read; all of the table when empty.
 
@@ -266,13 +273,14 @@ class WorkFile:
         path = Path(path).expanduser()
         self.check_exists(path)
         wanted = {k: v for k, v in self.datasets.items() if not only or k in only}
-        lengths = {} if self is EXPERIMENT else _find_lengths(Path(path).parent)
-        if n_patterns is not None:
-            lengths = {"N": int(n_patterns)}
+        lengths = _find_lengths(path.parent)
+        n_patterns = lengths.get("N", math.inf)
         try:
             with open_to_read(path) as file:
-                problems = self._find_dataset_problems(file, wanted, dict(lengths))
-                self._refuse(path, problems)
+                problems = (
+                    v.find_problems(file, k, lengths) for k, v in wanted.items()
+                )
+                self._refuse(path, chain.from_iterable(problems))
                 arrays = {
                     name: file[name].asstr()[()].astype(str)
                     if values.dtype is str
@@ -286,9 +294,11 @@ class WorkFile:
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise self.make_error(path, f"cannot be read ({error})") from error
         self._refuse(path, self._find_fact_problems(facts))
-        self._refuse(
-            path, self._find_value_problems(arrays, lengths.get("N", math.inf))
+        problems = (
+            wanted[name].find_value_problems(name, array, n_patterns)
+            for name, array in arrays.items()
         )
+        self._refuse(path, chain.from_iterable(problems))
         return arrays, facts
 
     def read_json(self, path: str | Path) -> dict[str, Any]:
@@ -302,15 +312,9 @@ class WorkFile:
         path = Path(path).expanduser()
         self.check_exists(path)
         try:
-            if (size := Path(path).stat().st_size) > LARGEST_JSON:
-                found = f"has {size:,} bytes; expected {LARGEST_JSON:,} at most"
-                raise self.make_error(path, found)
-            facts: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+            facts = read_json(path)
         except (OSError, ValueError, RecursionError) as error:
             raise self.make_error(path, f"cannot be read ({error})") from error
-        if not isinstance(facts, dict):
-            found = f"holds a {type(facts).__name__}; expected names and values"
-            raise self.make_error(path, found)
         self._refuse(path, self._find_fact_problems(facts))
         return facts
 
@@ -327,18 +331,6 @@ class WorkFile:
         """Return the error of a file that is there but wrong."""
         return self.error(f"{path} {problem}. Run {self.writer} again.")
 
-    def _find_dataset_problems(
-        self, file: h5py.File, wanted: Mapping[str, Values], lengths: dict[str, int]
-    ) -> Iterator[str]:
-        for name, values in wanted.items():
-            yield from values.find_problems(file, name, lengths)
-
-    def _find_value_problems(
-        self, arrays: Mapping[str, NDArray[Any]], n_patterns: float
-    ) -> Iterator[str]:
-        for name, values in arrays.items():
-            yield from self.datasets[name].find_value_problems(name, values, n_patterns)
-
     def _find_fact_problems(self, facts: Mapping[str, Any]) -> Iterator[str]:
         needed = (name for name, fact in self.facts.items() if not fact.may_lack)
         missing = [name for name in needed if name not in facts]
@@ -348,7 +340,7 @@ class WorkFile:
             if name in facts and not fact.is_right(facts[name]):
                 yield f"{name} is {facts[name]!r:.80}; expected {fact.what}"
 
-    def _refuse(self, path: str | Path, problems: Iterator[str]) -> None:
+    def _refuse(self, path: Path, problems: Iterable[str]) -> None:
         found = "; ".join(problems)
         if found:
             message = f"is not what {self.writer} writes ({self.holds}): {found}"
@@ -363,6 +355,8 @@ def _find_lengths(folder: Path) -> dict[str, int]:
     except (HelpersError, LookupError, TypeError, ValueError, OverflowError):
         return {}
 
+
+LABELS_NAME = "labels.sqlite"  # the label store, which `helpers.labels` reads
 
 _INDEX_ONCE = Values(np.int64, "n", are_patterns=True, are_unique=True)
 
@@ -455,8 +449,8 @@ MODEL_FACTS = WorkFile(
         "classes": WORDS,
         "calibration": CALIBRATION,
         "threshold": SHARE,
-        "judged": Fact(NAMES.what, NAMES.is_right, may_lack=True),
-        "teaches_all": Fact(FLAG.what, FLAG.is_right, may_lack=True),
+        "judged": replace(NAMES, may_lack=True),
+        "teaches_all": replace(FLAG, may_lack=True),
         "model_sha256": TEXT,
     },
     error=ModelError,

@@ -8,11 +8,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from matplotlib import pyplot
+from numpy.typing import NDArray
 
 from helpers import classifier
 from helpers.__main__ import main
@@ -24,14 +25,22 @@ from helpers.beamtime import (
     audit_whole,
     describe_table,
     find_runs,
+    find_thresholds,
     read_table,
+    run_row,
     show_drift,
     write_pages,
 )
 from helpers.beamtime.run_row import Drift, estimate_share_of_singles, tell_apart
 from helpers.classifier.networks import move
 from helpers.errors import ModelError, ParameterError
-from helpers.experiment import measure_patterns, open_experiment, write_experiment
+from helpers.experiment import (
+    Measurements,
+    measure_patterns,
+    open_experiment,
+    suggest_hit_threshold,
+    write_experiment,
+)
 from helpers.labels import open_label_store, read_queue
 from helpers.patterns import open_patterns
 from helpers.physics import find_centre
@@ -255,6 +264,7 @@ def test_the_whole_is_one_work_folder_with_one_audit(done: Any, runs: Path) -> N
     with open_label_store(
         store_path, whole.patterns.fingerprint, len(whole.patterns)
     ) as store:
+        assert audit_whole(done.out, done.rows) is None  # nobody has labelled yet
         words = np.full(len(truth), "", "U8")
         words[order] = truth[order]
         store.import_words(words, "anna")
@@ -262,7 +272,8 @@ def test_the_whole_is_one_work_folder_with_one_audit(done: Any, runs: Path) -> N
     thresholds = np.repeat([row.threshold for row in done.rows[:2]], N_RUN)
     probability = classifier.read_predictions(path).probability
     taken = probability[order] >= thresholds[order].astype("f4")
-    assert audit.by_run["run1"] + audit.by_run["run2"] == 80
+    assert audit.describe().startswith("80 patterns of 2 runs audited: purity ")
+    assert audit_whole(done.out, done.rows[:1]) == audit  # asked about one run alone
     right = (truth[order] == "single") & taken
     assert audit.audit.purity.n_sample == taken.sum()
     assert audit.audit.purity.n_counted == right.sum()
@@ -323,9 +334,10 @@ def test_drift_is_drawn_with_the_names_of_the_runs(done: Any) -> None:
 
 def test_page_says_what_is_not_known(done: Any, tmp_path: Path) -> None:
     known = replace(done.rows[0], background=1.0)
-    row = replace(known, features=math.nan, brightness=math.nan)
+    row = replace(known, features=math.nan, brightness=math.nan, size=math.nan)
     html = write_pages(tmp_path, [row]).read_text("utf-8")
-    assert html.count("<td>not known</td>") == 2
+    assert html.count("<td>not known</td>") == 3
+    assert html.count('<td class="n">not known</td>') == 1  # in the table of all runs
     assert "nan" not in html.lower()
 
 
@@ -398,6 +410,18 @@ def test_runs_are_told_apart_by_their_names(tmp_path: Path) -> None:
         find_runs([tmp_path / "run*"])
 
 
+def test_thresholds_of_runs_are_found_through_a_link(tmp_path: Path) -> None:
+    """A work folder keeps where files really are, a run how it was named."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "run1.h5").touch()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    named = tmp_path / "data" / "run1.h5"
+    run_row.write_row(tmp_path, run_row.RunRow("run1", str(named), threshold=0.75))
+    stack = SimpleNamespace(files=(named.resolve(),), file_index=np.zeros(3, int))
+    found = find_thresholds(tmp_path, cast(Any, stack))
+    np.testing.assert_array_equal(found, [0.75] * 3)
+
+
 def test_alike_samples_cannot_be_told_apart_and_others_can() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 300, 20)).astype("f4")
@@ -415,6 +439,27 @@ def test_the_share_of_singles_is_found_again() -> None:
     probability = likelihood / (1 + likelihood)  # as if half were single
     found = estimate_share_of_singles(probability.astype("f4"), 0.5)
     assert found == pytest.approx(single.mean(), abs=0.005)
+
+
+def test_what_is_no_measurement_is_no_hit(monkeypatch: pytest.MonkeyPatch) -> None:
+    lit_pixels = np.repeat([2, 3, 90, 100, 5000], 10)
+    none = np.repeat([0, 0, 0, 0, 3], 10).astype(np.uint8)
+    picture = np.zeros((4, 4))
+    sums = (2.0 * lit_pixels, lit_pixels, *[picture] * 3)
+    measured = Measurements(*sums, no_measurement=none)
+    is_hit = np.repeat([False, False, True, True, False], 10)
+    np.testing.assert_array_equal(run_row.find_hits(measured), is_hit)
+    threshold = suggest_hit_threshold(lit_pixels[none == 0])  # as in 01-inspect
+    assert run_row.find_hit_threshold(measured) == threshold
+    sized: list[int] = []
+
+    def measure(_: Any, index: NDArray[np.int64], __: Any) -> NDArray[np.float64]:
+        sized.extend(index.tolist())
+        return index * 1.0
+
+    monkeypatch.setattr(run_row, "measure_diameters", measure)
+    run_row.measure_size(cast(Any, None), measured, (2.0, 2.0))
+    assert sized == np.flatnonzero(is_hit).tolist()
 
 
 def test_a_drift_says_what_drifted() -> None:

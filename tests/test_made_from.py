@@ -323,6 +323,38 @@ def test_state_sends_to_labelling_where_there_is_no_label(
     assert "Next: 04-rank" in describe_state(tmp_path)
 
 
+@pytest.mark.parametrize("store_url", ["", "postgresql://me@nowhere/labels"])
+def test_state_counts_labels_once(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store_url: str
+) -> None:
+    """A server that does not answer is waited for ten seconds each time."""
+    inspect(tmp_path, open_patterns(finished / "run.h5"))
+    (tmp_path / "labels.sqlite").touch()
+    asked: list[str | Path] = []
+
+    def does_not_answer(place: str | Path, *_: object) -> None:
+        asked.append(place)
+        message = "no answer"
+        raise LabelsError(message)
+
+    monkeypatch.setattr(labels, "open_label_store", does_not_answer)
+    said = describe_state(tmp_path, store_url)
+    assert asked == [store_url or tmp_path / "labels.sqlite"]
+    assert "labels       cannot be read: no answer" in said
+    assert said.endswith("Next: 04-rank, which writes partition.h5.")
+
+
+def test_state_of_a_damaged_experiment_sends_on(finished: Path, tmp_path: Path) -> None:
+    inspect(tmp_path, open_patterns(finished / "run.h5"))
+    facts = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
+    del facts["fingerprint"]
+    (tmp_path / "experiment.json").write_text(json.dumps(facts), "utf-8")
+    (tmp_path / "labels.sqlite").touch()
+    said = describe_state(tmp_path)
+    assert "labels  " not in said
+    assert said.endswith("Next: 04-rank, which writes partition.h5.")
+
+
 def read_stale(work_dir: Path) -> str:
     """Return what `describe_state` says of files out of date, in one line."""
     said = describe_state(work_dir)

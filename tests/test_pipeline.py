@@ -263,11 +263,13 @@ def test_a_value_for_one_notebook_needs_that_notebook_and_its_parameter(
     notebooks: Path,
 ) -> None:
     given = {"label.n_shown": 3, "lab.spread": 0.5, "look.work_dir": "x"}
+    given |= {"label.x.spread": 0.5}
     with pytest.raises(ParameterError) as caught:
         assign_parameters(sorted(notebooks.iterdir()), {}, given)
     message = str(caught.value)
     assert "02-label has no parameter n_shown." in message
     assert "lab.spread: no notebook that runs is called lab." in message
+    assert "label.x.spread: no notebook that runs is called label.x." in message
     assert "look.work_dir is set by --work-dir" in message
 
 
@@ -287,6 +289,8 @@ def test_absent_files_are_named_before_anything_runs(
 ) -> None:
     with pytest.raises(PatternsFileError, match=r"none\.h5: "):
         run_notebooks(tmp_path / "none.h5", tmp_path, notebooks_dir=notebooks)
+    with pytest.raises(PatternsFileError, match=r"none\*\.h5: there is no such file"):
+        run_notebooks(tmp_path / "none*.h5", tmp_path, notebooks_dir=notebooks)
     with pytest.raises(LabelsError, match=r"none\.csv: "):
         run_notebooks(patterns_file, tmp_path, "none.csv", notebooks_dir=notebooks)
 
@@ -671,8 +675,9 @@ def two_stages(tmp_path: Path) -> Callable[..., list[str]]:
 
     def run(**options: Any) -> list[str]:
         said: list[str] = []
+        patterns = options.pop("patterns", tmp_path / "p.h5")
         options = {"notebooks_dir": folder, "say": said.append} | options
-        run_notebooks(tmp_path / "p.h5", tmp_path / "w", **options)
+        run_notebooks(patterns, tmp_path / "w", **options)
         counts = [(tmp_path / "w" / f"{n}.txt").read_text() for n in ("01-a", "02-b")]
         return [*counts, *said]
 
@@ -748,6 +753,23 @@ def test_what_has_changed_runs_again_and_so_does_what_follows(
     copy = tmp_path / "w" / "reports" / "02-b.ipynb"
     copy.unlink()
     assert two_stages(parameters=options)[:2] == ["4", "12"]
+
+
+@pytest.mark.usefixtures("without_kernels")
+def test_files_in_folders_that_a_wildcard_matches_are_watched(
+    two_stages: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    patterns = tmp_path / "run*" / "p.h5"
+    one, two = tmp_path / "run1" / "p.h5", tmp_path / "run2" / "p.h5"
+    one.parent.mkdir()
+    one.touch()
+    assert two_stages(patterns=patterns)[:2] == ["1", "1"]
+    assert two_stages(patterns=patterns)[:2] == ["1", "1"]
+    one.write_text("more")
+    assert two_stages(patterns=patterns)[:2] == ["2", "2"]
+    two.parent.mkdir()
+    two.touch()
+    assert two_stages(patterns=patterns)[:2] == ["3", "3"]
 
 
 @pytest.mark.usefixtures("without_kernels")

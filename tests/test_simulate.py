@@ -337,7 +337,7 @@ def _assert_same(one, two):
 
 def test_classes_come_in_their_shares(rng):
     for name, sample in SAMPLES.items():
-        shots = [draw_shot(rng, sample).true_labels for _ in range(1500)]
+        shots = [draw_shot(rng, sample).true_label for _ in range(1500)]
         shares = np.array([shots.count(word) for word in CLASSES]) / 1500
         # Five standard deviations of a share at its widest, 0.5.
         assert np.abs(shares - sample.class_shares).max() < 0.065, name

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from helpers import work_folder
 from helpers.errors import HelpersError
-from helpers.work_folder import Values, WorkFile
+from helpers.work_folder import EXPERIMENT, Values, WorkFile
 
 FILES = [each for each in vars(work_folder).values() if isinstance(each, WorkFile)]
 IN_HDF5 = [each for each in FILES if each.datasets]
@@ -69,10 +69,10 @@ def make_values(values: Values, shape: list[int]) -> NDArray[Any]:
     return np.zeros(shape, values.dtype)
 
 
-def problem_of(work_file: WorkFile, path: Path, n_patterns: float | None = None) -> str:
+def problem_of(work_file: WorkFile, path: Path) -> str:
     """Return the error of reading a file."""
     with pytest.raises(HelpersError) as caught:
-        work_file.read_hdf5(path, n_patterns)
+        work_file.read_hdf5(path)
     assert type(caught.value) is work_file.error
     assert str(path) in str(caught.value)
     assert f"Run {work_file.writer}" in str(caught.value)
@@ -165,6 +165,9 @@ def test_datasets_that_are_not_as_they_should_be_are_reported(
 def test_values_that_cannot_be_are_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
+    facts = {name: FACTS[fact.what] for name, fact in EXPERIMENT.facts.items()}
+    facts["shape"] = [LENGTHS[letter] for letter in "NRC"]
+    (tmp_path / EXPERIMENT.name).write_text(json.dumps(facts))
     for name, values in work_file.datasets.items():
         is_float = np.dtype(values.dtype).kind == "f"
         wrong = {np.nan} if is_float and not values.may_lack else set()
@@ -174,7 +177,7 @@ def test_values_that_cannot_be_are_reported(
             path = write(work_file, tmp_path / "file.h5")
             with h5py.File(path, "r+") as file:
                 file[name][...] = value
-            problem = problem_of(work_file, path, n_patterns=100)
+            problem = problem_of(work_file, path)
             assert f"{name} holds " in problem
 
 

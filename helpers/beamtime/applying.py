@@ -1,7 +1,6 @@
 """One model applied to the runs of a beamtime, those that are new or changed."""
 
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -20,13 +19,14 @@ from helpers.beamtime.run_row import (
     RunRow,
     describe_light,
     estimate_share_of_singles,
+    find_hit_threshold,
     find_hits,
-    keep_lit,
     learn_known,
     make_features,
     measure_size,
     order_taken,
     read_row,
+    read_table,
     run_dir,
     tell_apart,
     write_row,
@@ -46,14 +46,13 @@ from helpers.experiment import (
     accept_bad_pixels,
     find_bad_pixels,
     measure_patterns,
-    suggest_hit_threshold,
     write_experiment,
 )
 from helpers.intervals import sample_for
 from helpers.labels import write_queue
 from helpers.made_from import name_file
 from helpers.outputs import sha256_of
-from helpers.patterns import Patterns, open_patterns
+from helpers.patterns import Patterns, match_files, open_patterns
 from helpers.physics import find_centre
 from helpers.ranking import rank_patterns, write_ranking
 from helpers.work_folder import (
@@ -93,10 +92,7 @@ def find_runs(patterns: Sequence[str | Path]) -> dict[str, Path]:
     """
     paths: dict[Path, None] = {}
     for each in patterns:
-        path = Path(each).expanduser().absolute()
-        wild = re.search(r"[*?\[]", str(path)) and not path.exists()
-        found = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-        paths |= dict.fromkeys(sorted(found, key=_natural_order) if wild else [path])
+        paths |= dict.fromkeys(match_files(Path(each).expanduser().absolute()))
     runs: dict[str, Path] = {}
     for path in paths:
         name = path.stem
@@ -108,11 +104,6 @@ def find_runs(patterns: Sequence[str | Path]) -> dict[str, Path]:
             raise ParameterError(message)
         runs[name] = path
     return runs
-
-
-def _natural_order(path: Path) -> list[str | int]:
-    parts = re.split(r"(\d+)", str(path))
-    return [int(part) if part.isdecimal() else part for part in parts]
 
 
 @dataclass(frozen=True)
@@ -207,7 +198,7 @@ def apply_model(
         if not watch_s:
             raise
         say("Stopped watching.")
-        rows = _read_rows(beamtime, find_runs(beamtime.patterns))
+        rows = read_table(beamtime.out_dir, find_runs(beamtime.patterns))
     if not rows and not watch_s:
         listed = ", ".join(map(str, beamtime.patterns))
         message = f"{listed}: no file has a name like this. Check folder and ending."
@@ -223,14 +214,9 @@ def _apply_once(
     for name, path in to_do:
         row = _apply_to_run(beamtime, name, path)
         write_row(beamtime.out_dir, row)
-        write_table(beamtime.out_dir, _read_rows(beamtime, runs))
+        write_table(beamtime.out_dir, read_table(beamtime.out_dir, runs))
         say(f"{name}: {row.says}")
-    return bool(to_do), _read_rows(beamtime, runs)
-
-
-def _read_rows(beamtime: Beamtime, runs: dict[str, Path]) -> list[RunRow]:
-    rows = (read_row(beamtime.out_dir, name) for name in runs)
-    return [row for row in rows if row is not None]
+    return bool(to_do), read_table(beamtime.out_dir, runs)
 
 
 def _find_undone(
@@ -247,8 +233,8 @@ def _find_undone(
         if is_watching and 0 <= age < SETTLED_S:
             continue
         # what failed is tried again by each call, but not all the time
-        tried = row is not None and row.made_from == origin
-        if not tried or (row is not None and row.problem and not is_watching):
+        is_new = row is None or row.made_from != origin
+        if is_new or (row is not None and row.problem and not is_watching):
             yield name, path
 
 
@@ -284,7 +270,6 @@ def _judge_run(
         row, column = row + moved[0], column + moved[1]
     centre = (row, column)
     model = fit_to_run(known.model, patterns, centre)
-    hits = find_hits(keep_lit(measured))
     facts = known.experiment.facts
     write_experiment(
         folder,
@@ -292,7 +277,7 @@ def _judge_run(
         measured,
         centre,
         lit_threshold=facts.get("lit_threshold", 1.0),
-        hit_threshold=suggest_hit_threshold(keep_lit(measured)),
+        hit_threshold=find_hit_threshold(measured),
         geometry_file=facts.get("geometry_file", ""),
     )
     _rank(known, patterns, centre, folder)
@@ -312,14 +297,14 @@ def _judge_run(
     advised = _advise_labels(drift, float(curve.purity[at]), n_taken)
     purity = (curve.purity[at], curve.low[at], curve.high[at])
     singles, low, high = (
-        float("nan") if advised else n_taken * float(share) for share in purity
+        math.nan if advised else n_taken * float(share) for share in purity
     )
     row_of_run = RunRow(
         run=name,
         file=str(path),
         drift=drift.describe(),
         patterns=len(patterns),
-        hits=int(hits.sum()),
+        hits=int(find_hits(measured).sum()),
         taken=n_taken,
         threshold=float(curve.threshold[at]),
         singles=singles,
@@ -423,14 +408,14 @@ def _find_drift(
     probability: NDArray[np.float32],
 ) -> Drift:
     bright, dim = describe_light(patterns, measured, centre)
-    features = make_features(patterns, centre, keep_lit(measured))
+    features = make_features(patterns, measured, centre)
     before = known.experiment.patterns.bad_pixels
     share = estimate_share_of_singles(probability, known.share)
     return Drift(
         moved_px=distance,
         brightness=_divide(bright, known.brightness),
         background=_divide(dim, known.background),
-        size=_divide(measure_size(patterns, measured.lit_pixels, centre), known.size),
+        size=_divide(measure_size(patterns, measured, centre), known.size),
         share=share,
         share_factor=_divide(share, known.share),
         features=tell_apart(known.features, features),
@@ -439,7 +424,7 @@ def _find_drift(
 
 
 def _divide(one: float, other: float) -> float:
-    return one / other if other > 0 else float("nan")
+    return one / other if other > 0 else math.nan
 
 
 def _advise_labels(drift: Drift, purity: float, n_taken: int) -> int:

@@ -1,9 +1,8 @@
 """What is known of a run: how far it is from the model's, and its row in the table."""
 
 import csv
-import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,13 @@ from helpers.outputs import atomic_write, write_json
 from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre
 from helpers.ranking import read_clean_single_hits, read_ranking
-from helpers.work_folder import CLEAN_SINGLE_HITS, PARTITION, PREDICTIONS, RANKING
+from helpers.work_folder import (
+    CLEAN_SINGLE_HITS,
+    PARTITION,
+    PREDICTIONS,
+    RANKING,
+    read_json,
+)
 
 N_COMPARED = 400  # hits of either run
 N_SIZED = 300  # hits
@@ -41,7 +46,7 @@ N_STEPS = 200
 FEWEST = 20  # below which nothing is compared
 MOVED_PX = 1.0  # what is less may be chance, and changes no feature
 FAR_PX = 3.0
-FACTOR = 1.5  # in brightness or background that is worth a word
+FACTOR = 1.5  # in brightness or background, beyond which a run has drifted
 FEATURES_DIFFER = 0.75  # as often a hit can be told to be of this run; 0.5 is chance
 SIZE_DIFFERS = 0.1
 SHARE_DIFFERS = 2.0  # a factor
@@ -119,10 +124,10 @@ def learn_known(model_dir: str | Path) -> Known:
     return Known(
         model=model,
         experiment=experiment,
-        features=make_features(patterns, experiment.centre, keep_lit(measured)),
+        features=make_features(patterns, measured, experiment.centre),
         brightness=bright,
         background=dim,
-        size=measure_size(patterns, measured.lit_pixels, experiment.centre),
+        size=measure_size(patterns, measured, experiment.centre),
         share=float(np.nanmean(predictions.probability)),
         centre=find_centre(measured.powder, patterns.bad_pixels),
         out_of_fold=substitute_out_of_fold(
@@ -144,9 +149,15 @@ def read_templates(model_dir: Path) -> Templates | None:
     return Templates(index, ranking.metric, ranking.n_rotations)
 
 
-def keep_lit(measured: Measurements) -> NDArray[np.int64]:
-    """Return the lit pixels of each pattern, 0 where it is no measurement."""
-    return np.where(measured.is_measurement, measured.lit_pixels, 0)
+def find_hit_threshold(measured: Measurements) -> float:
+    """Return how many lit pixels split the measurements of a run best."""
+    return suggest_hit_threshold(measured.lit_pixels[measured.is_measurement])
+
+
+def find_hits(measured: Measurements) -> NDArray[np.bool_]:
+    """Return which patterns are measurements above that threshold, (n,)."""
+    is_lit = measured.lit_pixels > find_hit_threshold(measured)
+    return is_lit & measured.is_measurement
 
 
 def describe_light(
@@ -159,35 +170,28 @@ def describe_light(
     """
     guess = guess_particles(patterns, centre)
     blank = measured.photons[guess.index[guess.blank > 1 / 2]]
-    return _median(measured.photons[find_hits(keep_lit(measured))]), _median(blank)
-
-
-def find_hits(lit_pixels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which patterns lie above the threshold that splits a run best."""
-    return lit_pixels > suggest_hit_threshold(lit_pixels)
+    return _median(measured.photons[find_hits(measured)]), _median(blank)
 
 
 def _median(values: NDArray[np.float64]) -> float:
     finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size >= FEWEST else float("nan")
+    return float(np.median(finite)) if finite.size >= FEWEST else math.nan
 
 
 def make_features(
-    patterns: Patterns, centre: tuple[float, float], lit_pixels: NDArray[np.int64]
+    patterns: Patterns, measured: Measurements, centre: tuple[float, float]
 ) -> NDArray[np.float32]:
     """Make the features of some hits that do not change with brightness and rotation.
 
     Parameters
     ----------
-    patterns
+    patterns, measured
         A run.
     centre
         (row, column) of its beam.
-    lit_pixels
-        (n,): what tells its hits.
     """
     network = InvariantNetwork.for_patterns(patterns, centre=centre, encoder=False)
-    index = spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_COMPARED)
+    index = spread_evenly(np.flatnonzero(find_hits(measured)), N_COMPARED)
     features = np.empty((index.size, *network.input_shape), np.float32)
     for here, some in patterns.map(network.make_inputs, index):
         features[here] = some
@@ -195,11 +199,13 @@ def make_features(
 
 
 def measure_size(
-    patterns: Patterns, lit_pixels: NDArray[np.int64], centre: tuple[float, float]
+    patterns: Patterns, measured: Measurements, centre: tuple[float, float]
 ) -> float:
     """Return the median diameter of hits, in steps of the Patterson map."""
-    index = spread_evenly(np.flatnonzero(find_hits(lit_pixels)), N_SIZED)
-    return _median(measure_diameters(patterns, index, centre)) if index.size else np.nan
+    index = spread_evenly(np.flatnonzero(find_hits(measured)), N_SIZED)
+    return (
+        _median(measure_diameters(patterns, index, centre)) if index.size else math.nan
+    )
 
 
 def tell_apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -220,7 +226,7 @@ def tell_apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     from sklearn.preprocessing import StandardScaler
 
     if min(len(one), len(other)) < FEWEST or one.shape[1:] != other.shape[1:]:
-        return float("nan")
+        return math.nan
     both = np.nan_to_num(np.concatenate([one, other]))
     which = np.repeat([0, 1], [len(one), len(other)])
     teller = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
@@ -289,24 +295,22 @@ class Drift:
     new_bad_pixels: int
 
     def find_problems(self) -> list[str]:
-        """Say what is worth a word, each in a few."""
-        factors = {
-            "hits are {} times as bright": (self.brightness, FACTOR),
-            "the background is {} times as high": (self.background, FACTOR),
-            "hits are of particles {} times as large": (self.size, 1 + SIZE_DIFFERS),
-        }
-        if self.share_factor >= LEAST_SAID:
-            what = "single hits are {} times as frequent"
-            factors[what] = self.share_factor, SHARE_DIFFERS
-        found = [
-            what.format(f"{value:.2g}")
-            for what, (value, most) in factors.items()
-            if value > most or value < 1 / most
-        ]
-        if self.share_factor < LEAST_SAID:
-            found.append("the network finds next to no single hits")
+        """Say in what the run drifted, each in a few words."""
+        found = []
         if self.moved_px > FAR_PX:
-            found.insert(0, f"the centre moved by {self.moved_px:.1f} pixels")
+            found.append(f"the centre moved by {self.moved_px:.1f} pixels")
+        singles = "single hits are {} times as frequent"
+        if self.share_factor < LEAST_SAID:
+            singles = "the network finds next to no single hits"
+        factors = (
+            ("hits are {} times as bright", self.brightness, FACTOR),
+            ("the background is {} times as high", self.background, FACTOR),
+            ("hits are of particles {} times as large", self.size, 1 + SIZE_DIFFERS),
+            (singles, self.share_factor, SHARE_DIFFERS),
+        )
+        for what, value, most in factors:
+            if value > most or value < 1 / most:
+                found.append(what.format(f"{value:.2g}"))
         if self.features > FEATURES_DIFFER:
             found.append(
                 "its hits look different from the model's (told apart in "
@@ -323,10 +327,9 @@ class Drift:
         return f"Drifted: {listed}."
 
 
-RUNS_NAME = "runs"
+RUNS_NAME = "runs"  # the folder of their folders
 ROW_NAME = "run.json"
 TABLE_NAME = "beamtime.csv"
-NAN = float("nan")
 FEWEST_AUDITED = 20  # labelled patterns of a selection that say how pure it is
 
 
@@ -368,19 +371,19 @@ class RunRow:
     patterns: int = 0
     hits: int = 0
     taken: int = 0
-    threshold: float = NAN
-    singles: float = NAN
-    low: float = NAN
-    high: float = NAN
-    row: float = NAN
-    column: float = NAN
-    moved_px: float = NAN
-    brightness: float = NAN
-    background: float = NAN
-    size: float = NAN
-    share: float = NAN
-    share_factor: float = NAN
-    features: float = NAN
+    threshold: float = math.nan
+    singles: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    row: float = math.nan
+    column: float = math.nan
+    moved_px: float = math.nan
+    brightness: float = math.nan
+    background: float = math.nan
+    size: float = math.nan
+    share: float = math.nan
+    share_factor: float = math.nan
+    features: float = math.nan
     new_bad_pixels: int = 0
     labels_advised: int = 0
     made_from: dict[str, Any] = field(default_factory=dict)
@@ -411,17 +414,17 @@ def read_row(out_dir: Path, name: str) -> RunRow | None:
     """Read it again; None if it is missing, or of another version."""
     path = run_dir(out_dir, name) / ROW_NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         known = {each.name for each in fields(RunRow)}
         given: dict[str, Any] = {
-            k: NAN if v is None else v for k, v in found.items() if k in known
+            k: math.nan if v is None else v for k, v in found.items() if k in known
         }
         return RunRow(**given)
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 
-def read_table(out_dir: str | Path, names: Sequence[str] | None = None) -> list[RunRow]:
+def read_table(out_dir: str | Path, names: Iterable[str] | None = None) -> list[RunRow]:
     """Read what is known of the runs of a beamtime.
 
     Parameters
@@ -433,17 +436,17 @@ def read_table(out_dir: str | Path, names: Sequence[str] | None = None) -> list[
     """
     out_dir = Path(out_dir)
     if names is None:
-        names = sorted(path.parent.name for path in out_dir.glob(f"runs/*/{ROW_NAME}"))
+        found = (out_dir / RUNS_NAME).glob(f"*/{ROW_NAME}")
+        names = sorted(path.parent.name for path in found)
     rows = (read_row(out_dir, name) for name in names)
     return [row for row in rows if row is not None]
 
 
-def write_table(out_dir: Path, rows: Sequence[RunRow]) -> Path:
+def write_table(out_dir: Path, rows: Sequence[RunRow]) -> None:
     """Write the table as CSV, whole."""
-    path = out_dir / TABLE_NAME
     names = [each.name for each in fields(RunRow) if each.name != "made_from"]
     with (
-        atomic_write(path) as temporary,
+        atomic_write(out_dir / TABLE_NAME) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file, lineterminator="\n")
@@ -451,7 +454,6 @@ def write_table(out_dir: Path, rows: Sequence[RunRow]) -> Path:
         for row in rows:
             values = [getattr(row, name) for name in names]
             writer.writerow(["" if _is_nan(value) else value for value in values])
-    return path
 
 
 def choose_run(rows: Sequence[RunRow], name: str = "") -> RunRow:

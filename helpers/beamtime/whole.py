@@ -1,7 +1,6 @@
 """All runs of a beamtime together: one stack, one selection, one audit, one report."""
 
 import base64
-import io
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,8 @@ from helpers.beamtime.run_row import (
     RunRow,
     count_singles,
     describe_singles,
+    find_hit_threshold,
     find_hits,
-    keep_lit,
     order_taken,
     read_table,
     run_dir,
@@ -40,18 +39,15 @@ from helpers.experiment import (
     Experiment,
     Measurements,
     open_experiment,
-    suggest_hit_threshold,
     write_experiment,
 )
 from helpers.intervals import Proportion
-from helpers.labels import open_label_store
+from helpers.labels import read_labels
 from helpers.made_from import name_values
 from helpers.outputs import atomic_write
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import Ranking, read_ranking, write_ranking
-from helpers.work_folder import PREDICTIONS, RANKING
-
-LABELS_NAME = "labels.sqlite"
+from helpers.work_folder import LABELS_NAME, PREDICTIONS, RANKING
 
 
 def write_whole(
@@ -82,7 +78,8 @@ def write_whole(
 
 
 def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
-    runs = [open_experiment(run_dir(out_dir, row.run)) for row in rows]
+    folders = [run_dir(out_dir, row.run) for row in rows]
+    runs = [open_experiment(folder) for folder in folders]
     facts = runs[0].facts
     bad_pixels = np.any([run.patterns.bad_pixels for run in runs], axis=0)
     patterns = open_patterns(
@@ -101,19 +98,16 @@ def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
         measured,
         (float(centre[0]), float(centre[1])),
         lit_threshold=facts["lit_threshold"],
-        hit_threshold=suggest_hit_threshold(measured.lit_pixels),
+        hit_threshold=find_hit_threshold(measured),
         geometry_file=facts["geometry_file"],
     )
-    found = [
-        read_predictions(run_dir(out_dir, row.run) / PREDICTIONS.name) for row in rows
-    ]
+    found = [read_predictions(folder / PREDICTIONS.name) for folder in folders]
     raw = np.concatenate([each.raw for each in found])
     model_file = Path(found[0].attributes["model_file"])
     write_predictions(
         out_dir / PREDICTIONS.name, raw, known.model, model_file, patterns
     )
     if known.templates is not None:
-        folders = [run_dir(out_dir, row.run) for row in rows]
         write_ranking(out_dir / RANKING.name, _join_rankings(folders, patterns))
     else:
         (out_dir / RANKING.name).unlink(missing_ok=True)
@@ -177,8 +171,9 @@ def find_thresholds(
         (n,) float32, the threshold of its run; None where the folder is not of a
         beamtime.
     """
-    rows = {row.file: row for row in read_table(folder) if not row.problem}
-    files = [str(path) for path in patterns.files]
+    good = (row for row in read_table(folder) if not row.problem)
+    rows = {Path(row.file).resolve(): row for row in good}
+    files = [path.resolve() for path in patterns.files]
     if not rows or not set(files) <= rows.keys():
         return None
     of_runs = np.array([rows[file].threshold for file in files], np.float32)
@@ -190,13 +185,12 @@ class WholeAudit:
     """What labels drawn at random from all runs say of the whole selection."""
 
     audit: Audit
-    by_run: dict[str, int]
+    n_runs: int
 
     def describe(self) -> str:
         """Say it in a line."""
-        n_runs = sum(n > 0 for n in self.by_run.values())
         return (
-            f"{self.audit.n_audited:,} patterns of {n_runs} runs audited: purity "
+            f"{self.audit.n_audited:,} patterns of {self.n_runs} runs audited: purity "
             f"{self.audit.purity}, completeness {self.audit.completeness}"
         )
 
@@ -209,36 +203,28 @@ def audit_whole(out_dir: str | Path, rows: Sequence[RunRow]) -> WholeAudit | Non
     out_dir
         The folder of all runs, in which labels were given in random order.
     rows
-        Of the runs, from `read_table`; each has its own threshold.
+        Of the runs; the audit is of all that are in the folder.
 
     Returns
     -------
     WholeAudit or None
         None as long as no label was given.
     """
-    out_dir, good = Path(out_dir), [row for row in rows if not row.problem]
-    if not (out_dir / LABELS_NAME).exists() or not good:
+    out_dir = Path(out_dir)
+    if not (out_dir / LABELS_NAME).exists() or all(row.problem for row in rows):
         return None
     patterns = open_experiment(out_dir).patterns
     thresholds = find_thresholds(out_dir, patterns)
     if thresholds is None:
         return None
     found = read_predictions(out_dir / PREDICTIONS.name, patterns)
-    words = _read_words(out_dir, patterns)
+    words = read_labels(out_dir, patterns)
     above = found.probability - thresholds  # from 0 on it is taken
     audited = audited_prefix(patterns, words)
-    counts = np.bincount(patterns.file_index[audited], minlength=len(good))
-    by_run = {row.run: int(n) for row, n in zip(good, counts, strict=True)}
-    return WholeAudit(audit_selection(audited, words, above, 0.0), by_run)
-
-
-def _read_words(folder: Path, patterns: Patterns) -> NDArray[np.str_]:
-    if not (folder / LABELS_NAME).exists():
-        return np.full(len(patterns), "", "U8")
-    with open_label_store(
-        folder / LABELS_NAME, patterns.fingerprint, len(patterns)
-    ) as store:
-        return store.current_labels()
+    if not audited.size:
+        return None
+    n_runs = np.unique(patterns.file_index[audited]).size
+    return WholeAudit(audit_selection(audited, words, above, 0.0), n_runs)
 
 
 def audit_runs(out_dir: str | Path, rows: Sequence[RunRow]) -> dict[str, Proportion]:
@@ -271,7 +257,7 @@ def audit_runs(out_dir: str | Path, rows: Sequence[RunRow]) -> dict[str, Proport
         except HelpersError:  # its file is gone
             continue
         probability = read_predictions(folder / PREDICTIONS.name, patterns).probability
-        said = _read_words(folder, patterns)[order_taken(patterns, probability, row)]
+        said = read_labels(folder, patterns)[order_taken(patterns, probability, row)]
         missing = np.flatnonzero(said == "")
         said = said[: missing[0]] if missing.size else said
         if said.size:
@@ -312,46 +298,42 @@ def describe_table(
         for line in table
     ]
     said = [f"{row.run}: {row.says}" for row in rows if row.problem or row.is_drifted]
-    sums = [_sum_up(rows, audits), HOW_TO_LABEL * _has_unknown(rows, audits)]
     parts = [
         lines,
         [textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in said],
-        [textwrap.fill(text, WIDTH) for text in sums if text],
+        [textwrap.fill(text, WIDTH) for text in _sum_up(rows, audits) if text],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def _list_cells(row: RunRow, audited: Proportion | None) -> tuple[str, ...]:
     if row.problem:
-        return (row.run, *"––––", "cannot be used")
+        return (row.run, *["–"] * 4, "cannot be used")
     numbers = (f"{each:,}" for each in (row.patterns, row.hits, row.taken))
     singles = describe_singles(row, audited)
     return (row.run, *numbers, singles, "drifted" if row.is_drifted else "")
 
 
-def _sum_up(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> str:
-    """Say how many single hits are known, and of how many runs they are not."""
+def _sum_up(
+    rows: Sequence[RunRow], audits: Mapping[str, Proportion]
+) -> tuple[str, str]:
+    """Say how many single hits are known, and how to learn it of the other runs."""
     good = [row for row in rows if not row.problem]
-    counted = {row.run: count_singles(row, audits.get(row.run)) for row in good}
-    known = [row for row in good if counted[row.run] is not None]
-    singles = sum(each[0] for each in counted.values() if each)
-    n_taken = sum(row.taken for row in known)
+    counted = [count_singles(row, audits.get(row.run)) for row in good]
+    known = [row for row, each in zip(good, counted, strict=True) if each is not None]
+    singles = sum(each[0] for each in counted if each)
     text = (
         f"{len(good)} of {len(rows)} runs could be used: "
         f"{sum(row.patterns for row in good):,} patterns, "
         f"{sum(row.taken for row in good):,} taken. "
-        f"{singles:,.0f} single hits are expected among the {n_taken:,} of "
+        f"{singles:,.0f} single hits are expected among the "
+        f"{sum(row.taken for row in known):,} of "
         f"{len(known)} {'run' if len(known) == 1 else 'runs'}"
     )
     n_unknown = len(good) - len(known)
     if not n_unknown:
-        return f"{text}."
-    return f"{text}; of the other {n_unknown} it is not known."
-
-
-def _has_unknown(rows: Sequence[RunRow], audits: Mapping[str, Proportion]) -> bool:
-    good = (row for row in rows if not row.problem)
-    return any(count_singles(row, audits.get(row.run)) is None for row in good)
+        return f"{text}.", ""
+    return f"{text}; of the other {n_unknown} it is not known.", HOW_TO_LABEL
 
 
 if TYPE_CHECKING:
@@ -363,17 +345,15 @@ PICTURES = ("drift.png", "best.png")
 N_BEST = 12
 DPI = 70
 FAR = "#D55E00"
+LARGER = 1 + SIZE_DIFFERS
 LIMITS = {
     "moved_px": ("beam moved by pixels", 0.0, 0.0, FAR_PX),
     "brightness": ("brightness of hits\n× the model's", 1.0, 1 / FACTOR, FACTOR),
     "background": ("background\n× the model's", 1.0, 1 / FACTOR, FACTOR),
-    "size": (
-        "size of particles\n× the model's",
-        *(1.0, 1 / (1 + SIZE_DIFFERS), 1 + SIZE_DIFFERS),
-    ),
+    "size": ("size of particles\n× the model's", 1.0, 1 / LARGER, LARGER),
     "features": ("hits told apart\nin a share of pairs", 0.5, 0.25, FEATURES_DIFFER),
 }
-"""How each is called, its value for a run like the model's, and what is still alike."""
+"""Title, value for a run like the model's, and the limits of what has not drifted."""
 
 
 def write_pages(
@@ -401,14 +381,12 @@ def write_pages(
     out_dir = Path(out_dir)
     audits = audit_runs(out_dir, rows)
     pages = [_describe_page(out_dir, row, known, audits) for row in rows]
+    summary, note = _sum_up(rows, audits)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True
     )
     html = environment.get_template(TEMPLATE).render(
-        pages=pages,
-        audit=audit.describe() if audit else "",
-        summary=_sum_up(rows, audits),
-        note=HOW_TO_LABEL if _has_unknown(rows, audits) else "",
+        pages=pages, audit=audit.describe() if audit else "", summary=summary, note=note
     )
     with atomic_write(out_dir / REPORT_NAME) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -418,14 +396,15 @@ def write_pages(
 def _describe_page(
     out_dir: Path, row: RunRow, known: Known | None, audits: Mapping[str, Proportion]
 ) -> dict[str, Any]:
-    folder = run_dir(out_dir, row.run)
+    folder, audited = run_dir(out_dir, row.run), audits.get(row.run)
     if known is not None and not row.problem:
         _draw_missing(folder, row, known)
     pictures = [folder / name for name in PICTURES if (folder / name).exists()]
     return {
         "row": row,
-        "singles": describe_singles(row, audits.get(row.run)),
-        "numbers": _list_numbers(row, audits.get(row.run)),
+        "singles": describe_singles(row, audited),
+        "size": _say("{:.2f}", row.size),
+        "numbers": _list_numbers(row, audited),
         "pictures": [base64.b64encode(path.read_bytes()).decode() for path in pictures],
     }
 
@@ -468,13 +447,7 @@ def _draw_missing(folder: Path, row: RunRow, known: Known) -> None:
         return
     for path, draw in zip(places, (_draw_drift, _draw_best), strict=True):
         with atomic_write(path) as temporary:
-            temporary.write_bytes(_as_png(draw(folder, run, row, known)))
-
-
-def _as_png(figure: "Figure") -> bytes:
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=DPI)
-    return held.getvalue()
+            draw(folder, run, row, known).savefig(temporary, format="png", dpi=DPI)
 
 
 def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Figure":
@@ -498,7 +471,7 @@ def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fi
     }
     plots.plot_radial_averages(axes[1], averages, unit=run.patterns.unit)
     for name, one in (("model", known.experiment.measurements), (row.run, measured)):
-        photons = one.photons[find_hits(keep_lit(one)) & (one.photons > 0)]
+        photons = one.photons[find_hits(one) & (one.photons > 0)]
         bins = np.linspace(0, np.log10(1 + photons.max(initial=9)), 60)
         axes[2].hist(
             np.log10(photons), list(bins), histtype="step", density=True, label=name

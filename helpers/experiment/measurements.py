@@ -146,16 +146,12 @@ def _correct(
     is_constant = ~np.isnan(look.only_value)
     held_back = np.flatnonzero(is_measurement & ~look.is_counted & ~is_constant)
     wrong = np.flatnonzero(~is_measurement & look.is_counted)
-    if held_back.size:
-        for _, part in patterns.map(
-            measure.add_up, held_back, keep_nan=True, join=_add_sums
-        ):
-            pixels.add(part)
-    if wrong.size:
-        for _, part in patterns.map(
-            measure.add_up, wrong, keep_nan=True, join=_add_sums
-        ):
-            pixels.subtract(part)
+    for index, correct in ((held_back, pixels.add), (wrong, pixels.subtract)):
+        if index.size:
+            for _, part in patterns.map(
+                measure.add_up, index, keep_nan=True, join=_add_sums
+            ):
+                correct(part)
 
 
 def _add_sums(one: PixelSums, other: PixelSums) -> PixelSums:
@@ -252,8 +248,14 @@ class _Measure:
         look = self.check(values, lost, lit)
         doubled = reused_array("doubled", values.shape, np.float64)
         doubled[...] = values
-        photons = _sum_positive(values, doubled)
-        pixels = self._add_up(values, doubled, finite, look.is_counted)
+        flat = doubled.reshape(len(doubled), -1)
+        some_negative = values.min(initial=0) < 0
+        photons = (np.maximum(flat, 0) if some_negative else flat).sum(axis=1)
+        counted = look.is_counted
+        if not counted.all():
+            values, doubled = values[counted], doubled[counted]
+            finite = None if finite is None else finite[counted]
+        pixels = PixelSums.of(values, self.check.lit_threshold, finite, doubled)
         return _Part([(photons, is_infinite, *look)], pixels)
 
     def add_up(self, values: NDArray[np.float32]) -> PixelSums:
@@ -272,28 +274,6 @@ class _Measure:
             values[~finite] = 0
         values[:, self.bad_pixels] = 0
         return None if all_finite else finite
-
-    def _add_up(
-        self,
-        values: NDArray[np.float32],
-        doubled: NDArray[np.float64],
-        finite: NDArray[np.bool_] | None,
-        count: NDArray[np.bool_],
-    ) -> PixelSums:
-        if not count.all():
-            values, doubled = values[count], doubled[count]
-            finite = None if finite is None else finite[count]
-        return PixelSums.of(values, self.check.lit_threshold, finite, doubled)
-
-
-def _sum_positive(
-    values: NDArray[np.float32], doubled: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the sum of the values above 0 of each pattern, (m,)."""
-    flat = doubled.reshape(len(doubled), -1)
-    if values.min(initial=0) < 0:
-        flat = np.maximum(flat, 0)
-    return np.asarray(flat.sum(axis=1))
 
 
 def _make_powder(

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre, radius_from
 
 Bools = NDArray[np.bool_]
@@ -43,6 +43,15 @@ FAINT = 10  # lit pixels: where patterns have so few, one without any is no wond
 TELLING = 16  # lit pixels that agree by chance in no two patterns
 LEAST_EXPECTED = 5.0  # lit pixels of a dark tile, by its reflection through the beam
 PLAIN = 40.0  # the same of all dark tiles: exp(-40) is the chance of none
+
+
+def read_evenly(
+    patterns: Patterns, n_bytes: int, fewest: int, most: int
+) -> NDArray[np.float32]:
+    """Read evenly spread patterns, as many as take so many bytes of memory."""
+    n, rows, columns = patterns.shape
+    n_read = int(np.clip(n_bytes // (4 * rows * columns), fewest, most))
+    return patterns[spread_evenly(np.arange(n), n_read)]
 
 
 class Tiles:
@@ -76,11 +85,7 @@ class Tiles:
         good = np.flatnonzero(~bad_pixels.ravel())
         order = np.argsort(number[good], kind="stable")
         self.n_good = np.bincount(number[good], minlength=rows.size * columns.size)
-        stops = np.cumsum(self.n_good)
-        self._members = [
-            good[order[stop - n : stop]]
-            for n, stop in zip(self.n_good.tolist(), stops.tolist(), strict=True)
-        ]
+        self._members = np.split(good[order], np.cumsum(self.n_good)[:-1])
         self.used = np.flatnonzero(self.n_good >= min(SMALLEST_TILE, good.size))
         chosen = [
             members[np.linspace(0, members.size - 1, LOOKED_AT).astype(int)]
@@ -222,9 +227,7 @@ class PatternCheck:
             A pixel is lit from this value on, in the unit of the patterns.
         """
         tiles = Tiles(patterns.bad_pixels)
-        n, rows, columns = patterns.shape
-        most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
-        sample = patterns[np.unique(np.linspace(0, n - 1, most).astype(int))]
+        sample = read_evenly(patterns, SAMPLE_BYTES, *SAMPLED)
         usual = 0.0
         if patterns.unit != "photons" or patterns.is_scaled:
             flat = sample.reshape(len(sample), -1)

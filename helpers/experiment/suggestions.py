@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
 from helpers.experiment.measurements import Measurements
-from helpers.patterns import Patterns
+from helpers.experiment.no_measurement import read_evenly
+from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import (
     MEANING,
     SINGLE_PIXELS,
@@ -22,6 +23,7 @@ HALF_A_PHOTON = 0.5
 N_SIGMA = 4.5  # of the noise, beside photons: few pixels in a million are lit by it
 SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (8, 64)  # fewest and most patterns
+LIT_SAMPLE = 64  # patterns that show which pixels are lit
 ENOUGH = 100_000  # values that tell whether all are whole numbers
 BINS_PER_NOISE = 4
 BINS_PER_PHOTON = 24
@@ -93,11 +95,10 @@ class PhotonScale:
                 "a number, and one above 0. Pass -1 and 0 to take what the values show."
             )
             raise ParameterError(message)
-        given = replace(self)
+        given = self
         if pedestal != -1:
-            given = replace(
-                given, pedestal=pedestal, why=f"{given.why}; pedestal given"
-            )
+            why = f"{given.why}; pedestal given"
+            given = replace(given, pedestal=pedestal, why=why)
         if adu_per_photon:
             why = f"{given.why}; ADU per photon given"
             given = replace(given, adu_per_photon=adu_per_photon, why=why)
@@ -161,10 +162,8 @@ def find_photon_scale(patterns: Patterns) -> PhotonScale:
 
 def _sample(patterns: Patterns) -> NDArray[np.float64]:
     """Return values of pixels that are good and vary, in patterns that do."""
-    n, rows, columns = patterns.shape
-    most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
-    chosen = np.unique(np.linspace(0, n - 1, most).astype(int))
-    values = patterns[chosen][:, ~patterns.bad_pixels]
+    sample = read_evenly(patterns, SAMPLE_BYTES, *SAMPLED)
+    values = sample[:, ~patterns.bad_pixels]
     varies = (values != values[:1]).any(axis=0)
     if varies.any() and len(values) > 1:
         values = values[:, varies]
@@ -321,7 +320,7 @@ def _place_of(
     return float(middles[peak] + np.clip(shift, -0.5, 0.5) * (middles[1] - middles[0]))
 
 
-def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
+def suggest_lit_threshold(patterns: Patterns) -> float:
     """Choose the value from which a pixel counts as lit, in the patterns' unit.
 
     Photon counts: 1. Otherwise what read noise does not reach in a sample; see
@@ -332,12 +331,10 @@ def suggest_lit_threshold(patterns: Patterns, n_sampled: int = 64) -> float:
     ----------
     patterns
         The stack.
-    n_sampled
-        How many patterns, evenly spread, are looked at.
     """
     if patterns.unit == "photons" and not patterns.is_scaled:
         return 1.0
-    sample = patterns[_spread_evenly(len(patterns), n_sampled)]
+    sample = patterns[spread_evenly(np.arange(len(patterns)), LIT_SAMPLE)]
     values = sample[:, ~patterns.bad_pixels]
     if patterns.unit != "photons":
         return find_noise_limit(values)
@@ -372,18 +369,11 @@ def suggest_hit_threshold(lit_pixels: NDArray[np.int64]) -> float:
     return float(np.expm1(scores[split : split + 2].mean()))
 
 
-def _spread_evenly(n_patterns: int, n_sampled: int) -> NDArray[np.int64]:
-    chosen = np.linspace(0, n_patterns - 1, min(n_sampled, n_patterns))
-    return chosen.astype(np.int64)
-
-
 Bools = NDArray[np.bool_]
 
 
 def find_bad_pixels(
-    measurements: Measurements,
-    bad_pixels: Bools,
-    centre: tuple[float, float] | None = None,
+    measurements: Measurements, bad_pixels: Bools
 ) -> dict[str, Proposal]:
     """Find pixels that are no measurement; see `helpers.physics.find_defects`.
 
@@ -393,8 +383,6 @@ def find_bad_pixels(
         Of the whole stack, from `measure_patterns`.
     bad_pixels
         (rows, columns) bool, True = left out already; never proposed again.
-    centre
-        (row, column) of the beam; found from the powder without it.
 
     Returns
     -------
@@ -412,7 +400,7 @@ def find_bad_pixels(
             "Make them with measure_patterns: a work folder does not keep them."
         )
         raise ParameterError(message)
-    return find_defects(measurements.pixels, bad_pixels, centre)
+    return find_defects(measurements.pixels, bad_pixels)
 
 
 def describe_bad_pixels(found: Mapping[str, Proposal]) -> str:

@@ -22,7 +22,13 @@ from helpers.labels.reader import (
     mark_repeat,
     self_consistency,
 )
-from helpers.labels.store import LabelStore, name_labeller, open_label_store, open_work
+from helpers.labels.store import (
+    LabelStore,
+    name_labeller,
+    open_label_store,
+    open_work,
+    read_labels,
+)
 from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
 
 __all__ = [
@@ -47,6 +53,7 @@ __all__ = [
     "open_label_store",
     "open_work",
     "read_foreign_labels",
+    "read_labels",
     "read_queue",
     "self_consistency",
     "split_password",

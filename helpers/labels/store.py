@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from helpers.errors import LabelsError, StoreLostError
 from helpers.experiment import Experiment, open_experiment
 from helpers.labels.database import (
+    WORD_DTYPE,
     Database,
     check_label,
     check_names,
@@ -52,8 +53,8 @@ from helpers.labels.label_csv import (
 )
 from helpers.labels.reader import LabelReader, list_patterns
 from helpers.labels.store_places import PASSWORD_VARIABLE, split_password
-
-LABELS_NAME = "labels.sqlite"
+from helpers.patterns import Patterns
+from helpers.work_folder import LABELS_NAME
 
 
 def open_label_store(
@@ -136,6 +137,36 @@ def open_work(
     )
     store.is_measurement = patterns.is_measurement
     return experiment, store
+
+
+def read_labels(
+    work_dir: str | Path, patterns: Patterns, store_url: str = ""
+) -> NDArray[np.str_]:
+    """Return the label of each pattern, str (n,), "" = none; no store is made.
+
+    Parameters
+    ----------
+    work_dir
+        The work folder.
+    patterns
+        Its stack, n patterns.
+    store_url
+        As in `open_work`.
+
+    Raises
+    ------
+    OtherPatternsError
+        If other patterns were labelled.
+    LabelsError
+        If the labels cannot be opened.
+    """
+    path = Path(work_dir).expanduser() / LABELS_NAME
+    if not store_url and not path.exists():
+        return np.full(len(patterns), "", WORD_DTYPE)
+    place = store_url or path
+    with open_label_store(place, patterns.fingerprint, len(patterns)) as store:
+        store.is_measurement = patterns.is_measurement
+        return store.current_labels()
 
 
 def name_labeller(given: str = "") -> str:

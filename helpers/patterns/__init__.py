@@ -26,7 +26,7 @@ from helpers.patterns.mask_convention import (
     find_shape_problems,
 )
 from helpers.patterns.masks import find_mask_shape, read_bad_pixels
-from helpers.patterns.opening import find_unit, open_patterns
+from helpers.patterns.opening import find_unit, match_files, open_patterns
 from helpers.patterns.other_sources import FramesSource, RunSource
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
 from helpers.patterns.scan import (
@@ -71,6 +71,7 @@ __all__ = [
     "find_unit",
     "get_whole_dataset",
     "is_emc",
+    "match_files",
     "number_of_worker",
     "open_hdf5",
     "open_pattern_file",

@@ -114,15 +114,26 @@ def _match(name: Path) -> list[Path]:
     if "\0" in str(name):
         problem = "no file can have a name with a zero byte in it. Check the name."
         raise PatternsFileError(name, [problem])
-    if os.path.lexists(name) or not re.search(r"[*?\[]", str(name)):
-        return [name]
-    found = Path(name.anchor).glob(str(name.relative_to(name.anchor)))
-    paths = sorted(found, key=_natural_order)
+    paths = match_files(name)
     if not paths:
         counted = "" if name.is_absolute() else f" It counts from {Path.cwd()}."
         problem = f"no file has a name like this. Check folder and ending.{counted}"
         raise PatternsFileError(name, [problem])
     return paths
+
+
+def match_files(name: Path) -> list[Path]:
+    """Return the files that `*`, `?` and `[…]` in a name match, run2 before run10.
+
+    Parameters
+    ----------
+    name
+        Of a file; returned as it is if it has no such signs, or there is such a file.
+    """
+    if os.path.lexists(name) or not re.search(r"[*?\[]", str(name)):
+        return [name]
+    found = Path(name.anchor).glob(str(name.relative_to(name.anchor)))
+    return sorted(found, key=_natural_order)
 
 
 def _natural_order(path: Path) -> list[str | int]:

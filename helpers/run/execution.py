@@ -66,10 +66,7 @@ class ThisKernelManager(AsyncKernelManager):
     """
 
     def __init__(
-        self,
-        import_first: Sequence[str] = (),
-        host: KernelHost | None = None,
-        **kwargs: Any,
+        self, import_first: Sequence[str], host: KernelHost | None, **kwargs: Any
     ) -> None:
         sweep_kernel_folders()
         folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
@@ -148,18 +145,12 @@ class WarmKernel:
         self.manager = ThisKernelManager(
             find_imports(notebook), host, kernel_name="python3"
         )
-        run_sync(self._start)()
+        run_sync(self.manager.start_kernel)(cwd=str(notebook.parent))
 
     def close(self) -> None:
         """End the kernel, whatever it does."""
-        run_sync(self._end)()
-
-    async def _start(self) -> None:
-        await self.manager.start_kernel(cwd=str(self.notebook.parent))
-
-    async def _end(self) -> None:
-        await self.manager.shutdown_kernel(now=True)
-        await self.manager.cleanup_resources()
+        run_sync(self.manager.shutdown_kernel)(now=True)
+        run_sync(self.manager.cleanup_resources)()
 
 
 class Kernels:
@@ -214,7 +205,7 @@ class Kernels:
 SECONDS_TO_START = 300  # a busy shared machine may need minutes to start a kernel
 LINES_SHOWN = 4
 
-Cell = dict[str, Any]
+Part = dict[str, Any]  # of a notebook: a cell or an output; a NotebookNode is one too
 
 
 def execute_notebook(
@@ -303,7 +294,7 @@ def _reason(error_name: str, message: str) -> str:
     )
 
 
-def _finish(temporary: Path, executed: Path) -> list[Cell]:
+def _finish(temporary: Path, executed: Path) -> list[Part]:
     """Write its final place into the executed copy; return its cells.
 
     Widgets leave their pictures: JupyterLab shows those at once, but widgets without
@@ -317,38 +308,42 @@ def _finish(temporary: Path, executed: Path) -> list[Cell]:
     content["metadata"]["papermill"]["output_path"] = str(executed)
     text = json.dumps(content, indent=1, ensure_ascii=False)
     temporary.write_text(text + "\n", encoding="utf-8")
-    cells: list[Cell] = content["cells"]
+    cells: list[Part] = content["cells"]
     return cells
 
 
-def _where(cells: Sequence[Cell]) -> str:
+def _where(cells: Sequence[Part]) -> str:
     """Say which cell was the last that started."""
-    started = [number for number, cell in enumerate(cells) if _has_started(cell)]
+    started = [
+        number
+        for number, cell in enumerate(cells)
+        if cell["metadata"].get("papermill", {}).get("start_time")
+    ]
     if not started:
         return "before its first cell."
     before = cells[: started[-1] + 1]
     number = sum(cell["cell_type"] == "code" for cell in before)
+    prose = ["".join(cell["source"]) for cell in before if _is_prose(cell)]
+    headings = _find_headings("\n".join(prose))
+    under = f", under «{headings[-1].lstrip('# ')}»" if headings else ""
     lines = "".join(before[-1]["source"]).strip().splitlines()
     excerpt = lines[:LINES_SHOWN] + ["…"] * (len(lines) > LINES_SHOWN)
     shown = "\n".join(f"    {line}" for line in excerpt)
-    return f"at its code cell {number}{_heading(before)}:\n{shown}"
+    return f"at its code cell {number}{under}:\n{shown}"
 
 
-def _has_started(cell: Cell) -> bool:
-    return bool(cell["metadata"].get("papermill", {}).get("start_time"))
+def _is_prose(cell: Part) -> bool:
+    return bool(cell["cell_type"] == "markdown")
 
 
-def _heading(cells: Sequence[Cell]) -> str:
-    """Name the last heading in these cells."""
-    prose = [cell for cell in cells if cell["cell_type"] == "markdown"]
-    lines = "\n".join("".join(cell["source"]) for cell in prose).splitlines()
-    headings = [line.lstrip("# ") for line in lines if line.startswith("#")]
-    return f", under «{headings[-1]}»" if headings else ""
+def _find_headings(source: str) -> list[str]:
+    """Return the heading lines of a Markdown text, without those in code blocks."""
+    prose = re.sub(r"^```.*?^```", "", source, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"^#{1,3} .+$", prose, flags=re.MULTILINE)
 
-
-Output = dict[str, Any]  # NotebookNode is one too
 
 TEMPLATE = "report.html.j2"
+TITLE = "Single hits: report"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWN_WITHOUT_KERNEL = ("image/png", "image/jpeg", "image/svg+xml", "text/html")
 # nbconvert's own `sanitize_html` shows headings, table heads and pictures as text.
@@ -363,15 +358,11 @@ SAFE_TAGS = {
 }
 SAFE_ATTRIBUTES = ("alt", "class", "colspan", "height", "rowspan", "title", "width")
 WARNING = re.compile(r"^\S.*:\d+: UserWarning: (.+)$", re.MULTILINE)
-ERROR_MARK = "papermill-error-cell-tag"
+ERROR_MARK = "papermill-error-cell-tag"  # of cells that papermill adds
 LONGEST_ANCHOR = 40  # an id of a cell may have 64 characters
 
 
-def write_report(
-    executed_notebooks: Sequence[str | Path],
-    path: str | Path,
-    title: str = "Single hits: report",
-) -> Path:
+def write_report(executed_notebooks: Sequence[str | Path], path: str | Path) -> Path:
     """Write one HTML file with all executed notebooks, and return its path.
 
     Code is hidden until a reader asks for it. What a notebook shows as HTML is reduced
@@ -383,8 +374,6 @@ def write_report(
         Paths of executed notebooks, in the order in which they shall appear.
     path
         The HTML file.
-    title
-        Title of the report.
     """
     import nbformat
 
@@ -394,13 +383,13 @@ def write_report(
     }
     for name, notebook in notebooks.items():
         _prepare(name, notebook)
-    html = _render(_merge(notebooks, title), _contents(notebooks))
+    html = _render(notebooks)
     with atomic_write(path, private=True) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return Path(path)
 
 
-def find_warnings(cells: Sequence[Output]) -> list[str]:
+def find_warnings(cells: Sequence[Part]) -> list[str]:
     """Return the first line of each warning that was shown.
 
     Parameters
@@ -414,8 +403,8 @@ def find_warnings(cells: Sequence[Output]) -> list[str]:
     return list(dict.fromkeys(WARNING.findall(text)))
 
 
-def leave_pictures(outputs: Sequence[Output]) -> list[Output]:
-    """Leave the pictures of live widgets in their stead, and nothing of those without.
+def leave_pictures(outputs: Sequence[Part]) -> list[Part]:
+    """Replace live widgets by the pictures that they leave; drop widgets without one.
 
     Parameters
     ----------
@@ -428,7 +417,7 @@ def leave_pictures(outputs: Sequence[Output]) -> list[Output]:
     return [output for output in outputs if _shows_something(output)]
 
 
-def _shows_something(output: Output) -> bool:
+def _shows_something(output: Part) -> bool:
     if not output.get("metadata", {}).get("still_of_widget"):
         return True
     return any(kind in output["data"] for kind in SHOWN_WITHOUT_KERNEL)
@@ -437,20 +426,19 @@ def _shows_something(output: Output) -> bool:
 def _prepare(name: str, notebook: "NotebookNode") -> None:
     """Give the cells ids that are unique in the report, and outputs that show in it."""
     heading = name
-    notebook.cells = [cell for cell in notebook.cells if not _is_error_mark(cell)]
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if ERROR_MARK not in cell.metadata.get("tags", [])
+    ]
     for number, cell in enumerate(notebook.cells):
         cell.id = f"{make_anchor(name)}-{number}"
-        if cell.cell_type == "markdown":
+        if _is_prose(cell):
             cell.source = _with_links_inside(cell.source)
-            heading = (_headings(cell.source) or [heading])[-1]
+            heading = (_find_headings(cell.source) or [heading])[-1]
         elif cell.cell_type == "code":
             cell.outputs = leave_pictures(cell.outputs)
         cell.metadata["heading"] = heading.lstrip("# ")
-
-
-def _is_error_mark(cell: "NotebookNode") -> bool:
-    """Whether papermill put the cell there to point at an error."""
-    return ERROR_MARK in cell.metadata.get("tags", [])
 
 
 def _with_links_inside(source: str) -> str:
@@ -469,22 +457,6 @@ def make_anchor(name: str) -> str:
     """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name)[:LONGEST_ANCHOR]
     return name if plain == name else f"{plain}-{digest(name.encode())}"
-
-
-def _headings(source: str) -> list[str]:
-    """Return the heading lines of a Markdown text, without those in code blocks."""
-    prose = re.sub(r"^```.*?^```", "", source, flags=re.DOTALL | re.MULTILINE)
-    return re.findall(r"^#{1,3} .+$", prose, flags=re.MULTILINE)
-
-
-def _merge(notebooks: dict[str, "NotebookNode"], title: str) -> "NotebookNode":
-    from nbformat.v4 import new_notebook
-
-    cells = [cell for notebook in notebooks.values() for cell in notebook.cells]
-    language = {"name": "python", "pygments_lexer": "ipython3"}
-    return new_notebook(
-        cells=cells, metadata={"title": title, "language_info": language}
-    )
 
 
 def _contents(notebooks: dict[str, "NotebookNode"]) -> list[dict[str, Any]]:
@@ -514,23 +486,30 @@ def _sections(notebook: "NotebookNode") -> list[dict[str, str]]:
     return [
         {"title": re.sub(r"[#*`]", "", line).strip(), "cell": cell.id}
         for cell in notebook.cells
-        if cell.cell_type == "markdown"
-        for line in _headings(cell.source)
+        if _is_prose(cell)
+        for line in _find_headings(cell.source)
         if line.startswith("## ")
     ]
 
 
-def _render(notebook: "NotebookNode", contents: list[dict[str, Any]]) -> str:
+def _render(notebooks: dict[str, "NotebookNode"]) -> str:
     from jinja2 import FileSystemLoader
     from nbconvert import HTMLExporter
+    from nbformat.v4 import new_notebook
 
+    language = {"name": "python", "pygments_lexer": "ipython3"}
+    page = new_notebook(
+        cells=[cell for notebook in notebooks.values() for cell in notebook.cells],
+        metadata={"title": TITLE, "language_info": language},
+    )
     exporter = HTMLExporter(
         extra_loaders=[FileSystemLoader(Path(__file__).parent)],
         template_file=TEMPLATE,
         filters={"safe_html": _safe_html},
         exclude_anchor_links=True,
     )
-    html, _ = exporter.from_notebook_node(notebook, {"contents": contents})
+    resources = {"contents": _contents(notebooks)}
+    html, _ = exporter.from_notebook_node(page, resources)
     return str(html)
 
 

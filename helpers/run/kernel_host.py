@@ -63,7 +63,7 @@ def can_fork() -> bool:
 
 
 def find_imports(notebook: Path) -> list[str]:
-    """Return what a notebook will import from well-kept packages, also by its calls."""
+    """Return the modules that a notebook will import, also when it calls functions."""
     content = json.loads(notebook.read_text(encoding="utf-8"))
     code = (c["source"] for c in content["cells"] if c["cell_type"] == "code")
     found: dict[str, None] = {}
@@ -93,7 +93,7 @@ def _name_modules(node: ast.AST) -> list[str]:
 
 
 class ForkedKernel:
-    """A kernel that is no child of ours, as a `subprocess.Popen` would stand for it."""
+    """A kernel that the host forked, with what Jupyter uses of `subprocess.Popen`."""
 
     stdin = stdout = stderr = None
 
@@ -217,14 +217,14 @@ def _serve() -> None:
 
 
 def _reap(kernels: set[int]) -> None:
-    """Let go of kernels that have ended; what they took then counts as the host's."""
+    """Reap kernels that have ended; what they used then counts as the host's."""
     for pid in [*kernels]:
         if os.waitpid(pid, os.WNOHANG)[0]:
             kernels.discard(pid)
 
 
 def _detach(cwd: str, env: dict[str, str]) -> None:
-    """Leave what the host has, as a process that was started does."""
+    """Become like a new process: own session, folder, environment and randomness."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
     os.chdir(cwd)

@@ -20,13 +20,20 @@ from helpers.errors import (
 )
 from helpers.made_from import MODEL_ELSEWHERE, Change, find_changes, shorten
 from helpers.outputs import open_to_read
-from helpers.patterns import describe_missing_file
+from helpers.patterns import describe_missing_file, match_files
 from helpers.run.kernel_host import KernelHost, can_fork, find_imports
-from helpers.run.stages import StageBook, assign_parameters, claim_folder, is_called
+from helpers.run.stages import (
+    StageBook,
+    assign_parameters,
+    claim_folder,
+    is_called,
+    open_labels,
+)
 from helpers.work_folder import (
     CANNOT_BE_READ,
     CLEAN_SINGLE_HITS,
     EXPERIMENT,
+    LABELS_NAME,
     MAP,
     MEASUREMENTS,
     MODEL_FACTS,
@@ -34,6 +41,7 @@ from helpers.work_folder import (
     PREDICTIONS,
     QUEUE,
     RANKING,
+    read_facts,
     read_json,
 )
 
@@ -55,8 +63,8 @@ KEPT = (
 WRITERS = {each.name: each.writer for each in KEPT} | {SELECTION: PREDICTIONS.writer}
 LONGEST_LINE = 80  # of what is said about changes
 
-Lines = list[str]
 Stale = dict[str, dict[str, Change]]  # what has changed, by the names of files
+Counts = Mapping[str, int] | Exception  # of labels by word, or why they are not known
 
 
 @dataclass(frozen=True)
@@ -146,7 +154,8 @@ def run_notebooks(
                 if why:
                     say(f"{notebook.stem}: runs again, since this has changed: {why}")
                 kernels = kernels or stack.enter_context(_start(chosen, notebook))
-                _forget(notebook, every, chosen, reports)
+                (reports / notebook.name).unlink(missing_ok=True)
+                _remove_later(notebook, every, chosen, reports)
                 started = time.monotonic()
                 book.begin(notebook, values)
                 warned = kernels.execute(notebook, reports / notebook.name, values)
@@ -154,7 +163,7 @@ def run_notebooks(
                 done = f"done in {_duration(time.monotonic() - started)}"
                 _say_ended(say, notebook, done, warned)
         except NotebookError:
-            _forget(notebook, every, (), reports, but_not_itself=True)
+            _remove_later(notebook, every, (), reports)
             with suppress(WorkFolderError):  # a full disk is said already
                 _write_report(every, reports)
             raise
@@ -275,8 +284,7 @@ def _check_letters(path: str | Path) -> None:
 
 def _patterns_path(path: str | Path) -> str:
     path = Path(path).expanduser().absolute()
-    wildcards = any(sign in str(path) for sign in "*?[")
-    if not wildcards and not path.exists():
+    if not any(each.exists() for each in match_files(path)):
         raise PatternsFileError(path, [describe_missing_file(path)])
     return str(path)
 
@@ -305,22 +313,16 @@ def _make_reports_folder(work_dir: str | Path) -> Path:
         raise WorkFolderError(message) from error
 
 
-def _forget(
-    notebook: Path,
-    every: Sequence[Path],
-    chosen: Sequence[Path],
-    reports: Path,
-    *,
-    but_not_itself: bool = False,
+def _remove_later(
+    notebook: Path, every: Sequence[Path], kept: Sequence[Path], reports: Path
 ) -> None:
-    """Remove executed copies that are out of date as soon as `notebook` runs.
+    """Remove executed copies of later notebooks, out of date once `notebook` runs.
 
-    Its own, and those of later notebooks that are not `chosen` to be looked at in turn.
+    Those that are `kept` will be looked at in turn.
     """
-    later = every[every.index(notebook) + 1 :]
-    own = () if but_not_itself else (notebook,)
-    for each in (*own, *(one for one in later if one not in chosen)):
-        (reports / each.name).unlink(missing_ok=True)
+    for each in every[every.index(notebook) + 1 :]:
+        if each not in kept:
+            (reports / each.name).unlink(missing_ok=True)
 
 
 def _write_report(
@@ -342,7 +344,7 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
+def summarise(work_dir: str | Path, store_url: str = "") -> list[str]:
     """Say what the notebooks found, one line for each stage that has left a file.
 
     What no longer fits the rest of the folder says so.
@@ -355,24 +357,30 @@ def summarise(work_dir: str | Path, store_url: str = "") -> Lines:
         SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
     """
     folder = Path(work_dir).expanduser()
-    return _summarise(folder, store_url, _find_stale(folder))
+    return _summarise(folder, _count_labels(folder, store_url), _find_stale(folder))
 
 
-def _summarise(folder: Path, store_url: str, stale: Stale) -> Lines:
-    describers: list[tuple[Callable[[Path], str], str]] = [
-        (_patterns, EXPERIMENT.name),
-        (lambda path: _labels(path, store_url), "labels.sqlite"),
-        (_hits, MEASUREMENTS.name),
-        (_model, MODEL_FACTS.name),
-        (_scores, MODEL_FACTS.name),
-        (_predictions, PREDICTIONS.name),
-        (_selection, SELECTION),
-    ]
+def _summarise(folder: Path, counts: Counts, stale: Stale) -> list[str]:
+    describers: dict[str, tuple[str, Callable[[Path], str]]] = {
+        "patterns": (EXPERIMENT.name, _describe_patterns),
+        "labels": (LABELS_NAME, lambda _: _describe_labels(counts)),
+        "hits": (MEASUREMENTS.name, _describe_hits),
+        "model": (MODEL_FACTS.name, _describe_model),
+        "scores": (MODEL_FACTS.name, _describe_scores),
+        "predictions": (PREDICTIONS.name, _describe_predictions),
+        "selection": (SELECTION, _describe_selection),
+    }
     lines = []
-    for describe, name in describers:
+    for head, (name, describe) in describers.items():
         with suppress(*CANNOT_BE_READ):
-            lines.append(describe(folder) + " (out of date)" * (name in stale))
+            said = describe(folder) + " (out of date)" * (name in stale)
+            lines += _list_under(head, [said])
     return [*lines, *_say_stale(stale)]
+
+
+def _list_under(head: str, lines: Sequence[str]) -> list[str]:
+    """Put a word before the first of some lines, and room before the others."""
+    return [f"{'' if i else head:13}{line}" for i, line in enumerate(lines)]
 
 
 def _find_stale(folder: Path) -> Stale:
@@ -381,7 +389,7 @@ def _find_stale(folder: Path) -> Stale:
     return {name: changes for name, changes in found.items() if changes}
 
 
-def _say_stale(stale: Stale) -> Lines:
+def _say_stale(stale: Stale) -> list[str]:
     """Say once what has changed, for all files that it makes out of date."""
     reasons: dict[str, list[str]] = {}
     for name, changes in stale.items():
@@ -394,10 +402,7 @@ def _say_stale(stale: Stale) -> Lines:
     if stale:
         told.append(f"Run {_enumerate([WRITERS[name] for name in stale])} again.")
     lines = [line for text in told for line in textwrap.wrap(text, LONGEST_LINE)]
-    return [
-        f"{head:13}{line}"
-        for head, line in zip(("out of date", *[""] * len(lines)), lines, strict=False)
-    ]
+    return _list_under("out of date", lines)
 
 
 def _enumerate(names: Sequence[str]) -> str:
@@ -417,39 +422,27 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
         As in `summarise`.
     """
     folder = Path(work_dir).expanduser()
+    counts = _count_labels(folder, store_url)
     stale = _find_stale(folder)
-    lines = _summarise(folder, store_url, stale)
+    lines = _summarise(folder, counts, stale)
     if not lines:
         return f"Nothing is in {folder} yet. Next: {EXPERIMENT.writer}."
-    dates = [text for each in STAGES if (text := _say_date(folder / each.name))]
-    heads = ["written     ", *[" " * 12] * len(dates)]
-    when = [f"{head} {date}" for head, date in zip(heads, dates, strict=False)]
-    shown = (f"  {line}" for line in (*lines, *when))
-    return "\n".join([f"In {folder}:", *shown, _next(folder, stale, store_url)])
+    written = [
+        f"{each.name} {made_at[:16].replace('T', ' ')} UTC"
+        for each in STAGES
+        if (made_at := str(read_facts(folder / each.name).get("made_at", "")))
+    ]
+    shown = (f"  {line}" for line in (*lines, *_list_under("written", written)))
+    return "\n".join([f"In {folder}:", *shown, _next(folder, stale, counts)])
 
 
-def _say_date(path: Path) -> str:
-    made = str(read_facts(path).get("made_at", ""))
-    return f"{path.name} {made[:16].replace('T', ' ')} UTC" if made else ""
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return the names and values of a JSON file, or the attributes of an HDF5 file."""
-    with suppress(*CANNOT_BE_READ):
-        if path.suffix == ".json":
-            return read_json(path)
-        with open_to_read(path) as file:
-            return dict(file.attrs)
-    return {}
-
-
-def _next(folder: Path, stale: Stale, store_url: str) -> str:
+def _next(folder: Path, stale: Stale, counts: Counts) -> str:
     needed = {stage.name for stage in STAGES}
     if read_facts(folder / PREDICTIONS.name).get(MODEL_ELSEWHERE):  # of a beamtime
         needed = {EXPERIMENT.name, PREDICTIONS.name}
     for name, writer in WRITERS.items():
         if name in needed and not (folder / name).exists():
-            if name == PARTITION.name and not _has_labels(folder, store_url):
+            if name == PARTITION.name and not _may_have_labels(counts):
                 return "Next: 03-label, since no pattern has a label yet."
             return f"Next: {writer}, which writes {name}."
         if name in stale:
@@ -458,85 +451,79 @@ def _next(folder: Path, stale: Stale, store_url: str) -> str:
     return f"Everything fits together. Next: hand the selection on{more}."
 
 
-def _patterns(work_dir: Path) -> str:
-    facts = read_json(work_dir / "experiment.json")
+def _describe_patterns(work_dir: Path) -> str:
+    facts = read_json(work_dir / EXPERIMENT.name)
     n_patterns, n_rows, n_columns = facts["shape"]
     return (
-        f"patterns     {n_patterns} of {n_rows} × {n_columns} pixels, {facts['unit']}, "
+        f"{n_patterns} of {n_rows} × {n_columns} pixels, {facts['unit']}, "
         f"{facts['n_bad_pixels']} bad pixels"
     )
 
 
-def _hits(work_dir: Path) -> str:
+def _describe_hits(work_dir: Path) -> str:
     line = read_json(work_dir / EXPERIMENT.name)["hit_threshold"]
     with open_to_read(work_dir / MEASUREMENTS.name) as file:
         lit_pixels, none = file["lit_pixels"][()], file["no_measurement"][()]
     n_hits = int(((lit_pixels > line) & (none == 0)).sum())
-    return f"hits         {n_hits} of {lit_pixels.size} have over {line:.0f} lit pixels"
+    return f"{n_hits} of {lit_pixels.size} have over {line:.0f} lit pixels"
 
 
-def _labels(work_dir: Path, store_url: str) -> str:
-    try:
-        counts = _count_labels(work_dir, store_url)
-    except LabelsError as error:
-        return f"labels       cannot be read: {error}"
+def _describe_labels(counts: Counts) -> str:
+    if isinstance(counts, LabelsError):
+        return f"cannot be read: {counts}"
+    if isinstance(counts, Exception):
+        raise counts
     words = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    return f"labels       {sum(counts.values())}: {words or 'none yet'}"
+    return f"{sum(counts.values())}: {words or 'none yet'}"
 
 
-def _count_labels(work_dir: Path, store_url: str) -> Mapping[str, int]:
-    from helpers.labels import open_label_store
-
-    facts = read_json(work_dir / EXPERIMENT.name)
-    path = work_dir / "labels.sqlite"
-    if not store_url:
-        path.stat()  # a store that is not there would be made
-    stack = facts["fingerprint"], facts["shape"][0]
-    with open_label_store(store_url or path, *stack) as store:
-        return store.counts()
-
-
-def _has_labels(work_dir: Path, store_url: str) -> bool:
-    """Tell whether there is a label; yes where that cannot be told."""
+def _count_labels(work_dir: Path, store_url: str) -> Counts:
+    """Ask the label store once: a server that does not answer is waited for."""
     try:
-        return any(_count_labels(work_dir, store_url).values())
-    except FileNotFoundError:
-        return False
-    except CANNOT_BE_READ:
-        return True
+        with open_labels(work_dir, store_url) as store:
+            return store.counts()
+    except CANNOT_BE_READ as error:
+        return error
 
 
-def _model(work_dir: Path) -> str:
-    facts = read_json(work_dir / "model.json")
+def _may_have_labels(counts: Counts) -> bool:
+    """Tell whether there is a label; yes where a store cannot be read."""
+    if isinstance(counts, Exception):
+        return not isinstance(counts, FileNotFoundError)
+    return any(counts.values())
+
+
+def _describe_model(work_dir: Path) -> str:
+    facts = read_json(work_dir / MODEL_FACTS.name)
     judged = facts["judged"]
     return (
-        f"model        {facts['model']}, trained on {facts['n_fitted']} labels, "
+        f"{facts['model']}, trained on {facts['n_fitted']} labels, "
         f"judged on {len(judged['index'])} by {judged['by']}"
     )
 
 
-def _scores(work_dir: Path) -> str:
-    metrics = read_json(work_dir / "model.json")["metrics"]
+def _describe_scores(work_dir: Path) -> str:
+    metrics = read_json(work_dir / MODEL_FACTS.name)["metrics"]
     scores = [
         f"{name} {metrics[key]['value']:.2f} "
         f"({metrics[key]['low']:.2f}–{metrics[key]['high']:.2f})"
         for key, name in SHOWN_METRICS.items()
     ]
-    return f"scores       {', '.join(scores)}"
+    return ", ".join(scores)
 
 
-def _predictions(work_dir: Path) -> str:
-    with open_to_read(work_dir / "predictions.h5") as file:
+def _describe_predictions(work_dir: Path) -> str:
+    with open_to_read(work_dir / PREDICTIONS.name) as file:
         predictions = file["predictions"][()]
         threshold = float(file.attrs["threshold"])
     n_single = int((predictions >= threshold).sum())
     return (
-        f"predictions  {n_single} of {predictions.size} patterns are single with "
+        f"{n_single} of {predictions.size} patterns are single with "
         f"probability {threshold:.2f} or more"
     )
 
 
-def _selection(work_dir: Path) -> str:
+def _describe_selection(work_dir: Path) -> str:
     path = work_dir / "selection" / "selection.txt"
     n_selected = len(path.read_text(encoding="ascii").split())
-    return f"selection    {n_selected} patterns, listed in {path}"
+    return f"{n_selected} patterns, listed in {path}"

@@ -17,13 +17,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from helpers import __version__
-from helpers.errors import HelpersError, ParameterError, WorkFolderError
+from helpers.errors import ParameterError, WorkFolderError
 from helpers.made_from import digest
 from helpers.outputs import write_json
-from helpers.work_folder import read_json
+from helpers.patterns import match_files
+from helpers.work_folder import CANNOT_BE_READ, EXPERIMENT, LABELS_NAME, read_json
+
+if TYPE_CHECKING:
+    from helpers.labels import LabelStore
 
 FROM_THE_RUNNER = {
     "patterns_file": "--patterns",
@@ -31,8 +35,10 @@ FROM_THE_RUNNER = {
     "labels_file": "--labels",
 }
 PATH_ENDINGS = ("_file", "_files", "_dir", "_folder", "_url")  # a URL may be a path
-WORDS_FOR_TRUE = ("true", "yes", "on", "1")
-WORDS_FOR_FALSE = ("false", "no", "off", "0")
+BOOLS = {
+    **dict.fromkeys(("true", "yes", "on", "1"), True),
+    **dict.fromkeys(("false", "no", "off", "0"), False),
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,9 @@ class Parameter:
         """Say what the parameter is, as a help text does."""
         about = f"{self.annotation}, {self.default} by default, in {self.notebook}"
         return f"{self.name} ({about}): {self.comment}"
+
+
+Known = Mapping[Path, Mapping[str, Parameter]]  # the parameters of each notebook
 
 
 def is_called(notebook: Path, name: str) -> bool:
@@ -147,41 +156,44 @@ def assign_parameters(
         If a name is in none of the notebooks or a value is of the wrong type; the
         message holds all that is wrong.
     """
-    known = [read_parameters(notebook) for notebook in notebooks]
+    known = {notebook: read_parameters(notebook) for notebook in notebooks}
     problems = [
-        *_missing_names(known, from_the_runner, notebooks),
-        *_unknown_names(dict(zip(notebooks, known, strict=True)), from_the_user),
+        *_missing_names(known, from_the_runner),
+        *_unknown_names(known, from_the_user),
     ]
     assigned = []
-    for notebook, of_notebook in zip(notebooks, known, strict=True):
-        values, wrong = _read_values(of_notebook, _given_to(notebook, from_the_user))
-        problems += wrong
-        own = {k: v for k, v in from_the_runner.items() if k in of_notebook}
-        assigned.append(own | values)
+    for notebook, of_notebook in known.items():
+        values = {k: v for k, v in from_the_runner.items() if k in of_notebook}
+        for name, value in _given_to(notebook, from_the_user).items():
+            if name in of_notebook:
+                try:
+                    values[name] = read_value(value, of_notebook[name])
+                except ParameterError as error:
+                    problems.append(str(error))
+        assigned.append(values)
     if problems:
         raise ParameterError("\n".join(problems))
     return assigned
 
 
-def _missing_names(
-    known: Sequence[Mapping[str, Parameter]],
-    needed: Mapping[str, Any],
-    notebooks: Sequence[Path],
-) -> list[str]:
-    names = ", ".join(notebook.stem for notebook in notebooks)
+def _missing_names(known: Known, needed: Mapping[str, Any]) -> list[str]:
     return [
-        f"{FROM_THE_RUNNER[name]} was given, but no notebook that runs ({names}) has "
-        f"the parameter {name}."
+        f"{FROM_THE_RUNNER[name]} was given, but no notebook that runs "
+        f"({_list_names(known)}) has the parameter {name}."
         for name, value in needed.items()
-        if value and not any(name in of_notebook for of_notebook in known)
+        if value and not any(name in of_notebook for of_notebook in known.values())
     ]
 
 
+def _list_names(notebooks: Iterable[Path]) -> str:
+    return ", ".join(notebook.stem for notebook in notebooks)
+
+
 def _given_to(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is meant for a notebook; what names it counts more than what not."""
+    """Return the values for a notebook; those for it alone go before those for all."""
     to_all, to_this = {}, {}
     for name, value in given.items():
-        called, dot, own_name = name.partition(".")
+        called, dot, own_name = name.rpartition(".")
         if not dot:
             to_all[name] = value
         elif is_called(notebook, called):
@@ -189,66 +201,43 @@ def _given_to(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     return to_all | to_this
 
 
-def _unknown_names(
-    known: Mapping[Path, Mapping[str, Parameter]], given: Mapping[str, Any]
-) -> list[str]:
+def _unknown_names(known: Known, given: Mapping[str, Any]) -> list[str]:
     problems, n_unknown = [], 0
     for name in given:
-        own_name = name.rpartition(".")[2]
+        called, dot, own_name = name.rpartition(".")
+        meant = {k: v for k, v in known.items() if not dot or is_called(k, called)}
         if own_name in FROM_THE_RUNNER:
             set_by = FROM_THE_RUNNER[own_name]
             problems.append(f"{name} is set by {set_by}, not as a parameter.")
-        elif not any(own_name in _meant(each, name, known[each]) for each in known):
+        elif not any(own_name in of_notebook for of_notebook in meant.values()):
             n_unknown += 1
-            problems.append(_unknown_name(name, known))
+            problems.append(_say_unknown(name, meant, known))
     if n_unknown:
-        free = _free_parameters(known.values())
+        free = _free_parameters(known)
         problems += ["Known parameters:", *(f"  {each}" for each in free.values())]
     return problems
 
 
-def _meant(
-    notebook: Path, name: str, known: Mapping[str, Parameter]
-) -> Mapping[str, Parameter]:
-    """Return the parameters of a notebook, if `name` may mean one of them."""
-    called, dot, _ = name.partition(".")
-    return known if not dot or is_called(notebook, called) else {}
-
-
-def _unknown_name(name: str, known: Mapping[Path, Mapping[str, Parameter]]) -> str:
+def _say_unknown(name: str, meant: Known, known: Known) -> str:
     called, dot, own_name = name.rpartition(".")
-    meant = [path for path in known if not dot or is_called(path, called)]
     if not meant:
-        names = ", ".join(notebook.stem for notebook in known)
+        names = _list_names(known)
         return f"{name}: no notebook that runs is called {called}. There are {names}."
-    free = _free_parameters(known[path] for path in meant)
-    closest = difflib.get_close_matches(own_name, free, n=1)
+    closest = difflib.get_close_matches(own_name, _free_parameters(meant), n=1)
     question = f" Did you mean {called + dot}{closest[0]}?" if closest else ""
-    whom = meant[0].stem if dot else "No notebook that runs"
-    has = "has no" if dot else "has a"
-    return f"{whom} {has} parameter {own_name}.{question}"
+    if not dot:
+        return f"No notebook that runs has a parameter {own_name}.{question}"
+    return f"{next(iter(meant)).stem} has no parameter {own_name}.{question}"
 
 
-def _free_parameters(known: Iterable[Mapping[str, Parameter]]) -> dict[str, Parameter]:
+def _free_parameters(known: Known) -> dict[str, Parameter]:
     """Return all parameters but those that the runner gives, by name."""
     return {
         name: parameter
-        for of_notebook in known
+        for of_notebook in known.values()
         for name, parameter in of_notebook.items()
         if name not in FROM_THE_RUNNER
     }
-
-
-def _read_values(
-    known: Mapping[str, Parameter], given: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    values, problems = {}, []
-    for name in [name for name in given if name in known]:
-        try:
-            values[name] = read_value(given[name], known[name])
-        except ParameterError as error:
-            problems.append(str(error))
-    return values, problems
 
 
 def read_value(given: Any, parameter: Parameter) -> Any:
@@ -295,13 +284,7 @@ def _read_list(given: Any) -> list[Any]:
 
 
 def _read_bool(given: Any) -> bool:
-    if isinstance(given, bool):
-        return given
-    if str(given).lower() in WORDS_FOR_TRUE:
-        return True
-    if str(given).lower() in WORDS_FOR_FALSE:
-        return False
-    raise ValueError
+    return BOOLS[str(given).lower()]
 
 
 def _read_int(given: Any) -> int:
@@ -340,7 +323,6 @@ def _absolute(value: Any) -> Any:
 
 
 BOOK_NAME = "stages.json"
-LABELS_NAME = "labels.sqlite"
 LABELS = "the labels"
 IMPORTS_LABELS = "labels_file"
 CLUSTER = "cluster"
@@ -445,19 +427,17 @@ class StageBook:
 
 def _read_book(path: Path) -> dict[str, Any]:
     """Return what is known of each notebook; of a damaged record what can be used."""
-    try:
+    with suppress(*CANNOT_BE_READ):
         book = read_json(path)
         return {name: stage for name, stage in book.items() if _is_stage(stage)}
-    except (OSError, ValueError, RecursionError):
-        return {}
+    return {}
 
 
 def _is_stage(found: Any) -> bool:
-    if not isinstance(found, dict):
-        return False
-    marks = (found.get("depends_on"), found.get("wrote"))
-    warnings = found.get("warnings")
-    return all(isinstance(each, dict) for each in marks) and isinstance(warnings, list)
+    kinds = {"depends_on": dict, "wrote": dict, "warnings": list}
+    return isinstance(found, dict) and all(
+        isinstance(found.get(name), kind) for name, kind in kinds.items()
+    )
 
 
 def _mark_files(work_dir: Path) -> Marks:
@@ -488,25 +468,38 @@ def _mark_paths(value: Any) -> Iterator[str]:
     for each in value if isinstance(value, list) else [value]:
         if isinstance(each, str) and os.sep in each and "://" not in each:
             named = each.rsplit(":/", 1)[0]  # a dataset in a file
-            found = [Path(each), Path(named), *_find_matches(Path(each))]
+            found = [Path(each), Path(named), *match_files(Path(each))]
             yield from (_mark(path) for path in dict.fromkeys(found))
 
 
-def _find_matches(path: Path) -> list[Path]:
-    is_pattern = any(sign in path.name for sign in "*?[")
-    return sorted(path.parent.glob(path.name)) if is_pattern else []
+def open_labels(work_dir: Path, store_url: str) -> "LabelStore":
+    """Open the labels of a work folder; a store that is not there is not made.
+
+    Parameters
+    ----------
+    work_dir
+        The work folder.
+    store_url
+        SQLAlchemy URL of the labels; "" takes `labels.sqlite` in the work folder.
+
+    Raises
+    ------
+    Exception
+        One of `CANNOT_BE_READ`, such as a `FileNotFoundError`.
+    """
+    from helpers.labels import open_label_store  # slow to import
+
+    facts = read_json(work_dir / EXPERIMENT.name)
+    path = work_dir / LABELS_NAME
+    if not store_url:
+        path.stat()  # opening it would make it
+    return open_label_store(store_url or path, facts["fingerprint"], facts["shape"][0])
 
 
 def _mark_labels(work_dir: Path, values: Mapping[str, Any]) -> str:
-    from helpers.labels import open_label_store
-
-    place = values.get("store_url") or work_dir / LABELS_NAME
-    with suppress(HelpersError, OSError, LookupError, ValueError):
-        if isinstance(place, Path):
-            place.stat()  # a store that is not there would be made
-        facts = read_json(work_dir / "experiment.json")
-        with open_label_store(place, facts["fingerprint"], facts["shape"][0]) as store:
-            told = [str(event) for event in store.history()]
+    store_url = values.get("store_url", "")
+    with suppress(*CANNOT_BE_READ), open_labels(work_dir, store_url) as store:
+        told = [str(event) for event in store.history()]
         return digest(json.dumps(told).encode())
     return "unknown"
 

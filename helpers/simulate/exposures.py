@@ -198,7 +198,7 @@ class Simulator:
         expected += self.expected_background(background)
         if shot.particles and rng.random() < self.sample.streak_share:
             expected += self._streaks(rng, expected)
-        return self._count(rng, expected), shot.true_labels, details
+        return self._count(rng, expected), shot.true_label, details
 
     def _aim(self, rng: np.random.Generator, phase: float) -> FarField:
         """Return where the beam hits in a shot."""

@@ -140,13 +140,13 @@ class Ellipsoid:
         """
         squares = (self.rotation * self.semi_axes_nm**2) @ self.rotation.T
         along_rows, along_columns = far_field.q_rows_inv_nm, far_field.q_columns_inv_nm
-        product = (
+        u_squared = (
             np.float32(squares[0, 0]) * along_rows**2
             + np.float32(2 * squares[0, 1]) * along_rows * along_columns
             + np.float32(squares[1, 1]) * along_columns**2
         )
         volume = 4 / 3 * np.pi * np.prod(self.semi_axes_nm)
-        return np.float32(volume) * sphere_amplitude(product).astype(np.complex64)
+        return np.float32(volume) * sphere_amplitude(u_squared).astype(np.complex64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,9 +266,8 @@ def draw_direction(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _face_normals() -> NDArray[np.float64]:
     # The faces of an icosahedron look to the vertices of a dodecahedron.
-    signs = (-1, 1)
-    cube = [(a, b, c) for a in signs for b in signs for c in signs]
-    planes = [(0, a * GOLDEN, b / GOLDEN) for a in signs for b in signs]
+    cube = list(product((-1, 1), repeat=3))
+    planes = [(0, a * GOLDEN, b / GOLDEN) for a, b in product((-1, 1), repeat=2)]
     turned = [tuple(np.roll(corner, turn)) for corner in planes for turn in range(3)]
     return np.asarray(np.array(cube + turned) / np.sqrt(3))
 
@@ -341,21 +340,18 @@ class ConvexBody:
 
 @dataclass(frozen=True, eq=False)
 class EllipsoidsBody:
-    """Ellipsoids that scatter together, such as a core in its shell.
+    """Ellipsoids along the same axes that scatter together, as a core in its shell.
 
     Parameters
     ----------
     semi_axes, centres
         float64 (n, 3).
-    axes
-        float64 (n, 3, 3), rotation of each one's axes.
     densities
         float64 (n,); where two overlap, their densities add up.
     """
 
     semi_axes: Vectors
     centres: Vectors
-    axes: Vectors
     densities: Vectors
 
     @classmethod
@@ -363,30 +359,27 @@ class EllipsoidsBody:
         cls,
         semi_axes: Vectors,
         centres: Vectors | None = None,
-        axes: Vectors | None = None,
         densities: Vectors | None = None,
     ) -> "EllipsoidsBody":
         """Return the body about its centre of mass, scaled so that it scatters as 1."""
         n = len(semi_axes)
         places = np.zeros((n, 3)) if centres is None else centres
-        turned = np.tile(np.eye(3), (n, 1, 1)) if axes is None else axes
         density = np.ones(n) if densities is None else densities
         masses = density * 4 / 3 * np.pi * np.prod(semi_axes, axis=1)
         middle = masses @ places / masses.sum()
         scale = float(np.cbrt(masses.sum()))
-        return cls(semi_axes / scale, (places - middle) / scale, turned, density)
+        return cls(semi_axes / scale, (places - middle) / scale, density)
 
     def place(self, edge_nm: float, rotation: Vectors, lumps: Lumps | None) -> Shape:
         """Return the ellipsoids; they take no lumps."""
         parts = tuple(
-            Ellipsoid(semi_axes * edge_nm, rotation @ axes)
-            for semi_axes, axes in zip(self.semi_axes, self.axes, strict=True)
+            Ellipsoid(semi_axes * edge_nm, rotation) for semi_axes in self.semi_axes
         )
         return Composite(parts, self.centres @ rotation.T * edge_nm, self.densities)
 
     def reach(self, direction: Vectors) -> float:
         """Return how far it extends from its origin along a unit vector."""
-        along = np.einsum("nij,i->nj", self.axes, direction) * self.semi_axes
+        along = self.semi_axes * direction
         return float((self.centres @ direction + np.linalg.norm(along, axis=1)).max())
 
 

@@ -114,9 +114,8 @@ class Sample:
 
     def __post_init__(self) -> None:
         """Check what was given."""
-        problems = [*self._problems_of_one(), *self._problems_of_several()]
-        if problems:
-            message = f"Sample: {'; '.join(problems)}."
+        if problems := "; ".join(self._find_problems()):
+            message = f"Sample: {problems}."
             raise ParameterError(message)
 
     @cached_property
@@ -129,13 +128,11 @@ class Sample:
         """Shares of `CLASSES`, float64 (4,)."""
         return np.array([getattr(self, name) for name in CLASSES])
 
-    def _problems_of_one(self) -> Iterator[str]:
+    def _find_problems(self) -> Iterator[str]:
         for name, (lowest, highest) in RANGES.items():
             value = getattr(self, name)
             if not lowest <= value <= highest:
                 yield f"{name} is {value}, expected {lowest:g} to {highest:g}"
-
-    def _problems_of_several(self) -> Iterator[str]:
         if self.body not in BODIES:
             yield f"body is {self.body!r}, expected one of {', '.join(BODIES)}"
         total = float(self.class_shares.sum())
@@ -214,7 +211,7 @@ class Shot:
 
     Parameters
     ----------
-    true_labels
+    true_label
         Class name.
     kind
         What kind of it: "icosahedron", "weak second", "close pair", "sphere" …
@@ -227,7 +224,7 @@ class Shot:
         hit, whatever the particles' sizes. None = by their sizes and the fluence.
     """
 
-    true_labels: str
+    true_label: str
     kind: str
     particles: tuple[Particle, ...]
     fluence: float

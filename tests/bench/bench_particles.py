@@ -178,9 +178,9 @@ def judge_knowable(path: Path) -> Floats:
     views = [
         simulator.expected_photons(shot)
         for shot in singles
-        if shot.true_labels == "single"
+        if shot.true_label == "single"
     ][:N_VIEWS]
-    truths = np.array([shot.true_labels for shot in shots])
+    truths = np.array([shot.true_label for shot in shots])
     alike = np.array(
         [is_unknowable(simulator, shot, views, bad_pixels) for shot in shots]
     )
@@ -200,11 +200,11 @@ def is_unknowable(
     particles alone, anything else with many single hits in other orientations; read
     noise, streaks and jitter, which only hide more, are left out.
     """
-    if shot.true_labels in ("single", "blank"):
+    if shot.true_label in ("single", "blank"):
         return False
     found = simulator.expected_photons(shot)
     background = simulator.expected_background(shot.fluence)[~bad_pixels]
-    if shot.true_labels == "multiple":
+    if shot.true_label == "multiple":
         views = [
             simulator.expected_photons(replace(shot, particles=(particle,)))
             for particle in shot.particles

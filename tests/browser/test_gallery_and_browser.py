@@ -259,7 +259,7 @@ def test_an_executed_copy_shows_pictures_in_jupyterlab_and_in_the_report(
     assert min(pictures.evaluate_all(WIDTHS)) > 100
 
     export = lab.folder / "report.html"
-    write_report([path], export, "report")
+    write_report([path], export)
     lab.page.goto(export.as_uri())
     widths = lab.page.locator("img").evaluate_all(WIDTHS)
     assert len(widths) == 3
