@@ -15,7 +15,8 @@ from fuzz.seeds import write_emc, write_sparse
 
 from helpers.errors import PatternsFileError
 from helpers.labels import read_foreign_labels
-from helpers.patterns import EMC, LAYOUTS, Patterns, open_patterns
+from helpers.patterns import LAYOUTS, Patterns, open_patterns
+from helpers.patterns.layout_table import EMC
 from helpers.simulate import Sample, simulate_patterns
 
 N, ROWS, COLUMNS = 6, 5, 4
