@@ -231,6 +231,13 @@ def test_a_geometry_of_modules(tmp_path):
         ("a/min_fs = 0\n", "a lacks max_fs, min_ss, max_ss"),
         ("a/min_fs=0\na/max_fs=70\na/min_ss=0\na/max_ss=9", "reaches to ss 9, fs 70"),
         ("a/min_fs=0\na/max_fs=x\na/min_ss=0\na/max_ss=9", "could not convert"),
+        ("a/min_fs=0\na/max_fs=inf\na/min_ss=0\na/max_ss=9", "cannot convert"),
+        (PANELS + "bad/min_x = 1\n", "bad region lacks max_x, min_y, max_y"),
+        (
+            "a/min_fs=0\na/max_fs=9\na/min_ss=0\na/max_ss=9\n"
+            "bad/min_x=1\nbad/max_x=2\nbad/min_y=1\nbad/max_y=2",
+            "a lacks corner_x, corner_y",
+        ),
     ],
 )
 def test_a_geometry_that_cannot_be_says_so(run, text, said):

@@ -5,6 +5,7 @@ their file, or by stacking; a geometry also says which pixels are left out.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
@@ -379,7 +380,7 @@ def read_crystfel_mask(
         geometry = parse_geometry(path.read_text(encoding="utf-8", errors="replace"))
         reader = _GeometryReader(path, geometry, frame, source)
         pixels = reader.find_bad()
-    except (ValueError, OSError) as error:
+    except (ValueError, OverflowError, OSError) as error:
         problem = f"is no CrystFEL geometry that can be read ({error})."
         raise PatternsFileError(path, [problem]) from error
     problems = list(find_pixel_problems("the geometry", pixels))
@@ -441,11 +442,7 @@ class _GeometryReader:
         return view
 
     def _range(self, name: str, values: Values) -> tuple[int, ...]:
-        missing = [key for key in PANEL_RANGE if key not in values]
-        if missing:
-            message = f"{name} lacks {', '.join(missing)}"
-            raise ValueError(message)
-        return tuple(round(float(values[key])) for key in PANEL_RANGE)
+        return tuple(map(round, _read_numbers(name, values, PANEL_RANGE)))
 
     def _find_region(self, region: Values, name: str, panel: Values) -> Bools:
         """Find a bad region in a panel, by its place in the data or in the laboratory.
@@ -461,9 +458,9 @@ class _GeometryReader:
             inside: Bools = (fs >= low_fs) & (fs <= high_fs)
             inside &= (ss >= low_ss) & (ss <= high_ss)
             return inside
-        x, y = _find_positions_of(panel, fs - fs0, ss - ss0)
-        low_x, high_x, low_y, high_y = (
-            float(region[key]) for key in ("min_x", "max_x", "min_y", "max_y")
+        x, y = _find_positions_of(name, panel, fs - fs0, ss - ss0)
+        low_x, high_x, low_y, high_y = _read_numbers(
+            "a bad region", region, ("min_x", "max_x", "min_y", "max_y")
         )
         found: Bools = (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)
         return found
@@ -510,16 +507,24 @@ def _find_module(panel: Values) -> int | None:
     return modules[0] if modules else None
 
 
+def _read_numbers(name: str, values: Values, keys: Sequence[str]) -> list[float]:
+    """Return the numbers that have to stand for some keys."""
+    missing = [key for key in keys if key not in values]
+    if missing:
+        message = f"{name} lacks {', '.join(missing)}"
+        raise ValueError(message)
+    return [float(values[key]) for key in keys]
+
+
 def _find_positions_of(
-    panel: Values, fs: NDArray[np.int64], ss: NDArray[np.int64]
+    name: str, panel: Values, fs: NDArray[np.int64], ss: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return x and y in the laboratory of pixels of a panel, in pixels."""
     along = {key: _parse_vector(panel.get(key, "")) for key in ("fs", "ss")}
+    corner = _read_numbers(name, panel, ("corner_x", "corner_y"))
     x, y = (
-        float(panel[f"corner_{axis}"])
-        + fs * along["fs"].get(axis, 0.0)
-        + ss * along["ss"].get(axis, 0.0)
-        for axis in "xy"
+        start + fs * along["fs"].get(axis, 0.0) + ss * along["ss"].get(axis, 0.0)
+        for axis, start in zip("xy", corner, strict=True)
     )
     return x, y
 
