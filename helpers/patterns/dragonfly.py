@@ -18,8 +18,8 @@ from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
     MOST_PATTERNS,
     MOST_PIXELS,
+    check_file,
     describe_dtype,
-    find_file_problem,
     find_size_problems,
     get_whole_dataset,
     open_hdf5,
@@ -355,9 +355,7 @@ class EmcSource(Source):
         self.shape = (whole, *parse_shape(where))
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
-        problem = find_file_problem(self.path)
-        if problem:
-            raise PatternsFileError(self.path, [problem])
+        check_file(self.path, "an .emc file")
         try:
             lists = [
                 self._read_lists(starts, start, len(out)) for starts in self._starts
@@ -415,9 +413,7 @@ def read_emc_head(path: Path) -> tuple[int, int]:
     PatternsFileError
         If the file is not there or its head cannot be that of an `.emc`.
     """
-    problem = find_file_problem(path, expected="an .emc file")
-    if problem:
-        raise PatternsFileError(path, [problem])
+    check_file(path, "an .emc file")
     head = np.fromfile(path, INTEGER, HEAD // INTEGER.itemsize)
     n, n_pixels, *rest = (
         head.tolist() if head.size == HEAD // INTEGER.itemsize else (0, 0)

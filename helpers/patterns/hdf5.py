@@ -1,5 +1,6 @@
 """What is in an HDF5 file, and what is wrong with it."""
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,6 @@ from typing import Any
 import h5py
 import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
 import numpy as np
-from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5_opening import (
@@ -47,20 +47,16 @@ def open_hdf5(path: Path, warnings: list[str] | None = None) -> h5py.File:
         If it is missing, a folder, empty, not HDF5, nothing in it can be read, or the
         HDF5 library would not survive it.
     """
-    if problem := _find_hdf5_problem(path):
-        raise PatternsFileError(path, [problem])
-    return open_unprobed(path, warnings)
-
-
-def _find_hdf5_problem(path: Path) -> str:
-    if problem := find_file_problem(path):
-        return problem
+    check_file(path)
     if not h5py.is_hdf5(path):
-        return (
+        problem = (
             "is not an HDF5 file. Expected one (.h5, .hdf5, .cxi) or Dragonfly's .emc; "
             "convert it first."
         )
-    return find_fatal_damage(path)
+        raise PatternsFileError(path, [problem])
+    if problem := find_fatal_damage(path):
+        raise PatternsFileError(path, [problem])
+    return open_unprobed(path, warnings)
 
 
 @contextmanager
@@ -96,8 +92,8 @@ def describe_missing_file(path: Path) -> str:
     return f"there is no such file. Check the name.{counted}"
 
 
-def find_file_problem(path: Path, expected: str = "an HDF5 file") -> str:
-    """Say why a file cannot be read at all; "" if it can.
+def check_file(path: Path, expected: str = "an HDF5 file") -> None:
+    """Refuse what is no file that can be read.
 
     Parameters
     ----------
@@ -105,21 +101,30 @@ def find_file_problem(path: Path, expected: str = "an HDF5 file") -> str:
         The file.
     expected
         What it should be.
+
+    Raises
+    ------
+    PatternsFileError
+        If it is missing, a folder, empty, or may not be read.
     """
     try:
         if path.is_dir():
-            return f"is a folder; expected {expected}. Pass its files: '{path}/*.h5'."
-        if path.stat().st_size == 0:
-            return f"is empty (0 bytes); expected {expected}. Copy or write it again."
-        path.open("rb").close()
+            remedy = f"Pass its files: '{path}/*.h5'."
+            problem = f"is a folder; expected {expected}. {remedy}"
+        elif path.stat().st_size == 0:
+            remedy = "Copy or write it again."
+            problem = f"is empty (0 bytes); expected {expected}. {remedy}"
+        else:
+            path.open("rb").close()
+            return
     except FileNotFoundError:
-        return describe_missing_file(path)
+        problem = describe_missing_file(path)
     except PermissionError:
-        return "may not be read by you. Ask its owner for permission."
+        problem = "may not be read by you. Ask its owner for permission."
     except (OSError, ValueError) as error:  # a name may be too long, or hold a zero
         why = getattr(error, "strerror", error)
-        return f"cannot be looked at ({why}). Check the name and the folder."
-    return ""
+        problem = f"cannot be looked at ({why}). Check the name and the folder."
+    raise PatternsFileError(path, [problem])
 
 
 def walk(group: h5py.Group) -> Iterator[tuple[str, Any]]:
@@ -162,10 +167,9 @@ def find_stacks(file: h5py.File) -> list[str]:
 
     What MATLAB keeps for itself, in groups such as `/#refs#`, is none.
     """
-    datasets = find_datasets(file).items()
     return [
         path
-        for path, item in datasets
+        for path, item in find_datasets(file).items()
         if is_numeric(item) and item.ndim == 3 and not path.startswith("/#")
     ]
 
@@ -196,59 +200,37 @@ def follow(group: h5py.Group, path: str) -> Any:
         return None
 
 
-def find_numbered(file: h5py.File, path: str, mark: str) -> list[tuple[str, str]]:
-    """Find what a path with a mark in place of a number stands for.
+def find_numbered(file: h5py.File, path: str, mark: str) -> dict[str, str]:
+    """Return the paths that `/hit_*/image`, with `*` for a mark, may stand for.
 
-    Parameters
-    ----------
-    file
-        Open.
-    path
-        Such as `/hit_*/image`.
-    mark
-        Such as `*`.
-
-    Returns
-    -------
-    list
-        Each number, as it is written, with the path of that number; in order.
+    They are in the order of their numbers; with each its number, as it is written.
     """
     above, _, below = path.partition(mark)
     folder, prefix = above.rsplit("/", 1)
     suffix = below.partition("/")[0]
     group = follow(file, folder or "/")
     if not isinstance(group, h5py.Group):
-        return []
+        return {}
     form = re.compile(rf"{re.escape(prefix)}(\d+){re.escape(suffix)}", re.ASCII)
     numbers = sorted((m[1] for name in group if (m := form.fullmatch(name))), key=int)
-    return [(number, path.replace(mark, number)) for number in numbers]
+    return {path.replace(mark, number): number for number in numbers}
 
 
-def find_frames(file: h5py.File, where: str) -> list[str]:
-    """Return the paths of the datasets that `/hit_*/image` stands for, in order."""
-    return [path for _, path in _numbered_frames(file, where)]
+def find_frame_paths(file: h5py.File, where: str) -> dict[str, str]:
+    """Return the paths that `/hit_*/image` may stand for, each with its number."""
+    return find_numbered(file, where, "*") if "*" in where else {where: "0"}
+
+
+def find_frames(file: h5py.File, where: str) -> dict[str, str]:
+    """Return those of these paths where a whole dataset is."""
+    paths = find_frame_paths(file, where).items()
+    return {p: number for p, number in paths if get_whole_dataset(file, p) is not None}
 
 
 def find_first_frame(file: h5py.File, where: str) -> h5py.Dataset | None:
     """Return the first dataset that `where` stands for and that is there, or None."""
-    found = (get_whole_dataset(file, path) for _, path in find_frame_paths(file, where))
+    found = (get_whole_dataset(file, path) for path in find_frame_paths(file, where))
     return next((each for each in found if each is not None), None)
-
-
-def read_numbers(file: h5py.File, where: str) -> NDArray[np.int64]:
-    """Return the numbers that `*` stands for, (n,) int64, in the order of patterns."""
-    numbers = [int(number) for number, _ in _numbered_frames(file, where)]
-    return np.array(numbers, np.int64)
-
-
-def _numbered_frames(file: h5py.File, where: str) -> list[tuple[str, str]]:
-    paths = find_frame_paths(file, where)
-    return [each for each in paths if get_whole_dataset(file, each[1]) is not None]
-
-
-def find_frame_paths(file: h5py.File, where: str) -> list[tuple[str, str]]:
-    """Return the number and the path of all that `/hit_*/image` may stand for."""
-    return find_numbered(file, where, "*") if "*" in where else [("0", where)]
 
 
 def describe_choices(file: h5py.File) -> str:
@@ -314,10 +296,7 @@ def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
             f"{where} has shape {shape}, so no pattern is in it; expected at least "
             "one. Was the run written to the end?"
         )
-    n_pixels = 1
-    for length in shape[1:]:
-        n_pixels *= length  # in Python's integers, which have no largest one
-    if shape[0] > MOST_PATTERNS or n_pixels > MOST_PIXELS:
+    if shape[0] > MOST_PATTERNS or math.prod(shape[1:]) > MOST_PIXELS:
         yield (
             f"{where} has shape {shape}; expected at most {MOST_PATTERNS:,} patterns "
             f"of at most {MOST_PIXELS:,} pixels. The file may be damaged."
@@ -407,11 +386,6 @@ def _find_missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
 # class NXdetector (pixel_mask), https://manual.nexusformat.org.
 
 
-def is_nexus(file: h5py.File) -> bool:
-    """Tell whether a file names a signal of three dimensions, as NeXus files do."""
-    return bool(find_signal(file))
-
-
 def find_signal(file: h5py.File) -> str:
     """Return the path of the patterns of a NeXus file, "" where it names none.
 
@@ -492,12 +466,9 @@ def find_detector(file: h5py.File) -> str:
         return ""
     n_events = len(file[EVENTS[0]])
     found = [
-        name
-        for name in find_datasets(file)
-        if (dataset := get_dataset(file, name)) is not None
-        and dataset.ndim in (3, 4)
-        and len(dataset) == n_events
-        and is_numeric(dataset)
+        path
+        for path, item in find_datasets(file).items()
+        if is_numeric(item) and item.ndim in (3, 4) and len(item) == n_events
     ]
     return found[0] if len(found) == 1 else ""
 

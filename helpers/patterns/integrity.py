@@ -242,7 +242,7 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
     where
         Path of a dataset. Where nothing at all stands, nothing is said.
     """
-    for _, each in find_frame_paths(file, where) if where else ():
+    for each in find_frame_paths(file, where) if where else ():
         dataset = get_dataset(file, each)
         if dataset is not None:
             yield from find_source_problems(path, dataset)

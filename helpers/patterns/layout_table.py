@@ -21,7 +21,6 @@ from helpers.patterns.hdf5 import (
     find_stacks,
     follow,
     get_dataset,
-    is_nexus,
 )
 from helpers.patterns.mask_convention import (
     CXI_BITS,
@@ -84,17 +83,12 @@ class Layout:
 
 def has(*paths: str) -> Recogniser:
     """Recognise files in which all these paths lead somewhere."""
-    return lambda file: all(_is_there(file, path) for path in paths)
+    return lambda file: all(_find_paths(file, path) for path in paths)
 
 
 def either(*recognisers: Recogniser) -> Recogniser:
     """Recognise files that one of these recognises."""
     return lambda file: any(recognise(file) for recognise in recognisers)
-
-
-def _is_there(file: h5py.File, path: str) -> bool:
-    """Tell whether a path leads somewhere, with any number for `{k}`, `{r}` or `*`."""
-    return bool(_find_paths(file, path))
 
 
 def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
@@ -300,21 +294,16 @@ LAYOUTS = (
         shots=(("event", "/fiducials"),),
     ),
     Layout(
-        name="NeXus", recognise=is_nexus, find=_find_nexus, mask_convention=NEXUS_BITS
+        name="NeXus",
+        recognise=lambda file: bool(find_signal(file)),
+        find=_find_nexus,
+        mask_convention=NEXUS_BITS,
     ),
 )
 
-ARRAY = Layout(
-    name="array",
-    recognise=lambda file: False,  # no HDF5 file either
-    patterns="",
-)
-EMC = Layout(
-    name="Dragonfly .emc",
-    recognise=lambda file: False,  # it is no HDF5 file, and recognised by its ending
-    patterns="",
-    unit="photons",
-)
+# These are no HDF5 files, and recognised by their endings.
+ARRAY = Layout(name="array")
+EMC = Layout(name="Dragonfly .emc", unit="photons")
 
 
 def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layout:
@@ -417,7 +406,7 @@ def _find_paths(file: h5py.File, path: str) -> dict[str, dict[str, str]]:
         return {} if leads is None else {path: {}}
     return {
         whole: {found[0]: number, **others}
-        for number, one in find_numbered(file, path, found[0])
+        for one, number in find_numbered(file, path, found[0]).items()
         for whole, others in _find_paths(file, one).items()
     }
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns.hdf5 import find_file_problem
+from helpers.patterns.hdf5 import check_file
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.masks import read_bad_pixels
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
@@ -71,10 +71,13 @@ def open_patterns(
         or still being written.
     """
     paths = _expand(files)
+    if geometry:
+        geometry = Path(geometry).expanduser()
+        check_file(geometry, "a CrystFEL geometry (.geom)")
     options = {
         "use_mask": bad_pixels is None,
         "label_words": label_words,
-        "geometry": _check_geometry(geometry),
+        "geometry": geometry or None,
     }
     pattern_files = _open_all(paths, dataset, options)
     _check_alike(pattern_files)
@@ -85,15 +88,6 @@ def open_patterns(
     return Patterns(
         pattern_files, chosen, _find_common_unit(pattern_files, chosen.pixels)
     )
-
-
-def _check_geometry(geometry: str | Path | None) -> Path | None:
-    if not geometry:
-        return None
-    path = Path(geometry).expanduser()
-    if problem := find_file_problem(path, "a CrystFEL geometry (.geom)"):
-        raise PatternsFileError(path, [problem])
-    return path
 
 
 def _expand(files: str | Path | Sequence[str | Path]) -> list[Path]:

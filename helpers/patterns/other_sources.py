@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
+    check_file,
     describe_dtype,
     enumerate_some,
-    find_file_problem,
+    find_frame_paths,
     find_frames,
-    find_numbered,
     find_size_problems,
     is_numeric,
 )
@@ -47,7 +47,7 @@ class FramesSource(Hdf5Source):
 
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, file, where)
-        self._names = find_frames(file, where)
+        self._names = list(find_frames(file, where))
         frames = [file[name] for name in self._names]
         lengths = [len(frame) if frame.ndim == 3 else 1 for frame in frames]
         self._starts = [0, *accumulate(lengths)]
@@ -55,10 +55,10 @@ class FramesSource(Hdf5Source):
         self.dtype = np.result_type(*{frame.dtype for frame in frames})
         if self._names[0] == where:
             self.notes = (f"{where} is a single image: a stack of one pattern.",)
-        named = find_numbered(file, where, "*") if "*" in where else frames
-        if lost := len(named) - len(frames):
+        n_named = len(find_frame_paths(file, where))
+        if n_lost := n_named - len(frames):
             self.warnings = (
-                f"{lost} of {lost + len(frames)} groups like {where} hold no image, "
+                f"{n_lost} of {n_named} groups like {where} hold no image, "
                 "and are left out.",
             )
 
@@ -120,9 +120,7 @@ def open_array_file(path: Path, dataset: str | None = None) -> Source:
     PatternsFileError
         If the file is missing, damaged or cut short, or holds no stack of numbers.
     """
-    problem = find_file_problem(path)
-    if problem:
-        raise PatternsFileError(path, [problem])
+    check_file(path)
     try:
         return _SOURCES[path.suffix.lower()](path, dataset or "")
     except PatternsFileError:

@@ -29,7 +29,6 @@ from helpers.patterns.hdf5 import (
     get_whole_dataset,
     is_numeric,
     open_hdf5,
-    read_numbers,
     wrap_hdf5_errors,
 )
 from helpers.patterns.integrity import (
@@ -417,7 +416,8 @@ class _Reader:
         """Give what the facility calls each shot, where there is one for each."""
         for name, where in self.layout.shots:
             if "*" in where:
-                yield name, read_numbers(self.file, self.layout.patterns)
+                numbers = find_frames(self.file, self.layout.patterns).values()
+                yield name, np.array([int(number) for number in numbers], np.int64)
                 continue
             found = get_whole_dataset(self.file, where)
             if found is not None and found.shape == (shape or ())[:1]:
