@@ -34,6 +34,7 @@ from helpers.patterns.hdf5 import (
     text_of,
 )
 from helpers.patterns.hdf5_opening import is_whole, open_unprobed
+from helpers.patterns.scan import spread_places
 from helpers.patterns.sources import ContiguousPatterns, Source
 
 SAMPLE = 16  # patterns in the first half
@@ -70,7 +71,7 @@ def digest_sample(shape: Sequence[int], dtype: np.dtype[Any], read: Read) -> str
         Gives patterns as recorded.
     """
     digest = hashlib.sha256(f"{(*shape,)} {dtype.str}".encode())
-    for values in read(_spread(shape[0], SAMPLE)):
+    for values in read(spread_places(shape[0], SAMPLE)):
         digest.update(values.tobytes())
     return digest.hexdigest()
 
@@ -99,7 +100,7 @@ def make_fingerprint(
     """
     n = shape[0]
     pattern_bytes = max(1, int(np.prod(shape[1:])) * dtype.itemsize)
-    seen = _spread(n, max(SAMPLE, READ_BYTES // pattern_bytes))
+    seen = spread_places(n, max(SAMPLE, READ_BYTES // pattern_bytes))
     digest = hashlib.sha256(sample.encode())
     at_once = max(1, READ_AT_ONCE // pattern_bytes)
     for start in range(0, len(seen), at_once):
@@ -111,11 +112,6 @@ def make_fingerprint(
         for trace in _trace(sources):
             digest.update(trace)
     return sample[:HALF] + digest.hexdigest()[:HALF]
-
-
-def _spread(n: int, n_wanted: int) -> NDArray[np.int64]:
-    spread = np.linspace(0, n - 1, min(max(n_wanted, SAMPLE), max(n, SAMPLE)))
-    return np.unique(spread.astype(np.int64))
 
 
 def _gather_attributes(sources: Sequence[Source]) -> list[list[str]]:
@@ -170,7 +166,7 @@ def _read_strips(patterns: ContiguousPatterns, n: int) -> Iterator[bytes]:
     middle = (patterns.pattern_bytes - length) // 2
     descriptor = patterns.open()
     try:
-        for number in _spread(n, MOST_STRIPS):
+        for number in spread_places(n, MOST_STRIPS):
             place = patterns.offset + int(number) * patterns.pattern_bytes + middle
             yield os.pread(descriptor, length, place)
     finally:
@@ -504,7 +500,7 @@ def _counts_last(source: Source) -> bool:
     if columns < SIDE:
         return False
     n_pairs = int(np.clip(PAIRS_BYTES // (8 * rows * columns), 4, PAIRS))
-    firsts = np.unique(np.linspace(0, n - 2, n_pairs).astype(int))
+    firsts = spread_places(n - 1, n_pairs)
     some = np.empty((firsts.size, 2, rows, columns), np.float32)
     with closing(source):
         for pair, first in zip(some, firsts.tolist(), strict=True):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ from helpers.patterns.mask_convention import (
     split_condition,
     unite_bad_pixels,
 )
+from helpers.patterns.scan import spread_places
 from helpers.patterns.sources import Source
 
 if TYPE_CHECKING:
@@ -65,26 +66,19 @@ def sample_sums(source: Source) -> "PixelSums | None":
 
     n, rows, columns = source.shape
     most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
-    chosen = np.unique(np.linspace(0, n - 1, most).astype(int))
+    chosen = spread_places(n, most)
     blocks = np.array_split(chosen, -(-chosen.size // 8))
     try:
         with closing(source):
-            first = _read_some(source, blocks[0])
+            first = source.read_rows(blocks[0], np.float32)
             varies = first[:, (first != first[0]).any(axis=0)]
             limit = find_noise_limit(varies[np.isfinite(varies)]) if varies.size else 1
             sums = _sum_up(first, limit)
             for block in blocks[1:]:
-                sums.add(_sum_up(_read_some(source, block), limit))
+                sums.add(_sum_up(source.read_rows(block, np.float32), limit))
     except PatternsFileError:
         return None
     return sums
-
-
-def _read_some(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    values = np.empty((rows.size, *source.shape[1:]), np.float32)
-    for i, row in enumerate(rows):
-        source.read_into(values[i : i + 1], int(row))
-    return values
 
 
 def _sum_up(values: NDArray[np.float32], limit: float) -> "PixelSums":
@@ -328,7 +322,7 @@ def _is_like_a_mask(mask: h5py.Dataset, pattern: tuple[int, ...]) -> bool:
     return np.unique(next(sample_masks(mask, len(pattern)))).size <= MASK_VALUES
 
 
-_IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
+_IN_FILE = re.compile(r"(.{2,}):(/.+)")
 
 
 def read_bad_pixels(
@@ -363,19 +357,10 @@ def read_bad_pixels(
         If the file is missing or of another kind, or the mask cannot be right.
     """
     name, convention = split_condition(str(where))
+    path, inside = _split_name(name)
     reader = _Named(name, frame, source, warn or (lambda _: None))
-    in_hdf5 = _IN_HDF5.fullmatch(name)
-    if in_hdf5:
-        path = Path(in_hdf5["file"]).expanduser()
-        if path.suffix.lower() == ".npz":
-            mask, _ = _read_array(path, in_hdf5["dataset"].strip("/"))
-            return reader.convert(path, mask, convention)
-        with open_hdf5(path) as file:
-            mask = _find_mask(path, file, in_hdf5["dataset"])
-            known = DRAGONFLY if is_detector(file) else None
-            known = known or find_mask_convention(file, mask.name)
-            return reader.convert(path, mask, convention or known)
-    path = Path(name).expanduser()
+    if inside and path.suffix.lower() != ".npz":
+        return _read_hdf5_mask(path, inside, reader, convention)
     if not path.is_file():
         raise PatternsFileError(path, [describe_missing_file(path)])
     if path.suffix == ".geom":
@@ -383,8 +368,8 @@ def read_bad_pixels(
     if path.suffix == ".byt":
         return reader.convert(path, _read_raw(path, frame), convention or DRAGONFLY)
     if h5py.is_hdf5(path):
-        return _read_only_mask(path, reader, convention)
-    mask, known = _read_array(path)
+        return _read_hdf5_mask(path, "", reader, convention)
+    mask, known = _read_array(path, inside)
     return reader.convert(path, mask, convention or known)
 
 
@@ -394,19 +379,14 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
     Parameters and errors are those of `read_bad_pixels`.
     """
     name, _ = split_condition(str(where))
-    in_hdf5 = _IN_HDF5.fullmatch(name)
-    if in_hdf5:
-        path = Path(in_hdf5["file"]).expanduser()
-        if path.suffix.lower() == ".npz":
-            shape = _read_array(path, in_hdf5["dataset"].strip("/"))[0].shape
-        else:
-            with open_hdf5(path) as file:
-                shape = _find_mask(path, file, in_hdf5["dataset"]).shape
-    elif name.endswith(".byt"):
+    path, inside = _split_name(name)
+    if path.suffix == ".byt" and not inside:
         return None
+    if inside and path.suffix.lower() != ".npz":
+        with open_hdf5(path) as file:
+            shape = _get_mask(path, file, inside).shape
     else:
-        path = Path(name).expanduser()
-        shape = _read_array(path)[0].shape
+        shape = _read_array(path, inside)[0].shape
     if len(shape) < 2:
         problem = f"the mask has shape {shape}; expected (rows, columns)."
         raise PatternsFileError(path, [problem])
@@ -414,21 +394,16 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
     return int(rows), int(columns)
 
 
+def _split_name(name: str) -> tuple[Path, str]:
+    """Return the file, and the place in it, "" where none is named."""
+    found = _IN_FILE.fullmatch(name)
+    file, inside = found.groups() if found else (name, "")
+    return Path(file).expanduser(), inside
+
+
 @dataclass(frozen=True)
 class _Named:
-    """Makes bad pixels of the mask that a person named.
-
-    Attributes
-    ----------
-    name
-        As it was given, without a condition.
-    frame
-        (rows, columns) of the patterns.
-    source
-        The patterns, or None.
-    warn
-        Is told what a person should be warned of.
-    """
+    """Makes bad pixels of a mask that a person named, without a condition."""
 
     name: str
     frame: tuple[int, int]
@@ -441,7 +416,8 @@ class _Named:
         """Check a mask, and let the patterns decide where nobody says what is bad."""
         if convention is None and mask.dtype == bool:
             convention = TRUE
-        if mask.ndim == 1 and convention == DRAGONFLY and mask.size == self._n_pixels:
+        n_pixels = self.frame[0] * self.frame[1]
+        if mask.ndim == 1 and convention == DRAGONFLY and mask.size == n_pixels:
             mask = mask[()].reshape(self.frame)
         problems = list(find_shape_problems("the mask", mask.shape, self.frame))
         if convention is None and self.source is None:
@@ -449,54 +425,50 @@ class _Named:
         if problems:
             raise PatternsFileError(path, problems)
         if convention is None and self.source is not None:
-            return self._decide(path, mask, self.source)
-        convention = convention or NOT_ZERO
-        pixels = convert_mask(mask, convention)
-        self._check(path, pixels)
-        return BadPixels(pixels, describe_origin(self.name, convention))
-
-    @property
-    def _n_pixels(self) -> int:
-        return self.frame[0] * self.frame[1]
-
-    def _decide(self, path: Path, mask: Any, source: Source) -> BadPixels:
-        values = mask[()] if mask.ndim == 2 else convert_mask(mask, NOT_ZERO)
-        found, _ = MaskJudge(source, self.warn).judge(values, self.name, self.name)
-        self._check(path, found.pixels)
-        return found
-
-    def _check(self, path: Path, pixels: NDArray[np.bool_]) -> None:
-        problems = list(find_pixel_problems("the mask", pixels))
+            values = mask[()] if mask.ndim == 2 else convert_mask(mask, NOT_ZERO)
+            judge = MaskJudge(self.source, self.warn)
+            found, _ = judge.judge(values, self.name, self.name)
+        else:
+            convention = convention or NOT_ZERO
+            origin = describe_origin(self.name, convention)
+            found = BadPixels(convert_mask(mask, convention), origin)
+        problems = list(find_pixel_problems("the mask", found.pixels))
         if problems:
             raise PatternsFileError(path, problems)
+        return found
 
 
-def _read_only_mask(
-    path: Path, reader: _Named, convention: MaskConvention | None
+def _read_hdf5_mask(
+    path: Path, inside: str, reader: _Named, convention: MaskConvention | None
 ) -> BadPixels:
-    """Read an HDF5 file of which only the name is given."""
     with open_hdf5(path) as file:
-        if is_detector(file):
-            return reader.convert(path, file["mask"], convention or DRAGONFLY)
-        fitting = [
-            name
-            for name in find_datasets(file)
-            if file[name].shape == reader.frame
-            and (is_numeric(file[name]) or file[name].dtype == bool)
-        ]
-        if len(fitting) != 1:
-            found = ", ".join(fitting) or "none"
-            problem = (
-                f"holds {len(fitting)} datasets of shape {reader.frame} ({found}); "
-                f"expected one. Say which is the mask: bad_pixels='{path}:/mask'."
-            )
-            raise PatternsFileError(path, [problem])
-        known = find_mask_convention(file, fitting[0])
-        named = _Named(f"{path}:{fitting[0]}", reader.frame, reader.source, reader.warn)
-        return named.convert(path, file[fitting[0]], convention or known)
+        known = DRAGONFLY if is_detector(file) else None
+        if not inside:
+            inside = "/mask" if known else _find_only_mask(path, file, reader.frame)
+            reader = replace(reader, name=f"{path}:{inside}")
+        mask = _get_mask(path, file, inside)
+        known = known or find_mask_convention(file, str(PurePosixPath(inside)))
+        return reader.convert(path, mask, convention or known)
 
 
-def _find_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:
+def _find_only_mask(path: Path, file: h5py.File, frame: tuple[int, int]) -> str:
+    """Return the path of the only dataset that may be a mask of such patterns."""
+    fitting = [
+        name
+        for name, dataset in find_datasets(file).items()
+        if dataset.shape == frame and (is_numeric(dataset) or dataset.dtype == bool)
+    ]
+    if len(fitting) != 1:
+        found = ", ".join(fitting) or "none"
+        problem = (
+            f"holds {len(fitting)} datasets of shape {frame} ({found}); expected one. "
+            f"Say which is the mask: bad_pixels='{path}:/mask'."
+        )
+        raise PatternsFileError(path, [problem])
+    return fitting[0]
+
+
+def _get_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:
     dataset = get_dataset(file, where)
     if dataset is None:
         found = ", ".join(find_datasets(file)) or "none"
@@ -530,9 +502,13 @@ def _read_array(
             return np.asarray(np.load(path, allow_pickle=False)), None
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                (mask,) = (arrays[name] for name in ([where] if where else arrays))
+                names = [where.strip("/")] if where else arrays.files
+                (mask,) = (arrays[name] for name in names)
             return np.asarray(mask), None
-        return _read_image(path), None
+        import fabio  # slow to import
+
+        with fabio.open(str(path)) as image:
+            return np.array(image.data), None
     except Exception as error:  # on a damaged file a parser may raise anything
         why = str(error) or type(error).__name__
         problem = (
@@ -541,18 +517,6 @@ def _read_array(
             "raw bytes (.byt), a detector image (.tif, .edf, .cbf …), or FILE.h5:/path."
         )
         raise PatternsFileError(path, [problem]) from error
-
-
-def _read_image(path: Path) -> NDArray[Any]:
-    import fabio  # slow to import
-
-    try:
-        with fabio.open(str(path)) as image:
-            return np.array(image.data)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a broken image makes its reader raise
-        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _ask_polarity(name: str, mask: Any) -> str:

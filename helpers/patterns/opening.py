@@ -17,6 +17,7 @@ from helpers.patterns.hdf5 import check_file
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.masks import read_bad_pixels
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
+from helpers.patterns.scan import spread_places
 from helpers.patterns.stack import Patterns, Unit
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
@@ -212,9 +213,8 @@ def _find_common_unit(
 
     Of a long run, a few files spread over it are looked at.
     """
-    n_files = min(FILES_SAMPLED, len(pattern_files))
-    chosen = np.linspace(0, len(pattern_files) - 1, n_files).astype(int)
-    n_sampled = max(2, UNIT_SAMPLE // n_files)
+    chosen = spread_places(len(pattern_files), FILES_SAMPLED)
+    n_sampled = max(2, UNIT_SAMPLE // chosen.size)
     found: dict[str, tuple[Unit, Path]] = {}
     for pattern_file in (pattern_files[i] for i in chosen):
         unit = find_unit(pattern_file, bad_pixels, n_sampled)
@@ -254,10 +254,8 @@ def find_unit(
     if pattern_file.unit:
         return Unit(pattern_file.unit, "as the file or its layout says", True)
     with closing(pattern_file.source) as source:
-        chosen = np.unique(np.linspace(0, source.shape[0] - 1, n_sampled).astype(int))
-        patterns = np.empty((chosen.size, *source.shape[1:]), source.dtype)
-        for i, row in enumerate(chosen):
-            source.read_into(patterns[i : i + 1], row)
+        chosen = spread_places(source.shape[0], n_sampled)
+        patterns = source.read_rows(chosen, source.dtype)
     values = patterns[:, ~bad_pixels]
     varies = (values != values[:, :1]).any(axis=1)  # others are no measurement
     values = values[varies] if varies.any() else values

@@ -489,7 +489,11 @@ def _one_blas_thread() -> Iterator[None]:
         _blas_limit.leave()
 
 
+def spread_places(n: int, n_most: int) -> NDArray[np.int64]:
+    """Return places among `n`, evenly spread: all, or `n_most` if there are more."""
+    return np.linspace(0, n - 1, min(n_most, n)).astype(np.int64)
+
+
 def spread_evenly(index: NDArray[np.int64], n_most: int) -> NDArray[np.int64]:
     """Return some of the indices, evenly spread: all, or `n_most` if there are more."""
-    chosen = np.linspace(0, index.size - 1, min(n_most, index.size))
-    return index[chosen.astype(np.int64)]
+    return index[spread_places(index.size, n_most)]

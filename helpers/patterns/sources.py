@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
@@ -167,6 +167,13 @@ class Source(ABC):
         PatternsFileError
             If the file is gone or damaged.
         """
+
+    def read_rows(self, rows: NDArray[np.int64], dtype: DTypeLike) -> NDArray[Any]:
+        """Return some patterns, (m, rows, columns), in the order of their indices."""
+        patterns = np.empty((rows.size, *self.shape[1:]), dtype)
+        for i, row in enumerate(rows.tolist()):
+            self.read_into(patterns[i : i + 1], row)
+        return patterns
 
     def leave_out(self, out: NDArray[np.float32], start: int) -> None:  # noqa: B027
         """Set to NaN what the masks for each pattern call bad in them.
