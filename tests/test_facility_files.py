@@ -293,10 +293,10 @@ def test_labels_of_euxfel2013(path: Path) -> None:
     with pytest.warns(UserWarning, match="holds 0, 1, 2; the file does not say"):
         patterns = open_patterns(path)
     assert patterns.recorded_labels is None
-    words = {0: "single", 1: "multiple", 2: "other"}
+    words = {0: "single", 1: "no particle", 2: "other"}
     patterns = open_patterns(path, label_words=words)
     assert patterns.recorded_labels is not None
-    expected = ["", "multiple", "other", "single", "multiple", "other"]
+    expected = ["", "no particle", "other", "single", "no particle", "other"]
     assert patterns.recorded_labels.tolist() == expected
 
 

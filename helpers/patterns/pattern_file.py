@@ -356,9 +356,8 @@ class _Reader:
         if values is None:
             return None
         where = self.layout.labels
-        words = np.full(n, "", dtype="U8")
-        for value, word in self.layout.label_words:
-            words[values == value] = word
+        known = dict(self.layout.label_words)
+        words = np.array([known.get(each, "") for each in values.tolist()], np.str_)
         strange = np.unique(values[(words == "") & np.isfinite(values)])
         if strange.size:
             shown = ", ".join(f"{value:.10g}" for value in strange[:10])
