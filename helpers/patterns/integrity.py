@@ -260,7 +260,7 @@ def warn_of_storage_outside(path: Path, file: h5py.File, where: str) -> Iterator
     where
         Path of a dataset.
     """
-    dataset = get_dataset(file, where) if where and "*" not in where else None
+    dataset = get_dataset(file, where)
     if dataset is not None and (outside := _say_storage_outside(path, dataset)):
         yield f"{dataset.name} {outside}"
 
@@ -453,11 +453,6 @@ def find_scale_attributes(file: h5py.File, where: str) -> Iterator[str]:
             f"{where} says {said}, which is not applied: values are those that are "
             "stored. Set pedestal and adu_per_photon, or write the scaled values."
         )
-
-
-def find_chunks(file: h5py.File, where: str) -> tuple[int, ...]:
-    """Return the shape of the chunks of a dataset; () without any."""
-    return getattr(get_dataset(file, where), "chunks", None) or ()
 
 
 def warn_of_axis_order(

@@ -33,7 +33,6 @@ from helpers.patterns.hdf5 import (
 )
 from helpers.patterns.integrity import (
     find_axis_problems,
-    find_chunks,
     find_files_behind,
     find_link_problems,
     find_scale_attributes,
@@ -57,7 +56,7 @@ from helpers.patterns.other_sources import (
     open_array_file,
     read_arrays_beside,
 )
-from helpers.patterns.sources import Hdf5Source, Source
+from helpers.patterns.sources import Source
 
 NOTES_SHOWN = 8
 UNIT_NAMES = ("unit", "units")
@@ -265,10 +264,13 @@ class _Reader:
     problems: list[str] = field(default_factory=list)
 
     def read(self, *, use_mask: bool) -> PatternFile:
-        layout, file = self.layout, self.file
-        where, kind = layout.patterns, layout.source
-        shape = kind.check(self.path, file, where, self.problems)
-        for path in (where, *self._other_paths(use_mask=use_mask)):
+        layout, file, where = self.layout, self.file, self.layout.patterns
+        others = find_mask_paths(file, layout)
+        masks = (*layout.bad_pixels, *layout.unclear_masks, *others)
+        shots = [path for _, path in layout.shots]
+        beside = [*(masks if use_mask else ()), layout.labels, layout.true_labels]
+        shape = layout.source.check(self.path, file, where, self.problems)
+        for path in (where, *beside, *shots):
             self.problems.extend(find_link_problems(self.path, file, path))
             self.warnings.extend(warn_of_storage_outside(self.path, file, path))
         self.problems.extend(find_axis_problems(file, where))
@@ -278,22 +280,22 @@ class _Reader:
             bad_pixels = self._read_mask(shape) if use_mask else None
             labels = self._read_labels(shape[0])
             truth = self._read_truth(shape[0])
-        if self.problems:
+        if self.problems or shape is None:
             raise PatternsFileError(self.path, self.problems)
-        has_mask = bad_pixels is not None
-        source = self._open_source(kind)
+        source = self._open_source()
+        chunks = getattr(get_dataset(file, where), "chunks", None) or ()
         self.warnings.extend(
-            warn_of_axis_order(
-                source, where, find_chunks(file, where), by_values=self.is_first
-            )
+            warn_of_axis_order(source, where, chunks, by_values=self.is_first)
         )
+        has_mask = bad_pixels is not None
         bad_pixels = _assemble(bad_pixels, source)
-        if use_mask and not has_mask and shape is not None:
-            masks = find_unclear_masks(file, layout, shape[1:])
+        if use_mask and not has_mask:
+            unclear = find_unclear_masks(file, layout, shape[1:])
             warn = self.warnings.append
-            found = judge_masks(self.path, masks, source, shape, warn)
+            found = judge_masks(self.path, unclear, source, shape, warn)
             bad_pixels = unite_bad_pixels(found, bad_pixels)
         source.masks = bad_pixels.of_each if bad_pixels else None
+        notes = (layout.note, self.detector.note if self.detector else "")
         here = slice(source.shape[0])
         return PatternFile(
             layout=layout,
@@ -302,40 +304,25 @@ class _Reader:
             bad_pixels=bad_pixels,
             labels=None if labels is None else labels[here],
             true_labels=None if truth is None else truth[here],
-            shots={name: ids[here] for name, ids in self._read_shots(shape)},
-            notes=self._gather_notes(source),
+            shots={name: ids[here] for name, ids in self._read_shots(shape[0])},
+            notes=(*filter(None, notes), *source.notes),
             warnings=_name_file(self.path, (*self.warnings, *source.warnings)),
-            behind=self._find_files_behind(),
+            behind=self._find_files_behind(where, *masks),
         )
 
-    def _find_files_behind(self) -> frozenset[Path]:
-        masks = self._find_mask_paths()
-        found = (
-            find_files_behind(self.path, dataset)
-            for where in (self.layout.patterns, *masks)
-            if "*" not in where and (dataset := get_dataset(self.file, where))
-        )
-        return frozenset().union(*found)
-
-    def _find_mask_paths(self) -> tuple[str, ...]:
-        """Return where masks may be, of the layout or of any name that says so."""
-        layout = self.layout
-        others = find_mask_paths(self.file, layout)
-        return (*layout.bad_pixels, *layout.unclear_masks, *others)
-
-    def _other_paths(self, *, use_mask: bool) -> Iterator[str]:
-        """Give where something beside the patterns may be."""
-        layout = self.layout
-        if use_mask:
-            yield from self._find_mask_paths()
-        yield from (layout.labels, layout.true_labels)
-        yield from (where for _, where in layout.shots)
-
-    def _open_source(self, kind: type[Hdf5Source]) -> Source:
-        where = self.layout.patterns
+    def _open_source(self) -> Source:
+        kind, where = self.layout.source, self.layout.patterns
         if issubclass(kind, ModulesSource):
             return kind(self.path, self.file, where, self.geometry)
         return kind(self.path, self.file, where)
+
+    def _find_files_behind(self, *paths: str) -> frozenset[Path]:
+        found = (
+            find_files_behind(self.path, dataset)
+            for path in paths
+            if (dataset := get_dataset(self.file, path))
+        )
+        return frozenset().union(*found)
 
     def _read_mask(self, shape: tuple[int, ...]) -> BadPixels | None:
         if self.detector:
@@ -346,10 +333,6 @@ class _Reader:
         except PatternsFileError as error:
             self.problems.extend(error.problems)
             return None
-
-    def _gather_notes(self, source: Source) -> tuple[str, ...]:
-        found = self.detector.note if self.detector else ""
-        return tuple(note for note in (self.layout.note, found, *source.notes) if note)
 
     def _read_labels(self, n: int) -> NDArray[np.str_] | None:
         values = self._read_label_values(n)
@@ -409,9 +392,7 @@ class _Reader:
             return None
         return np.array(dataset.asstr(errors="replace")[()], dtype=np.str_)
 
-    def _read_shots(
-        self, shape: tuple[int, ...] | None
-    ) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    def _read_shots(self, n: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Give what the facility calls each shot, where there is one for each."""
         for name, where in self.layout.shots:
             if "*" in where:
@@ -419,7 +400,7 @@ class _Reader:
                 yield name, np.array([int(number) for number in numbers], np.int64)
                 continue
             found = get_whole_dataset(self.file, where)
-            if found is not None and found.shape == (shape or ())[:1]:
+            if found is not None and found.shape == (n,):
                 yield name, np.asarray(found[()]).astype(np.int64)
 
     def _fits(self, dataset: h5py.Dataset, n: int, right: bool, expected: str) -> bool:
