@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain, islice, tee
@@ -62,7 +62,7 @@ def run_in_order(
     """
     n_threads = count_threads()
     coming: deque[Future[Result]] = deque()
-    with _one_blas_thread(), ThreadPoolExecutor(n_threads, "patterns") as threads:
+    with _one_blas_thread, ThreadPoolExecutor(n_threads, "patterns") as threads:
         try:
             for task in tasks:
                 coming.append(threads.submit(work, task))
@@ -315,7 +315,7 @@ class ApplyToBlock(Generic[Result]):
 
     def __call__(self, block: Sequence[slice]) -> list[Result]:
         """Return the result of each part, or the one that they are joined to."""
-        with _one_blas_thread():
+        with _one_blas_thread:
             results = map(self.work, block)
             return list(results) if self.join is None else [reduce(self.join, results)]
 
@@ -373,7 +373,7 @@ class ApplyInBatches(Generic[Result]):
     def __call__(self, task: tuple[slice, Sequence[slice]]) -> list[Result]:
         """Return the result of each batch between two places, which parts cover."""
         here, touched = task
-        with _one_blas_thread():
+        with _one_blas_thread:
             made = np.concatenate([self.work(part) for part in touched])
         first = touched[0].start
         inside = made[here.start - first : here.stop - first]
@@ -456,7 +456,7 @@ def reused_array(
     return arrays[name][:n_bytes].view(dtype).reshape(shape)
 
 
-class _BlasLimit:
+class _OneBlasThread:
     """One thread for BLAS while any loop runs; what was before after the last."""
 
     def __init__(self) -> None:
@@ -464,29 +464,20 @@ class _BlasLimit:
         self._n_loops = 0
         self._limits: Any = None
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if not self._n_loops:
                 self._limits = threadpool_limits(1, user_api="blas")
             self._n_loops += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._n_loops -= 1
             if not self._n_loops:
                 self._limits.restore_original_limits()
 
 
-_blas_limit = _BlasLimit()
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    _blas_limit.enter()
-    try:
-        yield
-    finally:
-        _blas_limit.leave()
+_one_blas_thread = _OneBlasThread()
 
 
 def spread_places(n: int, n_most: int) -> NDArray[np.int64]:
