@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -184,41 +184,29 @@ def _list_piece_sizes(source: Source) -> bytes:
     return np.array(sizes, np.int64).tobytes()
 
 
-class Stamps:
-    """Size and time of files, as they are now.
-
-    Parameters
-    ----------
-    paths
-        The files; a folder has size and time 0.
-    """
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._stamps = {path: _stamp_of(path) for path in paths}
-
-    def size_of(self, path: Path) -> int:
-        """Return the size that one of them had, in bytes; -1 if it was not there."""
-        return self._stamps[path][0]
-
-    def find_changed(self) -> Iterator[tuple[Path, str]]:
-        """Give the files that are others now, and why they cannot hold the same.
-
-        "" where only the time is another one.
-        """
-        for path, (size, time) in self._stamps.items():
-            found, written = _stamp_of(path)
-            if found != size:
-                yield path, f"has {found:,} bytes; it had {size:,} when it was opened"
-            elif written != time:
-                yield path, ""
+Stamp = tuple[int, int]
 
 
-def _stamp_of(path: Path) -> tuple[int, int]:
+def stamp(path: Path) -> Stamp:
+    """Return size in bytes and time of a file: 0 of a folder, -1 where none is."""
     try:
         found = path.stat()
     except OSError:
         return -1, -1
     return (0, 0) if path.is_dir() else (found.st_size, found.st_mtime_ns)
+
+
+def find_changed(stamps: Mapping[Path, Stamp]) -> Iterator[tuple[Path, str]]:
+    """Give the files that have other stamps now, and why they cannot hold the same.
+
+    "" where only the time is another one.
+    """
+    for path, (size, time) in stamps.items():
+        found, written = stamp(path)
+        if found != size:
+            yield path, f"has {found:,} bytes; it had {size:,} when it was opened"
+        elif written != time:
+            yield path, ""
 
 
 MEND = "Put it where it was when the file was written, or copy it again."

@@ -14,7 +14,12 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
-from helpers.patterns.integrity import Stamps, digest_sample, make_fingerprint
+from helpers.patterns.integrity import (
+    digest_sample,
+    find_changed,
+    make_fingerprint,
+    stamp,
+)
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.pattern_file import (
@@ -93,8 +98,8 @@ class Patterns:
         self._unit = unit
         self.files = tuple(source.path for source in sources)
         behind = frozenset[Path]().union(*(one.behind for one in pattern_files))
-        self._stamps = Stamps((*self.files, *sorted(behind)))
-        self.file_sizes = tuple(map(self._stamps.size_of, self.files))
+        self._stamps = {path: stamp(path) for path in (*self.files, *sorted(behind))}
+        self.file_sizes = tuple(self._stamps[path][0] for path in self.files)
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
         dtypes = {source.dtype for source in sources}
@@ -125,7 +130,7 @@ class Patterns:
             If a file has another size than when it was opened, or was written again
             with other values; also where it only lends its values to one of `files`.
         """
-        for path, other_size in self._stamps.find_changed():
+        for path, other_size in find_changed(self._stamps):
             if other_size or not self._reads_as_before():
                 problem = (
                     f"{other_size or 'was written again after it was opened'}, so what "
