@@ -90,14 +90,16 @@ class FramesSource(Hdf5Source):
         return shape if first.ndim in (2, 3) else None
 
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
-        number, done = bisect_right(self._starts, start) - 1, 0
-        while done < len(out):
-            frame, first = file[self._names[number]], start + done
-            first -= self._starts[number]
-            here = out[done : done + (len(frame) if frame.ndim == 3 else 1) - first]
-            part = np.s_[first : first + len(here)] if frame.ndim == 3 else np.s_[...]
-            frame.read_direct(here if frame.ndim == 3 else here[0], part)
-            number, done = number + 1, done + len(here)
+        while len(out):
+            number = bisect_right(self._starts, start) - 1
+            here = out[: self._starts[number + 1] - start]
+            frame = file[self._names[number]]
+            if frame.ndim == 3:
+                first = start - self._starts[number]
+                frame.read_direct(here, np.s_[first : first + len(here)])
+            else:
+                frame.read_direct(here[0])
+            out, start = out[len(here) :], start + len(here)
 
 
 def is_array_file(path: Path) -> bool:
