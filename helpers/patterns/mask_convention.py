@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import h5py
 import numpy as np
@@ -145,9 +145,7 @@ def split_condition(text: str) -> tuple[str, MaskConvention | None]:
     found = _CONDITION.fullmatch(text)
     if not found:
         return text, None
-    relation: Relation = "&"
-    if found["relation"] != "&":
-        relation = "==" if found["relation"] == "==" else "!="
+    relation = cast("Relation", found["relation"])
     is_hexadecimal = found["value"].lower().startswith("0x")
     value = int(found["value"], 16 if is_hexadecimal else 10)
     return found["name"], MaskConvention(relation, value)
@@ -276,13 +274,12 @@ def find_masks_of_each(
     if mask.ndim == pixels.ndim:
         return None
     n = int(np.clip(COMPARED_BYTES // max(mask[0].nbytes, 1), *COMPARED))
-    same = all(
+    if n >= min(len(mask), COMPARED[1]) and all(
         (convention(each) == pixels).all()
         for each in sample_masks(mask, pixels.ndim, n)
-    )
-    return (
-        None if same and n >= min(len(mask), COMPARED[1]) else (mask.name, convention)
-    )
+    ):
+        return None
+    return mask.name, convention
 
 
 def find_shape_problems(

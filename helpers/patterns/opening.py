@@ -195,15 +195,11 @@ def _choose_bad_pixels(
         return read_bad_pixels(bad_pixels, frame, pattern_files[0].source, told.append)
     if bad_pixels is not None:
         return check_bad_pixels(bad_pixels, frame, pattern_files[0].source.path)
-    return _unite([one.bad_pixels for one in pattern_files if one.bad_pixels], frame)
-
-
-def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
+    found = [one.bad_pixels for one in pattern_files if one.bad_pixels]
     if not found:
         return BadPixels(np.zeros(frame, np.bool_), "no mask is used")
     origins = dict.fromkeys(one.origin for one in found)
-    pixels = np.any([one.pixels for one in found], axis=0)
-    return BadPixels(pixels, "; ".join(origins))
+    return BadPixels(np.any([one.pixels for one in found], axis=0), "; ".join(origins))
 
 
 def _find_common_unit(
