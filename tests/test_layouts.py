@@ -443,7 +443,7 @@ class GroupPerPattern(Hdf5Source):
 
     @classmethod
     def check(
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
         return (len(file), *file["shot_0/image"].shape)
 

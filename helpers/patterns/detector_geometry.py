@@ -41,10 +41,8 @@ class ModulesSource(DatasetSource):
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Path of the patterns in it.
     geometry
@@ -77,9 +75,9 @@ class ModulesSource(DatasetSource):
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
-        shape = super().check(path, file, where, problems)
+        shape = super().check(file, where, problems)
         has_gain = shape is not None and len(shape) == WITH_GAIN
         return (*shape[:2], *shape[-2:]) if shape and has_gain else shape
 

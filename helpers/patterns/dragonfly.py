@@ -215,10 +215,8 @@ class SparseSource(Hdf5Source):
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Rows and columns, as `260x257`: the file knows their product only.
     """
@@ -232,7 +230,7 @@ class SparseSource(Hdf5Source):
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
         lists = {name: get_whole_dataset(file, name) for name in LISTS}
         for name, dataset in lists.items():

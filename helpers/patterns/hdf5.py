@@ -304,18 +304,14 @@ def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
 
 
 def find_dataset_problems(
-    path: Path, file: h5py.File, where: str, dimensions: tuple[int, ...]
+    file: h5py.File, where: str, dimensions: tuple[int, ...]
 ) -> Iterator[str]:
     """Say why a dataset cannot be read as patterns; nothing if it can.
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
-    where
-        Path of the dataset.
+    file, where
+        An open file, and the path of the dataset in it.
     dimensions
         How many it may have.
     """

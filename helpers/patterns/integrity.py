@@ -219,10 +219,8 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Path of a dataset. Where nothing at all stands, nothing is said.
     """
@@ -241,10 +239,8 @@ def warn_of_storage_outside(path: Path, file: h5py.File, where: str) -> Iterator
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Path of a dataset.
     """

@@ -99,10 +99,8 @@ def read_layout_mask(
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     layout
         Where its mask may be, and which of its values mean bad.
     shape

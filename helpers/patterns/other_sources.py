@@ -64,7 +64,7 @@ class FramesSource(Hdf5Source):
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
         frames = {name: file[name] for name in find_frames(file, where)}
         if not frames:

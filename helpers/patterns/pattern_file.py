@@ -269,7 +269,7 @@ class _Reader:
         masks = (*layout.bad_pixels, *layout.unclear_masks, *others)
         shots = [path for _, path in layout.shots]
         beside = [*(masks if use_mask else ()), layout.labels, layout.true_labels]
-        shape = layout.source.check(self.path, file, where, self.problems)
+        shape = layout.source.check(file, where, self.problems)
         for path in (where, *beside, *shots):
             self.problems.extend(find_link_problems(self.path, file, path))
             self.warnings.extend(warn_of_storage_outside(self.path, file, path))

@@ -223,10 +223,8 @@ class Hdf5Source(Source):
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Path of the patterns in it, as the layout gives it.
     """
@@ -240,7 +238,7 @@ class Hdf5Source(Source):
     @classmethod
     @abstractmethod
     def check(
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
         """Add why the patterns cannot be read to the problems.
 
@@ -313,9 +311,9 @@ class DatasetSource(Hdf5Source):
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
-        problems.extend(find_dataset_problems(path, file, where, cls.dimensions))
+        problems.extend(find_dataset_problems(file, where, cls.dimensions))
         dataset = get_dataset(file, where)
         if dataset is None or dataset.ndim not in cls.dimensions:
             return None
