@@ -380,12 +380,12 @@ class Run:
         True where the values are not corrected.
     absent
         (modules, slow, fast) bool, True in modules without anything in the whole run.
-    n_incomplete
-        How many patterns, or trains of them, lack a module that others have.
-    unreadable
-        Names of files that could not be opened.
     geometry
         The only CrystFEL geometry in the run's folder; None without one.
+    notes
+        What is missing in it, one sentence each.
+    warnings
+        What a person should be warned of.
     """
 
     file: Path
@@ -393,36 +393,9 @@ class Run:
     kind: str
     is_raw: bool
     absent: NDArray[np.bool_]
-    n_incomplete: int
-    unreadable: tuple[str, ...]
     geometry: Path | None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is missing in it, one sentence each."""
-        numbers = ", ".join(map(str, np.flatnonzero(self.absent.any(axis=(1, 2)))))
-        n = self.n_incomplete
-        said = (
-            f"Modules without data in this run: {numbers}." if numbers else "",
-            f"{n} patterns lack a module; its pixels are 0 in them." if n else "",
-        )
-        return tuple(filter(None, said))
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should be warned of."""
-        names = enumerate_some(self.unreadable)
-        said = (
-            f"{names} cannot be opened and is left out, with the patterns in it. Copy "
-            "it again."
-            if names
-            else "",
-            "the values are raw: offsets and gain are not corrected, so that photons "
-            "hardly show. Open the corrected run (proc/) if there is one."
-            if self.is_raw
-            else "",
-        )
-        return tuple(filter(None, said))
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def is_run(path: Path) -> bool:
@@ -497,17 +470,38 @@ def _link(path: Path, parts: Any, unreadable: list[str]) -> Run:
     parts.write_virtual_cxi(str(file))
     there = parts.data_availability(module_gaps=True)
     absent = ~there.any(axis=1)
-    pixels = np.broadcast_to(absent[:, None, None], (len(absent), *parts.module_shape))
+    n_incomplete = np.count_nonzero(~there[~absent].all(axis=0))
+    is_raw = _is_raw(file, parts)
+    notes, said = [], []
+    if absent.any():
+        numbers = ", ".join(map(str, np.flatnonzero(absent)))
+        notes.append(f"Modules without data in this run: {numbers}.")
+    if n_incomplete:
+        notes.append(
+            f"{n_incomplete} patterns lack a module; its pixels are 0 in them."
+        )
+    if unreadable:
+        said.append(
+            f"{enumerate_some(unreadable)} cannot be opened and is left out, with the "
+            "patterns in it. Copy it again."
+        )
+    if is_raw:
+        said.append(
+            "the values are raw: offsets and gain are not corrected, so that photons "
+            "hardly show. Open the corrected run (proc/) if there is one."
+        )
     geometries = sorted(path.glob("*.geom"))
     return Run(
         file=file,
         detector=parts.detector_name,
         kind=type(parts).__name__,
-        is_raw=_is_raw(file, parts),
-        absent=pixels,
-        n_incomplete=int(np.count_nonzero(~there[~absent].all(axis=0))),
-        unreadable=tuple(unreadable),
+        is_raw=is_raw,
+        absent=np.broadcast_to(
+            absent[:, None, None], (len(absent), *parts.module_shape)
+        ),
         geometry=geometries[0] if len(geometries) == 1 else None,
+        notes=tuple(notes),
+        warnings=tuple(said),
     )
 
 
