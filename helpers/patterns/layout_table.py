@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -367,35 +368,28 @@ def _fill_in(file: h5py.File, layout: Layout) -> Iterator[Layout]:
     numbers = _find_paths(file, layout.patterns)
     stacks = {p: n for p, n in numbers.items() if _is_stack(file, p)} or numbers
     for path, chosen in stacks.items():
-        others = [other for other in stacks if other != path]
-        masks, unclear = (
-            tuple(_put_in(each, chosen) for each in paths)
-            for paths in (layout.bad_pixels, layout.unclear_masks)
-        )
-        shots = tuple((name, _put_in(where, chosen)) for name, where in layout.shots)
+        put_in = partial(_put_in, chosen)
+        note = ""
+        if len(stacks) > 1:
+            other = next(other for other in stacks if other != path)
+            note = (
+                f"{path} was chosen, the first of {len(stacks)}; for another pass "
+                f"dataset='{other}'."
+            )
         yield replace(
             layout,
             patterns=path,
-            bad_pixels=masks,
-            unclear_masks=unclear,
-            shots=shots,
-            note=_describe_choice(path, others),
+            bad_pixels=tuple(map(put_in, layout.bad_pixels)),
+            unclear_masks=tuple(map(put_in, layout.unclear_masks)),
+            shots=tuple((name, put_in(where)) for name, where in layout.shots),
+            note=note,
         )
 
 
-def _put_in(path: str, numbers: Mapping[str, str]) -> str:
+def _put_in(numbers: Mapping[str, str], path: str) -> str:
     for placeholder, number in numbers.items():
         path = path.replace(placeholder, number)
     return path
-
-
-def _describe_choice(chosen: str, others: list[str]) -> str:
-    if not others:
-        return ""
-    return (
-        f"{chosen} was chosen, the first of {len(others) + 1}; for another pass "
-        f"dataset='{others[0]}'."
-    )
 
 
 def _find_paths(file: h5py.File, path: str) -> dict[str, dict[str, str]]:
