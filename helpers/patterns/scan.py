@@ -293,16 +293,16 @@ class Read:
 
     def __call__(self, part: slice) -> NDArray[Any]:
         """Read into the memory of this thread, which is used again."""
-        return self._read(part, partial(reused_array, "patterns"))
+        return self._read(self.rows[part], partial(reused_array, "patterns"))
 
-    def read_new(self, part: slice) -> NDArray[Any]:
-        """Read into new memory."""
-        return self._read(part, np.empty)
+    def read_all(self) -> NDArray[Any]:
+        """Read all parts into new memory."""
+        return self._read(self.rows, np.empty)
 
-    def _read(self, part: slice, make: Callable[..., NDArray[Any]]) -> NDArray[Any]:
-        rows = np.asarray(self.rows[part], np.int64)
-        block = make((rows.size, *self.stack.sources[0].shape[1:]), self.dtype)
-        self.stack.read_into(block, rows, self.tidy)
+    def _read(self, rows: Rows, make: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        index = np.asarray(rows, np.int64)
+        block = make((index.size, *self.stack.sources[0].shape[1:]), self.dtype)
+        self.stack.read_into(block, index, self.tidy)
         return block
 
 
