@@ -194,26 +194,17 @@ class BadPixels(NamedTuple):
     unclear: tuple[UnclearMask, ...] = ()
 
 
-def add_bad_pixels(
-    found: BadPixels | None, pixels: NDArray[np.bool_], origin: str
-) -> BadPixels:
-    """Leave out more pixels than were found to be bad already."""
-    if found is None:
-        return BadPixels(pixels, origin)
-    return found._replace(
-        pixels=found.pixels | pixels, origin=f"{found.origin}; {origin}"
-    )
-
-
 def unite_bad_pixels(
     found: BadPixels | None, others: BadPixels | None
 ) -> BadPixels | None:
     """Leave out what either calls bad."""
     if found is None or others is None:
         return found or others
-    united = add_bad_pixels(found, others.pixels, others.origin)
-    return united._replace(
-        of_each=found.of_each or others.of_each, unclear=found.unclear + others.unclear
+    return BadPixels(
+        found.pixels | others.pixels,
+        f"{found.origin}; {others.origin}",
+        found.of_each or others.of_each,
+        found.unclear + others.unclear,
     )
 
 

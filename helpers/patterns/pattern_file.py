@@ -40,7 +40,7 @@ from helpers.patterns.integrity import (
     warn_of_storage_outside,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
-from helpers.patterns.mask_convention import BadPixels, add_bad_pixels, unite_bad_pixels
+from helpers.patterns.mask_convention import BadPixels, unite_bad_pixels
 from helpers.patterns.masks import (
     find_mask_paths,
     find_unclear_masks,
@@ -116,18 +116,11 @@ def open_pattern_file(
     Parameters
     ----------
     path
-        An HDF5 file, Dragonfly's `.emc`, or the folder of a run of the European XFEL.
-    dataset
-        Where its patterns are; found by its layout if not given. Of Dragonfly's
-        sparse files, which do not know it, the shape of a pattern, rows first
-        (`260x257`), or the name of the detector file. Of a run with several detectors,
-        the name of one.
+        The file, or the folder of a run of the European XFEL.
+    dataset, label_words, geometry
+        As for `helpers.patterns.open_patterns`.
     use_mask
         False leaves the file's own mask alone.
-    label_words
-        What the numbers of its labels mean, where the layout does not say.
-    geometry
-        CrystFEL geometry file for detector modules.
     is_first
         False for a further file of a stack, of which less has to be looked at.
 
@@ -224,7 +217,7 @@ def _leave_out_modules(
         return found
     pixels = source.assemble(absent).reshape(source.shape[1:])
     origin = f"{np.count_nonzero(pixels):,} in modules without data"
-    return add_bad_pixels(found, pixels, origin)
+    return unite_bad_pixels(found, BadPixels(pixels, origin))
 
 
 def _recognise(
@@ -425,10 +418,8 @@ def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
         found = found._replace(pixels=pixels)
     if source.gaps is None:
         return found
-    n_gaps = np.count_nonzero(source.gaps)
-    return add_bad_pixels(
-        found, source.gaps, f"{n_gaps:,} in gaps between detector modules"
-    )
+    origin = f"{np.count_nonzero(source.gaps):,} in gaps between detector modules"
+    return unite_bad_pixels(found, BadPixels(source.gaps, origin))
 
 
 def _read_unit(file: h5py.File, where: str) -> str:
@@ -465,10 +456,10 @@ def join_shots(
 
 def gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
     """Return what was found and assumed in the files, each once, a few at most."""
-    kinds = ("notes", "warnings")
-    found = [
-        note for kind in kinds for one in pattern_files for note in getattr(one, kind)
-    ]
-    notes = list(dict.fromkeys(found))
-    more = [f"There are {len(notes) - NOTES_SHOWN} more such notes."]
-    return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])
+    notes = [note for one in pattern_files for note in one.notes]
+    warnings = [warning for one in pattern_files for warning in one.warnings]
+    found = list(dict.fromkeys(notes + warnings))
+    if len(found) > NOTES_SHOWN:
+        n_more = len(found) - NOTES_SHOWN
+        found[NOTES_SHOWN:] = [f"There are {n_more} more such notes."]
+    return found
