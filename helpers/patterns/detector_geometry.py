@@ -36,7 +36,7 @@ _DETECTORS = {
 class ModulesSource(DatasetSource):
     """Patterns as (n, modules, [gain,] slow, fast), or (n, rows, columns) as they are.
 
-    How the modules become one image is said by `notes`; see `find_assembly`.
+    How the modules become one image is said by `notes`; see `_find_assembly`.
     Of a gain axis the first entry is read, which holds the signal.
 
     Parameters
@@ -62,7 +62,7 @@ class ModulesSource(DatasetSource):
         modules = (recorded[0], *recorded[-2:])
         self._recorded = recorded
         self.contiguous = None
-        self._assembly = find_assembly(path, file, where, modules, geometry)
+        self._assembly = _find_assembly(path, file, where, modules, geometry)
         self.shape = (self.shape[0], *self._assembly.shape)
         self.gaps = self._assembly.gaps
         self.notes = (self._assembly.note,)
@@ -140,7 +140,7 @@ class Assembly:
         return image
 
 
-def find_assembly(
+def _find_assembly(
     path: Path,
     file: h5py.File,
     where: str,
@@ -155,21 +155,6 @@ def find_assembly(
     file in the same folder. Otherwise the modules are stacked, the first at the top,
     with a warning: fine for classifying by eye or by a network that is trained on it,
     useless for a centre or for rotations.
-
-    Parameters
-    ----------
-    path, file
-        The file on disk, and the same, open.
-    where, modules
-        Path of the patterns, and their shape.
-    geometry
-        The geometry file that a person named.
-
-    Raises
-    ------
-    PatternsFileError
-        If the positions are of another shape or cannot be right, or the geometry file
-        cannot be read or is for another detector.
     """
     if geometry is not None:
         return _from_crystfel(geometry, modules)
@@ -190,20 +175,12 @@ def find_assembly(
     return _from_crystfel(geometries[0], modules)
 
 
-def place_on_grid(
+def _place_on_grid(
     rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Give each pixel the nearest place of an image.
+    """Return which pixel is nearest to each place of an image; -1 in a gap.
 
-    Parameters
-    ----------
-    rows, columns
-        Place of each pixel, in pixels, fractions allowed; of any shape.
-
-    Returns
-    -------
-        (rows, columns) int64: the pixel that stands there, counted through the arrays;
-        -1 in a gap. Where two meet, the later one stands.
+    Places are in pixels. Where two pixels meet, the later one stands.
     """
     row = np.rint(rows - rows.min()).astype(np.int64).ravel()
     column = np.rint(columns - columns.min()).astype(np.int64).ravel()
@@ -259,7 +236,7 @@ def _from_xyz_map(
     if not 0 < size < 4 * MOST_PIXELS:  # NaN is not
         problem = f"{name} holds positions that can be those of no detector."
         raise PatternsFileError(path, [problem])
-    taken = place_on_grid(y / pitch, x / pitch)
+    taken = _place_on_grid(y / pitch, x / pitch)
     lost = x.size - np.count_nonzero(taken >= 0)
     note = (
         f"{modules[0]} modules are assembled by {name}: rows along y, columns along x, "

@@ -124,8 +124,7 @@ def _read_attributes(source: Source) -> Iterator[tuple[str, str]]:
     if not _is_hdf5(source.path):
         return
     with open_unprobed(source.path) as file:
-        there = [file, file.get(source.where) if "*" not in source.where else None]
-        for each in there:
+        for each in (file, file.get(source.where)):
             for name in each.attrs if each is not None else ():
                 if name not in OF_THIS_PACKAGE:
                     yield name, _describe_attribute(each, name)
@@ -157,7 +156,7 @@ def _trace(sources: Sequence[Source]) -> Iterator[bytes]:
     for source in sources:
         if source.contiguous is not None:
             yield from _read_strips(source.contiguous, source.shape[0])
-        elif _is_hdf5(source.path) and "*" not in source.where:
+        elif _is_hdf5(source.path):
             yield _list_piece_sizes(source)
 
 
@@ -227,7 +226,7 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
     for each in find_frame_paths(file, where) if where else ():
         dataset = get_dataset(file, each)
         if dataset is not None:
-            yield from find_source_problems(path, dataset)
+            yield from _find_source_problems(path, dataset)
         elif broken := _find_broken_link(file, each):
             yield broken
 
@@ -262,21 +261,13 @@ def _say_storage_outside(path: Path, dataset: h5py.Dataset) -> str:
     )
 
 
-def find_source_problems(
+def _find_source_problems(
     path: Path, dataset: h5py.Dataset, seen: Seen = frozenset()
 ) -> Iterator[str]:
     """Name the sources of a virtual dataset that cannot give their part.
 
-    Sources may be virtual in their turn: these are followed too.
-
-    Parameters
-    ----------
-    path
-        The file that holds the dataset.
-    dataset
-        Any dataset.
-    seen
-        Those that led here, which must not come again.
+    Sources may be virtual in their turn: these are followed too, but for those that
+    led here.
     """
     name_here = f"{path}:{dataset.name}" if seen else dataset.name
     for problem in _find_storage_problems(path, dataset):
@@ -350,7 +341,7 @@ def _find_problems_of(
                 return [f"{path}:{where} {outside}."]
             if not is_whole(file, dataset):
                 return [f"{path}:{where} is not there as a whole. {MEND}"]
-            return list(find_source_problems(path, dataset, seen))
+            return list(_find_source_problems(path, dataset, seen))
     except PatternsFileError as error:
         return [f"{path}: {problem}" for problem in error.problems]
 
@@ -360,7 +351,14 @@ def find_files_behind(
 ) -> set[Path]:
     """Return all files that hold values of a dataset, through links and sources.
 
-    Parameters are those of `find_source_problems`; problems are not told.
+    Parameters
+    ----------
+    path
+        The file that holds the dataset.
+    dataset
+        Any dataset; what is wrong with it is not told.
+    seen
+        Files and paths that led here, which must not come again.
     """
     linked = Path(dataset.file.filename)  # of an external link the other file
     path = linked if linked.is_file() else path

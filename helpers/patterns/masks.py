@@ -57,12 +57,16 @@ _MASK_NAME = re.compile(
 _USUAL_NAME = re.compile(r"(pixel_)?mask(_shared)?|(bad|good)_pixel(s|_mask)")
 
 
-def sample_sums(source: Source) -> "PixelSums | None":
+def _sample_sums(source: Source) -> "PixelSums | None":
     """Sum up at most 200 patterns spread over a file, fewer if they are large.
 
     None if they cannot be read; whoever reads them later is told why.
     """
-    from helpers.physics import find_noise_limit  # with SciPy, which is slow
+    from helpers.physics import PixelSums, find_noise_limit  # with SciPy, which is slow
+
+    def sum_up(values: NDArray[np.float32], limit: float) -> PixelSums:
+        finite = np.isfinite(values)
+        return PixelSums.of(np.where(finite, values, np.float32(0)), limit, finite)
 
     n, rows, columns = source.shape
     most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
@@ -73,19 +77,12 @@ def sample_sums(source: Source) -> "PixelSums | None":
             first = source.read_rows(blocks[0], np.float32)
             varies = first[:, (first != first[0]).any(axis=0)]
             limit = find_noise_limit(varies[np.isfinite(varies)]) if varies.size else 1
-            sums = _sum_up(first, limit)
+            sums = sum_up(first, limit)
             for block in blocks[1:]:
-                sums.add(_sum_up(source.read_rows(block, np.float32), limit))
+                sums.add(sum_up(source.read_rows(block, np.float32), limit))
     except PatternsFileError:
         return None
     return sums
-
-
-def _sum_up(values: NDArray[np.float32], limit: float) -> "PixelSums":
-    from helpers.physics import PixelSums
-
-    finite = np.isfinite(values)
-    return PixelSums.of(np.where(finite, values, np.float32(0)), limit, finite)
 
 
 def read_layout_mask(
@@ -122,8 +119,7 @@ def read_layout_mask(
     if not where:
         return None
     mask, convention = file[where], layout.mask_convention
-    n, *frame = shape
-    pattern = tuple(frame)
+    n, pattern = shape[0], shape[1:]
     problems = list(find_shape_problems(where, mask.shape, pattern, n_patterns=n))
     if not is_numeric(mask) and mask.dtype != bool:
         problems.append(f"{where} holds {mask.dtype}; expected numbers.")
@@ -151,16 +147,8 @@ def read_layout_mask(
     return BadPixels(pixels, origin, of_each)
 
 
-class MaskJudge:
-    """Lets the patterns of a file decide which values of its masks mean bad.
-
-    Parameters
-    ----------
-    source
-        The patterns.
-    warn
-        Is told what a person should be warned of.
-    """
+class _MaskJudge:
+    """Lets the patterns of a file decide which values of its masks mean bad."""
 
     def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
         self._source = source
@@ -168,7 +156,7 @@ class MaskJudge:
 
     @cached_property
     def _sums(self) -> "PixelSums | None":
-        return sample_sums(self._source)
+        return _sample_sums(self._source)
 
     def judge(
         self, mask: NDArray[Any], name: str, option: str
@@ -237,9 +225,8 @@ def judge_masks(
     BadPixels
         In the shape of the patterns; None without a mask that can be used.
     """
-    n, *frame = shape
-    pattern = tuple(frame)
-    judge = MaskJudge(source, warn)
+    n, pattern = shape[0], shape[1:]
+    judge = _MaskJudge(source, warn)
     found: BadPixels | None = None
     for where, mask in masks:
         if mask.dtype.kind not in "biuf":
@@ -248,7 +235,7 @@ def judge_masks(
         if problems:
             warn(f"{problems[0]} It is not used.")
             continue
-        values = mask[()] if mask.ndim == len(pattern) else _join_masks(mask)
+        values = _read_mask(mask, len(pattern))
         assembled = source.assemble(values).reshape(source.shape[1:])
         name = f"{path}:{where}" if where.startswith("/") else f"{path}:/{where}"
         one, convention = judge.judge(assembled, where, name)
@@ -259,9 +246,9 @@ def judge_masks(
     return found
 
 
-def _join_masks(masks: Any) -> NDArray[np.int8]:
-    """Return where most masks of one for each pattern are not 0, as 0 and 1."""
-    return convert_mask(masks, NOT_ZERO, masks.ndim - 1).astype(np.int8)
+def _read_mask(mask: Any, ndim: int) -> NDArray[Any]:
+    """Return a mask; where there is one for each pattern, whether most are not 0."""
+    return mask[()] if mask.ndim == ndim else convert_mask(mask, NOT_ZERO, ndim)
 
 
 def find_unclear_masks(
@@ -423,9 +410,8 @@ class _Named:
         if problems:
             raise PatternsFileError(path, problems)
         if convention is None and self.source is not None:
-            values = mask[()] if mask.ndim == 2 else convert_mask(mask, NOT_ZERO)
-            judge = MaskJudge(self.source, self.warn)
-            found, _ = judge.judge(values, self.name, self.name)
+            judge = _MaskJudge(self.source, self.warn)
+            found, _ = judge.judge(_read_mask(mask, 2), self.name, self.name)
         else:
             convention = convention or NOT_ZERO
             origin = describe_origin(self.name, convention)
