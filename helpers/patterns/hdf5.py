@@ -69,11 +69,6 @@ def wrap_hdf5_errors(path: Path, doing: str) -> Iterator[None]:
         The file.
     doing
         What cannot be done with it: "its layout cannot be read".
-
-    Raises
-    ------
-    PatternsFileError
-        If the block fails.
     """
     try:
         yield
@@ -128,17 +123,9 @@ def check_file(path: Path, expected: str = "an HDF5 file") -> None:
 
 
 def walk(group: h5py.Group) -> Iterator[tuple[str, Any]]:
-    """Visit everything that can be reached, links followed, each object once.
+    """Give the path of everything that can be reached, and what is there, each once.
 
-    Parameters
-    ----------
-    group
-        Where to begin; an open file to visit all of it.
-
-    Yields
-    ------
-    tuple
-        The path, and the group or dataset there; None where a link leads nowhere.
+    Links are followed; None where one leads nowhere.
     """
     seen = {group}
     waiting = deque([group])
@@ -282,15 +269,7 @@ def describe_target(group: h5py.Group, path: str) -> str:
 
 
 def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
-    """Say why patterns cannot have this shape; nothing if they can.
-
-    Parameters
-    ----------
-    where
-        Path of the patterns.
-    shape
-        (n, …) as recorded.
-    """
+    """Say why patterns cannot have this shape, (n, …) as recorded."""
     if 0 in shape:
         yield (
             f"{where} has shape {shape}, so no pattern is in it; expected at least "
@@ -470,15 +449,7 @@ def find_detector(file: h5py.File) -> str:
 
 
 def find_detector_masks(file: h5py.File, detector: str) -> tuple[str, ...]:
-    """Return where the masks of a detector are that fit its images.
-
-    Parameters
-    ----------
-    file
-        Open.
-    detector
-        From `find_detector`.
-    """
+    """Return where the masks of the only detector are that fit its images."""
     folder = CONFIGURATION / PurePosixPath(detector).parts[1]
     frame = file[detector].shape[1:]
     found = (str(folder / name) for name in MASKS)

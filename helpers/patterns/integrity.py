@@ -234,14 +234,8 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
 def warn_of_storage_outside(path: Path, file: h5py.File, where: str) -> Iterator[str]:
     """Say where the values of a dataset lie, if not in the folder of its file.
 
-    A dataset may take any file of the machine for its values.
-
-    Parameters
-    ----------
-    path, file
-        The file on disk, and the same, open.
-    where
-        Path of a dataset.
+    A dataset may take any file of the machine for its values. Parameters are those of
+    `find_link_problems`.
     """
     dataset = get_dataset(file, where)
     if dataset is not None and (outside := _say_storage_outside(path, dataset)):

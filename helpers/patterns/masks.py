@@ -21,7 +21,6 @@ from helpers.patterns.hdf5 import (
     follow,
     get_dataset,
     get_whole_dataset,
-    is_numeric,
     open_hdf5,
 )
 from helpers.patterns.layout_table import Layout, find_mask_convention
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
 
 SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (32, 200)  # fewest and most patterns
+MASK_KINDS = "biuf"  # of NumPy dtypes
 MASK_VALUES = 8  # a mask of a name that others have too holds at most so many
 _MASK_NAME = re.compile(
     r"(?i)(\w*_)?mask(_?shared|_?\d+|s)?|(bad|good|dead|hot)_?(pix\w*|map|mask)?"
@@ -121,7 +121,7 @@ def read_layout_mask(
     mask, convention = file[where], layout.mask_convention
     n, pattern = shape[0], shape[1:]
     problems = list(find_shape_problems(where, mask.shape, pattern, n_patterns=n))
-    if not is_numeric(mask) and mask.dtype != bool:
+    if mask.dtype.kind not in MASK_KINDS:
         problems.append(f"{where} holds {mask.dtype}; expected numbers.")
     if get_whole_dataset(file, where) is None:
         problems.append(
@@ -229,7 +229,7 @@ def judge_masks(
     judge = _MaskJudge(source, warn)
     found: BadPixels | None = None
     for where, mask in masks:
-        if mask.dtype.kind not in "biuf":
+        if mask.dtype.kind not in MASK_KINDS:
             continue
         problems = list(find_shape_problems(where, mask.shape, pattern, n_patterns=n))
         if problems:
@@ -256,14 +256,8 @@ def find_unclear_masks(
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """Give what may be masks, and where, of which nobody says which values mean bad.
 
-    Parameters
-    ----------
-    file
-        Open.
-    layout
-        Where such masks may be; for others see `find_mask_paths`.
-    pattern
-        Shape of a pattern as recorded.
+    They are where the layout says, and where `find_mask_paths` finds what is like a
+    mask of patterns of a shape as recorded.
     """
     folder = PurePosixPath(layout.patterns).parent
     for where in (*layout.unclear_masks, *find_mask_paths(file, layout)):
@@ -302,7 +296,7 @@ def is_mask_name(name: str) -> bool:
 
 def _is_like_a_mask(mask: h5py.Dataset, pattern: tuple[int, ...]) -> bool:
     """Tell whether something has the shape of a mask, and few values."""
-    if mask.shape[-len(pattern) :] != pattern or mask.dtype.kind not in "biuf":
+    if mask.shape[-len(pattern) :] != pattern or mask.dtype.kind not in MASK_KINDS:
         return False
     return np.unique(next(sample_masks(mask, len(pattern)))).size <= MASK_VALUES
 
@@ -440,7 +434,7 @@ def _find_only_mask(path: Path, file: h5py.File, frame: tuple[int, int]) -> str:
     fitting = [
         name
         for name, dataset in find_datasets(file).items()
-        if dataset.shape == frame and (is_numeric(dataset) or dataset.dtype == bool)
+        if dataset.shape == frame and dataset.dtype.kind in MASK_KINDS
     ]
     if len(fitting) != 1:
         found = ", ".join(fitting) or "none"
@@ -472,9 +466,7 @@ def _read_raw(path: Path, frame: tuple[int, int]) -> NDArray[np.uint8]:
     return values.reshape(frame)
 
 
-def _read_array(
-    path: Path, where: str = ""
-) -> tuple[NDArray[Any], MaskConvention | None]:
+def _read_array(path: Path, where: str) -> tuple[NDArray[Any], MaskConvention | None]:
     """Read a mask from a NumPy file, a text of Dragonfly or a detector image."""
     if not path.is_file():
         raise PatternsFileError(path, [describe_missing_file(path)])

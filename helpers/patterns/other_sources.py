@@ -316,22 +316,14 @@ def _read_header(file: Any) -> tuple[Any, bool, np.dtype[Any]]:
 def read_arrays_beside(
     path: Path, is_wanted: Callable[[str], bool]
 ) -> dict[str, NDArray[Any]]:
-    """Return arrays of an `.npz` file by their names; none of other files.
-
-    Parameters
-    ----------
-    path
-        A file that was opened.
-    is_wanted
-        Tells whether a name is wanted.
-    """
+    """Return the arrays of an `.npz` file with a wanted name; none of other files."""
     if path.suffix.lower() != ".npz":
         return {}
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in filter(is_wanted, arrays.files)}
 
 
-def _choose_array(path: Path, arrays: Any, wanted: str = "") -> str:
+def _choose_array(path: Path, arrays: Any, wanted: str) -> str:
     stacks = [name for name in arrays.files if arrays[name].ndim == 3]
     if len(stacks) != 1 or wanted:
         found = ", ".join(f"{name} {arrays[name].shape}" for name in arrays.files)
