@@ -409,3 +409,23 @@ def test_source_whose_values_lie_outside_of_its_folder_is_refused(
         file.create_virtual_dataset("patterns", layout)
     with pytest.raises(PatternsFileError, match=r"takes its values from .*secret.bin"):
         open_patterns(tmp_path / "data" / "run.h5")
+
+
+@pytest.mark.parametrize("kind", ["plain", "NeXus", "NeXus in parts"])
+def test_patterns_in_a_group_of_another_file_are_found(
+    kind: str, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "far.h5", "w") as file:
+        group = file.create_group("scan/first")
+        name = "data_000001" if kind == "NeXus in parts" else "counts"
+        group[name] = VALUES
+        if kind != "plain":
+            group.attrs["NX_class"] = "NXdata"
+        if kind == "NeXus":
+            group.attrs["signal"] = name
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["entry"] = h5py.ExternalLink("far.h5", "/scan")
+        file["entry_too"] = np.zeros(3)
+    with open_patterns(tmp_path / "run.h5") as patterns:
+        np.testing.assert_array_equal(patterns.read_raw(slice(None)), VALUES)
+        assert patterns.layout.name == kind.removesuffix(" in parts")

@@ -122,25 +122,26 @@ def check_file(path: Path, expected: str = "an HDF5 file") -> None:
     raise PatternsFileError(path, [problem])
 
 
-def walk(group: h5py.Group) -> Iterator[tuple[str, Any]]:
+def walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
     """Give the path of everything that can be reached, and what is there, each once.
 
     Links are followed; None where one leads nowhere.
     """
-    seen = {group}
-    waiting = deque([group])
+    seen = {file}
+    waiting: deque[tuple[str, h5py.Group]] = deque([("", file)])
     while waiting:
-        parent = waiting.popleft()  # what lies higher is met first
-        for name in parent:
-            path = f"{parent.name.rstrip('/')}/{name}"
-            found = follow(parent, name)
+        folder, group = waiting.popleft()  # what lies higher is met first
+        for name in group:
+            # A group in another file has another name there.
+            path = f"{folder}/{name}"
+            found = follow(group, name)
             if found in seen:
                 continue
             yield path, found
             if found is not None:
                 seen.add(found)
             if isinstance(found, h5py.Group):
-                waiting.append(found)
+                waiting.append((path, found))
 
 
 def find_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
@@ -366,51 +367,53 @@ def find_signal(file: h5py.File) -> str:
 
     Of numbered parts, as Dectris' detectors write them, with `*` for their number.
     """
-    for group in _find_data_groups(file):
-        where = f"{group.name.rstrip('/')}/{_signal_of(group)}"
+    for path, group in _find_data_groups(file):
+        where = f"{path}/{_signal_of(group)}"
         dataset = get_dataset(file, where)
         if dataset is not None and dataset.ndim == 3:
             parts = _PART.sub(r"\1*", where)
             return parts if len(find_numbered(file, parts, "*")) > 1 else where
-    possible = (f"{g.name}/data_*" for g in _find_groups(file, "NXdata"))
+    possible = (f"{path}/data_*" for path, _ in _find_groups(file, "NXdata"))
     return next((each for each in possible if find_numbered(file, each, "*")), "")
 
 
 def find_pixel_masks(file: h5py.File, signal: str) -> tuple[str, ...]:
     """Return where masks of the detector may be: beside the data, and in NXdetector."""
     entry = "/" + signal.strip("/").split("/")[0]
-    groups = _find_groups(file, "NXdetector")
     found = [
-        f"{group.name}/{folder}pixel_mask"
-        for group in groups
+        f"{path}/{folder}pixel_mask"
+        for path, _ in _find_groups(file, "NXdetector")
         for folder in ("", "detectorSpecific/")
-        if group.name.startswith(f"{entry}/")
+        if path.startswith(f"{entry}/")
     ]
     return (f"{signal.rsplit('/', 1)[0]}/pixel_mask", *found)
 
 
-def _find_data_groups(file: h5py.File) -> Iterator[h5py.Group]:
+def _find_data_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
     """Give groups of class NXdata that name a signal: the default one first."""
-    group: Any = file
+    path, group = "", file
     while isinstance(group, h5py.Group) and "default" in group.attrs:
-        group = follow(group, text_of(group.attrs["default"]))
-    groups = [group, *_find_groups(file, "NXdata")]
-    yield from (
-        each for each in groups if isinstance(each, h5py.Group) if _signal_of(each)
-    )
+        name = text_of(group.attrs["default"])
+        path = (name if name.startswith("/") else f"{path}/{name}").rstrip("/")
+        group = follow(group, name)
+    for place, each in ((path, group), *_find_groups(file, "NXdata")):
+        if isinstance(each, h5py.Group) and _signal_of(each):
+            yield place, each
 
 
-def _find_groups(file: h5py.File, nx_class: str) -> Iterator[h5py.Group]:
+def _find_groups(file: h5py.File, nx_class: str) -> Iterator[tuple[str, h5py.Group]]:
     """Give all groups of a class, down to four levels, which is as deep as they lie."""
-    level: list[h5py.Group] = [file]
+    level: list[tuple[str, h5py.Group]] = [("", file)]
     for _ in range(4):
         level = [
-            child
-            for group in level
+            (f"{folder}/{name}", child)
+            for folder, group in level
             for name in group
             if isinstance(child := follow(group, name), h5py.Group)
         ]
-        yield from (g for g in level if text_of(g.attrs.get("NX_class")) == nx_class)
+        for path, group in level:
+            if text_of(group.attrs.get("NX_class")) == nx_class:
+                yield path, group
 
 
 def _signal_of(group: h5py.Group) -> str:

@@ -385,12 +385,13 @@ def _locate(path: Path, name: str) -> Path | None:
 def _find_broken_link(file: h5py.File, where: str) -> str:
     """Say which link on the way to a path leads nowhere; "" if none does."""
     group: h5py.Group = file
+    here = ""
     for name in where.strip("/").split("/"):
         if not isinstance(group, h5py.Group) or name not in group.keys():  # noqa: SIM118
             return ""
+        here += f"/{name}"
         found = follow(group, name)
         if found is None:
-            here = f"{group.name.rstrip('/')}/{name}"
             target = describe_target(group, name)
             return f"{here} is a link to {target}, which is not there. {MEND}"
         group = found
