@@ -376,6 +376,13 @@ def test_nexus(way: str, path: Path) -> None:
     assert patterns.layout.patterns == "/scan/result/counts"
 
 
+@pytest.mark.parametrize("default", [".", "/", "/scan", "gone"])
+def test_a_default_of_nexus_that_leads_to_no_data(default: str, path: Path) -> None:
+    with h5py.File(write_nexus(path, "signal alone"), "a") as file:
+        file.attrs["default"], file["scan"].attrs["default"] = "scan", default
+    assert open_patterns(path).layout.patterns == "/scan/result/counts"
+
+
 @pytest.mark.parametrize(
     "axes",
     [

@@ -28,6 +28,7 @@ LISTED = 10  # a message names at most so many datasets or links
 EVENTS = ("/event_time", "/fiducials")  # of small data
 CONFIGURATION = PurePosixPath("/UserDataCfg")
 MASKS = ("mask", "cmask")  # 1 = good, as psana has it
+DEEPEST = 4  # levels that groups of NeXus lie below the file
 _PART = re.compile(r"(.*/\D*)\d+")
 
 
@@ -392,7 +393,9 @@ def find_pixel_masks(file: h5py.File, signal: str) -> tuple[str, ...]:
 def _find_data_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
     """Give groups of class NXdata that name a signal: the default one first."""
     path, group = "", file
-    while isinstance(group, h5py.Group) and "default" in group.attrs:
+    for _ in range(DEEPEST):  # a default may lead back to where it stands
+        if not isinstance(group, h5py.Group) or "default" not in group.attrs:
+            break
         name = text_of(group.attrs["default"])
         path = (name if name.startswith("/") else f"{path}/{name}").rstrip("/")
         group = follow(group, name)
@@ -402,9 +405,9 @@ def _find_data_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
 
 
 def _find_groups(file: h5py.File, nx_class: str) -> Iterator[tuple[str, h5py.Group]]:
-    """Give all groups of a class, down to four levels, which is as deep as they lie."""
+    """Give all groups of a class that do not lie too deep."""
     level: list[tuple[str, h5py.Group]] = [("", file)]
-    for _ in range(4):
+    for _ in range(DEEPEST):
         level = [
             (f"{folder}/{name}", child)
             for folder, group in level
