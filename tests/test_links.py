@@ -429,3 +429,15 @@ def test_patterns_in_a_group_of_another_file_are_found(
     with open_patterns(tmp_path / "run.h5") as patterns:
         np.testing.assert_array_equal(patterns.read_raw(slice(None)), VALUES)
         assert patterns.layout.name == kind.removesuffix(" in parts")
+
+
+def test_masks_for_each_pattern_in_another_file_are_used(tmp_path: Path) -> None:
+    masks = np.zeros((N, *FRAME), "u4")
+    masks[:, 0], masks[3, 2:4] = 1, 4
+    with h5py.File(tmp_path / "masks.h5", "w") as file:
+        file["of/each"] = masks
+    with h5py.File(tmp_path / "run.cxi", "w") as file:
+        file["entry_1/data_1/data"] = VALUES
+        file["entry_1/data_1/mask"] = h5py.ExternalLink("masks.h5", "/of/each")
+    with open_patterns(tmp_path / "run.cxi") as patterns:
+        np.testing.assert_array_equal(patterns[:] == 0, masks != 0)

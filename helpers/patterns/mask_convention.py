@@ -248,10 +248,10 @@ def sample_masks(
         yield mask[i]
 
 
-def find_masks_of_each(
+def do_masks_differ(
     mask: h5py.Dataset, convention: MaskConvention, pixels: NDArray[np.bool_]
-) -> tuple[str, MaskConvention] | None:
-    """Tell where masks for each pattern are, unless all seem to be the same.
+) -> bool:
+    """Tell whether there is a mask for each pattern, and they may not all be the same.
 
     Parameters
     ----------
@@ -263,14 +263,12 @@ def find_masks_of_each(
         Which are bad in most patterns.
     """
     if mask.ndim == pixels.ndim:
-        return None
+        return False
     n = int(np.clip(COMPARED_BYTES // max(mask[0].nbytes, 1), *COMPARED))
-    if n >= min(len(mask), COMPARED[1]) and all(
-        (convention(each) == pixels).all()
+    return n < min(len(mask), COMPARED[1]) or any(
+        (convention(each) != pixels).any()
         for each in sample_masks(mask, pixels.ndim, n)
-    ):
-        return None
-    return mask.name, convention
+    )
 
 
 def find_shape_problems(

@@ -34,7 +34,7 @@ from helpers.patterns.mask_convention import (
     convert_mask,
     decide_polarity,
     describe_origin,
-    find_masks_of_each,
+    do_masks_differ,
     find_pixel_problems,
     find_shape_problems,
     sample_masks,
@@ -141,10 +141,10 @@ def read_layout_mask(
         )
     bits = convention.describe_bits(sample_masks(mask, len(pattern)))
     origin = describe_origin(where, convention, bits)
-    of_each = find_masks_of_each(mask, convention, pixels)
-    if of_each:
-        origin += ". They differ: what only some call bad is left out in their patterns"
-    return BadPixels(pixels, origin, of_each)
+    if not do_masks_differ(mask, convention, pixels):
+        return BadPixels(pixels, origin)
+    origin += ". They differ: what only some call bad is left out in their patterns"
+    return BadPixels(pixels, origin, of_each=(where, convention))
 
 
 class _MaskJudge:
@@ -239,9 +239,12 @@ def judge_masks(
         assembled = source.assemble(values).reshape(source.shape[1:])
         name = f"{path}:{where}" if where.startswith("/") else f"{path}:/{where}"
         one, convention = judge.judge(assembled, where, name)
-        if convention is not None and isinstance(mask, h5py.Dataset):
-            of_each = find_masks_of_each(mask, convention, convention(values))
-            one = one._replace(of_each=of_each)
+        if (
+            convention is not None
+            and isinstance(mask, h5py.Dataset)
+            and do_masks_differ(mask, convention, convention(values))
+        ):
+            one = one._replace(of_each=(where, convention))
         found = unite_bad_pixels(found, one)
     return found
 
