@@ -207,10 +207,7 @@ def _stacked(modules: tuple[int, int, int], why: str) -> Assembly:
 
 
 def _find_positions(file: h5py.File, where: str) -> h5py.Dataset | None:
-    dataset = get_whole_dataset(file, where)
-    places = [where] if dataset is None else [where, dataset.name]
-    places.append("/entry_1/instrument_1/detector_1/data")
-    for place in places:
+    for place in (where, "/entry_1/instrument_1/detector_1/data"):
         beside = str(PurePosixPath(place).with_name("xyz_map"))
         found = get_whole_dataset(file, beside)
         if found is not None:
