@@ -300,6 +300,12 @@ def test_labels_of_euxfel2013(path: Path) -> None:
     assert patterns.recorded_labels.tolist() == expected
 
 
+def test_numbers_of_shots_that_are_no_numbers_are_left_out(path: Path) -> None:
+    entry = {"/entry_1/data_1/data": COUNTS, "/entry_1/trainId": np.arange(N)}
+    write(path, entry | {"/entry_1/eventNumber": np.array([b"first"] * N)})
+    assert list(open_patterns(path).shots) == ["train"]
+
+
 def test_sacla_with_several_runs_and_tags_of_any_length(path: Path) -> None:
     patterns = open_patterns(write(path, sacla(901, 1202, detector=3).content))
     check(patterns, "SACLA DataConvert")

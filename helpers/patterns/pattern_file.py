@@ -393,7 +393,7 @@ class _Reader:
                 yield name, np.array([int(number) for number in numbers], np.int64)
                 continue
             found = get_whole_dataset(self.file, where)
-            if found is not None and found.shape == (n,):
+            if found is not None and found.shape == (n,) and is_numeric(found):
                 yield name, np.asarray(found[()]).astype(np.int64)
 
     def _fits(self, dataset: h5py.Dataset, n: int, right: bool, expected: str) -> bool:
