@@ -300,6 +300,14 @@ def test_labels_of_euxfel2013(path: Path) -> None:
     assert patterns.recorded_labels.tolist() == expected
 
 
+def test_codes_of_labels_that_are_given_as_texts_are_told(path: Path) -> None:
+    codes = {f"hit_{number}/lbl": number % 3 for number in range(1, N)}
+    write(path, FACILITIES["euxfel2013"].content | codes)
+    words: Any = {"0": "single"}
+    with pytest.warns(UserWarning, match=r"holds 0, 1, 2; expected '0' \(single\)"):
+        open_patterns(path, label_words=words)
+
+
 def test_numbers_of_shots_that_are_no_numbers_are_left_out(path: Path) -> None:
     entry = {"/entry_1/data_1/data": COUNTS, "/entry_1/trainId": np.arange(N)}
     write(path, entry | {"/entry_1/eventNumber": np.array([b"first"] * N)})

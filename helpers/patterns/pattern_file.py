@@ -346,7 +346,7 @@ class _Reader:
                 "the file does not say which label each of them means, so they are "
                 "not used. Say it: label_words={0: 'single', 1: 'multiple', …}."
             )
-        known = ", ".join(f"{v:g} ({word})" for v, word in self.layout.label_words)
+        known = ", ".join(f"{v!r} ({word})" for v, word in self.layout.label_words)
         return f"expected {known}. Patterns with another value count as unlabelled."
 
     def _read_label_values(self, n: int) -> NDArray[Any] | None:
