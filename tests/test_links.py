@@ -441,3 +441,19 @@ def test_masks_for_each_pattern_in_another_file_are_used(tmp_path: Path) -> None
         file["entry_1/data_1/mask"] = h5py.ExternalLink("masks.h5", "/of/each")
     with open_patterns(tmp_path / "run.cxi") as patterns:
         np.testing.assert_array_equal(patterns[:] == 0, masks != 0)
+
+
+def test_a_file_of_a_part_that_is_cut_while_the_run_is_open_is_reported(
+    tmp_path: Path, sources: list[Path]
+) -> None:
+    with h5py.File(tmp_path / "master.h5", "w") as file:
+        for number, source in enumerate(sources):
+            file[f"data/data_{number:06}"] = h5py.ExternalLink(source.name, "/d")
+        file["data"].attrs["NX_class"] = "NXdata"
+    patterns = open_patterns(tmp_path / "master.h5")
+    np.testing.assert_array_equal(patterns.read_raw(slice(None)), VALUES)
+    patterns.check_unchanged()
+    patterns.close()
+    cut(sources[1])
+    with pytest.raises(PatternsFileError, match=r"s1\.h5: has .* when it was opened"):
+        patterns.check_unchanged()

@@ -23,6 +23,7 @@ from helpers.patterns.dragonfly import (
 )
 from helpers.patterns.hdf5 import (
     find_first_frame,
+    find_frame_paths,
     find_frames,
     follow,
     get_dataset,
@@ -312,7 +313,8 @@ class _Reader:
     def _find_files_behind(self, *paths: str) -> frozenset[Path]:
         found = (
             find_files_behind(self.path, dataset)
-            for path in paths
+            for where in paths
+            for path in find_frame_paths(self.file, where)
             if (dataset := get_dataset(self.file, path))
         )
         return frozenset().union(*found)
