@@ -210,16 +210,18 @@ def find_frame_paths(file: h5py.File, where: str) -> dict[str, str]:
     return find_numbered(file, where, "*") if "*" in where else {where: "0"}
 
 
-def find_frames(file: h5py.File, where: str) -> dict[str, str]:
-    """Return those of these paths where a whole dataset is."""
-    paths = find_frame_paths(file, where).items()
-    return {p: number for p, number in paths if get_whole_dataset(file, p) is not None}
+def find_frames(file: h5py.File, where: str) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Give those of these paths where a whole dataset is, and the dataset."""
+    for path in find_frame_paths(file, where):
+        found = get_whole_dataset(file, path)
+        if found is not None:
+            yield path, found
 
 
 def find_first_frame(file: h5py.File, where: str) -> h5py.Dataset | None:
     """Return the first dataset that `where` stands for and that is there, or None."""
-    found = (get_whole_dataset(file, path) for path in find_frame_paths(file, where))
-    return next((each for each in found if each is not None), None)
+    _, found = next(find_frames(file, where), ("", None))
+    return found
 
 
 def describe_choices(file: h5py.File) -> str:

@@ -47,8 +47,7 @@ class FramesSource(Hdf5Source):
 
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, file, where)
-        self._names = list(find_frames(file, where))
-        frames = [file[name] for name in self._names]
+        self._names, frames = zip(*find_frames(file, where), strict=True)
         lengths = [len(frame) if frame.ndim == 3 else 1 for frame in frames]
         self._starts = [0, *accumulate(lengths)]
         self.shape = (self._starts[-1], *frames[0].shape[-2:])
@@ -66,7 +65,7 @@ class FramesSource(Hdf5Source):
     def check(  # noqa: D102
         cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
-        frames = {name: file[name] for name in find_frames(file, where)}
+        frames = dict(find_frames(file, where))
         if not frames:
             problems.append(f"no dataset has a name like {where}, with a number for *.")
             return None

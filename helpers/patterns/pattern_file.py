@@ -364,7 +364,7 @@ class _Reader:
         return np.asarray(dataset[()])
 
     def _read_frame_labels(self, n: int) -> NDArray[Any] | None:
-        frames = find_frames(self.file, self.layout.patterns)
+        frames = [path for path, _ in find_frames(self.file, self.layout.patterns)]
         name = PurePosixPath(self.layout.labels).name
         found = [
             get_whole_dataset(self.file, str(PurePosixPath(frame).with_name(name)))
@@ -391,8 +391,10 @@ class _Reader:
         """Give what the facility calls each shot, where there is one for each."""
         for name, where in self.layout.shots:
             if "*" in where:
-                numbers = find_frames(self.file, self.layout.patterns).values()
-                yield name, np.array([int(number) for number in numbers], np.int64)
+                numbers = find_frame_paths(self.file, self.layout.patterns)
+                frames = find_frames(self.file, self.layout.patterns)
+                ids = [int(numbers[path]) for path, _ in frames]
+                yield name, np.array(ids, np.int64)
                 continue
             found = get_whole_dataset(self.file, where)
             if found is not None and found.shape == (n,) and is_numeric(found):
