@@ -346,7 +346,11 @@ def write_nexus(path: Path, way: str) -> Path:
         data.attrs["axes"] = ["frame_number", "y", "x"]
         if way == "default":
             file.attrs["default"], entry.attrs["default"] = "scan", np.bytes_("result")
-        if way == "old":
+        if way == "texts in arrays":
+            data.attrs["NX_class"] = np.array([b"NXdata"])
+            detector.attrs["NX_class"] = np.array([b"NXdetector"])
+            data.attrs["signal"] = np.array([b"counts"])
+        elif way == "old":
             detector["counts"].attrs["signal"] = 1
         else:
             data.attrs["signal"] = "counts"
@@ -383,7 +387,7 @@ def test_small_data_of_modules(path: Path) -> None:
     np.testing.assert_array_equal(patterns[3], modules[3].reshape(2 * ROWS, COLUMNS))
 
 
-@pytest.mark.parametrize("way", ["default", "signal alone", "old"])
+@pytest.mark.parametrize("way", ["default", "signal alone", "old", "texts in arrays"])
 def test_nexus(way: str, path: Path) -> None:
     patterns = open_patterns(write_nexus(path, way))
     check(patterns, "NeXus", BAD)

@@ -432,7 +432,8 @@ def _signal_of(group: h5py.Group) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return the text of an attribute."""
+    """Return the text of an attribute, which may stand alone in an array."""
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
