@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns.hdf5 import check_file
+from helpers.patterns.hdf5 import check_file, enumerate_some
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.masks import read_bad_pixels
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
@@ -179,7 +179,7 @@ def _raise_first(errors: Sequence[PatternsFileError]) -> None:
         raise errors[0]
     if errors:
         first, *others = errors
-        names = ", ".join(str(error.path) for error in others)
+        names = enumerate_some([str(error.path) for error in others])
         more = f"it is not the only file that cannot be used; see also {names}."
         raise PatternsFileError(first.path, [*first.problems, more]) from first
 
