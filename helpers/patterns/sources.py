@@ -260,8 +260,8 @@ class Hdf5Source(Source):
         if self.masks is None:
             return
         where, convention = self.masks
-        masks = self._open()[where]
         with wrap_hdf5_errors(self.path, f"the masks of {where} cannot be read"):
+            masks = self._open()[where]
             for number, pattern in enumerate(out, start):
                 bad = self.assemble(convention(masks[number]))
                 pattern[bad.reshape(pattern.shape)] = np.nan
