@@ -55,8 +55,9 @@ class Layout:
     # wrong with it is said.
     recognise: Recogniser | None = None
     patterns: str = ""
-    # Fills in what only the file itself says: where its patterns and masks are.
-    find: Callable[["Layout", h5py.File], "Layout"] | None = None
+    # Fills in what only the file itself says: where its patterns and masks are; None if
+    # it does not.
+    find: Callable[["Layout", h5py.File], "Layout | None"] | None = None
     # How the patterns are read.
     source: type[Hdf5Source] = DatasetSource
     # "photons" or "ADU" where the layout says so.
@@ -92,15 +93,19 @@ def either(*recognisers: Recogniser) -> Recogniser:
     return lambda file: any(recognise(file) for recognise in recognisers)
 
 
-def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
+def _find_nexus(layout: Layout, file: h5py.File) -> Layout | None:
     signal = find_signal(file)
+    if not signal:
+        return None
     masks = find_pixel_masks(file, signal)
     source = FramesSource if "*" in signal else DatasetSource
     return replace(layout, patterns=signal, bad_pixels=masks, source=source)
 
 
-def _find_small_data(layout: Layout, file: h5py.File) -> Layout:
+def _find_small_data(layout: Layout, file: h5py.File) -> Layout | None:
     detector = find_detector(file)
+    if not detector:
+        return None
     masks = find_detector_masks(file, detector)
     return replace(layout, patterns=detector, bad_pixels=masks)
 
@@ -288,18 +293,12 @@ LAYOUTS = (
     Layout(name="plain", patterns="/patterns"),
     Layout(
         name="LCLS small data",
-        recognise=lambda file: bool(find_detector(file)),
         find=_find_small_data,
         source=ModulesSource,
         mask_convention=GOOD_PIXELS,
         shots=(("event", "/fiducials"),),
     ),
-    Layout(
-        name="NeXus",
-        recognise=lambda file: bool(find_signal(file)),
-        find=_find_nexus,
-        mask_convention=NEXUS_BITS,
-    ),
+    Layout(name="NeXus", find=_find_nexus, mask_convention=NEXUS_BITS),
 )
 
 # These are no HDF5 files, and recognised by their endings.
@@ -357,14 +356,13 @@ def find_mask_convention(file: h5py.File, where: str) -> MaskConvention | None:
 def _find_known(file: h5py.File) -> Iterator[Layout]:
     """Give all layouts that fit, the best first, with numbers in their paths."""
     for layout in LAYOUTS:
-        if layout.fits(file):
-            yield from _fill_in(file, layout)
+        found = layout.find(layout, file) if layout.find else layout
+        if found and found.fits(file):
+            yield from _fill_in(file, found)
 
 
 def _fill_in(file: h5py.File, layout: Layout) -> Iterator[Layout]:
     """Give a layout once for each path that its patterns may have in a file."""
-    if layout.find:
-        layout = layout.find(layout, file)
     numbers = _find_paths(file, layout.patterns)
     stacks = {p: n for p, n in numbers.items() if _is_stack(file, p)} or numbers
     for path, chosen in stacks.items():
