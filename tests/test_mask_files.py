@@ -252,6 +252,19 @@ def test_without_patterns_the_polarity_must_be_said(tmp_path):
         read_bad_pixels(tmp_path / "mask.npy", SHAPE)
 
 
+@pytest.mark.parametrize("name", ["mask.h5", "mask.h5:/mask", "mask.h5:/mask != 0"])
+def test_a_mask_that_cannot_be_unpacked_says_so(run, tmp_path, name):
+    path = tmp_path / "mask.h5"
+    with h5py.File(path, "w") as file:
+        stored = file.create_dataset("mask", data=BAD.astype("u1"), compression=4)
+        chunk = stored.id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(PatternsFileError, match=r"mask\.h5: the mask cannot be read"):
+        open_patterns(run, bad_pixels=tmp_path / name)
+
+
 def test_a_damaged_image_that_asks_for_all_memory_says_so(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise MemoryError

@@ -22,6 +22,7 @@ from helpers.patterns.hdf5 import (
     get_dataset,
     get_whole_dataset,
     open_hdf5,
+    wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import Layout, find_mask_convention
 from helpers.patterns.mask_convention import (
@@ -422,7 +423,7 @@ class _Named:
 def _read_hdf5_mask(
     path: Path, inside: str, reader: _Named, convention: MaskConvention | None
 ) -> BadPixels:
-    with open_hdf5(path) as file:
+    with open_hdf5(path) as file, wrap_hdf5_errors(path, "the mask cannot be read"):
         known = DRAGONFLY if is_detector(file) else None
         if not inside:
             inside = "/mask" if known else _find_only_mask(path, file, reader.frame)
