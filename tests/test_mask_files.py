@@ -252,6 +252,13 @@ def test_without_patterns_the_polarity_must_be_said(tmp_path):
         read_bad_pixels(tmp_path / "mask.npy", SHAPE)
 
 
+@pytest.mark.parametrize("condition", ["", " != 0", " & 1"])
+def test_a_mask_of_texts_says_so(run, tmp_path, condition):
+    np.save(tmp_path / "mask.npy", np.where(BAD, "bad", "good"))
+    with pytest.raises(PatternsFileError, match="the mask holds <U4; expected numbers"):
+        open_patterns(run, bad_pixels=f"{tmp_path}/mask.npy{condition}")
+
+
 @pytest.mark.parametrize("name", ["mask.h5", "mask.h5:/mask", "mask.h5:/mask != 0"])
 def test_a_mask_that_cannot_be_unpacked_says_so(run, tmp_path, name):
     path = tmp_path / "mask.h5"

@@ -403,7 +403,9 @@ class _Named:
         if mask.ndim == 1 and convention == DRAGONFLY and mask.size == n_pixels:
             mask = mask[()].reshape(self.frame)
         problems = list(find_shape_problems("the mask", mask.shape, self.frame))
-        if convention is None and self.source is None:
+        if mask.dtype.kind not in MASK_KINDS:
+            problems.append(f"the mask holds {mask.dtype}; expected numbers.")
+        elif convention is None and self.source is None:
             problems.append(_ask_polarity(self.name, mask))
         if problems:
             raise PatternsFileError(path, problems)
