@@ -1,5 +1,6 @@
 """A small file of each facility's real shape opens as docs/layouts.md says."""
 
+import pickle
 import re
 import sys
 import warnings
@@ -1065,3 +1066,11 @@ class TestDocument:
         sources = [row.split("|")[1].split("(")[0] for row in table.splitlines()[2:]]
         text = DOCUMENT.read_text("utf-8")
         assert [x for each in sources if (x := each.strip(" `")) not in text] == []
+
+
+def test_an_array_file_that_a_worker_does_not_find_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "run.npz", counts=COUNTS)
+    packed = pickle.dumps(open_patterns(tmp_path / "run.npz").read_later([0]))
+    (tmp_path / "run.npz").unlink()
+    with pytest.raises(PatternsFileError, match=r"run\.npz: patterns 0 .*FileNotFound"):
+        pickle.loads(packed)()

@@ -122,13 +122,20 @@ def open_array_file(path: Path, dataset: str | None = None) -> Source:
         If the file is missing, damaged or cut short, or holds no stack of numbers.
     """
     check_file(path)
-    try:
+    with _wrap_parser_errors(path, f"cannot be read as {path.suffix}"):
         return _SOURCES[path.suffix.lower()](path, dataset or "")
+
+
+@contextmanager
+def _wrap_parser_errors(path: Path, problem: str) -> Iterator[None]:
+    """Turn what a parser raises on a damaged file, which may be anything, into ours."""
+    try:
+        yield
     except PatternsFileError:
         raise
-    except Exception as error:  # on a damaged file a parser may raise anything
+    except Exception as error:
         why = " ".join(f"{type(error).__name__} {error}".split())
-        problem = f"cannot be read as {path.suffix} ({why}). Copy the file again."
+        problem = f"{problem} ({why}). Copy the file again."
         raise PatternsFileError(path, [problem]) from error
 
 
@@ -190,7 +197,9 @@ class NpzSource(Source):
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         if self._array is None:
-            self._array = self._read()
+            problem = self._describe_unreadable(start, len(out))
+            with _wrap_parser_errors(self.path, problem):
+                self._array = self._read()
         out[...] = self._array[start : start + len(out)]
 
     def _read(self) -> NDArray[Any]:
@@ -226,19 +235,17 @@ class TiffSource(Source):
         return file
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
-        try:
-            with _heed_tifffile(), self._open() as file:
-                for number, (first, end) in enumerate(pairwise(self._starts)):
-                    here = slice(max(first, start), min(end, start + len(out)))
-                    if here.start < here.stop:
-                        part = out[here.start - start : here.stop - start]
-                        _read_series(
-                            file, number, part, here.start - first, end - first
-                        )
-        except Exception as error:  # on a damaged file a parser may raise anything
-            why = f"{type(error).__name__} {error}"
-            problem = f"{self._describe_unreadable(start, len(out))} ({why})."
-            raise PatternsFileError(self.path, [problem]) from error
+        problem = self._describe_unreadable(start, len(out))
+        with (
+            _wrap_parser_errors(self.path, problem),
+            _heed_tifffile(),
+            self._open() as file,
+        ):
+            for number, (first, end) in enumerate(pairwise(self._starts)):
+                here = slice(max(first, start), min(end, start + len(out)))
+                if here.start < here.stop:
+                    part = out[here.start - start : here.stop - start]
+                    _read_series(file, number, part, here.start - first, end - first)
 
 
 _LESS_IS_READ = re.compile(
