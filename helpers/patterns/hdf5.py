@@ -40,7 +40,7 @@ def open_hdf5(path: Path, warnings: list[str] | None = None) -> h5py.File:
     path
         The file.
     warnings
-        Is told when the file is not whole.
+        Gets a sentence where the file is not whole.
 
     Raises
     ------

@@ -61,7 +61,7 @@ _USUAL_NAME = re.compile(r"(pixel_)?mask(_shared)?|(bad|good)_pixel(s|_mask)")
 def _sample_sums(source: Source) -> "PixelSums | None":
     """Sum up at most 200 patterns spread over a file, fewer if they are large.
 
-    None if they cannot be read; whoever reads them later is told why.
+    None if they cannot be read: reading them later says why.
     """
     from helpers.physics import PixelSums, find_noise_limit  # with SciPy, which is slow
 
@@ -104,7 +104,7 @@ def read_layout_mask(
     shape
         Of the patterns as recorded: (n, …).
     warn
-        Is told what a person should be warned of.
+        Called with each warning for the user.
 
     Returns
     -------
@@ -219,7 +219,7 @@ def judge_masks(
     shape
         Of the patterns as recorded: (n, …).
     warn
-        Is told what a person should be warned of.
+        Called with each warning for the user.
 
     Returns
     -------
@@ -332,7 +332,7 @@ def read_bad_pixels(
         (rows, columns) of the patterns, and the patterns, without which those do not
         decide and an unknown polarity is an error.
     warn
-        Is told what a person should be warned of.
+        Called with each warning for the user.
 
     Raises
     ------

@@ -82,9 +82,9 @@ def open_patterns(
     }
     pattern_files = _open_all(paths, dataset, options)
     _check_alike(pattern_files)
-    told = _gather_warnings(pattern_files)
-    chosen = _choose_bad_pixels(bad_pixels, pattern_files, told)
-    for each in told:
+    cautions = _gather_warnings(pattern_files)
+    chosen = _choose_bad_pixels(bad_pixels, pattern_files, cautions)
+    for each in cautions:
         warnings.warn(each, stacklevel=2)
     return Patterns(
         pattern_files, chosen, _find_common_unit(pattern_files, chosen.pixels)
@@ -187,12 +187,14 @@ def _raise_first(errors: Sequence[PatternsFileError]) -> None:
 def _choose_bad_pixels(
     bad_pixels: NDArray[np.bool_] | str | Path | None,
     pattern_files: Sequence[PatternFile],
-    told: list[str],
+    cautions: list[str],
 ) -> BadPixels:
-    """Return what to leave out; add what a person should be warned of."""
+    """Return what to leave out; add warnings for the user."""
     frame = pattern_files[0].source.shape[1:]
     if isinstance(bad_pixels, str | Path):
-        return read_bad_pixels(bad_pixels, frame, pattern_files[0].source, told.append)
+        return read_bad_pixels(
+            bad_pixels, frame, pattern_files[0].source, cautions.append
+        )
     if bad_pixels is not None:
         return check_bad_pixels(bad_pixels, frame, pattern_files[0].source.path)
     found = [one.bad_pixels for one in pattern_files if one.bad_pixels]

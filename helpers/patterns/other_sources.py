@@ -212,7 +212,7 @@ class TiffSource(Source):
 
     def __init__(self, path: Path, where: str) -> None:
         super().__init__(path, where)
-        with _heed_tifffile(), self._open() as file:
+        with _raise_logged_errors(), self._open() as file:
             stacks = [_describe_series(path, series) for series in file.series]
         shapes = {(shape[1:], dtype) for shape, dtype in stacks}
         if len(shapes) > 1:
@@ -238,7 +238,7 @@ class TiffSource(Source):
         problem = self._describe_unreadable(start, len(out))
         with (
             _wrap_parser_errors(self.path, problem),
-            _heed_tifffile(),
+            _raise_logged_errors(),
             self._open() as file,
         ):
             for number, (first, end) in enumerate(pairwise(self._starts)):
@@ -254,19 +254,19 @@ _LESS_IS_READ = re.compile(
 
 
 @contextmanager
-def _heed_tifffile() -> Iterator[None]:
+def _raise_logged_errors() -> Iterator[None]:
     """Raise what tifffile only writes to its log, and then reads less than is there."""
-    heard: list[str] = []
+    logged: list[str] = []
     handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("tifffile")
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-    for said in filter(_LESS_IS_READ.search, heard):  # a strange tag does no harm
-        raise ValueError(said)
+    for message in filter(_LESS_IS_READ.search, logged):  # a strange tag does no harm
+        raise ValueError(message)
 
 
 def _describe_series(path: Path, series: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -470,7 +470,7 @@ def _link(path: Path, parts: Any, unreadable: list[str]) -> Run:
     absent = ~there.any(axis=1)
     n_incomplete = np.count_nonzero(~there[~absent].all(axis=0))
     is_raw = _is_raw(file, parts)
-    notes, said = [], []
+    notes, cautions = [], []
     if absent.any():
         numbers = ", ".join(map(str, np.flatnonzero(absent)))
         notes.append(f"Modules without data in this run: {numbers}.")
@@ -479,12 +479,12 @@ def _link(path: Path, parts: Any, unreadable: list[str]) -> Run:
             f"{n_incomplete} patterns lack a module; its pixels are 0 in them."
         )
     if unreadable:
-        said.append(
+        cautions.append(
             f"{enumerate_some(unreadable)} cannot be opened and is left out, with the "
             "patterns in it. Copy it again."
         )
     if is_raw:
-        said.append(
+        cautions.append(
             "the values are raw: offsets and gain are not corrected, so that photons "
             "hardly show. Open the corrected run (proc/) if there is one."
         )
@@ -499,7 +499,7 @@ def _link(path: Path, parts: Any, unreadable: list[str]) -> Run:
         ),
         geometry=geometries[0] if len(geometries) == 1 else None,
         notes=tuple(notes),
-        warnings=tuple(said),
+        warnings=tuple(cautions),
     )
 
 
@@ -518,21 +518,21 @@ def _is_of_a_run(path: Path) -> bool:
 @contextmanager
 def _wrap_extra_data_errors(path: Path) -> Iterator[None]:
     """Turn what extra_data raises or prints into our error."""
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
         with (
             redirect_stdout(io.StringIO()),
-            redirect_stderr(said),
+            redirect_stderr(printed),
             warnings.catch_warnings(action="ignore"),
         ):
             yield
     except PatternsFileError:
         raise
     except Exception as error:  # a reader of a hundred files may raise anything
-        heard = " ".join(said.getvalue().split())
+        more = " ".join(printed.getvalue().split())
         problem = (
             "cannot be read as a run of the European XFEL. Expected the files of one "
-            f"run, whole. extra-data says: {error or type(error).__name__} {heard}"
+            f"run, whole. extra-data says: {error or type(error).__name__} {more}"
         )
         raise PatternsFileError(path, [problem.strip()]) from error
 

@@ -170,17 +170,17 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile
 
 def _open_array_file(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     source = open_array_file(path, dataset)
-    told = [*source.warnings, *warn_of_axis_order(source, "the array")]
+    cautions = [*source.warnings, *warn_of_axis_order(source, "the array")]
     masks = read_arrays_beside(path, is_mask_name) if use_mask else {}
     named = [(name, mask) for name, mask in masks.items() if mask.ndim > 1]
-    found = judge_masks(path, named, source, source.shape, told.append)
+    found = judge_masks(path, named, source, source.shape, cautions.append)
     return PatternFile(
         layout=replace(ARRAY, patterns=source.where),
         source=source,
         unit="",
         bad_pixels=found,
         notes=source.notes,
-        warnings=_name_file(path, tuple(told)),
+        warnings=_name_file(path, tuple(cautions)),
     )
 
 
