@@ -10,8 +10,13 @@ import pytest
 from scipy import ndimage
 
 from helpers import experiment, plots
-from helpers.patterns import MaskConvention, open_patterns
-from helpers.patterns.mask_convention import EUXFEL_BITS, NEXUS_BITS, decide_polarity
+from helpers.patterns import open_patterns
+from helpers.patterns.mask_convention import (
+    EUXFEL_BITS,
+    NEXUS_BITS,
+    MaskConvention,
+    decide_polarity,
+)
 from helpers.simulate import Sample, pnccd_bad_pixels, simulate_patterns
 
 SHAPE = (96, 94)

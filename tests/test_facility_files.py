@@ -1,5 +1,6 @@
 """A small file of each facility's real shape opens as docs/layouts.md says."""
 
+import pickle
 import re
 import sys
 import warnings
@@ -15,7 +16,8 @@ from fuzz.seeds import write_emc, write_sparse
 
 from helpers.errors import PatternsFileError
 from helpers.labels import read_foreign_labels
-from helpers.patterns import EMC, LAYOUTS, Patterns, open_patterns
+from helpers.patterns import LAYOUTS, Patterns, open_patterns
+from helpers.patterns.layout_table import EMC
 from helpers.simulate import Sample, simulate_patterns
 
 N, ROWS, COLUMNS = 6, 5, 4
@@ -292,11 +294,25 @@ def test_labels_of_euxfel2013(path: Path) -> None:
     with pytest.warns(UserWarning, match="holds 0, 1, 2; the file does not say"):
         patterns = open_patterns(path)
     assert patterns.recorded_labels is None
-    words = {0: "single", 1: "multiple", 2: "other"}
+    words = {0: "single", 1: "no particle", 2: "other"}
     patterns = open_patterns(path, label_words=words)
     assert patterns.recorded_labels is not None
-    expected = ["", "multiple", "other", "single", "multiple", "other"]
+    expected = ["", "no particle", "other", "single", "no particle", "other"]
     assert patterns.recorded_labels.tolist() == expected
+
+
+def test_codes_of_labels_that_are_given_as_texts_are_told(path: Path) -> None:
+    codes = {f"hit_{number}/lbl": number % 3 for number in range(1, N)}
+    write(path, FACILITIES["euxfel2013"].content | codes)
+    words: Any = {"0": "single"}
+    with pytest.warns(UserWarning, match=r"holds 0, 1, 2; expected '0' \(single\)"):
+        open_patterns(path, label_words=words)
+
+
+def test_numbers_of_shots_that_are_no_numbers_are_left_out(path: Path) -> None:
+    entry = {"/entry_1/data_1/data": COUNTS, "/entry_1/trainId": np.arange(N)}
+    write(path, entry | {"/entry_1/eventNumber": np.array([b"first"] * N)})
+    assert list(open_patterns(path).shots) == ["train"]
 
 
 def test_sacla_with_several_runs_and_tags_of_any_length(path: Path) -> None:
@@ -331,7 +347,11 @@ def write_nexus(path: Path, way: str) -> Path:
         data.attrs["axes"] = ["frame_number", "y", "x"]
         if way == "default":
             file.attrs["default"], entry.attrs["default"] = "scan", np.bytes_("result")
-        if way == "old":
+        if way == "texts in arrays":
+            data.attrs["NX_class"] = np.array([b"NXdata"])
+            detector.attrs["NX_class"] = np.array([b"NXdetector"])
+            data.attrs["signal"] = np.array([b"counts"])
+        elif way == "old":
             detector["counts"].attrs["signal"] = 1
         else:
             data.attrs["signal"] = "counts"
@@ -368,11 +388,18 @@ def test_small_data_of_modules(path: Path) -> None:
     np.testing.assert_array_equal(patterns[3], modules[3].reshape(2 * ROWS, COLUMNS))
 
 
-@pytest.mark.parametrize("way", ["default", "signal alone", "old"])
+@pytest.mark.parametrize("way", ["default", "signal alone", "old", "texts in arrays"])
 def test_nexus(way: str, path: Path) -> None:
     patterns = open_patterns(write_nexus(path, way))
     check(patterns, "NeXus", BAD)
     assert patterns.layout.patterns == "/scan/result/counts"
+
+
+@pytest.mark.parametrize("default", [".", "/", "/scan", "gone"])
+def test_a_default_of_nexus_that_leads_to_no_data(default: str, path: Path) -> None:
+    with h5py.File(write_nexus(path, "signal alone"), "a") as file:
+        file.attrs["default"], file["scan"].attrs["default"] = "scan", default
+    assert open_patterns(path).layout.patterns == "/scan/result/counts"
 
 
 @pytest.mark.parametrize(
@@ -1039,3 +1066,11 @@ class TestDocument:
         sources = [row.split("|")[1].split("(")[0] for row in table.splitlines()[2:]]
         text = DOCUMENT.read_text("utf-8")
         assert [x for each in sources if (x := each.strip(" `")) not in text] == []
+
+
+def test_an_array_file_that_a_worker_does_not_find_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "run.npz", counts=COUNTS)
+    packed = pickle.dumps(open_patterns(tmp_path / "run.npz").read_later([0]))
+    (tmp_path / "run.npz").unlink()
+    with pytest.raises(PatternsFileError, match=r"run\.npz: patterns 0 .*FileNotFound"):
+        pickle.loads(packed)()

@@ -14,18 +14,17 @@ from helpers.__main__ import main
 from helpers.errors import PatternsFileError
 from helpers.patterns import (
     LAYOUTS,
-    DatasetSource,
-    Hdf5Source,
     Layout,
     Source,
-    find_datasets,
     find_mask_shape,
-    find_unit,
     layout_table,
-    open_pattern_file,
     open_patterns,
     read_bad_pixels,
 )
+from helpers.patterns.hdf5 import find_datasets
+from helpers.patterns.opening import find_unit
+from helpers.patterns.pattern_file import open_pattern_file
+from helpers.patterns.sources import DatasetSource, Hdf5Source
 
 N, ROWS, COLUMNS = 6, 5, 4
 FRAME = (ROWS, COLUMNS)
@@ -444,7 +443,7 @@ class GroupPerPattern(Hdf5Source):
 
     @classmethod
     def check(
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
         return (len(file), *file["shot_0/image"].shape)
 

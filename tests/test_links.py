@@ -409,3 +409,51 @@ def test_source_whose_values_lie_outside_of_its_folder_is_refused(
         file.create_virtual_dataset("patterns", layout)
     with pytest.raises(PatternsFileError, match=r"takes its values from .*secret.bin"):
         open_patterns(tmp_path / "data" / "run.h5")
+
+
+@pytest.mark.parametrize("kind", ["plain", "NeXus", "NeXus in parts"])
+def test_patterns_in_a_group_of_another_file_are_found(
+    kind: str, tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "far.h5", "w") as file:
+        group = file.create_group("scan/first")
+        name = "data_000001" if kind == "NeXus in parts" else "counts"
+        group[name] = VALUES
+        if kind != "plain":
+            group.attrs["NX_class"] = "NXdata"
+        if kind == "NeXus":
+            group.attrs["signal"] = name
+    with h5py.File(tmp_path / "run.h5", "w") as file:
+        file["entry"] = h5py.ExternalLink("far.h5", "/scan")
+        file["entry_too"] = np.zeros(3)
+    with open_patterns(tmp_path / "run.h5") as patterns:
+        np.testing.assert_array_equal(patterns.read_raw(slice(None)), VALUES)
+        assert patterns.layout.name == kind.removesuffix(" in parts")
+
+
+def test_masks_for_each_pattern_in_another_file_are_used(tmp_path: Path) -> None:
+    masks = np.zeros((N, *FRAME), "u4")
+    masks[:, 0], masks[3, 2:4] = 1, 4
+    with h5py.File(tmp_path / "masks.h5", "w") as file:
+        file["of/each"] = masks
+    with h5py.File(tmp_path / "run.cxi", "w") as file:
+        file["entry_1/data_1/data"] = VALUES
+        file["entry_1/data_1/mask"] = h5py.ExternalLink("masks.h5", "/of/each")
+    with open_patterns(tmp_path / "run.cxi") as patterns:
+        np.testing.assert_array_equal(patterns[:] == 0, masks != 0)
+
+
+def test_a_file_of_a_part_that_is_cut_while_the_run_is_open_is_reported(
+    tmp_path: Path, sources: list[Path]
+) -> None:
+    with h5py.File(tmp_path / "master.h5", "w") as file:
+        for number, source in enumerate(sources):
+            file[f"data/data_{number:06}"] = h5py.ExternalLink(source.name, "/d")
+        file["data"].attrs["NX_class"] = "NXdata"
+    patterns = open_patterns(tmp_path / "master.h5")
+    np.testing.assert_array_equal(patterns.read_raw(slice(None)), VALUES)
+    patterns.check_unchanged()
+    patterns.close()
+    cut(sources[1])
+    with pytest.raises(PatternsFileError, match=r"s1\.h5: has .* when it was opened"):
+        patterns.check_unchanged()

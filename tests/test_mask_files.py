@@ -231,6 +231,13 @@ def test_a_geometry_of_modules(tmp_path):
         ("a/min_fs = 0\n", "a lacks max_fs, min_ss, max_ss"),
         ("a/min_fs=0\na/max_fs=70\na/min_ss=0\na/max_ss=9", "reaches to ss 9, fs 70"),
         ("a/min_fs=0\na/max_fs=x\na/min_ss=0\na/max_ss=9", "could not convert"),
+        ("a/min_fs=0\na/max_fs=inf\na/min_ss=0\na/max_ss=9", "cannot convert"),
+        (PANELS + "bad/min_x = 1\n", "bad region lacks max_x, min_y, max_y"),
+        (
+            "a/min_fs=0\na/max_fs=9\na/min_ss=0\na/max_ss=9\n"
+            "bad/min_x=1\nbad/max_x=2\nbad/min_y=1\nbad/max_y=2",
+            "a lacks corner_x, corner_y",
+        ),
     ],
 )
 def test_a_geometry_that_cannot_be_says_so(run, text, said):
@@ -243,6 +250,26 @@ def test_without_patterns_the_polarity_must_be_said(tmp_path):
     np.save(tmp_path / "mask.npy", BAD.astype(int))
     with pytest.raises(PatternsFileError, match="not known which of its values"):
         read_bad_pixels(tmp_path / "mask.npy", SHAPE)
+
+
+@pytest.mark.parametrize("condition", ["", " != 0", " & 1"])
+def test_a_mask_of_texts_says_so(run, tmp_path, condition):
+    np.save(tmp_path / "mask.npy", np.where(BAD, "bad", "good"))
+    with pytest.raises(PatternsFileError, match="the mask holds <U4; expected numbers"):
+        open_patterns(run, bad_pixels=f"{tmp_path}/mask.npy{condition}")
+
+
+@pytest.mark.parametrize("name", ["mask.h5", "mask.h5:/mask", "mask.h5:/mask != 0"])
+def test_a_mask_that_cannot_be_unpacked_says_so(run, tmp_path, name):
+    path = tmp_path / "mask.h5"
+    with h5py.File(path, "w") as file:
+        stored = file.create_dataset("mask", data=BAD.astype("u1"), compression=4)
+        chunk = stored.id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    path.write_bytes(content)
+    with pytest.raises(PatternsFileError, match=r"mask\.h5: the mask cannot be read"):
+        open_patterns(run, bad_pixels=tmp_path / name)
 
 
 def test_a_damaged_image_that_asks_for_all_memory_says_so(tmp_path, monkeypatch):

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns import DatasetSource, Patterns, open_patterns, sources
-from helpers.patterns.sources import JoinedSources
+from helpers.patterns import Patterns, open_patterns, sources
+from helpers.patterns.sources import DatasetSource, JoinedSources
 
 ROWS, COLUMNS = 5, 4
 FRAME = (ROWS, COLUMNS)

@@ -159,13 +159,11 @@ class Cluster:
         coming: deque[Any] = deque()
         # the scheduler keeps it, so that it outlives the worker that has it
         shared = self._submit(bytes, packed, key=f"work-{digest[:16]}-{time.time_ns()}")
-        most = AHEAD * max(self._count_threads(), 2)
         try:
             for task in tasks:
                 coming.append(self._submit(run_packed, digest, shared, _pack(task)))
-                if len(coming) >= most:
+                if len(coming) >= AHEAD * max(self._count_threads(), 2):
                     yield from self._take_first(coming)
-                    most = AHEAD * max(self._count_threads(), 2)
             while coming:
                 yield from self._take_first(coming)
         finally:

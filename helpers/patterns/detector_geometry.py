@@ -5,7 +5,9 @@ their file, or by stacking; a geometry also says which pixels are left out.
 """
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,15 +36,13 @@ _DETECTORS = {
 class ModulesSource(DatasetSource):
     """Patterns as (n, modules, [gain,] slow, fast), or (n, rows, columns) as they are.
 
-    How the modules become one image is said by `notes`; see `find_assembly`.
+    How the modules become one image is said by `notes`; see `_find_assembly`.
     Of a gain axis the first entry is read, which holds the signal.
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Path of the patterns in it.
     geometry
@@ -62,7 +62,7 @@ class ModulesSource(DatasetSource):
         modules = (recorded[0], *recorded[-2:])
         self._recorded = recorded
         self.contiguous = None
-        self._assembly = find_assembly(path, file, where, modules, geometry)
+        self._assembly = _find_assembly(path, file, where, modules, geometry)
         self.shape = (self.shape[0], *self._assembly.shape)
         self.gaps = self._assembly.gaps
         self.notes = (self._assembly.note,)
@@ -75,9 +75,9 @@ class ModulesSource(DatasetSource):
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
-        shape = super().check(path, file, where, problems)
+        shape = super().check(file, where, problems)
         has_gain = shape is not None and len(shape) == WITH_GAIN
         return (*shape[:2], *shape[-2:]) if shape and has_gain else shape
 
@@ -140,7 +140,7 @@ class Assembly:
         return image
 
 
-def find_assembly(
+def _find_assembly(
     path: Path,
     file: h5py.File,
     where: str,
@@ -155,21 +155,6 @@ def find_assembly(
     file in the same folder. Otherwise the modules are stacked, the first at the top,
     with a warning: fine for classifying by eye or by a network that is trained on it,
     useless for a centre or for rotations.
-
-    Parameters
-    ----------
-    path, file
-        The file on disk, and the same, open.
-    where, modules
-        Path of the patterns, and their shape.
-    geometry
-        The geometry file that a person named.
-
-    Raises
-    ------
-    PatternsFileError
-        If the positions are of another shape or cannot be right, or the geometry file
-        cannot be read or is for another detector.
     """
     if geometry is not None:
         return _from_crystfel(geometry, modules)
@@ -190,20 +175,12 @@ def find_assembly(
     return _from_crystfel(geometries[0], modules)
 
 
-def place_on_grid(
+def _place_on_grid(
     rows: NDArray[np.float64], columns: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Give each pixel the nearest place of an image.
+    """Return which pixel is nearest to each place of an image; -1 in a gap.
 
-    Parameters
-    ----------
-    rows, columns
-        Place of each pixel, in pixels, fractions allowed; of any shape.
-
-    Returns
-    -------
-        (rows, columns) int64: the pixel that stands there, counted through the arrays;
-        -1 in a gap. Where two meet, the later one stands.
+    Places are in pixels. Where two pixels meet, the later one stands.
     """
     row = np.rint(rows - rows.min()).astype(np.int64).ravel()
     column = np.rint(columns - columns.min()).astype(np.int64).ravel()
@@ -230,10 +207,7 @@ def _stacked(modules: tuple[int, int, int], why: str) -> Assembly:
 
 
 def _find_positions(file: h5py.File, where: str) -> h5py.Dataset | None:
-    dataset = get_whole_dataset(file, where)
-    places = [where] if dataset is None else [where, dataset.name]
-    places.append("/entry_1/instrument_1/detector_1/data")
-    for place in places:
+    for place in (where, "/entry_1/instrument_1/detector_1/data"):
         beside = str(PurePosixPath(place).with_name("xyz_map"))
         found = get_whole_dataset(file, beside)
         if found is not None:
@@ -259,7 +233,7 @@ def _from_xyz_map(
     if not 0 < size < 4 * MOST_PIXELS:  # NaN is not
         problem = f"{name} holds positions that can be those of no detector."
         raise PatternsFileError(path, [problem])
-    taken = place_on_grid(y / pitch, x / pitch)
+    taken = _place_on_grid(y / pitch, x / pitch)
     lost = x.size - np.count_nonzero(taken >= 0)
     note = (
         f"{modules[0]} modules are assembled by {name}: rows along y, columns along x, "
@@ -309,51 +283,19 @@ def _from_crystfel(path: Path, modules: tuple[int, int, int]) -> Assembly:
 Bools = NDArray[np.bool_]
 Values = dict[str, str]
 
-PANEL_RANGE = ("min_fs", "max_fs", "min_ss", "max_ss")
-_GEOMETRY_LINE = re.compile(r"\s*(?:([^/=\s]+)/)?([\w]+)\s*=\s*(.*?)\s*(?:;.*)?")
+IN_DATA = ("min_fs", "max_fs", "min_ss", "max_ss")
+IN_LABORATORY = ("min_x", "max_x", "min_y", "max_y")
+# keys of a mask: its path, its file, and which of its bits mean bad, which good
+MASK_KEYS = (
+    ("mask", "mask_file", "mask_bad", "mask_good"),
+    *(
+        (f"mask{n}_data", f"mask{n}_file", f"mask{n}_badbits", f"mask{n}_goodbits")
+        for n in range(8)
+    ),
+)
+_GEOMETRY_LINE = re.compile(r"\s*(?:([^/=\s]+)/)?([\w]+)\s*=\s*(.*?)\s*")
 _TERM = re.compile(r"([+-]?[\d.eE+-]*?)([xyz])")
 _YES = ("1", "true", "yes")
-
-
-@dataclass
-class CrystfelGeometry:
-    """What stands in a geometry file.
-
-    Attributes
-    ----------
-    panels
-        By name; each with the values that hold for all where it has none of its own.
-    bad
-        Bad regions by name.
-    """
-
-    panels: dict[str, Values] = field(default_factory=dict)
-    bad: dict[str, Values] = field(default_factory=dict)
-
-
-def parse_geometry(text: str) -> CrystfelGeometry:
-    """Read the lines of a geometry file.
-
-    What stands without the name of a panel holds for the panels that follow.
-
-    Parameters
-    ----------
-    text
-        Content of the file.
-    """
-    geometry, common = CrystfelGeometry(), Values()
-    for line in text.splitlines():
-        found = _GEOMETRY_LINE.fullmatch(line.split(";", 1)[0])
-        if not found:
-            continue
-        name, key, value = found.groups()
-        if name is None:
-            common[key] = value
-        elif name.startswith("bad"):
-            geometry.bad.setdefault(name, Values())[key] = value
-        elif not name.startswith(("rigid_group", "group")):
-            geometry.panels.setdefault(name, Values(common))[key] = value
-    return geometry
 
 
 def read_crystfel_mask(
@@ -376,152 +318,160 @@ def read_crystfel_mask(
         If the file is no geometry, or that of another detector.
     """
     try:
-        geometry = parse_geometry(path.read_text(encoding="utf-8", errors="replace"))
-        reader = _GeometryReader(path, geometry, frame, source)
-        pixels = reader.find_bad()
-    except (ValueError, OSError) as error:
+        panels, regions = _parse_geometry(path)
+        pixels, n_masks = _find_bad(path, panels, regions, frame, source)
+    except (ValueError, OverflowError, OSError) as error:
         problem = f"is no CrystFEL geometry that can be read ({error})."
         raise PatternsFileError(path, [problem]) from error
     problems = list(find_pixel_problems("the geometry", pixels))
     if problems:
         raise PatternsFileError(path, problems)
-    n_bad = len(geometry.bad)
-    origin = f"{path.name}: {n_bad} bad regions, {len(reader.masks)} masks, and what "
-    return BadPixels(pixels, f"{origin}belongs to no panel that is used")
+    origin = (
+        f"{path.name}: {len(regions)} bad regions, {n_masks} masks, and what belongs "
+        "to no panel that is used"
+    )
+    return BadPixels(pixels, origin)
 
 
-class _GeometryReader:
-    def __init__(
-        self,
-        path: Path,
-        geometry: CrystfelGeometry,
-        frame: tuple[int, int],
-        source: Source | None,
-    ) -> None:
-        self._path = path
-        self._panels = geometry.panels
-        self._bad = geometry.bad
-        self._source = source
-        self._shape = frame if source is None else source.recorded_shape
-        self._frame = frame
-        self.masks: set[tuple[Path, str]] = set()
-        if not geometry.panels:
-            message = "it names no panel with min_fs, max_fs, min_ss and max_ss"
-            raise ValueError(message)
+def _parse_geometry(path: Path) -> tuple[dict[str, Values], dict[str, Values]]:
+    """Return the values of each panel and of each bad region, by their names.
 
-    def find_bad(self) -> Bools:
-        """Return the bad pixels, in the shape of a pattern."""
-        bad = np.ones(self._shape, np.bool_)
-        for name, panel in self._panels.items():
-            if panel.get("no_index", "0").lower() in _YES:
-                continue
-            view = self._view(bad, name, panel)
-            view[...] = self._find_masked(name, panel)
-            for region in self._bad.values():
-                view |= self._find_region(region, name, panel)
-        assembled = bad if self._source is None else self._source.assemble(bad)
-        if assembled.shape != self._frame:
-            message = f"its pixels are {assembled.shape}, the patterns' {self._frame}"
-            raise ValueError(message)
-        gaps = None if self._source is None else self._source.gaps
-        return assembled if gaps is None else assembled | gaps
+    What stands without the name of a panel holds for the panels that follow.
+    """
+    panels: dict[str, Values] = {}
+    regions: dict[str, Values] = {}
+    common: Values = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        found = _GEOMETRY_LINE.fullmatch(line.split(";", 1)[0])
+        if not found:
+            continue
+        name, key, value = found.groups()
+        if name is None:
+            common[key] = value
+        elif name.startswith("bad"):
+            regions.setdefault(name, {})[key] = value
+        elif not name.startswith(("rigid_group", "group")):
+            panels.setdefault(name, dict(common))[key] = value
+    if not panels:
+        message = "it names no panel with min_fs, max_fs, min_ss and max_ss"
+        raise ValueError(message)
+    return panels, regions
 
-    def _view(self, values: NDArray[Any], name: str, panel: Values) -> NDArray[Any]:
-        """Return the part of an array that a panel is."""
-        module = _find_module(panel)
-        part = values[module] if values.ndim == 3 and module is not None else values
-        fs0, fs1, ss0, ss1 = self._range(name, panel)
+
+def _find_bad(
+    path: Path,
+    panels: dict[str, Values],
+    regions: dict[str, Values],
+    frame: tuple[int, int],
+    source: Source | None,
+) -> tuple[Bools, int]:
+    """Return the bad pixels, (rows, columns), and how many masks the panels name."""
+    bad = np.ones(frame if source is None else source.recorded_shape, np.bool_)
+    own_file = path if source is None else source.path
+    masks = set()
+    for name, values in panels.items():
+        if values.get("no_index", "0").lower() in _YES:
+            continue
+        panel = _Panel(name, values)
+        view = panel.cut_out(bad)
+        view[...] = False
+        for region in regions.values():
+            view |= panel.find_region(region)
+        for where, in_file, *bits in MASK_KEYS:
+            if where in values:
+                named = values.get(in_file)
+                file = path.parent / named if named else own_file
+                masks.add((file, values[where]))
+                words = _read_words(path, file, values[where], bad.ndim)
+                bad_bits, good_bits = (int(values.get(each, "0"), 0) for each in bits)
+                view |= _find_masked(panel.cut_out(words), bad_bits, good_bits)
+    assembled = bad if source is None else source.assemble(bad)
+    if assembled.shape != frame:
+        message = f"its pixels are {assembled.shape}, the patterns' {frame}"
+        raise ValueError(message)
+    gaps = None if source is None else source.gaps
+    return assembled if gaps is None else assembled | gaps, len(masks)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A rectangle of pixels, and what a geometry file says of it."""
+
+    name: str
+    values: Values
+
+    @cached_property
+    def edges(self) -> list[int]:
+        """First and last pixel along fs, then along ss."""
+        return list(map(round, _read_numbers(self.name, self.values, IN_DATA)))
+
+    def cut_out(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of the panel's part of all pixels as recorded."""
+        numbers = [self.values.get(f"dim{n}", "") for n in range(5)]
+        modules = [int(number) for number in numbers if number.isdecimal()]
+        part = pixels[modules[0]] if pixels.ndim == 3 and modules else pixels
+        fs0, fs1, ss0, ss1 = self.edges
         if part.ndim != 2 or ss1 >= part.shape[0] or fs1 >= part.shape[1]:
             message = (
-                f"panel {name} reaches to ss {ss1}, fs {fs1}; the patterns have "
-                f"{self._shape} pixels as recorded"
+                f"panel {self.name} reaches to ss {ss1}, fs {fs1}; there are "
+                f"{pixels.shape} pixels as recorded"
             )
             raise ValueError(message)
         view: NDArray[Any] = part[ss0 : ss1 + 1, fs0 : fs1 + 1]
         return view
 
-    def _range(self, name: str, values: Values) -> tuple[int, ...]:
-        missing = [key for key in PANEL_RANGE if key not in values]
-        if missing:
-            message = f"{name} lacks {', '.join(missing)}"
-            raise ValueError(message)
-        return tuple(round(float(values[key])) for key in PANEL_RANGE)
-
-    def _find_region(self, region: Values, name: str, panel: Values) -> Bools:
-        """Find a bad region in a panel, by its place in the data or in the laboratory.
-
-        Both ends of a range in the data belong to it.
-        """
-        fs0, fs1, ss0, ss1 = self._range(name, panel)
-        ss, fs = np.mgrid[ss0 : ss1 + 1, fs0 : fs1 + 1]
+    def find_region(self, region: Values) -> Bools:
+        """Find a bad region, by its place in the data or in the laboratory."""
+        fs0, fs1, ss0, ss1 = self.edges
+        y, x = np.mgrid[ss0 : ss1 + 1, fs0 : fs1 + 1]
         if "min_fs" in region:
-            if region.get("panel", name) != name:
-                return np.zeros(ss.shape, np.bool_)
-            low_fs, high_fs, low_ss, high_ss = self._range("a bad region", region)
-            inside: Bools = (fs >= low_fs) & (fs <= high_fs)
-            inside &= (ss >= low_ss) & (ss <= high_ss)
-            return inside
-        x, y = _find_positions_of(panel, fs - fs0, ss - ss0)
-        low_x, high_x, low_y, high_y = (
-            float(region[key]) for key in ("min_x", "max_x", "min_y", "max_y")
-        )
+            if region.get("panel", self.name) != self.name:
+                return np.zeros(x.shape, np.bool_)
+            ends = np.rint(_read_numbers("a bad region", region, IN_DATA))
+        else:
+            x, y = self._place_in_laboratory(x - fs0, y - ss0)
+            ends = np.array(_read_numbers("a bad region", region, IN_LABORATORY))
+        low_x, high_x, low_y, high_y = ends  # which belong to the region
         found: Bools = (x >= low_x) & (x <= high_x) & (y >= low_y) & (y <= high_y)
         return found
 
-    def _find_masked(self, name: str, panel: Values) -> Bools:
-        """Find what the masks that a panel names call bad."""
-        fs0, fs1, ss0, ss1 = self._range(name, panel)
-        bad = np.zeros((ss1 - ss0 + 1, fs1 - fs0 + 1), np.bool_)
-        for prefix, where, file in (
-            ("mask", "mask", "mask_file"),
-            *((f"mask{n}", f"mask{n}_data", f"mask{n}_file") for n in range(8)),
-        ):
-            if where not in panel:
-                continue
-            words = self._read_mask(panel[where], panel.get(file, ""), name, panel)
-            ends = ("bad", "good") if prefix == "mask" else ("badbits", "goodbits")
-            bits, good = (int(panel.get(f"{prefix}_{end}", "0"), 0) for end in ends)
-            if not bits and not good:
-                bad |= words != 0
-            bad |= ((words & bits) != 0) | ((words & good) != good)
-        return bad
-
-    def _read_mask(
-        self, where: str, file: str, name: str, panel: Values
-    ) -> NDArray[np.int64]:
-        own = self._path if self._source is None else self._source.path
-        path = self._path.parent / file if file else own
-        self.masks.add((path, where))
-        with open_hdf5(path) as opened:
-            dataset = get_dataset(opened, where)
-            if dataset is None:
-                problem = f"there is no {where}, which {self._path.name} names as mask."
-                raise PatternsFileError(path, [problem])
-            words = np.asarray(dataset[()]).astype(np.int64)
-        if words.ndim > len(self._shape):  # one for each pattern: of the first
-            words = words[0]
-        return np.asarray(self._view(words, name, panel), np.int64)
+    def _place_in_laboratory(
+        self, fs: NDArray[np.int64], ss: NDArray[np.int64]
+    ) -> list[NDArray[np.float64]]:
+        """Return x and y of the panel's pixels, in pixels."""
+        corner = _read_numbers(self.name, self.values, ("corner_x", "corner_y"))
+        along_fs = _parse_vector(self.values.get("fs", ""))
+        along_ss = _parse_vector(self.values.get("ss", ""))
+        return [
+            start + fs * along_fs.get(axis, 0.0) + ss * along_ss.get(axis, 0.0)
+            for axis, start in zip("xy", corner, strict=True)
+        ]
 
 
-def _find_module(panel: Values) -> int | None:
-    """Return which module a panel is in: the only dimension that is a number."""
-    numbers = [panel.get(f"dim{n}", "") for n in range(5)]
-    modules = [int(number) for number in numbers if number.isdecimal()]
-    return modules[0] if modules else None
+def _read_words(path: Path, file: Path, where: str, ndim: int) -> NDArray[np.int64]:
+    """Read a mask that a geometry names; of one for each pattern, the first."""
+    with open_hdf5(file) as opened:
+        dataset = get_dataset(opened, where)
+        if dataset is None:
+            problem = f"there is no {where}, which {path.name} names as mask."
+            raise PatternsFileError(file, [problem])
+        words = np.asarray(dataset[()]).astype(np.int64)
+    return words[0] if words.ndim > ndim else words
 
 
-def _find_positions_of(
-    panel: Values, fs: NDArray[np.int64], ss: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x and y in the laboratory of pixels of a panel, in pixels."""
-    along = {key: _parse_vector(panel.get(key, "")) for key in ("fs", "ss")}
-    x, y = (
-        float(panel[f"corner_{axis}"])
-        + fs * along["fs"].get(axis, 0.0)
-        + ss * along["ss"].get(axis, 0.0)
-        for axis in "xy"
-    )
-    return x, y
+def _find_masked(words: NDArray[np.int64], bad_bits: int, good_bits: int) -> Bools:
+    """Find what a mask calls bad; without such bits, all that is not 0."""
+    found: Bools = ((words & bad_bits) != 0) | ((words & good_bits) != good_bits)
+    return found if bad_bits or good_bits else np.asarray(words != 0)
+
+
+def _read_numbers(name: str, values: Values, keys: Sequence[str]) -> list[float]:
+    """Return the numbers that have to stand for some keys."""
+    missing = [key for key in keys if key not in values]
+    if missing:
+        message = f"{name} lacks {', '.join(missing)}"
+        raise ValueError(message)
+    return [float(values[key]) for key in keys]
 
 
 def _parse_vector(text: str) -> dict[str, float]:

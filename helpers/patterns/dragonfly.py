@@ -18,8 +18,8 @@ from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
     MOST_PATTERNS,
     MOST_PIXELS,
+    check_file,
     describe_dtype,
-    find_file_problem,
     find_size_problems,
     get_whole_dataset,
     open_hdf5,
@@ -215,10 +215,8 @@ class SparseSource(Hdf5Source):
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Rows and columns, as `260x257`: the file knows their product only.
     """
@@ -227,12 +225,12 @@ class SparseSource(Hdf5Source):
 
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, file, where)
-        rows, columns = parse_shape(where)
+        rows, columns = _parse_shape(where)
         self.shape = (len(file["place_ones"]), rows, columns)
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
         lists = {name: get_whole_dataset(file, name) for name in LISTS}
         for name, dataset in lists.items():
@@ -253,48 +251,29 @@ class SparseSource(Hdf5Source):
         for length in lengths:
             problems.extend(find_size_problems("/place_ones", length))
         ones = lists["place_ones"]
-        return None if ones is None else (*ones.shape, *parse_shape(where))
+        return None if ones is None else (*ones.shape, *_parse_shape(where))
 
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
         here = slice(start, start + len(out))
         lists = (file[name][here] for name in LISTS)
         for image, *one in zip(out, *lists, strict=True):
-            fill_image(self.path, image, *one)
+            _fill_image(self.path, image, *one)
 
 
-def parse_shape(text: str) -> tuple[int, int]:
+def _parse_shape(text: str) -> tuple[int, int]:
     """Return rows and columns of `260x257`."""
     rows, columns = text.split("x")
     return int(rows), int(columns)
 
 
-def fill_image(
+def _fill_image(
     path: Path,
     image: NDArray[Any],
     ones: NDArray[np.integer],
     multi: NDArray[np.integer],
     counts: NDArray[np.integer],
 ) -> None:
-    """Fill an image from its lists.
-
-    Parameters
-    ----------
-    path
-        The file, for messages.
-    image
-        (rows, columns), contiguous.
-    ones
-        Pixels with one photon, counted along the rows.
-    multi
-        Pixels with more.
-    counts
-        How many each of `multi` has.
-
-    Raises
-    ------
-    PatternsFileError
-        If a pixel is outside the image or the lists do not fit each other.
-    """
+    """Fill an image, contiguous: pixels with one photon, with more, and how many."""
     pixels = image.reshape(-1)
     pixels[...] = 0
     problems = []
@@ -346,18 +325,21 @@ class EmcSource(Source):
         super().__init__(path, where)
         n, _ = read_emc_head(path)
         lengths = np.fromfile(path, INTEGER, 2 * n, offset=HEAD).reshape(2, -1)
-        _check_lengths(path, lengths, n)
+        if lengths.shape[1] != n or (lengths < 0).any():
+            problem = (
+                "has a negative number of pixels with photons in some pattern; "
+                "expected 0 or more. The file is damaged, or no .emc file."
+            )
+            raise PatternsFileError(path, [problem])
         ones, multi = (np.cumsum([0, *row], dtype=np.int64) for row in lengths)
         first = HEAD // INTEGER.itemsize + 2 * n
         first_count = first + ones[-1] + multi[-1]
         self._starts = first + ones, first + ones[-1] + multi, first_count + multi
         whole = self._count_whole(path.stat().st_size // INTEGER.itemsize, n)
-        self.shape = (whole, *parse_shape(where))
+        self.shape = (whole, *_parse_shape(where))
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
-        problem = find_file_problem(self.path)
-        if problem:
-            raise PatternsFileError(self.path, [problem])
+        check_file(self.path, "an .emc file")
         try:
             lists = [
                 self._read_lists(starts, start, len(out)) for starts in self._starts
@@ -368,7 +350,7 @@ class EmcSource(Source):
             )
             raise PatternsFileError(self.path, [problem]) from error
         for image, *one in zip(out, *lists, strict=True):
-            fill_image(self.path, image, *one)
+            _fill_image(self.path, image, *one)
 
     def _read_lists(
         self, starts: NDArray[np.int64], first: int, n: int
@@ -415,9 +397,7 @@ def read_emc_head(path: Path) -> tuple[int, int]:
     PatternsFileError
         If the file is not there or its head cannot be that of an `.emc`.
     """
-    problem = find_file_problem(path, expected="an .emc file")
-    if problem:
-        raise PatternsFileError(path, [problem])
+    check_file(path, "an .emc file")
     head = np.fromfile(path, INTEGER, HEAD // INTEGER.itemsize)
     n, n_pixels, *rest = (
         head.tolist() if head.size == HEAD // INTEGER.itemsize else (0, 0)
@@ -432,12 +412,3 @@ def read_emc_head(path: Path) -> tuple[int, int]:
         )
         raise PatternsFileError(path, [problem])
     return n, n_pixels
-
-
-def _check_lengths(path: Path, lengths: NDArray[np.int32], n: int) -> None:
-    if lengths.shape[1] != n or (lengths < 0).any():
-        problem = (
-            "has a negative number of pixels with photons in some pattern; expected 0 "
-            "or more. The file is damaged, or no .emc file."
-        )
-        raise PatternsFileError(path, [problem])

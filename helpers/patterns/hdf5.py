@@ -1,5 +1,6 @@
 """What is in an HDF5 file, and what is wrong with it."""
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,6 @@ from typing import Any
 import h5py
 import hdf5plugin  # noqa: F401  (registers its compression filters with HDF5)
 import numpy as np
-from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5_opening import (
@@ -28,6 +28,7 @@ LISTED = 10  # a message names at most so many datasets or links
 EVENTS = ("/event_time", "/fiducials")  # of small data
 CONFIGURATION = PurePosixPath("/UserDataCfg")
 MASKS = ("mask", "cmask")  # 1 = good, as psana has it
+DEEPEST = 4  # levels that groups of NeXus lie below the file
 _PART = re.compile(r"(.*/\D*)\d+")
 
 
@@ -39,7 +40,7 @@ def open_hdf5(path: Path, warnings: list[str] | None = None) -> h5py.File:
     path
         The file.
     warnings
-        Is told when the file is not whole.
+        Gets a sentence where the file is not whole.
 
     Raises
     ------
@@ -47,20 +48,16 @@ def open_hdf5(path: Path, warnings: list[str] | None = None) -> h5py.File:
         If it is missing, a folder, empty, not HDF5, nothing in it can be read, or the
         HDF5 library would not survive it.
     """
-    if problem := _find_hdf5_problem(path):
-        raise PatternsFileError(path, [problem])
-    return open_unprobed(path, warnings)
-
-
-def _find_hdf5_problem(path: Path) -> str:
-    if problem := find_file_problem(path):
-        return problem
+    check_file(path)
     if not h5py.is_hdf5(path):
-        return (
+        problem = (
             "is not an HDF5 file. Expected one (.h5, .hdf5, .cxi) or Dragonfly's .emc; "
             "convert it first."
         )
-    return find_fatal_damage(path)
+        raise PatternsFileError(path, [problem])
+    if problem := find_fatal_damage(path):
+        raise PatternsFileError(path, [problem])
+    return open_unprobed(path, warnings)
 
 
 @contextmanager
@@ -73,11 +70,6 @@ def wrap_hdf5_errors(path: Path, doing: str) -> Iterator[None]:
         The file.
     doing
         What cannot be done with it: "its layout cannot be read".
-
-    Raises
-    ------
-    PatternsFileError
-        If the block fails.
     """
     try:
         yield
@@ -96,8 +88,8 @@ def describe_missing_file(path: Path) -> str:
     return f"there is no such file. Check the name.{counted}"
 
 
-def find_file_problem(path: Path, expected: str = "an HDF5 file") -> str:
-    """Say why a file cannot be read at all; "" if it can.
+def check_file(path: Path, expected: str = "an HDF5 file") -> None:
+    """Refuse what is no file that can be read.
 
     Parameters
     ----------
@@ -105,50 +97,52 @@ def find_file_problem(path: Path, expected: str = "an HDF5 file") -> str:
         The file.
     expected
         What it should be.
+
+    Raises
+    ------
+    PatternsFileError
+        If it is missing, a folder, empty, or may not be read.
     """
     try:
         if path.is_dir():
-            return f"is a folder; expected {expected}. Pass its files: '{path}/*.h5'."
-        if path.stat().st_size == 0:
-            return f"is empty (0 bytes); expected {expected}. Copy or write it again."
-        path.open("rb").close()
+            remedy = f"Pass its files: '{path}/*.h5'."
+            problem = f"is a folder; expected {expected}. {remedy}"
+        elif path.stat().st_size == 0:
+            remedy = "Copy or write it again."
+            problem = f"is empty (0 bytes); expected {expected}. {remedy}"
+        else:
+            path.open("rb").close()
+            return
     except FileNotFoundError:
-        return describe_missing_file(path)
+        problem = describe_missing_file(path)
     except PermissionError:
-        return "may not be read by you. Ask its owner for permission."
+        problem = "may not be read by you. Ask its owner for permission."
     except (OSError, ValueError) as error:  # a name may be too long, or hold a zero
         why = getattr(error, "strerror", error)
-        return f"cannot be looked at ({why}). Check the name and the folder."
-    return ""
+        problem = f"cannot be looked at ({why}). Check the name and the folder."
+    raise PatternsFileError(path, [problem])
 
 
-def walk(group: h5py.Group) -> Iterator[tuple[str, Any]]:
-    """Visit everything that can be reached, links followed, each object once.
+def walk(file: h5py.File) -> Iterator[tuple[str, Any]]:
+    """Give the path of everything that can be reached, and what is there, each once.
 
-    Parameters
-    ----------
-    group
-        Where to begin; an open file to visit all of it.
-
-    Yields
-    ------
-    tuple
-        The path, and the group or dataset there; None where a link leads nowhere.
+    Links are followed; None where one leads nowhere.
     """
-    seen = {group}
-    waiting = deque([group])
+    seen = {file}
+    waiting: deque[tuple[str, h5py.Group]] = deque([("", file)])
     while waiting:
-        parent = waiting.popleft()  # what lies higher is met first
-        for name in parent:
-            path = f"{parent.name.rstrip('/')}/{name}"
-            found = follow(parent, name)
+        folder, group = waiting.popleft()  # what lies higher is met first
+        for name in group:
+            # A group in another file has another name there.
+            path = f"{folder}/{name}"
+            found = follow(group, name)
             if found in seen:
                 continue
             yield path, found
             if found is not None:
                 seen.add(found)
             if isinstance(found, h5py.Group):
-                waiting.append(found)
+                waiting.append((path, found))
 
 
 def find_datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
@@ -162,10 +156,9 @@ def find_stacks(file: h5py.File) -> list[str]:
 
     What MATLAB keeps for itself, in groups such as `/#refs#`, is none.
     """
-    datasets = find_datasets(file).items()
     return [
         path
-        for path, item in datasets
+        for path, item in find_datasets(file).items()
         if is_numeric(item) and item.ndim == 3 and not path.startswith("/#")
     ]
 
@@ -196,59 +189,39 @@ def follow(group: h5py.Group, path: str) -> Any:
         return None
 
 
-def find_numbered(file: h5py.File, path: str, mark: str) -> list[tuple[str, str]]:
-    """Find what a path with a mark in place of a number stands for.
+def find_numbered(file: h5py.File, path: str, mark: str) -> dict[str, str]:
+    """Return the paths that `/hit_*/image`, with `*` for a mark, may stand for.
 
-    Parameters
-    ----------
-    file
-        Open.
-    path
-        Such as `/hit_*/image`.
-    mark
-        Such as `*`.
-
-    Returns
-    -------
-    list
-        Each number, as it is written, with the path of that number; in order.
+    They are in the order of their numbers; with each its number, as it is written.
     """
     above, _, below = path.partition(mark)
     folder, prefix = above.rsplit("/", 1)
     suffix = below.partition("/")[0]
     group = follow(file, folder or "/")
     if not isinstance(group, h5py.Group):
-        return []
+        return {}
     form = re.compile(rf"{re.escape(prefix)}(\d+){re.escape(suffix)}", re.ASCII)
     numbers = sorted((m[1] for name in group if (m := form.fullmatch(name))), key=int)
-    return [(number, path.replace(mark, number)) for number in numbers]
+    return {path.replace(mark, number): number for number in numbers}
 
 
-def find_frames(file: h5py.File, where: str) -> list[str]:
-    """Return the paths of the datasets that `/hit_*/image` stands for, in order."""
-    return [path for _, path in _numbered_frames(file, where)]
+def find_frame_paths(file: h5py.File, where: str) -> dict[str, str]:
+    """Return the paths that `/hit_*/image` may stand for, each with its number."""
+    return find_numbered(file, where, "*") if "*" in where else {where: "0"}
+
+
+def find_frames(file: h5py.File, where: str) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Give those of these paths where a whole dataset is, and the dataset."""
+    for path in find_frame_paths(file, where):
+        found = get_whole_dataset(file, path)
+        if found is not None:
+            yield path, found
 
 
 def find_first_frame(file: h5py.File, where: str) -> h5py.Dataset | None:
     """Return the first dataset that `where` stands for and that is there, or None."""
-    found = (get_whole_dataset(file, path) for _, path in find_frame_paths(file, where))
-    return next((each for each in found if each is not None), None)
-
-
-def read_numbers(file: h5py.File, where: str) -> NDArray[np.int64]:
-    """Return the numbers that `*` stands for, (n,) int64, in the order of patterns."""
-    numbers = [int(number) for number, _ in _numbered_frames(file, where)]
-    return np.array(numbers, np.int64)
-
-
-def _numbered_frames(file: h5py.File, where: str) -> list[tuple[str, str]]:
-    paths = find_frame_paths(file, where)
-    return [each for each in paths if get_whole_dataset(file, each[1]) is not None]
-
-
-def find_frame_paths(file: h5py.File, where: str) -> list[tuple[str, str]]:
-    """Return the number and the path of all that `/hit_*/image` may stand for."""
-    return find_numbered(file, where, "*") if "*" in where else [("0", where)]
+    _, found = next(find_frames(file, where), ("", None))
+    return found
 
 
 def describe_choices(file: h5py.File) -> str:
@@ -300,24 +273,13 @@ def describe_target(group: h5py.Group, path: str) -> str:
 
 
 def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
-    """Say why patterns cannot have this shape; nothing if they can.
-
-    Parameters
-    ----------
-    where
-        Path of the patterns.
-    shape
-        (n, …) as recorded.
-    """
+    """Say why patterns cannot have this shape, (n, …) as recorded."""
     if 0 in shape:
         yield (
             f"{where} has shape {shape}, so no pattern is in it; expected at least "
             "one. Was the run written to the end?"
         )
-    n_pixels = 1
-    for length in shape[1:]:
-        n_pixels *= length  # in Python's integers, which have no largest one
-    if shape[0] > MOST_PATTERNS or n_pixels > MOST_PIXELS:
+    if shape[0] > MOST_PATTERNS or math.prod(shape[1:]) > MOST_PIXELS:
         yield (
             f"{where} has shape {shape}; expected at most {MOST_PATTERNS:,} patterns "
             f"of at most {MOST_PIXELS:,} pixels. The file may be damaged."
@@ -325,18 +287,14 @@ def find_size_problems(where: str, shape: tuple[int, ...]) -> Iterator[str]:
 
 
 def find_dataset_problems(
-    path: Path, file: h5py.File, where: str, dimensions: tuple[int, ...]
+    file: h5py.File, where: str, dimensions: tuple[int, ...]
 ) -> Iterator[str]:
     """Say why a dataset cannot be read as patterns; nothing if it can.
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
-    where
-        Path of the dataset.
+    file, where
+        An open file, and the path of the dataset in it.
     dimensions
         How many it may have.
     """
@@ -407,61 +365,60 @@ def _find_missing_filters(dataset: h5py.Dataset) -> Iterator[str]:
 # class NXdetector (pixel_mask), https://manual.nexusformat.org.
 
 
-def is_nexus(file: h5py.File) -> bool:
-    """Tell whether a file names a signal of three dimensions, as NeXus files do."""
-    return bool(find_signal(file))
-
-
 def find_signal(file: h5py.File) -> str:
     """Return the path of the patterns of a NeXus file, "" where it names none.
 
     Of numbered parts, as Dectris' detectors write them, with `*` for their number.
     """
-    for group in _find_data_groups(file):
-        where = f"{group.name.rstrip('/')}/{_signal_of(group)}"
+    for path, group in _find_data_groups(file):
+        where = f"{path}/{_signal_of(group)}"
         dataset = get_dataset(file, where)
         if dataset is not None and dataset.ndim == 3:
             parts = _PART.sub(r"\1*", where)
             return parts if len(find_numbered(file, parts, "*")) > 1 else where
-    possible = (f"{g.name}/data_*" for g in _find_groups(file, "NXdata"))
+    possible = (f"{path}/data_*" for path, _ in _find_groups(file, "NXdata"))
     return next((each for each in possible if find_numbered(file, each, "*")), "")
 
 
 def find_pixel_masks(file: h5py.File, signal: str) -> tuple[str, ...]:
     """Return where masks of the detector may be: beside the data, and in NXdetector."""
     entry = "/" + signal.strip("/").split("/")[0]
-    groups = _find_groups(file, "NXdetector")
     found = [
-        f"{group.name}/{folder}pixel_mask"
-        for group in groups
+        f"{path}/{folder}pixel_mask"
+        for path, _ in _find_groups(file, "NXdetector")
         for folder in ("", "detectorSpecific/")
-        if group.name.startswith(f"{entry}/")
+        if path.startswith(f"{entry}/")
     ]
     return (f"{signal.rsplit('/', 1)[0]}/pixel_mask", *found)
 
 
-def _find_data_groups(file: h5py.File) -> Iterator[h5py.Group]:
+def _find_data_groups(file: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
     """Give groups of class NXdata that name a signal: the default one first."""
-    group: Any = file
-    while isinstance(group, h5py.Group) and "default" in group.attrs:
-        group = follow(group, text_of(group.attrs["default"]))
-    groups = [group, *_find_groups(file, "NXdata")]
-    yield from (
-        each for each in groups if isinstance(each, h5py.Group) if _signal_of(each)
-    )
+    path, group = "", file
+    for _ in range(DEEPEST):  # a default may lead back to where it stands
+        if not isinstance(group, h5py.Group) or "default" not in group.attrs:
+            break
+        name = text_of(group.attrs["default"])
+        path = (name if name.startswith("/") else f"{path}/{name}").rstrip("/")
+        group = follow(group, name)
+    for place, each in ((path, group), *_find_groups(file, "NXdata")):
+        if isinstance(each, h5py.Group) and _signal_of(each):
+            yield place, each
 
 
-def _find_groups(file: h5py.File, nx_class: str) -> Iterator[h5py.Group]:
-    """Give all groups of a class, down to four levels, which is as deep as they lie."""
-    level: list[h5py.Group] = [file]
-    for _ in range(4):
+def _find_groups(file: h5py.File, nx_class: str) -> Iterator[tuple[str, h5py.Group]]:
+    """Give all groups of a class that do not lie too deep."""
+    level: list[tuple[str, h5py.Group]] = [("", file)]
+    for _ in range(DEEPEST):
         level = [
-            child
-            for group in level
+            (f"{folder}/{name}", child)
+            for folder, group in level
             for name in group
             if isinstance(child := follow(group, name), h5py.Group)
         ]
-        yield from (g for g in level if text_of(g.attrs.get("NX_class")) == nx_class)
+        for path, group in level:
+            if text_of(group.attrs.get("NX_class")) == nx_class:
+                yield path, group
 
 
 def _signal_of(group: h5py.Group) -> str:
@@ -475,7 +432,8 @@ def _signal_of(group: h5py.Group) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return the text of an attribute."""
+    """Return the text of an attribute, which may stand alone in an array."""
+    value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
@@ -492,26 +450,15 @@ def find_detector(file: h5py.File) -> str:
         return ""
     n_events = len(file[EVENTS[0]])
     found = [
-        name
-        for name in find_datasets(file)
-        if (dataset := get_dataset(file, name)) is not None
-        and dataset.ndim in (3, 4)
-        and len(dataset) == n_events
-        and is_numeric(dataset)
+        path
+        for path, item in find_datasets(file).items()
+        if is_numeric(item) and item.ndim in (3, 4) and len(item) == n_events
     ]
     return found[0] if len(found) == 1 else ""
 
 
 def find_detector_masks(file: h5py.File, detector: str) -> tuple[str, ...]:
-    """Return where the masks of a detector are that fit its images.
-
-    Parameters
-    ----------
-    file
-        Open.
-    detector
-        From `find_detector`.
-    """
+    """Return where the masks of the only detector are that fit its images."""
     folder = CONFIGURATION / PurePosixPath(detector).parts[1]
     frame = file[detector].shape[1:]
     found = (str(folder / name) for name in MASKS)

@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from helpers.patterns.hdf5 import (
     text_of,
 )
 from helpers.patterns.hdf5_opening import is_whole, open_unprobed
+from helpers.patterns.scan import spread_places
 from helpers.patterns.sources import ContiguousPatterns, Source
 
 SAMPLE = 16  # patterns in the first half
@@ -70,7 +71,7 @@ def digest_sample(shape: Sequence[int], dtype: np.dtype[Any], read: Read) -> str
         Gives patterns as recorded.
     """
     digest = hashlib.sha256(f"{(*shape,)} {dtype.str}".encode())
-    for values in read(_spread(shape[0], SAMPLE)):
+    for values in read(spread_places(shape[0], SAMPLE)):
         digest.update(values.tobytes())
     return digest.hexdigest()
 
@@ -99,7 +100,7 @@ def make_fingerprint(
     """
     n = shape[0]
     pattern_bytes = max(1, int(np.prod(shape[1:])) * dtype.itemsize)
-    seen = _spread(n, max(SAMPLE, READ_BYTES // pattern_bytes))
+    seen = spread_places(n, max(SAMPLE, READ_BYTES // pattern_bytes))
     digest = hashlib.sha256(sample.encode())
     at_once = max(1, READ_AT_ONCE // pattern_bytes)
     for start in range(0, len(seen), at_once):
@@ -113,11 +114,6 @@ def make_fingerprint(
     return sample[:HALF] + digest.hexdigest()[:HALF]
 
 
-def _spread(n: int, n_wanted: int) -> NDArray[np.int64]:
-    spread = np.linspace(0, n - 1, min(max(n_wanted, SAMPLE), max(n, SAMPLE)))
-    return np.unique(spread.astype(np.int64))
-
-
 def _gather_attributes(sources: Sequence[Source]) -> list[list[str]]:
     """Return the attributes of files and their patterns, each once, in order."""
     found = {pair for source in sources for pair in _read_attributes(source)}
@@ -128,8 +124,7 @@ def _read_attributes(source: Source) -> Iterator[tuple[str, str]]:
     if not _is_hdf5(source.path):
         return
     with open_unprobed(source.path) as file:
-        there = [file, file.get(source.where) if "*" not in source.where else None]
-        for each in there:
+        for each in (file, file.get(source.where)):
             for name in each.attrs if each is not None else ():
                 if name not in OF_THIS_PACKAGE:
                     yield name, _describe_attribute(each, name)
@@ -161,7 +156,7 @@ def _trace(sources: Sequence[Source]) -> Iterator[bytes]:
     for source in sources:
         if source.contiguous is not None:
             yield from _read_strips(source.contiguous, source.shape[0])
-        elif _is_hdf5(source.path) and "*" not in source.where:
+        elif _is_hdf5(source.path):
             yield _list_piece_sizes(source)
 
 
@@ -170,7 +165,7 @@ def _read_strips(patterns: ContiguousPatterns, n: int) -> Iterator[bytes]:
     middle = (patterns.pattern_bytes - length) // 2
     descriptor = patterns.open()
     try:
-        for number in _spread(n, MOST_STRIPS):
+        for number in spread_places(n, MOST_STRIPS):
             place = patterns.offset + int(number) * patterns.pattern_bytes + middle
             yield os.pread(descriptor, length, place)
     finally:
@@ -188,41 +183,29 @@ def _list_piece_sizes(source: Source) -> bytes:
     return np.array(sizes, np.int64).tobytes()
 
 
-class Stamps:
-    """Size and time of files, as they are now.
-
-    Parameters
-    ----------
-    paths
-        The files; a folder has size and time 0.
-    """
-
-    def __init__(self, paths: Iterable[Path]) -> None:
-        self._stamps = {path: _stamp_of(path) for path in paths}
-
-    def size_of(self, path: Path) -> int:
-        """Return the size that one of them had, in bytes; -1 if it was not there."""
-        return self._stamps[path][0]
-
-    def find_changed(self) -> Iterator[tuple[Path, str]]:
-        """Give the files that are others now, and why they cannot hold the same.
-
-        "" where only the time is another one.
-        """
-        for path, (size, time) in self._stamps.items():
-            found, written = _stamp_of(path)
-            if found != size:
-                yield path, f"has {found:,} bytes; it had {size:,} when it was opened"
-            elif written != time:
-                yield path, ""
+Stamp = tuple[int, int]
 
 
-def _stamp_of(path: Path) -> tuple[int, int]:
+def stamp(path: Path) -> Stamp:
+    """Return size in bytes and time of a file: 0 of a folder, -1 where none is."""
     try:
         found = path.stat()
     except OSError:
         return -1, -1
     return (0, 0) if path.is_dir() else (found.st_size, found.st_mtime_ns)
+
+
+def find_changed(stamps: Mapping[Path, Stamp]) -> Iterator[tuple[Path, str]]:
+    """Give the files that have other stamps now, and why they cannot hold the same.
+
+    "" where only the time is another one.
+    """
+    for path, (size, time) in stamps.items():
+        found, written = stamp(path)
+        if found != size:
+            yield path, f"has {found:,} bytes; it had {size:,} when it was opened"
+        elif written != time:
+            yield path, ""
 
 
 MEND = "Put it where it was when the file was written, or copy it again."
@@ -235,17 +218,15 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Path of a dataset. Where nothing at all stands, nothing is said.
     """
-    for _, each in find_frame_paths(file, where) if where else ():
+    for each in find_frame_paths(file, where) if where else ():
         dataset = get_dataset(file, each)
         if dataset is not None:
-            yield from find_source_problems(path, dataset)
+            yield from _find_source_problems(path, dataset)
         elif broken := _find_broken_link(file, each):
             yield broken
 
@@ -253,18 +234,10 @@ def find_link_problems(path: Path, file: h5py.File, where: str) -> Iterator[str]
 def warn_of_storage_outside(path: Path, file: h5py.File, where: str) -> Iterator[str]:
     """Say where the values of a dataset lie, if not in the folder of its file.
 
-    A dataset may take any file of the machine for its values.
-
-    Parameters
-    ----------
-    path
-        The file on disk.
-    file
-        The same, open.
-    where
-        Path of a dataset.
+    A dataset may take any file of the machine for its values. Parameters are those of
+    `find_link_problems`.
     """
-    dataset = get_dataset(file, where) if where and "*" not in where else None
+    dataset = get_dataset(file, where)
     if dataset is not None and (outside := _say_storage_outside(path, dataset)):
         yield f"{dataset.name} {outside}"
 
@@ -282,21 +255,13 @@ def _say_storage_outside(path: Path, dataset: h5py.Dataset) -> str:
     )
 
 
-def find_source_problems(
+def _find_source_problems(
     path: Path, dataset: h5py.Dataset, seen: Seen = frozenset()
 ) -> Iterator[str]:
     """Name the sources of a virtual dataset that cannot give their part.
 
-    Sources may be virtual in their turn: these are followed too.
-
-    Parameters
-    ----------
-    path
-        The file that holds the dataset.
-    dataset
-        Any dataset.
-    seen
-        Those that led here, which must not come again.
+    Sources may be virtual in their turn: these are followed too, but for those that
+    led here.
     """
     name_here = f"{path}:{dataset.name}" if seen else dataset.name
     for problem in _find_storage_problems(path, dataset):
@@ -370,7 +335,7 @@ def _find_problems_of(
                 return [f"{path}:{where} {outside}."]
             if not is_whole(file, dataset):
                 return [f"{path}:{where} is not there as a whole. {MEND}"]
-            return list(find_source_problems(path, dataset, seen))
+            return list(_find_source_problems(path, dataset, seen))
     except PatternsFileError as error:
         return [f"{path}: {problem}" for problem in error.problems]
 
@@ -380,7 +345,14 @@ def find_files_behind(
 ) -> set[Path]:
     """Return all files that hold values of a dataset, through links and sources.
 
-    Parameters are those of `find_source_problems`; problems are not told.
+    Parameters
+    ----------
+    path
+        The file that holds the dataset.
+    dataset
+        Any dataset; what is wrong with it is not told.
+    seen
+        Files and paths that led here, which must not come again.
     """
     linked = Path(dataset.file.filename)  # of an external link the other file
     path = linked if linked.is_file() else path
@@ -413,12 +385,13 @@ def _locate(path: Path, name: str) -> Path | None:
 def _find_broken_link(file: h5py.File, where: str) -> str:
     """Say which link on the way to a path leads nowhere; "" if none does."""
     group: h5py.Group = file
+    here = ""
     for name in where.strip("/").split("/"):
         if not isinstance(group, h5py.Group) or name not in group.keys():  # noqa: SIM118
             return ""
+        here += f"/{name}"
         found = follow(group, name)
         if found is None:
-            here = f"{group.name.rstrip('/')}/{name}"
             target = describe_target(group, name)
             return f"{here} is a link to {target}, which is not there. {MEND}"
         group = found
@@ -457,11 +430,6 @@ def find_scale_attributes(file: h5py.File, where: str) -> Iterator[str]:
             f"{where} says {said}, which is not applied: values are those that are "
             "stored. Set pedestal and adu_per_photon, or write the scaled values."
         )
-
-
-def find_chunks(file: h5py.File, where: str) -> tuple[int, ...]:
-    """Return the shape of the chunks of a dataset; () without any."""
-    return getattr(get_dataset(file, where), "chunks", None) or ()
 
 
 def warn_of_axis_order(
@@ -504,7 +472,7 @@ def _counts_last(source: Source) -> bool:
     if columns < SIDE:
         return False
     n_pairs = int(np.clip(PAIRS_BYTES // (8 * rows * columns), 4, PAIRS))
-    firsts = np.unique(np.linspace(0, n - 2, n_pairs).astype(int))
+    firsts = spread_places(n - 1, n_pairs)
     some = np.empty((firsts.size, 2, rows, columns), np.float32)
     with closing(source):
         for pair, first in zip(some, firsts.tolist(), strict=True):

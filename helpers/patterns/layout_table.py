@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -21,7 +22,6 @@ from helpers.patterns.hdf5 import (
     find_stacks,
     follow,
     get_dataset,
-    is_nexus,
 )
 from helpers.patterns.mask_convention import (
     CXI_BITS,
@@ -55,8 +55,9 @@ class Layout:
     # wrong with it is said.
     recognise: Recogniser | None = None
     patterns: str = ""
-    # Fills in what only the file itself says: where its patterns and masks are.
-    find: Callable[["Layout", h5py.File], "Layout"] | None = None
+    # Fills in what only the file itself says: where its patterns and masks are; None if
+    # it does not.
+    find: Callable[["Layout", h5py.File], "Layout | None"] | None = None
     # How the patterns are read.
     source: type[Hdf5Source] = DatasetSource
     # "photons" or "ADU" where the layout says so.
@@ -84,7 +85,7 @@ class Layout:
 
 def has(*paths: str) -> Recogniser:
     """Recognise files in which all these paths lead somewhere."""
-    return lambda file: all(_is_there(file, path) for path in paths)
+    return lambda file: all(_find_paths(file, path) for path in paths)
 
 
 def either(*recognisers: Recogniser) -> Recogniser:
@@ -92,20 +93,19 @@ def either(*recognisers: Recogniser) -> Recogniser:
     return lambda file: any(recognise(file) for recognise in recognisers)
 
 
-def _is_there(file: h5py.File, path: str) -> bool:
-    """Tell whether a path leads somewhere, with any number for `{k}`, `{r}` or `*`."""
-    return bool(_find_paths(file, path))
-
-
-def _find_nexus(layout: Layout, file: h5py.File) -> Layout:
+def _find_nexus(layout: Layout, file: h5py.File) -> Layout | None:
     signal = find_signal(file)
+    if not signal:
+        return None
     masks = find_pixel_masks(file, signal)
     source = FramesSource if "*" in signal else DatasetSource
     return replace(layout, patterns=signal, bad_pixels=masks, source=source)
 
 
-def _find_small_data(layout: Layout, file: h5py.File) -> Layout:
+def _find_small_data(layout: Layout, file: h5py.File) -> Layout | None:
     detector = find_detector(file)
+    if not detector:
+        return None
     masks = find_detector_masks(file, detector)
     return replace(layout, patterns=detector, bad_pixels=masks)
 
@@ -293,28 +293,17 @@ LAYOUTS = (
     Layout(name="plain", patterns="/patterns"),
     Layout(
         name="LCLS small data",
-        recognise=lambda file: bool(find_detector(file)),
         find=_find_small_data,
         source=ModulesSource,
         mask_convention=GOOD_PIXELS,
         shots=(("event", "/fiducials"),),
     ),
-    Layout(
-        name="NeXus", recognise=is_nexus, find=_find_nexus, mask_convention=NEXUS_BITS
-    ),
+    Layout(name="NeXus", find=_find_nexus, mask_convention=NEXUS_BITS),
 )
 
-ARRAY = Layout(
-    name="array",
-    recognise=lambda file: False,  # no HDF5 file either
-    patterns="",
-)
-EMC = Layout(
-    name="Dragonfly .emc",
-    recognise=lambda file: False,  # it is no HDF5 file, and recognised by its ending
-    patterns="",
-    unit="photons",
-)
+# These are no HDF5 files, and recognised by their endings.
+ARRAY = Layout(name="array")
+EMC = Layout(name="Dragonfly .emc", unit="photons")
 
 
 def find_layout(path: Path, file: h5py.File, dataset: str | None = None) -> Layout:
@@ -367,46 +356,38 @@ def find_mask_convention(file: h5py.File, where: str) -> MaskConvention | None:
 def _find_known(file: h5py.File) -> Iterator[Layout]:
     """Give all layouts that fit, the best first, with numbers in their paths."""
     for layout in LAYOUTS:
-        if layout.fits(file):
-            yield from _fill_in(file, layout)
+        found = layout.find(layout, file) if layout.find else layout
+        if found and found.fits(file):
+            yield from _fill_in(file, found)
 
 
 def _fill_in(file: h5py.File, layout: Layout) -> Iterator[Layout]:
     """Give a layout once for each path that its patterns may have in a file."""
-    if layout.find:
-        layout = layout.find(layout, file)
     numbers = _find_paths(file, layout.patterns)
     stacks = {p: n for p, n in numbers.items() if _is_stack(file, p)} or numbers
     for path, chosen in stacks.items():
-        others = [other for other in stacks if other != path]
-        masks, unclear = (
-            tuple(_put_in(each, chosen) for each in paths)
-            for paths in (layout.bad_pixels, layout.unclear_masks)
-        )
-        shots = tuple((name, _put_in(where, chosen)) for name, where in layout.shots)
+        put_in = partial(_put_in, chosen)
+        note = ""
+        if len(stacks) > 1:
+            other = next(other for other in stacks if other != path)
+            note = (
+                f"{path} was chosen, the first of {len(stacks)}; for another pass "
+                f"dataset='{other}'."
+            )
         yield replace(
             layout,
             patterns=path,
-            bad_pixels=masks,
-            unclear_masks=unclear,
-            shots=shots,
-            note=_describe_choice(path, others),
+            bad_pixels=tuple(map(put_in, layout.bad_pixels)),
+            unclear_masks=tuple(map(put_in, layout.unclear_masks)),
+            shots=tuple((name, put_in(where)) for name, where in layout.shots),
+            note=note,
         )
 
 
-def _put_in(path: str, numbers: Mapping[str, str]) -> str:
+def _put_in(numbers: Mapping[str, str], path: str) -> str:
     for placeholder, number in numbers.items():
         path = path.replace(placeholder, number)
     return path
-
-
-def _describe_choice(chosen: str, others: list[str]) -> str:
-    if not others:
-        return ""
-    return (
-        f"{chosen} was chosen, the first of {len(others) + 1}; for another pass "
-        f"dataset='{others[0]}'."
-    )
 
 
 def _find_paths(file: h5py.File, path: str) -> dict[str, dict[str, str]]:
@@ -417,7 +398,7 @@ def _find_paths(file: h5py.File, path: str) -> dict[str, dict[str, str]]:
         return {} if leads is None else {path: {}}
     return {
         whole: {found[0]: number, **others}
-        for number, one in find_numbered(file, path, found[0])
+        for one, number in find_numbered(file, path, found[0]).items()
         for whole, others in _find_paths(file, one).items()
     }
 

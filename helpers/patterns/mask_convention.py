@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import h5py
 import numpy as np
@@ -145,9 +145,7 @@ def split_condition(text: str) -> tuple[str, MaskConvention | None]:
     found = _CONDITION.fullmatch(text)
     if not found:
         return text, None
-    relation: Relation = "&"
-    if found["relation"] != "&":
-        relation = "==" if found["relation"] == "==" else "!="
+    relation = cast("Relation", found["relation"])
     is_hexadecimal = found["value"].lower().startswith("0x")
     value = int(found["value"], 16 if is_hexadecimal else 10)
     return found["name"], MaskConvention(relation, value)
@@ -196,26 +194,17 @@ class BadPixels(NamedTuple):
     unclear: tuple[UnclearMask, ...] = ()
 
 
-def add_bad_pixels(
-    found: BadPixels | None, pixels: NDArray[np.bool_], origin: str
-) -> BadPixels:
-    """Leave out more pixels than were found to be bad already."""
-    if found is None:
-        return BadPixels(pixels, origin)
-    return found._replace(
-        pixels=found.pixels | pixels, origin=f"{found.origin}; {origin}"
-    )
-
-
 def unite_bad_pixels(
     found: BadPixels | None, others: BadPixels | None
 ) -> BadPixels | None:
     """Leave out what either calls bad."""
     if found is None or others is None:
         return found or others
-    united = add_bad_pixels(found, others.pixels, others.origin)
-    return united._replace(
-        of_each=found.of_each or others.of_each, unclear=found.unclear + others.unclear
+    return BadPixels(
+        found.pixels | others.pixels,
+        f"{found.origin}; {others.origin}",
+        found.of_each or others.of_each,
+        found.unclear + others.unclear,
     )
 
 
@@ -259,10 +248,10 @@ def sample_masks(
         yield mask[i]
 
 
-def find_masks_of_each(
+def do_masks_differ(
     mask: h5py.Dataset, convention: MaskConvention, pixels: NDArray[np.bool_]
-) -> tuple[str, MaskConvention] | None:
-    """Tell where masks for each pattern are, unless all seem to be the same.
+) -> bool:
+    """Tell whether there is a mask for each pattern, and they may not all be the same.
 
     Parameters
     ----------
@@ -274,14 +263,11 @@ def find_masks_of_each(
         Which are bad in most patterns.
     """
     if mask.ndim == pixels.ndim:
-        return None
+        return False
     n = int(np.clip(COMPARED_BYTES // max(mask[0].nbytes, 1), *COMPARED))
-    same = all(
-        (convention(each) == pixels).all()
+    return n < min(len(mask), COMPARED[1]) or any(
+        (convention(each) != pixels).any()
         for each in sample_masks(mask, pixels.ndim, n)
-    )
-    return (
-        None if same and n >= min(len(mask), COMPARED[1]) else (mask.name, convention)
     )
 
 

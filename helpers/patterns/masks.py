@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,8 @@ from helpers.patterns.hdf5 import (
     follow,
     get_dataset,
     get_whole_dataset,
-    is_numeric,
     open_hdf5,
+    wrap_hdf5_errors,
 )
 from helpers.patterns.layout_table import Layout, find_mask_convention
 from helpers.patterns.mask_convention import (
@@ -35,13 +35,14 @@ from helpers.patterns.mask_convention import (
     convert_mask,
     decide_polarity,
     describe_origin,
-    find_masks_of_each,
+    do_masks_differ,
     find_pixel_problems,
     find_shape_problems,
     sample_masks,
     split_condition,
     unite_bad_pixels,
 )
+from helpers.patterns.scan import spread_places
 from helpers.patterns.sources import Source
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (32, 200)  # fewest and most patterns
+MASK_KINDS = "biuf"  # of NumPy dtypes
 MASK_VALUES = 8  # a mask of a name that others have too holds at most so many
 _MASK_NAME = re.compile(
     r"(?i)(\w*_)?mask(_?shared|_?\d+|s)?|(bad|good|dead|hot)_?(pix\w*|map|mask)?"
@@ -56,42 +58,32 @@ _MASK_NAME = re.compile(
 _USUAL_NAME = re.compile(r"(pixel_)?mask(_shared)?|(bad|good)_pixel(s|_mask)")
 
 
-def sample_sums(source: Source) -> "PixelSums | None":
+def _sample_sums(source: Source) -> "PixelSums | None":
     """Sum up at most 200 patterns spread over a file, fewer if they are large.
 
-    None if they cannot be read; whoever reads them later is told why.
+    None if they cannot be read: reading them later says why.
     """
-    from helpers.physics import find_noise_limit  # with SciPy, which is slow
+    from helpers.physics import PixelSums, find_noise_limit  # with SciPy, which is slow
+
+    def sum_up(values: NDArray[np.float32], limit: float) -> PixelSums:
+        finite = np.isfinite(values)
+        return PixelSums.of(np.where(finite, values, np.float32(0)), limit, finite)
 
     n, rows, columns = source.shape
     most = int(np.clip(SAMPLE_BYTES // (4 * rows * columns), *SAMPLED))
-    chosen = np.unique(np.linspace(0, n - 1, most).astype(int))
+    chosen = spread_places(n, most)
     blocks = np.array_split(chosen, -(-chosen.size // 8))
     try:
         with closing(source):
-            first = _read_some(source, blocks[0])
+            first = source.read_rows(blocks[0], np.float32)
             varies = first[:, (first != first[0]).any(axis=0)]
             limit = find_noise_limit(varies[np.isfinite(varies)]) if varies.size else 1
-            sums = _sum_up(first, limit)
+            sums = sum_up(first, limit)
             for block in blocks[1:]:
-                sums.add(_sum_up(_read_some(source, block), limit))
+                sums.add(sum_up(source.read_rows(block, np.float32), limit))
     except PatternsFileError:
         return None
     return sums
-
-
-def _read_some(source: Source, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    values = np.empty((rows.size, *source.shape[1:]), np.float32)
-    for i, row in enumerate(rows):
-        source.read_into(values[i : i + 1], int(row))
-    return values
-
-
-def _sum_up(values: NDArray[np.float32], limit: float) -> "PixelSums":
-    from helpers.physics import PixelSums
-
-    finite = np.isfinite(values)
-    return PixelSums.of(np.where(finite, values, np.float32(0)), limit, finite)
 
 
 def read_layout_mask(
@@ -105,16 +97,14 @@ def read_layout_mask(
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     layout
         Where its mask may be, and which of its values mean bad.
     shape
         Of the patterns as recorded: (n, …).
     warn
-        Is told what a person should be warned of.
+        Called with each warning for the user.
 
     Returns
     -------
@@ -130,10 +120,9 @@ def read_layout_mask(
     if not where:
         return None
     mask, convention = file[where], layout.mask_convention
-    n, *frame = shape
-    pattern = tuple(frame)
+    n, pattern = shape[0], shape[1:]
     problems = list(find_shape_problems(where, mask.shape, pattern, n_patterns=n))
-    if not is_numeric(mask) and mask.dtype != bool:
+    if mask.dtype.kind not in MASK_KINDS:
         problems.append(f"{where} holds {mask.dtype}; expected numbers.")
     if get_whole_dataset(file, where) is None:
         problems.append(
@@ -153,22 +142,14 @@ def read_layout_mask(
         )
     bits = convention.describe_bits(sample_masks(mask, len(pattern)))
     origin = describe_origin(where, convention, bits)
-    of_each = find_masks_of_each(mask, convention, pixels)
-    if of_each:
-        origin += ". They differ: what only some call bad is left out in their patterns"
-    return BadPixels(pixels, origin, of_each)
+    if not do_masks_differ(mask, convention, pixels):
+        return BadPixels(pixels, origin)
+    origin += ". They differ: what only some call bad is left out in their patterns"
+    return BadPixels(pixels, origin, of_each=(where, convention))
 
 
-class MaskJudge:
-    """Lets the patterns of a file decide which values of its masks mean bad.
-
-    Parameters
-    ----------
-    source
-        The patterns.
-    warn
-        Is told what a person should be warned of.
-    """
+class _MaskJudge:
+    """Lets the patterns of a file decide which values of its masks mean bad."""
 
     def __init__(self, source: Source, warn: Callable[[str], None]) -> None:
         self._source = source
@@ -176,7 +157,7 @@ class MaskJudge:
 
     @cached_property
     def _sums(self) -> "PixelSums | None":
-        return sample_sums(self._source)
+        return _sample_sums(self._source)
 
     def judge(
         self, mask: NDArray[Any], name: str, option: str
@@ -238,38 +219,40 @@ def judge_masks(
     shape
         Of the patterns as recorded: (n, …).
     warn
-        Is told what a person should be warned of.
+        Called with each warning for the user.
 
     Returns
     -------
     BadPixels
         In the shape of the patterns; None without a mask that can be used.
     """
-    n, *frame = shape
-    pattern = tuple(frame)
-    judge = MaskJudge(source, warn)
+    n, pattern = shape[0], shape[1:]
+    judge = _MaskJudge(source, warn)
     found: BadPixels | None = None
     for where, mask in masks:
-        if mask.dtype.kind not in "biuf":
+        if mask.dtype.kind not in MASK_KINDS:
             continue
         problems = list(find_shape_problems(where, mask.shape, pattern, n_patterns=n))
         if problems:
             warn(f"{problems[0]} It is not used.")
             continue
-        values = mask[()] if mask.ndim == len(pattern) else _join_masks(mask)
+        values = _read_mask(mask, len(pattern))
         assembled = source.assemble(values).reshape(source.shape[1:])
         name = f"{path}:{where}" if where.startswith("/") else f"{path}:/{where}"
         one, convention = judge.judge(assembled, where, name)
-        if convention is not None and isinstance(mask, h5py.Dataset):
-            of_each = find_masks_of_each(mask, convention, convention(values))
-            one = one._replace(of_each=of_each)
+        if (
+            convention is not None
+            and isinstance(mask, h5py.Dataset)
+            and do_masks_differ(mask, convention, convention(values))
+        ):
+            one = one._replace(of_each=(where, convention))
         found = unite_bad_pixels(found, one)
     return found
 
 
-def _join_masks(masks: Any) -> NDArray[np.int8]:
-    """Return where most masks of one for each pattern are not 0, as 0 and 1."""
-    return convert_mask(masks, NOT_ZERO, masks.ndim - 1).astype(np.int8)
+def _read_mask(mask: Any, ndim: int) -> NDArray[Any]:
+    """Return a mask; where there is one for each pattern, whether most are not 0."""
+    return mask[()] if mask.ndim == ndim else convert_mask(mask, NOT_ZERO, ndim)
 
 
 def find_unclear_masks(
@@ -277,14 +260,8 @@ def find_unclear_masks(
 ) -> Iterator[tuple[str, h5py.Dataset]]:
     """Give what may be masks, and where, of which nobody says which values mean bad.
 
-    Parameters
-    ----------
-    file
-        Open.
-    layout
-        Where such masks may be; for others see `find_mask_paths`.
-    pattern
-        Shape of a pattern as recorded.
+    They are where the layout says, and where `find_mask_paths` finds what is like a
+    mask of patterns of a shape as recorded.
     """
     folder = PurePosixPath(layout.patterns).parent
     for where in (*layout.unclear_masks, *find_mask_paths(file, layout)):
@@ -323,12 +300,12 @@ def is_mask_name(name: str) -> bool:
 
 def _is_like_a_mask(mask: h5py.Dataset, pattern: tuple[int, ...]) -> bool:
     """Tell whether something has the shape of a mask, and few values."""
-    if mask.shape[-len(pattern) :] != pattern or mask.dtype.kind not in "biuf":
+    if mask.shape[-len(pattern) :] != pattern or mask.dtype.kind not in MASK_KINDS:
         return False
     return np.unique(next(sample_masks(mask, len(pattern)))).size <= MASK_VALUES
 
 
-_IN_HDF5 = re.compile(r"(?P<file>.{2,}):(?P<dataset>/.+)")
+_IN_FILE = re.compile(r"(.{2,}):(/.+)")
 
 
 def read_bad_pixels(
@@ -355,7 +332,7 @@ def read_bad_pixels(
         (rows, columns) of the patterns, and the patterns, without which those do not
         decide and an unknown polarity is an error.
     warn
-        Is told what a person should be warned of.
+        Called with each warning for the user.
 
     Raises
     ------
@@ -363,19 +340,10 @@ def read_bad_pixels(
         If the file is missing or of another kind, or the mask cannot be right.
     """
     name, convention = split_condition(str(where))
+    path, inside = _split_name(name)
     reader = _Named(name, frame, source, warn or (lambda _: None))
-    in_hdf5 = _IN_HDF5.fullmatch(name)
-    if in_hdf5:
-        path = Path(in_hdf5["file"]).expanduser()
-        if path.suffix.lower() == ".npz":
-            mask, _ = _read_array(path, in_hdf5["dataset"].strip("/"))
-            return reader.convert(path, mask, convention)
-        with open_hdf5(path) as file:
-            mask = _find_mask(path, file, in_hdf5["dataset"])
-            known = DRAGONFLY if is_detector(file) else None
-            known = known or find_mask_convention(file, mask.name)
-            return reader.convert(path, mask, convention or known)
-    path = Path(name).expanduser()
+    if inside and path.suffix.lower() != ".npz":
+        return _read_hdf5_mask(path, inside, reader, convention)
     if not path.is_file():
         raise PatternsFileError(path, [describe_missing_file(path)])
     if path.suffix == ".geom":
@@ -383,8 +351,8 @@ def read_bad_pixels(
     if path.suffix == ".byt":
         return reader.convert(path, _read_raw(path, frame), convention or DRAGONFLY)
     if h5py.is_hdf5(path):
-        return _read_only_mask(path, reader, convention)
-    mask, known = _read_array(path)
+        return _read_hdf5_mask(path, "", reader, convention)
+    mask, known = _read_array(path, inside)
     return reader.convert(path, mask, convention or known)
 
 
@@ -394,19 +362,14 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
     Parameters and errors are those of `read_bad_pixels`.
     """
     name, _ = split_condition(str(where))
-    in_hdf5 = _IN_HDF5.fullmatch(name)
-    if in_hdf5:
-        path = Path(in_hdf5["file"]).expanduser()
-        if path.suffix.lower() == ".npz":
-            shape = _read_array(path, in_hdf5["dataset"].strip("/"))[0].shape
-        else:
-            with open_hdf5(path) as file:
-                shape = _find_mask(path, file, in_hdf5["dataset"]).shape
-    elif name.endswith(".byt"):
+    path, inside = _split_name(name)
+    if path.suffix == ".byt" and not inside:
         return None
+    if inside and path.suffix.lower() != ".npz":
+        with open_hdf5(path) as file:
+            shape = _get_mask(path, file, inside).shape
     else:
-        path = Path(name).expanduser()
-        shape = _read_array(path)[0].shape
+        shape = _read_array(path, inside)[0].shape
     if len(shape) < 2:
         problem = f"the mask has shape {shape}; expected (rows, columns)."
         raise PatternsFileError(path, [problem])
@@ -414,21 +377,16 @@ def find_mask_shape(where: str | Path) -> tuple[int, int] | None:
     return int(rows), int(columns)
 
 
+def _split_name(name: str) -> tuple[Path, str]:
+    """Return the file, and the place in it, "" where none is named."""
+    found = _IN_FILE.fullmatch(name)
+    file, inside = found.groups() if found else (name, "")
+    return Path(file).expanduser(), inside
+
+
 @dataclass(frozen=True)
 class _Named:
-    """Makes bad pixels of the mask that a person named.
-
-    Attributes
-    ----------
-    name
-        As it was given, without a condition.
-    frame
-        (rows, columns) of the patterns.
-    source
-        The patterns, or None.
-    warn
-        Is told what a person should be warned of.
-    """
+    """Makes bad pixels of a mask that a person named, without a condition."""
 
     name: str
     frame: tuple[int, int]
@@ -441,62 +399,60 @@ class _Named:
         """Check a mask, and let the patterns decide where nobody says what is bad."""
         if convention is None and mask.dtype == bool:
             convention = TRUE
-        if mask.ndim == 1 and convention == DRAGONFLY and mask.size == self._n_pixels:
+        n_pixels = self.frame[0] * self.frame[1]
+        if mask.ndim == 1 and convention == DRAGONFLY and mask.size == n_pixels:
             mask = mask[()].reshape(self.frame)
         problems = list(find_shape_problems("the mask", mask.shape, self.frame))
-        if convention is None and self.source is None:
+        if mask.dtype.kind not in MASK_KINDS:
+            problems.append(f"the mask holds {mask.dtype}; expected numbers.")
+        elif convention is None and self.source is None:
             problems.append(_ask_polarity(self.name, mask))
         if problems:
             raise PatternsFileError(path, problems)
         if convention is None and self.source is not None:
-            return self._decide(path, mask, self.source)
-        convention = convention or NOT_ZERO
-        pixels = convert_mask(mask, convention)
-        self._check(path, pixels)
-        return BadPixels(pixels, describe_origin(self.name, convention))
-
-    @property
-    def _n_pixels(self) -> int:
-        return self.frame[0] * self.frame[1]
-
-    def _decide(self, path: Path, mask: Any, source: Source) -> BadPixels:
-        values = mask[()] if mask.ndim == 2 else convert_mask(mask, NOT_ZERO)
-        found, _ = MaskJudge(source, self.warn).judge(values, self.name, self.name)
-        self._check(path, found.pixels)
-        return found
-
-    def _check(self, path: Path, pixels: NDArray[np.bool_]) -> None:
-        problems = list(find_pixel_problems("the mask", pixels))
+            judge = _MaskJudge(self.source, self.warn)
+            found, _ = judge.judge(_read_mask(mask, 2), self.name, self.name)
+        else:
+            convention = convention or NOT_ZERO
+            origin = describe_origin(self.name, convention)
+            found = BadPixels(convert_mask(mask, convention), origin)
+        problems = list(find_pixel_problems("the mask", found.pixels))
         if problems:
             raise PatternsFileError(path, problems)
+        return found
 
 
-def _read_only_mask(
-    path: Path, reader: _Named, convention: MaskConvention | None
+def _read_hdf5_mask(
+    path: Path, inside: str, reader: _Named, convention: MaskConvention | None
 ) -> BadPixels:
-    """Read an HDF5 file of which only the name is given."""
-    with open_hdf5(path) as file:
-        if is_detector(file):
-            return reader.convert(path, file["mask"], convention or DRAGONFLY)
-        fitting = [
-            name
-            for name in find_datasets(file)
-            if file[name].shape == reader.frame
-            and (is_numeric(file[name]) or file[name].dtype == bool)
-        ]
-        if len(fitting) != 1:
-            found = ", ".join(fitting) or "none"
-            problem = (
-                f"holds {len(fitting)} datasets of shape {reader.frame} ({found}); "
-                f"expected one. Say which is the mask: bad_pixels='{path}:/mask'."
-            )
-            raise PatternsFileError(path, [problem])
-        known = find_mask_convention(file, fitting[0])
-        named = _Named(f"{path}:{fitting[0]}", reader.frame, reader.source, reader.warn)
-        return named.convert(path, file[fitting[0]], convention or known)
+    with open_hdf5(path) as file, wrap_hdf5_errors(path, "the mask cannot be read"):
+        known = DRAGONFLY if is_detector(file) else None
+        if not inside:
+            inside = "/mask" if known else _find_only_mask(path, file, reader.frame)
+            reader = replace(reader, name=f"{path}:{inside}")
+        mask = _get_mask(path, file, inside)
+        known = known or find_mask_convention(file, str(PurePosixPath(inside)))
+        return reader.convert(path, mask, convention or known)
 
 
-def _find_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:
+def _find_only_mask(path: Path, file: h5py.File, frame: tuple[int, int]) -> str:
+    """Return the path of the only dataset that may be a mask of such patterns."""
+    fitting = [
+        name
+        for name, dataset in find_datasets(file).items()
+        if dataset.shape == frame and dataset.dtype.kind in MASK_KINDS
+    ]
+    if len(fitting) != 1:
+        found = ", ".join(fitting) or "none"
+        problem = (
+            f"holds {len(fitting)} datasets of shape {frame} ({found}); expected one. "
+            f"Say which is the mask: bad_pixels='{path}:/mask'."
+        )
+        raise PatternsFileError(path, [problem])
+    return fitting[0]
+
+
+def _get_mask(path: Path, file: h5py.File, where: str) -> h5py.Dataset:
     dataset = get_dataset(file, where)
     if dataset is None:
         found = ", ".join(find_datasets(file)) or "none"
@@ -516,9 +472,7 @@ def _read_raw(path: Path, frame: tuple[int, int]) -> NDArray[np.uint8]:
     return values.reshape(frame)
 
 
-def _read_array(
-    path: Path, where: str = ""
-) -> tuple[NDArray[Any], MaskConvention | None]:
+def _read_array(path: Path, where: str) -> tuple[NDArray[Any], MaskConvention | None]:
     """Read a mask from a NumPy file, a text of Dragonfly or a detector image."""
     if not path.is_file():
         raise PatternsFileError(path, [describe_missing_file(path)])
@@ -530,9 +484,13 @@ def _read_array(
             return np.asarray(np.load(path, allow_pickle=False)), None
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
-                (mask,) = (arrays[name] for name in ([where] if where else arrays))
+                names = [where.strip("/")] if where else arrays.files
+                (mask,) = (arrays[name] for name in names)
             return np.asarray(mask), None
-        return _read_image(path), None
+        import fabio  # slow to import
+
+        with fabio.open(str(path)) as image:
+            return np.array(image.data), None
     except Exception as error:  # on a damaged file a parser may raise anything
         why = str(error) or type(error).__name__
         problem = (
@@ -541,18 +499,6 @@ def _read_array(
             "raw bytes (.byt), a detector image (.tif, .edf, .cbf …), or FILE.h5:/path."
         )
         raise PatternsFileError(path, [problem]) from error
-
-
-def _read_image(path: Path) -> NDArray[Any]:
-    import fabio  # slow to import
-
-    try:
-        with fabio.open(str(path)) as image:
-            return np.array(image.data)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a broken image makes its reader raise
-        raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _ask_polarity(name: str, mask: Any) -> str:

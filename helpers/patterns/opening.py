@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns.hdf5 import find_file_problem
+from helpers.patterns.hdf5 import check_file, enumerate_some
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.masks import read_bad_pixels
 from helpers.patterns.pattern_file import PatternFile, open_pattern_file
+from helpers.patterns.scan import spread_places
 from helpers.patterns.stack import Patterns, Unit
 
 UNIT_SAMPLE = 16  # patterns looked at in all, when the files do not say their unit
@@ -71,29 +72,23 @@ def open_patterns(
         or still being written.
     """
     paths = _expand(files)
+    if geometry:
+        geometry = Path(geometry).expanduser()
+        check_file(geometry, "a CrystFEL geometry (.geom)")
     options = {
         "use_mask": bad_pixels is None,
         "label_words": label_words,
-        "geometry": _check_geometry(geometry),
+        "geometry": geometry or None,
     }
     pattern_files = _open_all(paths, dataset, options)
     _check_alike(pattern_files)
-    told = _gather_warnings(pattern_files)
-    chosen = _choose_bad_pixels(bad_pixels, pattern_files, told)
-    for each in told:
+    cautions = _gather_warnings(pattern_files)
+    chosen = _choose_bad_pixels(bad_pixels, pattern_files, cautions)
+    for each in cautions:
         warnings.warn(each, stacklevel=2)
     return Patterns(
         pattern_files, chosen, _find_common_unit(pattern_files, chosen.pixels)
     )
-
-
-def _check_geometry(geometry: str | Path | None) -> Path | None:
-    if not geometry:
-        return None
-    path = Path(geometry).expanduser()
-    if problem := find_file_problem(path, "a CrystFEL geometry (.geom)"):
-        raise PatternsFileError(path, [problem])
-    return path
 
 
 def _expand(files: str | Path | Sequence[str | Path]) -> list[Path]:
@@ -195,7 +190,7 @@ def _raise_first(errors: Sequence[PatternsFileError]) -> None:
         raise errors[0]
     if errors:
         first, *others = errors
-        names = ", ".join(str(error.path) for error in others)
+        names = enumerate_some([str(error.path) for error in others])
         more = f"it is not the only file that cannot be used; see also {names}."
         raise PatternsFileError(first.path, [*first.problems, more]) from first
 
@@ -203,23 +198,21 @@ def _raise_first(errors: Sequence[PatternsFileError]) -> None:
 def _choose_bad_pixels(
     bad_pixels: NDArray[np.bool_] | str | Path | None,
     pattern_files: Sequence[PatternFile],
-    told: list[str],
+    cautions: list[str],
 ) -> BadPixels:
-    """Return what to leave out; add what a person should be warned of."""
+    """Return what to leave out; add warnings for the user."""
     frame = pattern_files[0].source.shape[1:]
     if isinstance(bad_pixels, str | Path):
-        return read_bad_pixels(bad_pixels, frame, pattern_files[0].source, told.append)
+        return read_bad_pixels(
+            bad_pixels, frame, pattern_files[0].source, cautions.append
+        )
     if bad_pixels is not None:
         return check_bad_pixels(bad_pixels, frame, pattern_files[0].source.path)
-    return _unite([one.bad_pixels for one in pattern_files if one.bad_pixels], frame)
-
-
-def _unite(found: Sequence[BadPixels], frame: tuple[int, int]) -> BadPixels:
+    found = [one.bad_pixels for one in pattern_files if one.bad_pixels]
     if not found:
         return BadPixels(np.zeros(frame, np.bool_), "no mask is used")
     origins = dict.fromkeys(one.origin for one in found)
-    pixels = np.any([one.pixels for one in found], axis=0)
-    return BadPixels(pixels, "; ".join(origins))
+    return BadPixels(np.any([one.pixels for one in found], axis=0), "; ".join(origins))
 
 
 def _find_common_unit(
@@ -229,9 +222,8 @@ def _find_common_unit(
 
     Of a long run, a few files spread over it are looked at.
     """
-    n_files = min(FILES_SAMPLED, len(pattern_files))
-    chosen = np.linspace(0, len(pattern_files) - 1, n_files).astype(int)
-    n_sampled = max(2, UNIT_SAMPLE // n_files)
+    chosen = spread_places(len(pattern_files), FILES_SAMPLED)
+    n_sampled = max(2, UNIT_SAMPLE // chosen.size)
     found: dict[str, tuple[Unit, Path]] = {}
     for pattern_file in (pattern_files[i] for i in chosen):
         unit = find_unit(pattern_file, bad_pixels, n_sampled)
@@ -271,10 +263,8 @@ def find_unit(
     if pattern_file.unit:
         return Unit(pattern_file.unit, "as the file or its layout says", True)
     with closing(pattern_file.source) as source:
-        chosen = np.unique(np.linspace(0, source.shape[0] - 1, n_sampled).astype(int))
-        patterns = np.empty((chosen.size, *source.shape[1:]), source.dtype)
-        for i, row in enumerate(chosen):
-            source.read_into(patterns[i : i + 1], row)
+        chosen = spread_places(source.shape[0], n_sampled)
+        patterns = source.read_rows(chosen, source.dtype)
     values = patterns[:, ~bad_pixels]
     varies = (values != values[:, :1]).any(axis=1)  # others are no measurement
     values = values[varies] if varies.any() else values

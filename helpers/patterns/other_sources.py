@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
+    check_file,
     describe_dtype,
     enumerate_some,
-    find_file_problem,
+    find_frame_paths,
     find_frames,
-    find_numbered,
     find_size_problems,
     is_numeric,
 )
@@ -47,26 +47,25 @@ class FramesSource(Hdf5Source):
 
     def __init__(self, path: Path, file: h5py.File, where: str) -> None:
         super().__init__(path, file, where)
-        self._names = find_frames(file, where)
-        frames = [file[name] for name in self._names]
+        self._names, frames = zip(*find_frames(file, where), strict=True)
         lengths = [len(frame) if frame.ndim == 3 else 1 for frame in frames]
         self._starts = [0, *accumulate(lengths)]
         self.shape = (self._starts[-1], *frames[0].shape[-2:])
         self.dtype = np.result_type(*{frame.dtype for frame in frames})
         if self._names[0] == where:
             self.notes = (f"{where} is a single image: a stack of one pattern.",)
-        named = find_numbered(file, where, "*") if "*" in where else frames
-        if lost := len(named) - len(frames):
+        n_named = len(find_frame_paths(file, where))
+        if n_lost := n_named - len(frames):
             self.warnings = (
-                f"{lost} of {lost + len(frames)} groups like {where} hold no image, "
+                f"{n_lost} of {n_named} groups like {where} hold no image, "
                 "and are left out.",
             )
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
-        frames = {name: file[name] for name in find_frames(file, where)}
+        frames = dict(find_frames(file, where))
         if not frames:
             problems.append(f"no dataset has a name like {where}, with a number for *.")
             return None
@@ -90,14 +89,16 @@ class FramesSource(Hdf5Source):
         return shape if first.ndim in (2, 3) else None
 
     def _read_into(self, out: NDArray[Any], file: h5py.File, start: int) -> None:
-        number, done = bisect_right(self._starts, start) - 1, 0
-        while done < len(out):
-            frame, first = file[self._names[number]], start + done
-            first -= self._starts[number]
-            here = out[done : done + (len(frame) if frame.ndim == 3 else 1) - first]
-            part = np.s_[first : first + len(here)] if frame.ndim == 3 else np.s_[...]
-            frame.read_direct(here if frame.ndim == 3 else here[0], part)
-            number, done = number + 1, done + len(here)
+        while len(out):
+            number = bisect_right(self._starts, start) - 1
+            here = out[: self._starts[number + 1] - start]
+            frame = file[self._names[number]]
+            if frame.ndim == 3:
+                first = start - self._starts[number]
+                frame.read_direct(here, np.s_[first : first + len(here)])
+            else:
+                frame.read_direct(here[0])
+            out, start = out[len(here) :], start + len(here)
 
 
 def is_array_file(path: Path) -> bool:
@@ -120,16 +121,21 @@ def open_array_file(path: Path, dataset: str | None = None) -> Source:
     PatternsFileError
         If the file is missing, damaged or cut short, or holds no stack of numbers.
     """
-    problem = find_file_problem(path)
-    if problem:
-        raise PatternsFileError(path, [problem])
-    try:
+    check_file(path)
+    with _wrap_parser_errors(path, f"cannot be read as {path.suffix}"):
         return _SOURCES[path.suffix.lower()](path, dataset or "")
+
+
+@contextmanager
+def _wrap_parser_errors(path: Path, problem: str) -> Iterator[None]:
+    """Turn what a parser raises on a damaged file, which may be anything, into ours."""
+    try:
+        yield
     except PatternsFileError:
         raise
-    except Exception as error:  # on a damaged file a parser may raise anything
+    except Exception as error:
         why = " ".join(f"{type(error).__name__} {error}".split())
-        problem = f"cannot be read as {path.suffix} ({why}). Copy the file again."
+        problem = f"{problem} ({why}). Copy the file again."
         raise PatternsFileError(path, [problem]) from error
 
 
@@ -191,7 +197,9 @@ class NpzSource(Source):
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
         if self._array is None:
-            self._array = self._read()
+            problem = self._describe_unreadable(start, len(out))
+            with _wrap_parser_errors(self.path, problem):
+                self._array = self._read()
         out[...] = self._array[start : start + len(out)]
 
     def _read(self) -> NDArray[Any]:
@@ -204,7 +212,7 @@ class TiffSource(Source):
 
     def __init__(self, path: Path, where: str) -> None:
         super().__init__(path, where)
-        with _heed_tifffile(), self._open() as file:
+        with _raise_logged_errors(), self._open() as file:
             stacks = [_describe_series(path, series) for series in file.series]
         shapes = {(shape[1:], dtype) for shape, dtype in stacks}
         if len(shapes) > 1:
@@ -227,19 +235,17 @@ class TiffSource(Source):
         return file
 
     def read_into(self, out: NDArray[Any], start: int) -> None:  # noqa: D102
-        try:
-            with _heed_tifffile(), self._open() as file:
-                for number, (first, end) in enumerate(pairwise(self._starts)):
-                    here = slice(max(first, start), min(end, start + len(out)))
-                    if here.start < here.stop:
-                        part = out[here.start - start : here.stop - start]
-                        _read_series(
-                            file, number, part, here.start - first, end - first
-                        )
-        except Exception as error:  # on a damaged file a parser may raise anything
-            why = f"{type(error).__name__} {error}"
-            problem = f"{self._describe_unreadable(start, len(out))} ({why})."
-            raise PatternsFileError(self.path, [problem]) from error
+        problem = self._describe_unreadable(start, len(out))
+        with (
+            _wrap_parser_errors(self.path, problem),
+            _raise_logged_errors(),
+            self._open() as file,
+        ):
+            for number, (first, end) in enumerate(pairwise(self._starts)):
+                here = slice(max(first, start), min(end, start + len(out)))
+                if here.start < here.stop:
+                    part = out[here.start - start : here.stop - start]
+                    _read_series(file, number, part, here.start - first, end - first)
 
 
 _LESS_IS_READ = re.compile(
@@ -248,19 +254,19 @@ _LESS_IS_READ = re.compile(
 
 
 @contextmanager
-def _heed_tifffile() -> Iterator[None]:
+def _raise_logged_errors() -> Iterator[None]:
     """Raise what tifffile only writes to its log, and then reads less than is there."""
-    heard: list[str] = []
+    logged: list[str] = []
     handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: logged.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("tifffile")
     logger.addHandler(handler)
     try:
         yield
     finally:
         logger.removeHandler(handler)
-    for said in filter(_LESS_IS_READ.search, heard):  # a strange tag does no harm
-        raise ValueError(said)
+    for message in filter(_LESS_IS_READ.search, logged):  # a strange tag does no harm
+        raise ValueError(message)
 
 
 def _describe_series(path: Path, series: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -316,22 +322,14 @@ def _read_header(file: Any) -> tuple[Any, bool, np.dtype[Any]]:
 def read_arrays_beside(
     path: Path, is_wanted: Callable[[str], bool]
 ) -> dict[str, NDArray[Any]]:
-    """Return arrays of an `.npz` file by their names; none of other files.
-
-    Parameters
-    ----------
-    path
-        A file that was opened.
-    is_wanted
-        Tells whether a name is wanted.
-    """
+    """Return the arrays of an `.npz` file with a wanted name; none of other files."""
     if path.suffix.lower() != ".npz":
         return {}
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in filter(is_wanted, arrays.files)}
 
 
-def _choose_array(path: Path, arrays: Any, wanted: str = "") -> str:
+def _choose_array(path: Path, arrays: Any, wanted: str) -> str:
     stacks = [name for name in arrays.files if arrays[name].ndim == 3]
     if len(stacks) != 1 or wanted:
         found = ", ".join(f"{name} {arrays[name].shape}" for name in arrays.files)
@@ -380,12 +378,12 @@ class Run:
         True where the values are not corrected.
     absent
         (modules, slow, fast) bool, True in modules without anything in the whole run.
-    n_incomplete
-        How many patterns, or trains of them, lack a module that others have.
-    unreadable
-        Names of files that could not be opened.
     geometry
         The only CrystFEL geometry in the run's folder; None without one.
+    notes
+        What is missing in it, one sentence each.
+    warnings
+        What a person should be warned of.
     """
 
     file: Path
@@ -393,36 +391,9 @@ class Run:
     kind: str
     is_raw: bool
     absent: NDArray[np.bool_]
-    n_incomplete: int
-    unreadable: tuple[str, ...]
     geometry: Path | None
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What is missing in it, one sentence each."""
-        numbers = ", ".join(map(str, np.flatnonzero(self.absent.any(axis=(1, 2)))))
-        n = self.n_incomplete
-        said = (
-            f"Modules without data in this run: {numbers}." if numbers else "",
-            f"{n} patterns lack a module; its pixels are 0 in them." if n else "",
-        )
-        return tuple(filter(None, said))
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should be warned of."""
-        names = enumerate_some(self.unreadable)
-        said = (
-            f"{names} cannot be opened and is left out, with the patterns in it. Copy "
-            "it again."
-            if names
-            else "",
-            "the values are raw: offsets and gain are not corrected, so that photons "
-            "hardly show. Open the corrected run (proc/) if there is one."
-            if self.is_raw
-            else "",
-        )
-        return tuple(filter(None, said))
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def is_run(path: Path) -> bool:
@@ -497,17 +468,38 @@ def _link(path: Path, parts: Any, unreadable: list[str]) -> Run:
     parts.write_virtual_cxi(str(file))
     there = parts.data_availability(module_gaps=True)
     absent = ~there.any(axis=1)
-    pixels = np.broadcast_to(absent[:, None, None], (len(absent), *parts.module_shape))
+    n_incomplete = np.count_nonzero(~there[~absent].all(axis=0))
+    is_raw = _is_raw(file, parts)
+    notes, cautions = [], []
+    if absent.any():
+        numbers = ", ".join(map(str, np.flatnonzero(absent)))
+        notes.append(f"Modules without data in this run: {numbers}.")
+    if n_incomplete:
+        notes.append(
+            f"{n_incomplete} patterns lack a module; its pixels are 0 in them."
+        )
+    if unreadable:
+        cautions.append(
+            f"{enumerate_some(unreadable)} cannot be opened and is left out, with the "
+            "patterns in it. Copy it again."
+        )
+    if is_raw:
+        cautions.append(
+            "the values are raw: offsets and gain are not corrected, so that photons "
+            "hardly show. Open the corrected run (proc/) if there is one."
+        )
     geometries = sorted(path.glob("*.geom"))
     return Run(
         file=file,
         detector=parts.detector_name,
         kind=type(parts).__name__,
-        is_raw=_is_raw(file, parts),
-        absent=pixels,
-        n_incomplete=int(np.count_nonzero(~there[~absent].all(axis=0))),
-        unreadable=tuple(unreadable),
+        is_raw=is_raw,
+        absent=np.broadcast_to(
+            absent[:, None, None], (len(absent), *parts.module_shape)
+        ),
         geometry=geometries[0] if len(geometries) == 1 else None,
+        notes=tuple(notes),
+        warnings=tuple(cautions),
     )
 
 
@@ -526,21 +518,21 @@ def _is_of_a_run(path: Path) -> bool:
 @contextmanager
 def _wrap_extra_data_errors(path: Path) -> Iterator[None]:
     """Turn what extra_data raises or prints into our error."""
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
         with (
             redirect_stdout(io.StringIO()),
-            redirect_stderr(said),
+            redirect_stderr(printed),
             warnings.catch_warnings(action="ignore"),
         ):
             yield
     except PatternsFileError:
         raise
     except Exception as error:  # a reader of a hundred files may raise anything
-        heard = " ".join(said.getvalue().split())
+        more = " ".join(printed.getvalue().split())
         problem = (
             "cannot be read as a run of the European XFEL. Expected the files of one "
-            f"run, whole. extra-data says: {error or type(error).__name__} {heard}"
+            f"run, whole. extra-data says: {error or type(error).__name__} {more}"
         )
         raise PatternsFileError(path, [problem.strip()]) from error
 

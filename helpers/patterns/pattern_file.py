@@ -23,18 +23,17 @@ from helpers.patterns.dragonfly import (
 )
 from helpers.patterns.hdf5 import (
     find_first_frame,
+    find_frame_paths,
     find_frames,
     follow,
     get_dataset,
     get_whole_dataset,
     is_numeric,
     open_hdf5,
-    read_numbers,
     wrap_hdf5_errors,
 )
 from helpers.patterns.integrity import (
     find_axis_problems,
-    find_chunks,
     find_files_behind,
     find_link_problems,
     find_scale_attributes,
@@ -42,7 +41,7 @@ from helpers.patterns.integrity import (
     warn_of_storage_outside,
 )
 from helpers.patterns.layout_table import ARRAY, EMC, Layout, find_layout
-from helpers.patterns.mask_convention import BadPixels, add_bad_pixels, unite_bad_pixels
+from helpers.patterns.mask_convention import BadPixels, unite_bad_pixels
 from helpers.patterns.masks import (
     find_mask_paths,
     find_unclear_masks,
@@ -58,7 +57,7 @@ from helpers.patterns.other_sources import (
     open_array_file,
     read_arrays_beside,
 )
-from helpers.patterns.sources import Hdf5Source, Source
+from helpers.patterns.sources import Source
 
 NOTES_SHOWN = 8
 UNIT_NAMES = ("unit", "units")
@@ -118,18 +117,11 @@ def open_pattern_file(
     Parameters
     ----------
     path
-        An HDF5 file, Dragonfly's `.emc`, or the folder of a run of the European XFEL.
-    dataset
-        Where its patterns are; found by its layout if not given. Of Dragonfly's
-        sparse files, which do not know it, the shape of a pattern, rows first
-        (`260x257`), or the name of the detector file. Of a run with several detectors,
-        the name of one.
+        The file, or the folder of a run of the European XFEL.
+    dataset, label_words, geometry
+        As for `helpers.patterns.open_patterns`.
     use_mask
         False leaves the file's own mask alone.
-    label_words
-        What the numbers of its labels mean, where the layout does not say.
-    geometry
-        CrystFEL geometry file for detector modules.
     is_first
         False for a further file of a stack, of which less has to be looked at.
 
@@ -178,17 +170,17 @@ def _open_emc(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile
 
 def _open_array_file(path: Path, dataset: str | None, *, use_mask: bool) -> PatternFile:
     source = open_array_file(path, dataset)
-    told = [*source.warnings, *warn_of_axis_order(source, "the array")]
+    cautions = [*source.warnings, *warn_of_axis_order(source, "the array")]
     masks = read_arrays_beside(path, is_mask_name) if use_mask else {}
     named = [(name, mask) for name, mask in masks.items() if mask.ndim > 1]
-    found = judge_masks(path, named, source, source.shape, told.append)
+    found = judge_masks(path, named, source, source.shape, cautions.append)
     return PatternFile(
         layout=replace(ARRAY, patterns=source.where),
         source=source,
         unit="",
         bad_pixels=found,
         notes=source.notes,
-        warnings=_name_file(path, tuple(told)),
+        warnings=_name_file(path, tuple(cautions)),
     )
 
 
@@ -226,7 +218,7 @@ def _leave_out_modules(
         return found
     pixels = source.assemble(absent).reshape(source.shape[1:])
     origin = f"{np.count_nonzero(pixels):,} in modules without data"
-    return add_bad_pixels(found, pixels, origin)
+    return unite_bad_pixels(found, BadPixels(pixels, origin))
 
 
 def _recognise(
@@ -266,10 +258,13 @@ class _Reader:
     problems: list[str] = field(default_factory=list)
 
     def read(self, *, use_mask: bool) -> PatternFile:
-        layout, file = self.layout, self.file
-        where, kind = layout.patterns, layout.source
-        shape = kind.check(self.path, file, where, self.problems)
-        for path in (where, *self._other_paths(use_mask=use_mask)):
+        layout, file, where = self.layout, self.file, self.layout.patterns
+        others = find_mask_paths(file, layout)
+        masks = (*layout.bad_pixels, *layout.unclear_masks, *others)
+        shots = [path for _, path in layout.shots]
+        beside = [*(masks if use_mask else ()), layout.labels, layout.true_labels]
+        shape = layout.source.check(file, where, self.problems)
+        for path in (where, *beside, *shots):
             self.problems.extend(find_link_problems(self.path, file, path))
             self.warnings.extend(warn_of_storage_outside(self.path, file, path))
         self.problems.extend(find_axis_problems(file, where))
@@ -279,22 +274,22 @@ class _Reader:
             bad_pixels = self._read_mask(shape) if use_mask else None
             labels = self._read_labels(shape[0])
             truth = self._read_truth(shape[0])
-        if self.problems:
+        if self.problems or shape is None:
             raise PatternsFileError(self.path, self.problems)
-        has_mask = bad_pixels is not None
-        source = self._open_source(kind)
+        source = self._open_source()
+        chunks = getattr(get_dataset(file, where), "chunks", None) or ()
         self.warnings.extend(
-            warn_of_axis_order(
-                source, where, find_chunks(file, where), by_values=self.is_first
-            )
+            warn_of_axis_order(source, where, chunks, by_values=self.is_first)
         )
+        has_mask = bad_pixels is not None
         bad_pixels = _assemble(bad_pixels, source)
-        if use_mask and not has_mask and shape is not None:
-            masks = find_unclear_masks(file, layout, shape[1:])
+        if use_mask and not has_mask:
+            unclear = find_unclear_masks(file, layout, shape[1:])
             warn = self.warnings.append
-            found = judge_masks(self.path, masks, source, shape, warn)
+            found = judge_masks(self.path, unclear, source, shape, warn)
             bad_pixels = unite_bad_pixels(found, bad_pixels)
         source.masks = bad_pixels.of_each if bad_pixels else None
+        notes = (layout.note, self.detector.note if self.detector else "")
         here = slice(source.shape[0])
         return PatternFile(
             layout=layout,
@@ -303,40 +298,26 @@ class _Reader:
             bad_pixels=bad_pixels,
             labels=None if labels is None else labels[here],
             true_labels=None if truth is None else truth[here],
-            shots={name: ids[here] for name, ids in self._read_shots(shape)},
-            notes=self._gather_notes(source),
+            shots={name: ids[here] for name, ids in self._read_shots(shape[0])},
+            notes=(*filter(None, notes), *source.notes),
             warnings=_name_file(self.path, (*self.warnings, *source.warnings)),
-            behind=self._find_files_behind(),
+            behind=self._find_files_behind(where, *masks),
         )
 
-    def _find_files_behind(self) -> frozenset[Path]:
-        masks = self._find_mask_paths()
-        found = (
-            find_files_behind(self.path, dataset)
-            for where in (self.layout.patterns, *masks)
-            if "*" not in where and (dataset := get_dataset(self.file, where))
-        )
-        return frozenset().union(*found)
-
-    def _find_mask_paths(self) -> tuple[str, ...]:
-        """Return where masks may be, of the layout or of any name that says so."""
-        layout = self.layout
-        others = find_mask_paths(self.file, layout)
-        return (*layout.bad_pixels, *layout.unclear_masks, *others)
-
-    def _other_paths(self, *, use_mask: bool) -> Iterator[str]:
-        """Give where something beside the patterns may be."""
-        layout = self.layout
-        if use_mask:
-            yield from self._find_mask_paths()
-        yield from (layout.labels, layout.true_labels)
-        yield from (where for _, where in layout.shots)
-
-    def _open_source(self, kind: type[Hdf5Source]) -> Source:
-        where = self.layout.patterns
+    def _open_source(self) -> Source:
+        kind, where = self.layout.source, self.layout.patterns
         if issubclass(kind, ModulesSource):
             return kind(self.path, self.file, where, self.geometry)
         return kind(self.path, self.file, where)
+
+    def _find_files_behind(self, *paths: str) -> frozenset[Path]:
+        found = (
+            find_files_behind(self.path, dataset)
+            for where in paths
+            for path in find_frame_paths(self.file, where)
+            if (dataset := get_dataset(self.file, path))
+        )
+        return frozenset().union(*found)
 
     def _read_mask(self, shape: tuple[int, ...]) -> BadPixels | None:
         if self.detector:
@@ -348,18 +329,13 @@ class _Reader:
             self.problems.extend(error.problems)
             return None
 
-    def _gather_notes(self, source: Source) -> tuple[str, ...]:
-        found = self.detector.note if self.detector else ""
-        return tuple(note for note in (self.layout.note, found, *source.notes) if note)
-
     def _read_labels(self, n: int) -> NDArray[np.str_] | None:
         values = self._read_label_values(n)
         if values is None:
             return None
         where = self.layout.labels
-        words = np.full(n, "", dtype="U8")
-        for value, word in self.layout.label_words:
-            words[values == value] = word
+        known = dict(self.layout.label_words)
+        words = np.array([known.get(each, "") for each in values.tolist()], np.str_)
         strange = np.unique(values[(words == "") & np.isfinite(values)])
         if strange.size:
             shown = ", ".join(f"{value:.10g}" for value in strange[:10])
@@ -372,7 +348,7 @@ class _Reader:
                 "the file does not say which label each of them means, so they are "
                 "not used. Say it: label_words={0: 'single', 1: 'multiple', …}."
             )
-        known = ", ".join(f"{v:g} ({word})" for v, word in self.layout.label_words)
+        known = ", ".join(f"{v!r} ({word})" for v, word in self.layout.label_words)
         return f"expected {known}. Patterns with another value count as unlabelled."
 
     def _read_label_values(self, n: int) -> NDArray[Any] | None:
@@ -388,7 +364,7 @@ class _Reader:
         return np.asarray(dataset[()])
 
     def _read_frame_labels(self, n: int) -> NDArray[Any] | None:
-        frames = find_frames(self.file, self.layout.patterns)
+        frames = [path for path, _ in find_frames(self.file, self.layout.patterns)]
         name = PurePosixPath(self.layout.labels).name
         found = [
             get_whole_dataset(self.file, str(PurePosixPath(frame).with_name(name)))
@@ -411,16 +387,17 @@ class _Reader:
             return None
         return np.array(dataset.asstr(errors="replace")[()], dtype=np.str_)
 
-    def _read_shots(
-        self, shape: tuple[int, ...] | None
-    ) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    def _read_shots(self, n: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """Give what the facility calls each shot, where there is one for each."""
         for name, where in self.layout.shots:
             if "*" in where:
-                yield name, read_numbers(self.file, self.layout.patterns)
+                numbers = find_frame_paths(self.file, self.layout.patterns)
+                frames = find_frames(self.file, self.layout.patterns)
+                ids = [int(numbers[path]) for path, _ in frames]
+                yield name, np.array(ids, np.int64)
                 continue
             found = get_whole_dataset(self.file, where)
-            if found is not None and found.shape == (shape or ())[:1]:
+            if found is not None and found.shape == (n,) and is_numeric(found):
                 yield name, np.asarray(found[()]).astype(np.int64)
 
     def _fits(self, dataset: h5py.Dataset, n: int, right: bool, expected: str) -> bool:
@@ -445,10 +422,8 @@ def _assemble(found: BadPixels | None, source: Source) -> BadPixels | None:
         found = found._replace(pixels=pixels)
     if source.gaps is None:
         return found
-    n_gaps = np.count_nonzero(source.gaps)
-    return add_bad_pixels(
-        found, source.gaps, f"{n_gaps:,} in gaps between detector modules"
-    )
+    origin = f"{np.count_nonzero(source.gaps):,} in gaps between detector modules"
+    return unite_bad_pixels(found, BadPixels(source.gaps, origin))
 
 
 def _read_unit(file: h5py.File, where: str) -> str:
@@ -485,10 +460,10 @@ def join_shots(
 
 def gather_notes(pattern_files: Sequence[PatternFile]) -> list[str]:
     """Return what was found and assumed in the files, each once, a few at most."""
-    kinds = ("notes", "warnings")
-    found = [
-        note for kind in kinds for one in pattern_files for note in getattr(one, kind)
-    ]
-    notes = list(dict.fromkeys(found))
-    more = [f"There are {len(notes) - NOTES_SHOWN} more such notes."]
-    return notes[:NOTES_SHOWN] + (more if len(notes) > NOTES_SHOWN else [])
+    notes = [note for one in pattern_files for note in one.notes]
+    warnings = [warning for one in pattern_files for warning in one.warnings]
+    found = list(dict.fromkeys(notes + warnings))
+    if len(found) > NOTES_SHOWN:
+        n_more = len(found) - NOTES_SHOWN
+        found[NOTES_SHOWN:] = [f"There are {n_more} more such notes."]
+    return found

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import chain, islice, tee
@@ -62,7 +62,7 @@ def run_in_order(
     """
     n_threads = count_threads()
     coming: deque[Future[Result]] = deque()
-    with _one_blas_thread(), ThreadPoolExecutor(n_threads, "patterns") as threads:
+    with _one_blas_thread, ThreadPoolExecutor(n_threads, "patterns") as threads:
         try:
             for task in tasks:
                 coming.append(threads.submit(work, task))
@@ -293,16 +293,16 @@ class Read:
 
     def __call__(self, part: slice) -> NDArray[Any]:
         """Read into the memory of this thread, which is used again."""
-        return self._read(part, partial(reused_array, "patterns"))
+        return self._read(self.rows[part], partial(reused_array, "patterns"))
 
-    def read_new(self, part: slice) -> NDArray[Any]:
-        """Read into new memory."""
-        return self._read(part, np.empty)
+    def read_all(self) -> NDArray[Any]:
+        """Read all parts into new memory."""
+        return self._read(self.rows, np.empty)
 
-    def _read(self, part: slice, make: Callable[..., NDArray[Any]]) -> NDArray[Any]:
-        rows = np.asarray(self.rows[part], np.int64)
-        block = make((rows.size, *self.stack.sources[0].shape[1:]), self.dtype)
-        self.stack.read_into(block, rows, self.tidy)
+    def _read(self, rows: Rows, make: Callable[..., NDArray[Any]]) -> NDArray[Any]:
+        index = np.asarray(rows, np.int64)
+        block = make((index.size, *self.stack.sources[0].shape[1:]), self.dtype)
+        self.stack.read_into(block, index, self.tidy)
         return block
 
 
@@ -315,7 +315,7 @@ class ApplyToBlock(Generic[Result]):
 
     def __call__(self, block: Sequence[slice]) -> list[Result]:
         """Return the result of each part, or the one that they are joined to."""
-        with _one_blas_thread():
+        with _one_blas_thread:
             results = map(self.work, block)
             return list(results) if self.join is None else [reduce(self.join, results)]
 
@@ -373,7 +373,7 @@ class ApplyInBatches(Generic[Result]):
     def __call__(self, task: tuple[slice, Sequence[slice]]) -> list[Result]:
         """Return the result of each batch between two places, which parts cover."""
         here, touched = task
-        with _one_blas_thread():
+        with _one_blas_thread:
             made = np.concatenate([self.work(part) for part in touched])
         first = touched[0].start
         inside = made[here.start - first : here.stop - first]
@@ -456,7 +456,7 @@ def reused_array(
     return arrays[name][:n_bytes].view(dtype).reshape(shape)
 
 
-class _BlasLimit:
+class _OneBlasThread:
     """One thread for BLAS while any loop runs; what was before after the last."""
 
     def __init__(self) -> None:
@@ -464,32 +464,27 @@ class _BlasLimit:
         self._n_loops = 0
         self._limits: Any = None
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if not self._n_loops:
                 self._limits = threadpool_limits(1, user_api="blas")
             self._n_loops += 1
 
-    def leave(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._n_loops -= 1
             if not self._n_loops:
                 self._limits.restore_original_limits()
 
 
-_blas_limit = _BlasLimit()
+_one_blas_thread = _OneBlasThread()
 
 
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    _blas_limit.enter()
-    try:
-        yield
-    finally:
-        _blas_limit.leave()
+def spread_places(n: int, n_most: int) -> NDArray[np.int64]:
+    """Return places among `n`, evenly spread: all, or `n_most` if there are more."""
+    return np.linspace(0, n - 1, min(n_most, n)).astype(np.int64)
 
 
 def spread_evenly(index: NDArray[np.int64], n_most: int) -> NDArray[np.int64]:
     """Return some of the indices, evenly spread: all, or `n_most` if there are more."""
-    chosen = np.linspace(0, index.size - 1, min(n_most, index.size))
-    return index[chosen.astype(np.int64)]
+    return index[spread_places(index.size, n_most)]

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from helpers.errors import PatternsFileError
 from helpers.patterns.hdf5 import (
@@ -168,6 +168,13 @@ class Source(ABC):
             If the file is gone or damaged.
         """
 
+    def read_rows(self, rows: NDArray[np.int64], dtype: DTypeLike) -> NDArray[Any]:
+        """Return some patterns, (m, rows, columns), in the order of their indices."""
+        patterns = np.empty((rows.size, *self.shape[1:]), dtype)
+        for i, row in enumerate(rows.tolist()):
+            self.read_into(patterns[i : i + 1], row)
+        return patterns
+
     def leave_out(self, out: NDArray[np.float32], start: int) -> None:  # noqa: B027
         """Set to NaN what the masks for each pattern call bad in them.
 
@@ -216,10 +223,8 @@ class Hdf5Source(Source):
 
     Parameters
     ----------
-    path
-        The file on disk.
-    file
-        The same, open.
+    path, file
+        The file on disk, and the same, open.
     where
         Path of the patterns in it, as the layout gives it.
     """
@@ -233,7 +238,7 @@ class Hdf5Source(Source):
     @classmethod
     @abstractmethod
     def check(
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
         """Add why the patterns cannot be read to the problems.
 
@@ -255,8 +260,8 @@ class Hdf5Source(Source):
         if self.masks is None:
             return
         where, convention = self.masks
-        masks = self._open()[where]
         with wrap_hdf5_errors(self.path, f"the masks of {where} cannot be read"):
+            masks = self._open()[where]
             for number, pattern in enumerate(out, start):
                 bad = self.assemble(convention(masks[number]))
                 pattern[bad.reshape(pattern.shape)] = np.nan
@@ -306,9 +311,9 @@ class DatasetSource(Hdf5Source):
 
     @classmethod
     def check(  # noqa: D102
-        cls, path: Path, file: h5py.File, where: str, problems: list[str]
+        cls, file: h5py.File, where: str, problems: list[str]
     ) -> tuple[int, ...] | None:
-        problems.extend(find_dataset_problems(path, file, where, cls.dimensions))
+        problems.extend(find_dataset_problems(file, where, cls.dimensions))
         dataset = get_dataset(file, where)
         if dataset is None or dataset.ndim not in cls.dimensions:
             return None

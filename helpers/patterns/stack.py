@@ -4,17 +4,22 @@ import copy
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from helpers.errors import ParameterError, PatternsFileError
 from helpers.patterns import scan
 from helpers.patterns.dragonfly import SHAPE
-from helpers.patterns.integrity import Stamps, digest_sample, make_fingerprint
+from helpers.patterns.integrity import (
+    digest_sample,
+    find_changed,
+    make_fingerprint,
+    stamp,
+)
 from helpers.patterns.layout_table import Layout
 from helpers.patterns.mask_convention import BadPixels, check_bad_pixels
 from helpers.patterns.pattern_file import (
@@ -93,8 +98,8 @@ class Patterns:
         self._unit = unit
         self.files = tuple(source.path for source in sources)
         behind = frozenset[Path]().union(*(one.behind for one in pattern_files))
-        self._stamps = Stamps((*self.files, *sorted(behind)))
-        self.file_sizes = tuple(map(self._stamps.size_of, self.files))
+        self._stamps = {path: stamp(path) for path in (*self.files, *sorted(behind))}
+        self.file_sizes = tuple(self._stamps[path][0] for path in self.files)
         self.layout: Layout = self._layouts[0]
         self.shape = (len(self._stack), *sources[0].shape[1:])
         dtypes = {source.dtype for source in sources}
@@ -125,7 +130,7 @@ class Patterns:
             If a file has another size than when it was opened, or was written again
             with other values; also where it only lends its values to one of `files`.
         """
-        for path, other_size in self._stamps.find_changed():
+        for path, other_size in find_changed(self._stamps):
             if other_size or not self._reads_as_before():
                 problem = (
                     f"{other_size or 'was written again after it was opened'}, so what "
@@ -182,14 +187,14 @@ class Patterns:
         PatternsFileError
             If a file is gone or damaged.
         """
-        return self._read(key, np.float32, raw=False)
+        return self._read(key, raw=False)
 
     def read_raw(self, key: Key) -> NDArray[Any]:
         """Return patterns exactly as recorded, in `dtype`; bad pixels and all.
 
         Parameters and errors are those of `patterns[key]`.
         """
-        return self._read(key, self.dtype, raw=True)
+        return self._read(key, raw=True)
 
     def map(
         self,
@@ -328,15 +333,14 @@ class Patterns:
             return max(1, min(n // scan.MANY_BLOCKS, most) // length)
         return max(1, min(max(n // scan.WISHED_BLOCKS, least), usual) // length)
 
-    def _reader(
-        self, rows: scan.Rows, raw: bool, keep_nan: bool = False
-    ) -> "scan.Read":
-        return scan.Read(
-            self._stack,
-            rows,
-            self.dtype if raw else np.dtype(np.float32),
-            keep if raw else self._scale if keep_nan else self._clean,
-        )
+    def _reader(self, rows: scan.Rows, raw: bool, keep_nan: bool = False) -> scan.Read:
+        if raw:
+            return scan.Read(self._stack, rows, self.dtype, keep)
+        are_counts = self.recorded_unit == "photons" and self.dtype.kind == "i"
+        scale = scan.Scale(self.pedestal, self.adu_per_photon, are_counts)
+        clean = scan.Clean(np.flatnonzero(self.bad_pixels), scale)
+        tidy = scale if keep_nan else clean
+        return scan.Read(self._stack, rows, np.dtype(np.float32), tidy)
 
     def read_later(self, index: ArrayLike) -> Callable[[], NDArray[np.float32]]:
         """Return what gives `patterns[index]` when it is called, in any process.
@@ -346,8 +350,7 @@ class Patterns:
         IndexError
             If there is no such pattern.
         """
-        rows = self._find_rows(index).ravel()
-        return partial(self._reader(rows, raw=False).read_new, slice(0, rows.size))
+        return self._reader(self._find_rows(index).ravel(), raw=False).read_all
 
     def _fitting(self, n_bytes: int) -> int:
         """Return how many clean patterns need so much memory; at least one."""
@@ -522,11 +525,10 @@ class Patterns:
         """Close the file that is open."""
         self.close()
 
-    def _read(self, key: Key, dtype: DTypeLike, *, raw: bool) -> NDArray[Any]:
+    def _read(self, key: Key, *, raw: bool) -> NDArray[Any]:
         rows = self._find_rows(key)
-        out = np.empty((rows.size, *self.shape[1:]), dtype)
-        self._stack.read_into(out, rows.ravel(), keep if raw else self._clean)
-        return out.reshape(*rows.shape, *self.shape[1:])
+        patterns = self._reader(rows.ravel(), raw).read_all()
+        return patterns.reshape(*rows.shape, *self.shape[1:])
 
     def _find_rows(self, key: Key) -> NDArray[np.int64]:
         """Return the indices that a key means, in an array of the key's shape."""
@@ -536,15 +538,6 @@ class Patterns:
         except IndexError as error:
             message = f"{error}; there are {len(self)} patterns, counted from 0"
             raise IndexError(message) from None
-
-    @property
-    def _scale(self) -> "scan.Scale":
-        counts = self.recorded_unit == "photons" and self.dtype.kind == "i"
-        return scan.Scale(self.pedestal, self.adu_per_photon, counts)
-
-    @property
-    def _clean(self) -> "scan.Clean":
-        return scan.Clean(np.flatnonzero(self.bad_pixels), self._scale)
 
 
 def _check_indices(key: ArrayLike) -> NDArray[Any]:
