@@ -13,7 +13,7 @@ from helpers.classifier.calibration import fit_calibration
 from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import KerasOutputs, Network, batch_length
 from helpers.classifier.networks import InvariantNetwork
-from helpers.classifier.split import PARTS, Split, is_labelled, is_single
+from helpers.classifier.split import Split, is_labelled, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
     TrainedModel,
@@ -287,10 +287,9 @@ def substitute_out_of_fold(
     if not model.network.is_solved:
         out_of_fold[split.training] = np.nan
         return out_of_fold
-    taught = PARTS if model.facts.get("teaches_all") else PARTS[:2]
-    learnt = np.concatenate([getattr(split, name) for name in taught])
-    if taught == PARTS:
-        learnt.sort()  # as in the training
+    learnt = np.concatenate([split.training, split.validation])
+    if model.facts.get("teaches_all"):
+        learnt = np.sort(split.labelled)  # as in the training
     raw = _unseen_outputs(patterns, learnt, is_single(words[learnt]), model.network)
     out_of_fold[learnt] = model.calibration.apply(raw)
     return out_of_fold
