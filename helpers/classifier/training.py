@@ -4,7 +4,6 @@ import warnings
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,18 +40,13 @@ from helpers.classifier.trained_model import (
     save_model,
 )
 from helpers.errors import LabelsError
+from helpers.features import keep_features
 from helpers.made_from import name_centre, name_labels, name_values
 from helpers.patterns import Patterns
 from helpers.work_folder import PARTITION
 
 ENOUGH_TO_TEST = 500  # labels, of which a fifth may stay aside
-MOST_KEPT = 20_000  # patterns, of which each has about 1 kB of features
 N_UNLABELLED = 1000  # patterns without a label that help to calibrate
-
-# Features by stack and network, for as long as the stack is used.
-_KEPT: WeakKeyDictionary[Patterns, dict[str, dict[int, NDArray[np.float32]]]] = (
-    WeakKeyDictionary()
-)
 
 
 def train_model(
@@ -230,31 +224,15 @@ def read_inputs(
     patterns: Patterns, index: NDArray[np.int64], network: Network
 ) -> NDArray[np.float32]:
     """Make a network's inputs of some patterns; features are made once, and kept."""
-    if len(network.input_shape) > 1:  # images, which take as much room as patterns
-        return _make_inputs(patterns, index, network)
-    known = _KEPT.setdefault(patterns, {}).setdefault(repr(network), {})
-    asked = dict.fromkeys(index.tolist())
-    missing = np.array([i for i in asked if i not in known], np.int64)
-    made = dict(
-        zip(missing.tolist(), _make_inputs(patterns, missing, network), strict=True)
-    )
-    if len(known) + len(made) <= MOST_KEPT:
-        known |= made
-    inputs = np.empty((index.size, *network.input_shape), np.float32)
-    for row, i in zip(inputs, index.tolist(), strict=True):
-        row[:] = made[i] if i in made else known[i]
-    return inputs
-
-
-def _make_inputs(
-    patterns: Patterns, index: NDArray[np.int64], network: Network
-) -> NDArray[np.float32]:
-    inputs = np.empty((index.size, *network.input_shape), np.float32)
-    are_images = len(network.input_shape) > 1
-    parts = patterns.map(network.make_inputs, index, here=are_images, progress="Read")
-    for here, some in parts:
-        inputs[here] = some
-    return inputs
+    make, shape = network.make_inputs, network.input_shape
+    if len(shape) == 1:
+        return keep_features(
+            patterns, index, make, repr(network), *shape, progress="Read"
+        )
+    images = np.empty((index.size, *shape), np.float32)  # too much to be kept
+    for here, some in patterns.map(make, index, here=True, progress="Read"):
+        images[here] = some
+    return images
 
 
 def _train_parts(

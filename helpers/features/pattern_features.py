@@ -6,11 +6,13 @@ which direction a particle is how long, so a second particle beside a rod shows 
 is worked out in NumPy: importing TensorFlow would take longer than a thousand patterns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
@@ -257,6 +259,7 @@ def _find_sector(
 
 
 N_LOOKED_AT = 1_000
+MOST_KEPT = 20_000  # patterns of a stack, of which each has about 1 kB of features
 
 
 def whiten_in_groups(
@@ -432,6 +435,56 @@ class PatternFeatures:
                 parts += [encoded.numbers, encoded.summarise()]
             features[here] = np.concatenate(parts, axis=1)[: here.stop - here.start]
         return features
+
+
+# Features by stack, for as long as it is used, by what makes them, and by pattern.
+_KEPT: WeakKeyDictionary[Patterns, dict[str, dict[int, Array]]] = WeakKeyDictionary()
+
+
+def keep_features(
+    patterns: Patterns,
+    index: NDArray[np.int64],
+    make: Callable[[Array], Array],
+    name: str,
+    n_features: int,
+    *,
+    progress: str = "",
+) -> NDArray[np.float32]:
+    """Return features of some patterns, which are made once while the stack is used.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    index
+        (m,) which patterns.
+    make
+        Takes patterns (n, rows, columns), returns (n, n_features) float32.
+    name
+        Of the features: the same for what makes the same of this stack.
+    n_features
+        Of a pattern.
+    progress
+        Of the bar; none without it.
+
+    Returns
+    -------
+    ndarray
+        (m, n_features) float32.
+    """
+    of_stack = _KEPT.setdefault(patterns, {})
+    known = of_stack.get(name, {})
+    asked = dict.fromkeys(index.tolist())
+    missing = np.array([i for i in asked if i not in known], np.int64)
+    parts = (part for _, part in patterns.map(make, missing, progress=progress))
+    rows = chain.from_iterable(parts)
+    known = known | dict(zip(missing.tolist(), rows, strict=True))
+    if len(known) <= MOST_KEPT:
+        of_stack[name] = known
+    features = np.empty((index.size, n_features), np.float32)
+    for row, i in zip(features, index.tolist(), strict=True):
+        row[:] = known[i]
+    return features
 
 
 def standardise(

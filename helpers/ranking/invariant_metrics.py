@@ -10,14 +10,19 @@ which face.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from helpers.errors import ParameterError
-from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, standardise
+from helpers.features import (
+    N_NUMBERS,
+    N_SUMMARY,
+    PatternFeatures,
+    keep_features,
+    standardise,
+)
 from helpers.patterns import reused_array, spread_evenly
 from helpers.physics import FriedelAverage, FriedelMaps, PolarGrid, find_centre, inverse
 from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
@@ -363,12 +368,6 @@ def compare_by_encoder(
     return np.concatenate([part for _, part in patterns.map(compare, index)])
 
 
-def _make_features(
-    patterns: "Patterns", features: PatternFeatures, index: NDArray[np.int64]
-) -> Array:
-    return np.concatenate([part for _, part in patterns.map(features, index)])
-
-
 @dataclass(frozen=True, eq=False)
 class Scale:
     """Mean and standard deviation of each number over a stack.
@@ -403,12 +402,6 @@ class Scale:
         return weighted
 
 
-# Scale and templates by stack; of each, those that were asked for last.
-_KEPT: WeakKeyDictionary["Patterns", dict[Any, tuple[Scale, Array]]] = (
-    WeakKeyDictionary()
-)
-
-
 @dataclass(frozen=True, eq=False)
 class _Compare:
     features: PatternFeatures
@@ -424,24 +417,18 @@ class _Compare:
         source_centre: tuple[float, float],
         hits: NDArray[np.int64],
     ) -> "_Compare":
-        """Standardise over the stack that the templates are of.
-
-        Scale and templates are kept for as long as that stack is used: who chooses the
-        metric and then ranks by it would make the features of 1,000 patterns twice.
-        """
+        """Standardise over the stack that the templates are of."""
         theirs = PatternFeatures(source.bad_pixels, source_centre, with_encoder=True)
         features = theirs
         if source is not patterns:
             features = PatternFeatures(patterns.bad_pixels, centre, with_encoder=True)
         n_rings = len(theirs) - N_ENCODED if len(features) == len(theirs) else 0
-        known = _KEPT.setdefault(source, {})
-        what = (source_centre, n_rings, hits.tobytes())
-        if what not in known:
-            some = spread_evenly(np.flatnonzero(source.is_measurement), N_TO_SCALE)
-            scale = Scale.of(_make_features(source, theirs, some), n_rings)
-            known.clear()
-            known[what] = scale, scale.apply(_make_features(source, theirs, hits))
-        return cls(features, *known[what])
+        some = spread_evenly(np.flatnonzero(source.is_measurement), N_TO_SCALE)
+        name = f"about {source_centre}"
+        of_some = keep_features(source, some, theirs, name, len(theirs))
+        of_hits = np.concatenate([part for _, part in source.map(theirs, hits)])
+        scale = Scale.of(of_some, n_rings)
+        return cls(features, scale, scale.apply(of_hits))
 
     def __call__(self, patterns: Array) -> NDArray[np.float64]:
         """Return the distances of patterns (m, rows, columns) from each template."""
