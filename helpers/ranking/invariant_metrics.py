@@ -9,7 +9,7 @@ which face.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,12 +23,9 @@ from helpers.features import (
     keep_features,
     standardise,
 )
-from helpers.patterns import reused_array, spread_evenly
+from helpers.patterns import Patterns, reused_array, spread_evenly
 from helpers.physics import FriedelAverage, FriedelMaps, PolarGrid, find_centre, inverse
 from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
-
-if TYPE_CHECKING:
-    from helpers.patterns import Patterns
 
 _NOISE_SHARE = 0.9
 _MOST_HARMONICS = 21
@@ -39,7 +36,7 @@ _MOST_PAIRS = 2**18  # of patterns and templates, which take 350 bytes each
 
 
 def nearest_by_rotation(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the template nearest to each pattern over all rotations in the plane.
 
@@ -78,21 +75,21 @@ def nearest_by_rotation(
     return Nearest.join([nearest for _, nearest in found])
 
 
-def _friedel_about(patterns: "Patterns", centre: tuple[float, float]) -> FriedelAverage:
+def _friedel_about(patterns: Patterns, centre: tuple[float, float]) -> FriedelAverage:
     grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
     return FriedelAverage(grid)
 
 
 def _make_templates(
-    patterns: "Patterns", hits: NDArray[np.int64], friedel: FriedelAverage
+    patterns: Patterns, hits: NDArray[np.int64], friedel: FriedelAverage
 ) -> "RotatedTemplates":
     raw = (patterns.read_raw(part) for part in _cut(hits, _AT_ONCE))
     return RotatedTemplates(FriedelMaps.join(list(map(friedel.average, raw))))
 
 
 def find_source(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
-) -> tuple["Patterns", tuple[float, float], tuple[float, float]]:
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
+) -> tuple[Patterns, tuple[float, float], tuple[float, float]]:
     """Return the stack that the templates are of, its centre, and that of `patterns`.
 
     A centre that is not given is found in the templates.
@@ -104,7 +101,7 @@ def find_source(
 
 
 def find_templates_centre(
-    patterns: "Patterns", hits: NDArray[np.int64]
+    patterns: Patterns, hits: NDArray[np.int64]
 ) -> tuple[float, float]:
     """Find the centre of symmetry of the templates: (row, column), in pixels."""
     images = patterns[hits[:_MOST_IN_POWDER]]
@@ -288,7 +285,7 @@ def _refined_peak(curves: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def compare_by_rotation(
-    patterns: "Patterns",
+    patterns: Patterns,
     index: NDArray[np.int64],
     hits: NDArray[np.int64],
     centre: tuple[float, float],
@@ -305,7 +302,7 @@ def compare_by_rotation(
 
 
 def find_angle(
-    patterns: "Patterns", index: int, template: int, centre: tuple[float, float]
+    patterns: Patterns, index: int, template: int, centre: tuple[float, float]
 ) -> float:
     """Find by how many degrees to turn a template so that it looks like a pattern."""
     average = _friedel_about(patterns, centre).average
@@ -323,7 +320,7 @@ N_ENCODED = N_NUMBERS + N_SUMMARY
 
 
 def nearest_by_encoder(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the template whose features are nearest to those of each pattern.
 
@@ -358,7 +355,7 @@ def nearest_by_encoder(
 
 
 def compare_by_encoder(
-    patterns: "Patterns",
+    patterns: Patterns,
     index: NDArray[np.int64],
     hits: NDArray[np.int64],
     centre: tuple[float, float],
@@ -411,9 +408,9 @@ class _Compare:
     @classmethod
     def make(
         cls,
-        patterns: "Patterns",
+        patterns: Patterns,
         centre: tuple[float, float],
-        source: "Patterns",
+        source: Patterns,
         source_centre: tuple[float, float],
         hits: NDArray[np.int64],
     ) -> "_Compare":

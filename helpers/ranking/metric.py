@@ -10,17 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from helpers.patterns import count_threads, run_in_order
-
-if TYPE_CHECKING:
-    from helpers.patterns import Patterns
-
+from helpers.patterns import Patterns, count_threads, run_in_order
 
 N_NEAREST = 3
 
@@ -90,7 +86,7 @@ class MetricOptions:
     n_rotations: int
     step_deg: float
     max_bytes: int
-    source: "Patterns | None" = None
+    source: Patterns | None = None
     source_centre: tuple[float, float] | None = None
 
 
@@ -117,7 +113,7 @@ class Metric:
 
     name: str
     turns_about_centre: bool
-    nearest: Callable[["Patterns", NDArray[np.int64], MetricOptions], Nearest]
+    nearest: Callable[[Patterns, NDArray[np.int64], MetricOptions], Nearest]
     compare: Callable[..., NDArray[np.floating]] | None = None
 
 
@@ -233,7 +229,7 @@ _LONGEST_GROUP = 512  # patterns: the product is no faster with more
 
 
 def nearest_by_article(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the rotated template nearest to each pattern by the Frobenius norm.
 
@@ -278,7 +274,7 @@ def nearest_by_article(
 
 
 def _compare(
-    patterns: "Patterns",
+    patterns: Patterns,
     read_templates: Callable[[], NDArray[np.float32]],
     angles_deg: NDArray[np.floating],
     name: str,
@@ -416,7 +412,7 @@ def _squared_norms(flat: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _sets_that_fit(
-    hits: NDArray[np.int64], n_turns: int, patterns: "Patterns", max_bytes: int
+    hits: NDArray[np.int64], n_turns: int, patterns: Patterns, max_bytes: int
 ) -> list[NDArray[np.int64]]:
     """Split the hits so that each part, rotated, needs at most `max_bytes`."""
     bytes_per_hit = 4 * math.prod(patterns.shape[1:]) * n_turns

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,7 @@ from helpers.errors import ParameterError
 from helpers.intervals import Proportion
 from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
+from helpers.patterns import Patterns
 from helpers.physics import SMALLEST_WINDOW
 from helpers.ranking.invariant_metrics import ENCODER, ROTATION, find_templates_centre
 from helpers.ranking.metric import (
@@ -21,9 +22,6 @@ from helpers.ranking.metric import (
     mean_of_nearest,
 )
 from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
-
-if TYPE_CHECKING:
-    from helpers.patterns import Patterns
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +71,7 @@ class Ranking:
 
 
 def write_clean_single_hits(
-    path: str | Path, patterns: "Patterns", hits_index: ArrayLike
+    path: str | Path, patterns: Patterns, hits_index: ArrayLike
 ) -> None:
     """Copy the clean single hits out of the stack into a file of their own.
 
@@ -266,7 +264,7 @@ METRICS = {metric.name: metric for metric in (ROTATION, ENCODER, ARTICLE)}
 
 
 def rank_patterns(
-    patterns: "Patterns",
+    patterns: Patterns,
     hits_index: ArrayLike,
     metric: str = "rotation",
     *,
@@ -274,7 +272,7 @@ def rank_patterns(
     n_rotations: int = 36,
     step_deg: float = 5.0,
     max_bytes: int = 6 * 2**30 // 5,
-    source: "Patterns | None" = None,
+    source: Patterns | None = None,
     source_centre: tuple[float, float] | None = None,
 ) -> Ranking:
     """Rank all patterns but the templates by their distance from the nearest template.
@@ -437,7 +435,7 @@ class MetricChoice:
 
 
 def choose_metric(
-    patterns: "Patterns",
+    patterns: Patterns,
     hits_index: ArrayLike,
     labels: NDArray[np.str_],
     *,
