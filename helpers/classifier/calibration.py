@@ -48,9 +48,11 @@ class Calibration:
         return np.where(line < 0, self.below * line, line)
 
 
-def logit_of(raw: NDArray[np.float32]) -> NDArray[np.float64]:
+def logit_of(
+    raw: NDArray[np.float32], lowest: float = RAW_LIMIT
+) -> NDArray[np.float64]:
     """Return log(p / (1 - p)) as float64, finite also for 0 and 1."""
-    clipped = np.clip(raw.astype(np.float64), RAW_LIMIT, 1 - RAW_LIMIT)
+    clipped = np.clip(raw.astype(np.float64), lowest, 1 - RAW_LIMIT)
     logit: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return logit
 

@@ -373,20 +373,14 @@ def measure_diameters(
         (m,) float64: rings of a particle of diameter d repeat every size / d pixels of
         the window of `size` pixels that the map is made from. NaN without photons.
     """
-    geometry = _geometry_in_steps(centre, patterns.shape[1:])
-    return estimate_diameters(patterns, index, geometry)
-
-
-def _geometry_in_steps(centre: tuple[float, float], shape: tuple[int, ...]) -> Geometry:
-    """Return a geometry in which one nanometre is one step of the map."""
-    window = Window.around(centre, (shape[0], shape[1]))
-    period = window.size * window.binning
-    return Geometry(
+    window = Window.around(centre, patterns.shape[1:])
+    geometry = Geometry(  # in which one nanometre is one step of the map
         centre=centre,
         pixel_size_um=1.0,
         distance_mm=FAR / 1000,
-        wavelength_nm=period / FAR,
+        wavelength_nm=window.side / FAR,
     )
+    return estimate_diameters(patterns, index, geometry)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,15 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.special import expit
 
-from helpers.classifier.calibration import RAW_LIMIT
+from helpers.classifier.calibration import logit_of
 from helpers.classifier.trained_model import TrainedModel
-from helpers.physics import PattersonMaps, angle_about, radius_from
+from helpers.physics import (
+    PattersonMaps,
+    angle_about,
+    number_rings,
+    radial_average,
+    radius_from,
+)
 
 N_RINGS = 12
 N_SECTORS = 12
@@ -115,7 +121,7 @@ def explain_pattern(
     maps = PattersonMaps(bad_pixels, centre)
     rings = _ring_means(pattern, bad_pixels, centre)
     places = np.where(bad_pixels, -1, _cut_places(pattern.shape, centre))
-    separations = _cut_separations(pattern.shape, _period(maps))
+    separations = _cut_separations(pattern.shape, maps.window.side)
     log_odds = _log_odds(model, pattern[np.newaxis])[0]
     of_place, of_separation = (
         log_odds - np.concatenate([_log_odds(model, some) for some in without])
@@ -130,9 +136,9 @@ def explain_pattern(
     size = maps.window.size
     shown = fft.fftshift(_cut_separations((size, size), size))
     return Saliency(
-        by_place=_spread(of_place, places),
-        by_separation=_spread(of_separation, shown),
-        period=_period(maps),
+        by_place=np.append(of_place, np.nan)[places],
+        by_separation=np.append(of_separation, np.nan)[shown],
+        period=maps.window.side,
         patterson=maps.make_maps(pattern[np.newaxis])[0],
         by_rings=float(log_odds - _log_odds(model, with_usual[np.newaxis])[0]),
         log_odds=float(log_odds),
@@ -159,19 +165,11 @@ def describe_saliency(saliency: Saliency) -> str:
     )
 
 
-def _period(maps: PattersonMaps) -> int:
-    """Return how many pixels the Patterson map is made from, along a side."""
-    return maps.window.size * maps.window.binning
-
-
 def _log_odds(
     model: TrainedModel, patterns: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    raw = np.clip(
-        model.predict_uncalibrated(patterns).astype(np.float64), TINY, 1 - RAW_LIMIT
-    )
-    logit = np.log(raw) - np.log1p(-raw)
-    return model.calibration.calibrated_logit(logit)
+    raw = model.predict_uncalibrated(patterns)
+    return model.calibration.calibrated_logit(logit_of(raw, lowest=TINY))
 
 
 def _ring_means(
@@ -180,11 +178,9 @@ def _ring_means(
     centre: tuple[float, float],
 ) -> NDArray[np.float32]:
     """Return (rows, columns): each pixel's mean over its ring, 0 or more."""
-    ring = np.rint(radius_from(centre, pattern.shape)).astype(np.intp)
-    total = np.bincount(ring[~bad_pixels], pattern[~bad_pixels], int(ring.max()) + 1)
-    n_good = np.bincount(ring[~bad_pixels], minlength=total.size)
-    mean = np.maximum(total, 0) / np.maximum(n_good, 1)
-    return mean.astype(np.float32)[ring]
+    _, mean = radial_average(pattern, centre, bad_pixels)
+    known = np.nan_to_num(np.maximum(mean, 0)).astype(np.float32)
+    return known[number_rings(centre, pattern.shape)]
 
 
 def _cut_places(
@@ -235,9 +231,3 @@ def _some_numbers(parts: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
     numbers = np.arange(parts.max() + 1)[:, np.newaxis, np.newaxis]
     for start in range(0, len(numbers), AT_ONCE):
         yield numbers[start : start + AT_ONCE]
-
-
-def _spread(
-    values: NDArray[np.float64], parts: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    return np.asarray(np.append(values, np.nan)[parts])
