@@ -8,7 +8,6 @@ which face.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -342,7 +341,7 @@ def nearest_by_encoder(
         There are no angles.
     """
     source, source_centre, centre = find_source(patterns, hits, options)
-    compare = _Compare.make(patterns, centre, source, source_centre, hits)
+    compare = EncodedTemplates(patterns, centre, source, source_centre, hits)
 
     def find_nearest(images: Array) -> Nearest:
         distances = compare(images)
@@ -361,78 +360,61 @@ def compare_by_encoder(
     centre: tuple[float, float],
 ) -> NDArray[np.floating]:
     """Return the distances of some patterns from each template, (m, n_hits)."""
-    compare = _Compare.make(patterns, centre, patterns, centre, hits)
+    compare = EncodedTemplates(patterns, centre, patterns, centre, hits)
     return np.concatenate([part for _, part in patterns.map(compare, index)])
 
 
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """Mean and standard deviation of each number over a stack.
+class EncodedTemplates:
+    """Templates to compare patterns with, by features and encoder.
 
-    Attributes
+    Every number is in standard deviations over the stack that the templates are of;
+    rings and fringes, the encoder's numbers and its summary count the same. Of rings
+    none count where another mask makes others of them.
+
+    Parameters
     ----------
-    mean, deviation
-        (n_numbers,) float32, of the last of the features.
-    sizes
-        How many numbers are of rings and fringes, of the encoder, of its summary. Of
-        rings there are none where another mask makes others of them.
+    patterns, centre
+        The stack that is compared, and its centre.
+    source, source_centre, hits
+        The stack that the templates are of, its centre, and which they are.
     """
 
-    mean: Array
-    deviation: Array
-    sizes: tuple[int, int, int]
-
-    @classmethod
-    def of(cls, features: Array, n_rings: int) -> "Scale":
-        """Measure (n, n_features) features, the last `n_rings` of rings and others."""
-        sizes = n_rings, N_NUMBERS, N_SUMMARY
-        used = features[:, -sum(sizes) :]
-        deviation = np.maximum(used.std(axis=0), SMALLEST)
-        return cls(used.mean(axis=0), deviation, sizes)
-
-    def apply(self, features: Array) -> Array:
-        """Standardise, so that rings, numbers and summary count the same."""
-        each = [1 / np.sqrt(max(size, 1)) for size in self.sizes]
-        weights = np.repeat(each, self.sizes).astype(np.float32)
-        used = features[:, -len(weights) :]
-        weighted: Array = standardise(used, self.mean, self.deviation) * weights
-        return weighted
-
-
-@dataclass(frozen=True, eq=False)
-class _Compare:
-    features: PatternFeatures
-    scale: Scale
-    templates: Array
-
-    @classmethod
-    def make(
-        cls,
+    def __init__(
+        self,
         patterns: Patterns,
         centre: tuple[float, float],
         source: Patterns,
         source_centre: tuple[float, float],
         hits: NDArray[np.int64],
-    ) -> "_Compare":
-        """Standardise over the stack that the templates are of."""
+    ) -> None:
         theirs = PatternFeatures(source.bad_pixels, source_centre, with_encoder=True)
-        features = theirs
+        ours = theirs
         if source is not patterns:
-            features = PatternFeatures(patterns.bad_pixels, centre, with_encoder=True)
-        n_rings = len(theirs) - N_ENCODED if len(features) == len(theirs) else 0
+            ours = PatternFeatures(patterns.bad_pixels, centre, with_encoder=True)
+        n_rings = len(theirs) - N_ENCODED if len(ours) == len(theirs) else 0
+        sizes = n_rings, N_NUMBERS, N_SUMMARY
+        each = [1 / np.sqrt(max(size, 1)) for size in sizes]
+        self._features = ours
+        self._weights = np.repeat(each, sizes).astype(np.float32)
         some = spread_evenly(np.flatnonzero(source.is_measurement), N_TO_SCALE)
         name = f"about {source_centre}"
-        of_some = keep_features(source, some, theirs, name, len(theirs))
-        of_hits = np.concatenate([part for _, part in source.map(theirs, hits)])
-        scale = Scale.of(of_some, n_rings)
-        return cls(features, scale, scale.apply(of_hits))
+        used = keep_features(source, some, theirs, name, len(theirs))[:, -sum(sizes) :]
+        self._mean = used.mean(axis=0)
+        self._deviation = np.maximum(used.std(axis=0), SMALLEST)
+        of_hits = [part for _, part in source.map(theirs, hits)]
+        self._templates = self._scale(np.concatenate(of_hits))
 
     def __call__(self, patterns: Array) -> NDArray[np.float64]:
         """Return the distances of patterns (m, rows, columns) from each template."""
         from scipy.spatial.distance import cdist  # slow to import
 
-        features = self.scale.apply(self.features(patterns))
-        return np.asarray(cdist(features, self.templates))
+        features = self._scale(self._features(patterns))
+        return np.asarray(cdist(features, self._templates))
+
+    def _scale(self, features: Array) -> Array:
+        used = features[:, -self._weights.size :]
+        scaled: Array = standardise(used, self._mean, self._deviation) * self._weights
+        return scaled
 
 
 ENCODER = Metric("encoder", True, nearest_by_encoder, compare_by_encoder)

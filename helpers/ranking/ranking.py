@@ -1,6 +1,6 @@
 """Rank a stack by one of the `METRICS`, which the labels can choose; judge rankings."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,7 @@ from helpers.outputs import atomic_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.physics import SMALLEST_WINDOW
 from helpers.ranking.invariant_metrics import ENCODER, ROTATION, find_templates_centre
-from helpers.ranking.metric import (
-    ARTICLE,
-    Metric,
-    MetricOptions,
-    Nearest,
-    mean_of_nearest,
-)
+from helpers.ranking.metric import ARTICLE, Metric, MetricOptions, mean_of_nearest
 from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
 
 
@@ -324,19 +318,29 @@ def rank_patterns(
     if n_rotations < 1:
         message = f"n_rotations is {n_rotations}; expected at least 1."
         raise ParameterError(message)
-    how = centre, n_rotations, step_deg, max_bytes
-    options = MetricOptions(*how, source, source_centre)
+    options = MetricOptions(
+        centre, n_rotations, step_deg, max_bytes, source, source_centre
+    )
     nearest = chosen.nearest(patterns, hits, options)
     patterns.check_unchanged()
     others = np.flatnonzero(patterns.is_measurement)
     if source is None:
         others = np.setdiff1d(others, hits)
-    made_from = {"patterns": patterns.fingerprint}
-    made_from |= name_values(patterns)
+    index = others[np.argsort(nearest.distance[others], kind="stable")]
+    made_from = {"patterns": patterns.fingerprint, **name_values(patterns)}
     if centre is not None and chosen.turns_about_centre:
         made_from["centre"] = name_centre(centre)
-    ranking = _order(nearest, hits, others, metric, patterns.fingerprint)
-    return replace(ranking, made_from=made_from)
+    return Ranking(
+        index=index,
+        distance=nearest.distance[index].astype(np.float32),
+        template=hits[nearest.hit[index]],
+        angle_deg=nearest.angle_deg[index],
+        metric=metric,
+        n_rotations=nearest.n_rotations,
+        n_templates=len(hits),
+        fingerprint=patterns.fingerprint,
+        made_from=made_from,
+    )
 
 
 def find_metric(name: str) -> Metric:
@@ -351,27 +355,6 @@ def find_metric(name: str) -> Metric:
         message = f"metric is {name!r}; expected one of {', '.join(METRICS)}."
         raise ParameterError(message)
     return METRICS[name]
-
-
-def _order(
-    nearest: Nearest,
-    hits: NDArray[np.int64],
-    others: NDArray[np.int64],
-    metric: str,
-    fingerprint: str,
-) -> Ranking:
-    best_first = np.argsort(nearest.distance[others], kind="stable")
-    index = others[best_first]
-    return Ranking(
-        index=index,
-        distance=nearest.distance[index].astype(np.float32),
-        template=hits[nearest.hit[index]],
-        angle_deg=nearest.angle_deg[index],
-        metric=metric,
-        n_rotations=nearest.n_rotations,
-        n_templates=len(hits),
-        fingerprint=fingerprint,
-    )
 
 
 def _check_hits(hits_index: ArrayLike, n_patterns: int) -> NDArray[np.int64]:
