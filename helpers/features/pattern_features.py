@@ -120,11 +120,17 @@ def run_encoder(
     each = both.reshape(*both.shape[:2], -1)
     for name in ("direction", "direction_last"):
         each = _rectify(each, *weights[name])
-    pooled = [each.mean(axis=1), each.max(axis=1), light * np.float32(SCALE_OF_LIGHT)]
-    hidden = _rectify(np.concatenate(pooled, axis=1), *weights["hidden"])
+    # a matrix of one row for each pattern: BLAS adds up the rows of a larger one in
+    # different orders on some processors, and the numbers would depend on the place
+    pooled = [
+        each.mean(axis=1, keepdims=True),
+        each.max(axis=1, keepdims=True),
+        light[:, np.newaxis] * np.float32(SCALE_OF_LIGHT),
+    ]
+    hidden = _rectify(np.concatenate(pooled, axis=2), *weights["hidden"])
     numbers = _rectify(hidden, *weights["numbers"])
     kernel, bias = weights["taught"]
-    return numbers, numbers @ kernel + bias
+    return numbers[:, 0], (numbers @ kernel + bias)[:, 0]
 
 
 def _convolve(values: Array, kernel: Array, bias: Array, step: int) -> Array:
@@ -221,7 +227,8 @@ class AngularMaps:
         noise = white.noise * np.float32(self._maps.pixel_noise)
         sums /= noise * np.sqrt(np.maximum(self._n_pixels, 1))
         found[..., 2] = np.arcsinh(sums).reshape(n, N_RINGS, N_ANGLES)
-        mean = white.rings @ self._regroup / np.maximum(self._ring_good, 1)
+        of_ring = (white.rings[:, np.newaxis] @ self._regroup)[:, 0]
+        mean = of_ring / np.maximum(self._ring_good, 1)
         profile = np.log(mean / white.level + np.float32(FLOOR))
         profile *= self._ring_good > 0
         found[..., 3] = profile[:, :, np.newaxis]
