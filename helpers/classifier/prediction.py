@@ -52,12 +52,6 @@ class Predictions:
     threshold: float
     attributes: dict[str, Any]
 
-    @property
-    def is_single(self) -> NDArray[np.bool_]:
-        """(n,) bool: probability at or above the threshold."""
-        single: NDArray[np.bool_] = self.probability >= self.threshold
-        return single
-
 
 def predict_patterns(
     patterns: Patterns,
@@ -193,12 +187,19 @@ def write_predictions(
     """
     patterns.check_unchanged()
     predictions = model.calibration.apply(raw)
+    missing = ~patterns.is_measurement
     for values in (predictions, raw):
-        values[~patterns.is_measurement] = np.nan
+        values[missing] = np.nan
+    why_nan = "no value is NaN"
+    if missing.any():
+        why_nan = (
+            f"NaN: {missing.sum()} of {len(patterns)} patterns are no measurement; "
+            "no_measurement in experiment.h5 says why"
+        )
     with atomic_hdf5(path) as file:
         file["predictions"] = predictions
         file["raw"] = raw
-        file["predictions"].attrs["nan"] = _describe_nan(patterns)
+        file["predictions"].attrs["nan"] = why_nan
         file.attrs["classes"] = CLASSES
         file.attrs["threshold"] = model.threshold
         write_provenance(
@@ -211,16 +212,6 @@ def write_predictions(
             made_from=name_values(patterns),
             **{MODEL_ELSEWHERE: model_file.parent.resolve() != path.parent.resolve()},
         )
-
-
-def _describe_nan(patterns: Patterns) -> str:
-    n_none = np.count_nonzero(~patterns.is_measurement)
-    if not n_none:
-        return "no value is NaN"
-    return (
-        f"NaN: {n_none} of {len(patterns)} patterns are no measurement; "
-        "no_measurement in experiment.h5 says why"
-    )
 
 
 def cross_validate(
@@ -248,7 +239,9 @@ def cross_validate(
     """
     labelled = np.flatnonzero(is_labelled(words))
     single = is_single(words[labelled])
-    raw = _unseen_outputs(patterns, labelled, single, exact_network(patterns, model))
+    network = exact_network(patterns, model)
+    inputs = read_inputs(patterns, labelled, network)
+    raw = fit_head(network.build(), inputs, single)
     probability = np.full(len(patterns), np.nan, np.float32)
     probability[labelled] = fit_calibration(raw, single).apply(raw)
     return probability
@@ -290,7 +283,8 @@ def substitute_out_of_fold(
     learnt = np.concatenate([split.training, split.validation])
     if model.facts.get("teaches_all"):
         learnt = np.sort(split.labelled)  # as in the training
-    raw = _unseen_outputs(patterns, learnt, is_single(words[learnt]), model.network)
+    inputs = read_inputs(patterns, learnt, model.network)
+    raw = fit_head(model.network.build(), inputs, is_single(words[learnt]))
     out_of_fold[learnt] = model.calibration.apply(raw)
     return out_of_fold
 
@@ -300,16 +294,6 @@ def exact_network(patterns: Patterns, model: TrainedModel) -> Network:
     if model.network.is_solved:
         return model.network
     return InvariantNetwork.for_patterns(patterns)
-
-
-def _unseen_outputs(
-    patterns: Patterns,
-    index: NDArray[np.int64],
-    single: NDArray[np.bool_],
-    network: Network,
-) -> NDArray[np.float32]:
-    inputs = read_inputs(patterns, index, network)
-    return fit_head(network.build(), inputs, single)
 
 
 class Doubts(NamedTuple):
