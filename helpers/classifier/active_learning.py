@@ -46,7 +46,7 @@ N_HALVES = 6
 
 
 def measure_change(
-    patterns: Patterns, words: NDArray[np.str_], model: TrainedModel, seed: int = 0
+    patterns: Patterns, words: NDArray[np.str_], model: TrainedModel
 ) -> float:
     """Return which share of the stack half as many labels would judge differently.
 
@@ -64,15 +64,13 @@ def measure_change(
         (n,) label words; at least four of each class.
     model
         The trained model; only the kind of its network matters.
-    seed
-        Of the halves.
 
     References
     ----------
     Bloodgood and Vijay-Shanker, CoNLL (2009) 39, section 3 (to stop when the
     predictions have settled), https://aclanthology.org/W09-1107.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     unlabelled = np.flatnonzero((words == "") & patterns.is_measurement)
     others = rng.permutation(unlabelled)[:N_LOOKED_AT]
     if others.size == 0:
@@ -384,11 +382,7 @@ class LearningCurve:
 
 
 def find_learning_curve(
-    patterns: Patterns,
-    split: Split,
-    labels: NDArray[np.str_],
-    seed: int = 0,
-    **settings: Any,
+    patterns: Patterns, split: Split, labels: NDArray[np.str_], **settings: Any
 ) -> LearningCurve:
     """Let the invariant network learn from fewer labels than there are.
 
@@ -404,8 +398,6 @@ def find_learning_curve(
         Of that stack.
     labels
         (n,) label words.
-    seed
-        Of the folds and of what is left out.
     **settings
         Of the network: `centre`.
     """
@@ -418,7 +410,7 @@ def find_learning_curve(
     points = head.make_points(inputs)
     kernel = fit_best(points, single, head.choices).kernel
     sizes = _choose_sizes(single)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     outputs = np.stack(
         [_judge_curve(points, single, kernel, sizes, rng) for _ in range(N_REPEATS)]
     )

@@ -307,7 +307,6 @@ def evaluate(
     probability: NDArray[np.float32],
     single: NDArray[np.bool_],
     threshold: float | NDArray[np.float64],
-    seed: int = 0,
     n_draws: int = 1000,
 ) -> dict[str, Any]:
     """Compare probabilities with labels; each number with its 95 % interval.
@@ -326,8 +325,6 @@ def evaluate(
         (n,) bool, the labels.
     threshold
         From this probability on a pattern counts as single; one for all, or (n,).
-    seed
-        Of the drawing.
     n_draws
         From the posterior, and of the bootstrap.
 
@@ -351,7 +348,7 @@ def evaluate(
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(single, probability >= threshold, labels=[False, True])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     possible = rng.dirichlet(counts.ravel() + 0.5, n_draws).T.reshape(2, 2, n_draws)
     drawn = _from_counts(possible)
     drawn["average_precision"] = np.array(

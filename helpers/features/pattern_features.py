@@ -348,10 +348,10 @@ class FirstGuess:
         )
 
 
-def guess_particles(
-    patterns: Patterns, centre: tuple[float, float], n_most: int = N_LOOKED_AT
-) -> FirstGuess:
-    """Guess the number of particles in some patterns of a run.
+def guess_particles(patterns: Patterns, centre: tuple[float, float]) -> FirstGuess:
+    """Guess the number of particles in at most 1,000 patterns of a run.
+
+    None are looked at where patterns are too small.
 
     Parameters
     ----------
@@ -359,13 +359,11 @@ def guess_particles(
         The stack.
     centre
         (row, column) of the beam, in pixels.
-    n_most
-        At most so many patterns are looked at; none where patterns are too small.
     """
     known = np.flatnonzero(patterns.is_measurement)
     if min(patterns.shape[1:]) < SMALLEST_WINDOW:
         known = known[:0]
-    index = spread_evenly(known, n_most)
+    index = spread_evenly(known, N_LOOKED_AT)
     probability = np.zeros((len(index), 3), np.float32)
     if not len(index):
         return FirstGuess(index, *probability.T)
