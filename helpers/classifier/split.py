@@ -223,29 +223,21 @@ def _divide_all(
 ) -> Split:
     labelled = np.flatnonzero(is_labelled(labels))
     words, runs = labels[labelled], groups[labelled]
-    part, grouped, why = _divide(words, runs, seed, fractions)
-    training, validation, test = (labelled[part == i] for i in range(3))
-    to_predict = np.flatnonzero(~is_labelled(labels))
-    return Split(training, validation, test, to_predict, grouped, why, seed)
-
-
-def _divide(
-    words: NDArray[np.str_],
-    runs: NDArray[np.integer],
-    seed: int,
-    fractions: tuple[float, float, float],
-) -> tuple[NDArray[np.int64], bool, str]:
-    n_runs = np.unique(runs).size
-    needed = round(1 / min(fractions))
+    n_runs, needed = np.unique(runs).size, round(1 / min(fractions))
+    part, grouped = _divide_patterns(words, seed, fractions), False
     if n_runs < needed:
         of = "1 run" if n_runs == 1 else f"{n_runs} runs"
         why = f"divided by pattern: {of}, {needed} needed to keep runs whole"
-        return _divide_patterns(words, seed, fractions), False, why
-    part = _divide_runs(words, runs, seed, fractions)
-    if _is_balanced(part, is_single(words), fractions):
-        return part, True, f"divided by run: {n_runs} runs, each in one part only"
-    why = f"divided by pattern: whole runs ({n_runs}) would leave a part too small"
-    return _divide_patterns(words, seed, fractions), False, why
+    else:
+        by_run = _divide_runs(words, runs, seed, fractions)
+        grouped = _is_balanced(by_run, is_single(words), fractions)
+        why = f"divided by pattern: whole runs ({n_runs}) would leave a part too small"
+        if grouped:
+            part = by_run
+            why = f"divided by run: {n_runs} runs, each in one part only"
+    training, validation, test = (labelled[part == i] for i in range(3))
+    to_predict = np.flatnonzero(~is_labelled(labels))
+    return Split(training, validation, test, to_predict, grouped, why, seed)
 
 
 def _divide_patterns(
@@ -294,19 +286,14 @@ def _one_fold(
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_folds = min(round(1 / fraction), np.unique(runs).size)
-    common = _merge_rare_words(words, n_folds)
+    values, counts = np.unique(words, return_counts=True)
+    rare = values[(counts < n_folds) & (values != "single")]  # not one for each fold
+    common = np.where(np.isin(words, rare), "other", words)
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # of rare words: _is_balanced looks afterwards
         warnings.simplefilter("ignore", UserWarning)
         _, chosen = next(folds.split(common, common, runs))
     return np.asarray(chosen, np.int64)
-
-
-def _merge_rare_words(words: NDArray[np.str_], fewest: int) -> NDArray[np.str_]:
-    """Join words that are too rare to be in each fold; "single" stays by itself."""
-    values, counts = np.unique(words, return_counts=True)
-    rare = values[(counts < fewest) & (values != "single")]
-    return np.where(np.isin(words, rare), "other", words)
 
 
 def _is_balanced(
