@@ -535,20 +535,16 @@ class FringeFeatures:
         highest = np.maximum.reduceat(values, starts, axis=1)
         outward = np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
         lowest = np.minimum.reduceat(values, starts, axis=1)
+        pairs = _sum_pairs(white.rings, self._pair_pixels.size)[:, self._profile]
+        share = pairs / self._pair_pixels[self._profile] / white.level
         numbers = (
             np.log(power + 1e-3),
             np.arcsinh(outward),
             np.arcsinh(lowest),
-            self._find_profile(white),
+            np.log(share + np.float32(FLOOR)),
             np.log(white.level / white.noise**2),
         )
         return np.concatenate(numbers, axis=1)
-
-    def _find_profile(self, white: Whitened) -> NDArray[np.float32]:
-        pairs = _sum_pairs(white.rings, self._pair_pixels.size)[:, self._profile]
-        share = pairs / self._pair_pixels[self._profile] / white.level
-        profile: NDArray[np.float32] = np.log(share + np.float32(FLOOR))
-        return profile
 
 
 def _sum_pairs(rings: NDArray[np.float32], n_pairs: int) -> NDArray[np.float32]:
