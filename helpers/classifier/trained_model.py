@@ -221,7 +221,7 @@ def load_model(work_dir: str | Path) -> TrainedModel:
     _check_facts(work_dir, facts)
     # a network of another run of the same detector may stand here, too
     check_fits(path, MODEL_FACTS, may_be_of_others=True)
-    network = _restore_network(work_dir / MODEL_FACTS.name, facts)
+    network = _restore_network(path, facts)
     return TrainedModel(
         network=network,
         keras_model=_read_keras_model(work_dir / MODEL.name, network),
