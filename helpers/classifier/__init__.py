@@ -41,8 +41,11 @@ from helpers.classifier.networks import (
     restore_network,
 )
 from helpers.classifier.prediction import (
+    Saliency,
     compare_with_ranking,
     cross_validate,
+    describe_saliency,
+    explain_pattern,
     predict_patterns,
     rank_doubtful_labels,
     read_predictions,
@@ -60,7 +63,6 @@ from helpers.classifier.purity import (
     measure_diameters,
     measure_physics,
 )
-from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
 from helpers.classifier.split import (
     PARTS,
     Split,
