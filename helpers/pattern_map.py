@@ -5,7 +5,7 @@ rotation about the beam, the pulse energy or the bad pixels. The plane is made o
 sample; every other pattern goes where those most like it lie.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from helpers.features import N_NUMBERS, N_SUMMARY, name_encoder, standardise
 from helpers.labels import LABELS
 from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
-from helpers.patterns import Patterns, count_threads
+from helpers.patterns import Patterns, count_threads, spread_evenly
 from helpers.work_folder import MAP
 
 __all__ = [
@@ -93,7 +93,8 @@ class FittedMap:
 
     def project(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
         """Return the components of patterns, (n, components), of (n, features)."""
-        return _project(features, self.mean, self.scale, self.axes)
+        standard = standardise(features, self.mean, self.scale)
+        return (standard @ self.axes.T).astype(np.float32)
 
     def place(
         self, features: NDArray[np.floating]
@@ -152,11 +153,11 @@ def fit_map(
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-9] = 1  # of a feature that is the same everywhere
     standard = standardise(features, mean, scale)
-    standard -= standard.mean(axis=0)
-    weight = _weigh(standard, blocks)
-    axes = np.linalg.svd(standard * weight, full_matrices=False).Vh[:COMPONENTS]
+    centred = standard - standard.mean(axis=0)
+    weight = _weigh(centred, blocks)
+    axes = np.linalg.svd(centred * weight, full_matrices=False).Vh[:COMPONENTS]
     axes *= weight  # so that whoever projects need not know it
-    points = _project(features, mean, scale, axes)
+    points = (standard @ axes.T).astype(np.float32)
     position = _lay_out(points, seed)
     return FittedMap(mean, scale, axes, points, position, _find_clusters(position))
 
@@ -171,16 +172,6 @@ def _weigh(standard: NDArray[np.float64], blocks: Blocks) -> NDArray[np.float64]
         weight[here] = np.sqrt(share / max(total, ALIKE))
         start += length
     return weight
-
-
-def _project(
-    features: NDArray[np.floating],
-    mean: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    axes: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    standard = standardise(features, mean, scale)
-    return (standard @ axes.T).astype(np.float32)
 
 
 def _lay_out(points: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
@@ -294,14 +285,17 @@ class PatternMap:
 
     def describe(self) -> str:
         """Say what was found, in a sentence or two."""
+        n, n_fitted = len(self.cluster), len(self.fitted)
         n_none = np.count_nonzero(self.cluster < 0)
-        placed = len(self.cluster) - len(self.fitted)
-        text = f"{self.n_clusters} clusters; {n_none:,} of {len(self.cluster):,}"
-        text += " patterns belong to none."
-        if placed:
-            text += f" {len(self.fitted):,} patterns made the map, {placed:,} were"
-            text += " placed into it."
-        return text
+        found = (
+            f"{self.n_clusters} clusters; {n_none:,} of {n:,} patterns belong to none."
+        )
+        if n == n_fitted:
+            return found
+        return (
+            f"{found} {n_fitted:,} patterns made the map, {n - n_fitted:,} were placed "
+            "into it."
+        )
 
 
 def choose_features(
@@ -324,19 +318,6 @@ def choose_features(
     n_fringes = network.input_shape[0] - N_NUMBERS - N_SUMMARY
     blocks = (n_fringes, 1.0), (N_NUMBERS, 1.0), (N_SUMMARY, SUMMARY_WEIGHT)
     return network.make_inputs, blocks
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Places the patterns of a part."""
-
-    features: Features
-    fitted: FittedMap
-
-    def __call__(
-        self, patterns: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        return self.fitted.place(self.features(patterns))
 
 
 def make_map(
@@ -376,8 +357,13 @@ def make_map(
     fitted = fit_map(np.concatenate(parts), seed, blocks)
     position = np.empty((len(patterns), 2), np.float32)
     cluster = np.empty(len(patterns), np.int32)
+
+    def place(
+        block: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        return fitted.place(features(block))
+
     if len(sample) < len(patterns):
-        place = _Place(features, fitted)
         for here, placed in patterns.map(place, progress="Place"):
             position[here], cluster[here] = placed
     position[sample], cluster[sample] = fitted.position, fitted.cluster
@@ -387,18 +373,17 @@ def make_map(
         **name_values(patterns),
         "centre": name_centre(centre),
     }
-    origin = patterns.fingerprint, made_from
     named = f"{NETWORK}, encoder {name_encoder()}"
-    return PatternMap(position, cluster, sample, named, *origin)
+    fingerprint = patterns.fingerprint
+    return PatternMap(position, cluster, sample, named, fingerprint, made_from)
 
 
 def write_map(work_dir: str | Path, pattern_map: PatternMap) -> Path:
     """Write `map.h5` into a work folder; return its path."""
     path = Path(work_dir) / MAP.name
     with atomic_hdf5(path) as file:
-        file["position"] = pattern_map.position
-        file["cluster"] = pattern_map.cluster
-        file["fitted"] = pattern_map.fitted
+        for name in MAP.datasets:
+            file[name] = getattr(pattern_map, name)
         facts = {name: getattr(pattern_map, name) for name in MAP.facts}
         write_provenance(file, **facts, made_from=pattern_map.made_from)
     return path
@@ -529,6 +514,8 @@ def find_groups(
             continue
         known = words[index][words[index] != ""]
         share = {word: float(np.mean(known == word)) for word in LABELS if known.size}
+        chosen = np.zeros(len(patterns), np.bool_)
+        chosen[spread_evenly(index, MOST_SUMMED)] = True
         groups.append(
             Group(
                 number,
@@ -537,18 +524,10 @@ def find_groups(
                 _median(sizes[index]),
                 share,
                 known.size,
-                _sum_some(patterns, index),
+                make_powder(patterns, chosen),
             )
         )
     return groups
-
-
-def _sum_some(patterns: Patterns, index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the powder of patterns, (rows, columns), of not too many of them."""
-    places = np.linspace(0, index.size - 1, MOST_SUMMED).astype(np.int64)
-    chosen = np.zeros(len(patterns), np.bool_)
-    chosen[index[places]] = True
-    return make_powder(patterns, chosen)
 
 
 def _median(values: NDArray[np.floating]) -> float:
@@ -576,18 +555,16 @@ def sort_inside_out(pattern_map: PatternMap, cluster: int) -> NDArray[np.int64]:
 
 def describe_groups(groups: list[Group]) -> str:
     """Return a table of the clusters, one line each."""
-    return "\n".join(_write_lines(groups))
-
-
-def _write_lines(groups: list[Group]) -> Iterator[str]:
-    yield f"{'cluster':>7} {'patterns':>9} {'photons':>10} {'size':>6}  labels"
+    lines = [f"{'cluster':>7} {'patterns':>9} {'photons':>10} {'size':>6}  labels"]
     for group in groups:
         shares = [f"{word} {share:.0%}" for word, share in group.share.items() if share]
         labels = f"{group.n_labels:,}: {', '.join(shares)}" if shares else "none"
         decimals = 0 if group.photons >= 1000 else 2
         photons = f"{group.photons:,.{decimals}f}"
         size = f"{group.size:6.1f}" if np.isfinite(group.size) else f"{'–':>6}"
-        yield (f"{group.name:>7} {group.index.size:>9,} {photons:>10} {size}  {labels}")
+        number = f"{group.name:>7} {group.index.size:>9,}"
+        lines.append(f"{number} {photons:>10} {size}  {labels}")
+    return "\n".join(lines)
 
 
 def order_by_cluster(

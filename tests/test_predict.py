@@ -79,7 +79,7 @@ def test_predictions_are_those_of_the_model_in_stack_order(
             found.raw[some], model.predict_uncalibrated(patterns[some])
         )
     assert np.array_equal(found.probability, model.calibration.apply(found.raw))
-    assert np.array_equal(found.is_single, found.probability >= 0.3)
+    assert found.threshold == 0.3
 
 
 def test_the_file_is_as_promised(patterns, model_dir, tmp_path):

@@ -25,8 +25,14 @@ from helpers.classifier import (
     train_model,
     write_partition,
 )
-from helpers.classifier.prediction import predict_patterns
-from helpers.classifier.saliency import N_RINGS, N_SECTORS, _cut_places, _without_places
+from helpers.classifier.prediction import (
+    N_RINGS,
+    N_SECTORS,
+    _cut_places,
+    _ring_means,
+    _without_places,
+    predict_patterns,
+)
 from helpers.errors import LabelsError, ParameterError
 from helpers.experiment import (
     Experiment,
@@ -436,7 +442,7 @@ def test_the_map_points_at_the_separation_of_two_particles(work):
     ratios = []
     for pattern in pairs(work)[:6]:
         saliency = explain(work, pattern)
-        length, _ = saliency.telling_separation
+        length, *_ = saliency.telling_separation
         ratios.append(details["separation_nm"][pattern] / length)
         assert np.nanmin(saliency.by_separation) < -0.05
     assert len(ratios) == 6
@@ -474,8 +480,6 @@ def test_a_place_is_taken_away_as_obviously_as_can_be():
     pattern[bad_pixels] = 0
     places = np.where(bad_pixels, -1, _cut_places(pattern.shape, centre))
     ring, sector = 5, 7
-    from helpers.classifier.saliency import _ring_means
-
     rings = _ring_means(pattern, bad_pixels, centre)
     every = np.concatenate(list(_without_places(pattern, rings, places)))
     slow = reference.without_place(

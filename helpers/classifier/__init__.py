@@ -16,7 +16,6 @@ from helpers.classifier.active_learning import (
 from helpers.classifier.calibration import (
     SCORES,
     Calibration,
-    Reliability,
     choose_threshold,
     choose_threshold_for_recall,
     describe_scores,
@@ -37,15 +36,16 @@ from helpers.classifier.networks import (
     NETWORKS,
     ArticleNetwork,
     InvariantNetwork,
-    find_network,
     make_images,
     make_network,
     restore_network,
 )
 from helpers.classifier.prediction import (
-    Doubts,
+    Saliency,
     compare_with_ranking,
     cross_validate,
+    describe_saliency,
+    explain_pattern,
     predict_patterns,
     rank_doubtful_labels,
     read_predictions,
@@ -55,7 +55,6 @@ from helpers.classifier.prediction import (
 from helpers.classifier.purity import (
     Audit,
     PattersonScore,
-    Physics,
     PurityCurve,
     audit_selection,
     audited_prefix,
@@ -64,7 +63,6 @@ from helpers.classifier.purity import (
     measure_diameters,
     measure_physics,
 )
-from helpers.classifier.saliency import Saliency, describe_saliency, explain_pattern
 from helpers.classifier.split import (
     PARTS,
     Split,
@@ -99,15 +97,12 @@ __all__ = [
     "ArticleNetwork",
     "Audit",
     "Calibration",
-    "Doubts",
     "Fitted",
     "InvariantNetwork",
     "LearningCurve",
     "Network",
     "PattersonScore",
-    "Physics",
     "PurityCurve",
-    "Reliability",
     "Saliency",
     "Schedule",
     "Split",
@@ -131,7 +126,6 @@ __all__ = [
     "explain_pattern",
     "extend_split",
     "find_learning_curve",
-    "find_network",
     "fit_calibration",
     "fit_calibration_in_stack",
     "fit_to_run",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from helpers.classifier.calibration import (
     average_precision,
     choose_threshold,
+    draw_again,
     fit_calibration_in_stack,
 )
 from helpers.classifier.kernel_head import (
@@ -45,7 +46,7 @@ N_HALVES = 6
 
 
 def measure_change(
-    patterns: Patterns, words: NDArray[np.str_], model: TrainedModel, seed: int = 0
+    patterns: Patterns, words: NDArray[np.str_], model: TrainedModel
 ) -> float:
     """Return which share of the stack half as many labels would judge differently.
 
@@ -63,15 +64,13 @@ def measure_change(
         (n,) label words; at least four of each class.
     model
         The trained model; only the kind of its network matters.
-    seed
-        Of the halves.
 
     References
     ----------
     Bloodgood and Vijay-Shanker, CoNLL (2009) 39, section 3 (to stop when the
     predictions have settled), https://aclanthology.org/W09-1107.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     unlabelled = np.flatnonzero((words == "") & patterns.is_measurement)
     others = rng.permutation(unlabelled)[:N_LOOKED_AT]
     if others.size == 0:
@@ -191,7 +190,9 @@ def choose_next_labels(
     audit = order[words[order] == ""][: round(audit_share * n_labels)]
     open_to_choice = (words == "") & np.isfinite(probability)
     open_to_choice[audit] = False
-    candidates = _least_certain(probability, np.flatnonzero(open_to_choice))
+    index = np.flatnonzero(open_to_choice)
+    least_certain = np.argsort(np.abs(probability[index] - 0.5), kind="stable")
+    candidates = index[least_certain[:MOST_CANDIDATES]]
     n_wanted = min(n_labels - len(audit), len(candidates))
     if n_wanted == 0:
         return _mix(audit[:0], np.array([], "U9"), audit)
@@ -249,14 +250,6 @@ def _check_wanted(n_labels: int, audit_share: float) -> None:
         raise ParameterError(message)
 
 
-def _least_certain(
-    probability: NDArray[np.float32], index: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Return the patterns that are hardest to tell, the hardest first."""
-    distance = np.abs(probability[index] - 0.5)
-    return index[np.argsort(distance, kind="stable")[:MOST_CANDIDATES]]
-
-
 def _last_inputs(
     patterns: Patterns, index: NDArray[np.int64], model: TrainedModel
 ) -> NDArray[np.float64]:
@@ -310,10 +303,8 @@ def score_patterns(
         how near to the threshold, 1 = at it; "ranking": how differently network and
         ranking place it, 0 to 1; "labels": how doubtful its label is, 0 to 1.
     """
-    known = ~np.isin(words, ("", "unsure"))
-    doubts = rank_doubtful_labels(
-        words, np.where(known, out_of_fold, np.float32(np.nan))
-    )
+    known = np.where(is_labelled(words), out_of_fold, np.float32(np.nan))
+    doubts = rank_doubtful_labels(words, known)
     doubt = np.full(len(words), np.nan)
     doubt[doubts.pattern] = doubts.doubt
     return {
@@ -391,11 +382,7 @@ class LearningCurve:
 
 
 def find_learning_curve(
-    patterns: Patterns,
-    split: Split,
-    labels: NDArray[np.str_],
-    seed: int = 0,
-    **settings: Any,
+    patterns: Patterns, split: Split, labels: NDArray[np.str_], **settings: Any
 ) -> LearningCurve:
     """Let the invariant network learn from fewer labels than there are.
 
@@ -411,8 +398,6 @@ def find_learning_curve(
         Of that stack.
     labels
         (n,) label words.
-    seed
-        Of the folds and of what is left out.
     **settings
         Of the network: `centre`.
     """
@@ -425,11 +410,18 @@ def find_learning_curve(
     points = head.make_points(inputs)
     kernel = fit_best(points, single, head.choices).kernel
     sizes = _choose_sizes(single)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     outputs = np.stack(
         [_judge_curve(points, single, kernel, sizes, rng) for _ in range(N_REPEATS)]
     )
-    return _summarise(sizes, outputs, single, rng)
+    score = _score(outputs, single, np.arange(single.size))
+    drawn = np.array(
+        [_score(outputs, single, draw_again(single, rng)) for _ in range(N_DRAWS)]
+    )
+    low, high = percentile_interval(drawn)
+    gain_low, gain_high = percentile_interval(drawn[:, -1] - drawn[:, -2])
+    gain = float(score[-1] - score[-2]), float(gain_low), float(gain_high)
+    return LearningCurve(sizes, score, low, high, gain)
 
 
 def _choose_sizes(single: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -471,24 +463,6 @@ def _mix_evenly(
     return np.argsort(place)
 
 
-def _summarise(
-    sizes: NDArray[np.int64],
-    outputs: NDArray[np.float64],
-    single: NDArray[np.bool_],
-    rng: np.random.Generator,
-) -> LearningCurve:
-    everything = np.arange(single.size)
-    score = _score(outputs, single, everything)
-    drawn = np.array(
-        [_score(outputs, single, _draw_again(single, rng)) for _ in range(N_DRAWS)]
-    )
-    low, high = percentile_interval(drawn)
-    gains = drawn[:, -1] - drawn[:, -2]
-    gain_low, gain_high = percentile_interval(gains)
-    gain = float(score[-1] - score[-2]), float(gain_low), float(gain_high)
-    return LearningCurve(sizes, score, low, high, gain)
-
-
 def _score(
     outputs: NDArray[np.float64], single: NDArray[np.bool_], some: NDArray[np.int64]
 ) -> NDArray[np.float64]:
@@ -496,10 +470,3 @@ def _score(
     each = [[average_precision(o[some], single[some]) for o in run] for run in outputs]
     mean: NDArray[np.float64] = np.mean(each, axis=0)
     return mean
-
-
-def _draw_again(
-    single: NDArray[np.bool_], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    classes = np.flatnonzero(single), np.flatnonzero(~single)
-    return np.concatenate([rng.choice(members, members.size) for members in classes])

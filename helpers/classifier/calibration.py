@@ -48,9 +48,11 @@ class Calibration:
         return np.where(line < 0, self.below * line, line)
 
 
-def logit_of(raw: NDArray[np.float32]) -> NDArray[np.float64]:
+def logit_of(
+    raw: NDArray[np.float32], lowest: float = RAW_LIMIT
+) -> NDArray[np.float64]:
     """Return log(p / (1 - p)) as float64, finite also for 0 and 1."""
-    clipped = np.clip(raw.astype(np.float64), RAW_LIMIT, 1 - RAW_LIMIT)
+    clipped = np.clip(raw.astype(np.float64), lowest, 1 - RAW_LIMIT)
     logit: NDArray[np.float64] = np.log(clipped) - np.log1p(-clipped)
     return logit
 
@@ -79,9 +81,9 @@ class Reliability:
 
 
 def reliability_curve(
-    probability: NDArray[np.floating], single: NDArray[np.bool_], n_bins: int = N_BINS
+    probability: NDArray[np.floating], single: NDArray[np.bool_]
 ) -> Reliability:
-    """Sort patterns into bins of probability, and count the singles in each.
+    """Sort patterns into ten bins of probability, and count the singles in each.
 
     Parameters
     ----------
@@ -89,18 +91,16 @@ def reliability_curve(
         (n,), 0 to 1, of patterns that the model was not trained on.
     single
         (n,) bool, their labels.
-    n_bins
-        Of equal width from 0 to 1.
 
     References
     ----------
     DeGroot and Fienberg, The Statistician 32 (1983) 12, doi 10.2307/2987588 (diagram).
     Naeini, Cooper and Hauskrecht, AAAI (2015) 2901, doi 10.1609/aaai.v29i1.9602 (ECE).
     """
-    which = _find_bins(probability, n_bins)
-    count = np.bincount(which, minlength=n_bins)
-    total = np.bincount(which, probability, minlength=n_bins)
-    found = np.bincount(which, single, minlength=n_bins)
+    which = _find_bins(probability)
+    count = np.bincount(which, minlength=N_BINS)
+    total = np.bincount(which, probability, minlength=N_BINS)
+    found = np.bincount(which, single, minlength=N_BINS)
     filled = count > 0
     count, found = count[filled], found[filled]
     low, high = proportion_interval(found, count)
@@ -108,21 +108,20 @@ def reliability_curve(
 
 
 def expected_calibration_error(
-    probability: NDArray[np.floating], single: NDArray[np.bool_], n_bins: int = N_BINS
+    probability: NDArray[np.floating], single: NDArray[np.bool_]
 ) -> float:
     """Return the expected calibration error: mean |probability - share| of the bins.
 
     Bins are those of `reliability_curve`, and weigh what they hold. It is above 0 even
     for perfect probabilities, the more so the fewer patterns there are.
     """
-    which = _find_bins(probability, n_bins)
-    apart = np.bincount(which, probability - single, minlength=n_bins)
+    apart = np.bincount(_find_bins(probability), probability - single)
     return float(np.abs(apart).sum() / max(single.size, 1))
 
 
-def _find_bins(probability: NDArray[np.floating], n_bins: int) -> NDArray[np.int64]:
+def _find_bins(probability: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the bin of each probability; 1 belongs to the last."""
-    return np.minimum((probability * n_bins).astype(np.int64), n_bins - 1)
+    return np.minimum((probability * N_BINS).astype(np.int64), N_BINS - 1)
 
 
 SMALLEST_SLOPE = 1e-3
@@ -308,7 +307,6 @@ def evaluate(
     probability: NDArray[np.float32],
     single: NDArray[np.bool_],
     threshold: float | NDArray[np.float64],
-    seed: int = 0,
     n_draws: int = 1000,
 ) -> dict[str, Any]:
     """Compare probabilities with labels; each number with its 95 % interval.
@@ -327,8 +325,6 @@ def evaluate(
         (n,) bool, the labels.
     threshold
         From this probability on a pattern counts as single; one for all, or (n,).
-    seed
-        Of the drawing.
     n_draws
         From the posterior, and of the bootstrap.
 
@@ -352,13 +348,13 @@ def evaluate(
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(single, probability >= threshold, labels=[False, True])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     possible = rng.dirichlet(counts.ravel() + 0.5, n_draws).T.reshape(2, 2, n_draws)
     drawn = _from_counts(possible)
     drawn["average_precision"] = np.array(
         [
             average_precision(probability[some], single[some])
-            for some in (_resample(single, rng) for _ in range(n_draws))
+            for some in (draw_again(single, rng) for _ in range(n_draws))
         ]
     )
     values = _from_counts(counts[..., np.newaxis])
@@ -383,13 +379,17 @@ def describe_scores(
     names
         Which ones, in that order.
     """
-    lines = [
-        f"{name.replace('_', ' '):>18}: {scores[name]['value']:.2f}  "
-        f"({scores[name]['low']:.2f} to {scores[name]['high']:.2f})"
-        f"{_say_chance(scores[name])}"
-        for name in names
-    ]
-    return "\n".join([*lines, *filter(None, [explain_chance(scores)])])
+    lines = []
+    for name in names:
+        score = scores[name]
+        interval = f"({score['low']:.2f} to {score['high']:.2f})"
+        line = f"{name.replace('_', ' '):>18}: {score['value']:.2f}  {interval}"
+        if "by_chance" in score:
+            line += f"; by chance {score['by_chance']:.2f}"
+        lines.append(line)
+    if why := explain_chance(scores):
+        lines.append(why)
+    return "\n".join(lines)
 
 
 def explain_chance(scores: dict[str, Any]) -> str:
@@ -412,10 +412,6 @@ def explain_chance(scores: dict[str, Any]) -> str:
         "another run or of files in another order, too few labels of one class, or a "
         "centre or bad pixels that are wrong. Look at what is labelled, class by class."
     )
-
-
-def _say_chance(score: dict[str, float]) -> str:
-    return f"; by chance {score['by_chance']:.2f}" if "by_chance" in score else ""
 
 
 def average_precision(
@@ -474,6 +470,9 @@ def _judge_calibration(
     return interval | {"by_chance": float(np.mean(by_chance))}
 
 
-def _resample(single: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+def draw_again(
+    single: NDArray[np.bool_], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw as many of each class again, with replacement: a bootstrap sample."""
     classes = (np.flatnonzero(single), np.flatnonzero(~single))
     return np.concatenate([rng.choice(c, c.size) for c in classes if c.size])

@@ -39,6 +39,8 @@ LAYERS = (
     *("InputLayer", "Normalization", "Clip", "Square", "Concatenate"),
     *("Dense", "Concatenate", "Dense"),
 )
+LIMITS = -FARTHEST, FARTHEST
+ACTIVATIONS = "exponential", "sigmoid"
 ARRAYS = {
     f"layers/{place}/vars/{number}": shape
     for place, shapes in (
@@ -268,14 +270,10 @@ class KernelHead:
         """As Keras gives it."""
         return None, self.n_features
 
-    @property
-    def _weights(self) -> tuple[NDArray[np.float32], ...]:
-        hidden = self._hidden, self._hidden_bias
-        return self._mean, self._variance, *hidden, self._kernel, self._bias
-
     def get_weights(self) -> list[NDArray[np.float32]]:
         """Return all weights, as Keras does."""
-        return list(self._weights)
+        hidden = self._hidden, self._hidden_bias
+        return [self._mean, self._variance, *hidden, self._kernel, self._bias]
 
     @cached_property
     def keras_model(self) -> Any:
@@ -283,13 +281,13 @@ class KernelHead:
         keras = import_keras()
         inputs = keras.Input((self.n_features,), name="features")
         standard = keras.layers.Normalization(name="standardise")
-        clipped = keras.ops.clip(standard(inputs), -FARTHEST, FARTHEST)
+        clipped = keras.ops.clip(standard(inputs), *LIMITS)
         both = keras.layers.Concatenate(name="and_squares")(
             [clipped, keras.ops.square(clipped)]
         )
         n_landmarks = self._hidden_bias.size
-        near = keras.layers.Dense(n_landmarks, "exponential", name="landmarks")
-        single = keras.layers.Dense(1, "sigmoid", name="single")
+        near = keras.layers.Dense(n_landmarks, ACTIVATIONS[0], name="landmarks")
+        single = keras.layers.Dense(1, ACTIVATIONS[1], name="single")
         found = keras.layers.Concatenate(name="and_all")([near(both), both])
         model = keras.Model(inputs, single(found), name=self.name)
         standard.set_weights([self._mean, self._variance, np.array(0)])
@@ -320,27 +318,19 @@ class KernelHead:
         """
         try:
             with zipfile.ZipFile(path) as archive:
-                config = json.loads(archive.read("config.json"))["config"]
+                layers = json.loads(archive.read("config.json"))["config"]["layers"]
                 weights = archive.read("model.weights.h5")
+            kinds = tuple(layer["class_name"] for layer in layers)
+            clip, near, single = (layers[i]["config"] for i in (2, -3, -1))
+            limits = clip["x_min"], clip["x_max"]
+            activations = near["activation"], single["activation"]
+            if (kinds, limits, activations) != (LAYERS, LIMITS, ACTIVATIONS):
+                return None
             head = cls(name, [(n_features, 1.0)])
-            return head if head._take(config, weights) else None
+            head.load_weights(io.BytesIO(weights))
         except (OSError, LookupError, TypeError, ValueError, zipfile.BadZipFile):
             return None  # Keras says what is wrong with it
-
-    def _take(self, config: dict[str, Any], weights: bytes) -> bool:
-        layers = config["layers"]
-        kinds = tuple(layer["class_name"] for layer in layers)
-        if kinds != LAYERS:
-            return False
-        clip, *dense = (layers[i]["config"] for i in (2, -3, -1))
-        activations = [each["activation"] for each in dense]
-        if (clip["x_min"], clip["x_max"]) != (-FARTHEST, FARTHEST) or activations != [
-            "exponential",
-            "sigmoid",
-        ]:
-            return False
-        self.load_weights(io.BytesIO(weights))
-        return True
+        return head
 
     def load_weights(self, weights: Path | io.BytesIO) -> None:
         """Read what `save_weights` wrote; any number of landmarks will do.
@@ -416,7 +406,7 @@ def fit_head(
     head.standardise(inputs)
     fit = fit_best(head.make_points(inputs), single, head.choices)
     head.set_fit(fit.kernel, fit.landmarks, fit.weights)
-    return _as_output(fit.unseen)
+    return np.asarray(expit(STEEP * fit.unseen), np.float32)
 
 
 def fit_best(
@@ -433,10 +423,6 @@ def fit_best(
         if gain.mean() > CLEARLY * gain.std() / np.sqrt(gain.size):
             best = other
     return best
-
-
-def _as_output(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.asarray(expit(STEEP * values), np.float32)
 
 
 def cross_validate_whole_fit(
@@ -470,9 +456,13 @@ def cross_validate_whole_fit(
     ----------
     Varma and Simon, BMC Bioinformatics 7, 91 (2006), doi 10.1186/1471-2105-7-91.
     """
+    from sklearn.model_selection import StratifiedKFold
+
+    n_folds = min(FOLDS, int(single.sum()), int((~single).sum()))
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
     probability = np.empty(len(inputs), np.float32)
     threshold = np.empty(len(inputs))
-    for rest, fold in _folds(single):
+    for rest, fold in folds.split(single, single):
         out_of_fold = fit_head(head, inputs[rest], single[rest])
         judged, stack = (
             predict_inputs(head, some) for some in (inputs[fold], unlabelled)
@@ -482,11 +472,3 @@ def cross_validate_whole_fit(
         known = calibration.apply(out_of_fold)
         threshold[fold] = choose_threshold(known, single[rest])
     return probability, threshold
-
-
-def _folds(single: NDArray[np.bool_]) -> list[tuple[NDArray[np.int64], ...]]:
-    from sklearn.model_selection import StratifiedKFold
-
-    n_folds = min(FOLDS, int(single.sum()), int((~single).sum()))
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
-    return list(folds.split(single, single))

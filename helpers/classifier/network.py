@@ -374,15 +374,22 @@ def fit_gradient(
     """
     keras = import_keras()
     size, validation_size = batch_sizes or (schedule.batch_size, schedule.batch_size)
+    (inputs, single), (watched, truth) = training, validation
     with tqdm(total=schedule.epochs, unit="epoch", desc="Train") as bar:
+
+        def show(epoch: int, logs: dict[str, float]) -> None:
+            bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
+            bar.update()
+
         history = keras_model.fit(
-            *_as_numbers(training),
-            validation_data=_as_numbers(validation),
+            inputs,
+            single.astype(np.float32),
+            validation_data=(watched, truth.astype(np.float32)),
             epochs=schedule.epochs,
             batch_size=size,
             validation_batch_size=validation_size,
             verbose=0,
-            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=_show_on(bar))],
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=show)],
         )
     return {
         name: [float(value) for value in values]
@@ -404,16 +411,3 @@ def find_batch_size(n: int, wished: int, n_devices: int) -> int | None:
         size for size in sizes if not n % size or n % size > size - size // n_devices
     )
     return min(fit, key=lambda size: abs(size - wished), default=None)
-
-
-def _as_numbers(part: Part) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    inputs, single = part
-    return inputs, single.astype(np.float32)
-
-
-def _show_on(bar: Any) -> Callable[[int, dict[str, float]], None]:
-    def show(epoch: int, logs: dict[str, float]) -> None:
-        bar.set_postfix({name: f"{value:.3f}" for name, value in logs.items()})
-        bar.update()
-
-    return show

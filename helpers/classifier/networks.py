@@ -14,7 +14,6 @@ three.
 
 import base64
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +33,7 @@ from helpers.classifier.network import (
 )
 from helpers.errors import ParameterError
 from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, name_encoder
-from helpers.patterns import Patterns
+from helpers.patterns import Patterns, spread_evenly
 from helpers.physics import find_centre
 from helpers.ranking import scale_to_255
 
@@ -149,9 +148,8 @@ def make_head(n_features: int, *, with_encoder: bool = False) -> KernelHead:
 
 
 def _find_centre(patterns: Patterns) -> tuple[float, float]:
-    measured = np.flatnonzero(patterns.is_measurement)
-    some = np.linspace(0, measured.size - 1, POWDER_SAMPLE).astype(np.int64)
-    powder = patterns[measured[np.unique(some)]].mean(axis=0, dtype=np.float64)
+    some = spread_evenly(np.flatnonzero(patterns.is_measurement), POWDER_SAMPLE)
+    powder = patterns[some].mean(axis=0, dtype=np.float64)
     return find_centre(powder, patterns.bad_pixels)
 
 
@@ -471,11 +469,9 @@ def move(
 
 def _cut(by: int) -> tuple[slice, slice]:
     """Return where the image goes on an axis, and what of it."""
-    later, earlier = (
-        slice(max(by, 0), min(by, 0) or None),
-        slice(max(-by, 0), min(-by, 0) or None),
-    )
-    return later, earlier
+    there = slice(max(by, 0), min(by, 0) or None)
+    here = slice(max(-by, 0), min(-by, 0) or None)
+    return there, here
 
 
 def adapt_network(
@@ -504,12 +500,9 @@ def adapt_network(
     )
     moved = encode_pixels(move(patterns.bad_pixels, rows, columns, np.bool_(True)))
     there = (centre[0] + rows, centre[1] + columns)
-    options: list[Callable[[], Network]] = [
-        lambda: replace(network, centre=centre, bad_pixels=here),
-        lambda: MovedNetwork(
-            replace(network, centre=there, bad_pixels=moved), rows, columns
-        ),
-    ]
-    made = (option() for option in options)
-    fitting = (each for each in made if each.input_shape == network.input_shape)
+    options = (
+        replace(network, centre=centre, bad_pixels=here),
+        MovedNetwork(replace(network, centre=there, bad_pixels=moved), rows, columns),
+    )
+    fitting = (each for each in options if each.input_shape == network.input_shape)
     return next(fitting, network)

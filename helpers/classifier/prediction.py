@@ -1,19 +1,26 @@
-"""What a model says: of the whole stack, and of labels by networks without them."""
+"""What a model says, and why.
+
+Of the whole stack; of labels, by networks that do not know them; and what changes when
+a part of a pattern is taken away.
+"""
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import fft
+from scipy.special import expit
 
-from helpers.classifier.calibration import fit_calibration
+from helpers.classifier.calibration import fit_calibration, logit_of
 from helpers.classifier.kernel_head import fit_head
 from helpers.classifier.network import KerasOutputs, Network, batch_length
 from helpers.classifier.networks import InvariantNetwork
-from helpers.classifier.split import PARTS, Split, is_labelled, is_single
+from helpers.classifier.split import Split, is_labelled, is_single
 from helpers.classifier.trained_model import (
     CLASSES,
     TrainedModel,
@@ -26,6 +33,13 @@ from helpers.errors import OtherPatternsError
 from helpers.made_from import MODEL_ELSEWHERE, check_fits, name_values
 from helpers.outputs import atomic_hdf5, explain_os_errors, write_provenance
 from helpers.patterns import Patterns
+from helpers.physics import (
+    PattersonMaps,
+    angle_about,
+    number_rings,
+    radial_average,
+    radius_from,
+)
 from helpers.ranking import Ranking
 from helpers.work_folder import MODEL, PREDICTIONS
 
@@ -51,12 +65,6 @@ class Predictions:
     raw: NDArray[np.float32]
     threshold: float
     attributes: dict[str, Any]
-
-    @property
-    def is_single(self) -> NDArray[np.bool_]:
-        """(n,) bool: probability at or above the threshold."""
-        single: NDArray[np.bool_] = self.probability >= self.threshold
-        return single
 
 
 def predict_patterns(
@@ -183,22 +191,27 @@ def write_predictions(
     path
         The file.
     raw
-        (n,) float32.
-    model
-        What they are from.
-    model_file
-        Where it lies.
+        (n,) float32, the outputs for the whole stack.
+    model, model_file
+        What they are from, and where that lies.
     patterns
         The stack.
     """
     patterns.check_unchanged()
     predictions = model.calibration.apply(raw)
+    missing = ~patterns.is_measurement
     for values in (predictions, raw):
-        values[~patterns.is_measurement] = np.nan
+        values[missing] = np.nan
+    why_nan = "no value is NaN"
+    if missing.any():
+        why_nan = (
+            f"NaN: {missing.sum()} of {len(patterns)} patterns are no measurement; "
+            "no_measurement in experiment.h5 says why"
+        )
     with atomic_hdf5(path) as file:
         file["predictions"] = predictions
         file["raw"] = raw
-        file["predictions"].attrs["nan"] = _describe_nan(patterns)
+        file["predictions"].attrs["nan"] = why_nan
         file.attrs["classes"] = CLASSES
         file.attrs["threshold"] = model.threshold
         write_provenance(
@@ -213,24 +226,13 @@ def write_predictions(
         )
 
 
-def _describe_nan(patterns: Patterns) -> str:
-    n_none = np.count_nonzero(~patterns.is_measurement)
-    if not n_none:
-        return "no value is NaN"
-    return (
-        f"NaN: {n_none} of {len(patterns)} patterns are no measurement; "
-        "no_measurement in experiment.h5 says why"
-    )
-
-
 def cross_validate(
     patterns: Patterns, words: NDArray[np.str_], model: TrainedModel
 ) -> NDArray[np.float32]:
     """Ask of each labelled pattern a network that was taught by the others.
 
-    Cross-validation: each pattern is judged by a network that most of the labels have
-    taught, this one not among them. A network that learns by gradient descent would
-    need many long trainings, so its place is taken by the invariant network.
+    A network that learns by gradient descent would need many long trainings, so its
+    place is taken by the invariant network.
 
     Parameters
     ----------
@@ -248,7 +250,9 @@ def cross_validate(
     """
     labelled = np.flatnonzero(is_labelled(words))
     single = is_single(words[labelled])
-    raw = _unseen_outputs(patterns, labelled, single, exact_network(patterns, model))
+    network = exact_network(patterns, model)
+    inputs = read_inputs(patterns, labelled, network)
+    raw = fit_head(network.build(), inputs, single)
     probability = np.full(len(patterns), np.nan, np.float32)
     probability[labelled] = fit_calibration(raw, single).apply(raw)
     return probability
@@ -287,11 +291,11 @@ def substitute_out_of_fold(
     if not model.network.is_solved:
         out_of_fold[split.training] = np.nan
         return out_of_fold
-    taught = PARTS if model.facts.get("teaches_all") else PARTS[:2]
-    learnt = np.concatenate([getattr(split, name) for name in taught])
-    if taught == PARTS:
-        learnt.sort()  # as in the training
-    raw = _unseen_outputs(patterns, learnt, is_single(words[learnt]), model.network)
+    learnt = np.concatenate([split.training, split.validation])
+    if model.facts.get("teaches_all"):
+        learnt = np.sort(split.labelled)  # as in the training
+    inputs = read_inputs(patterns, learnt, model.network)
+    raw = fit_head(model.network.build(), inputs, is_single(words[learnt]))
     out_of_fold[learnt] = model.calibration.apply(raw)
     return out_of_fold
 
@@ -301,16 +305,6 @@ def exact_network(patterns: Patterns, model: TrainedModel) -> Network:
     if model.network.is_solved:
         return model.network
     return InvariantNetwork.for_patterns(patterns)
-
-
-def _unseen_outputs(
-    patterns: Patterns,
-    index: NDArray[np.int64],
-    single: NDArray[np.bool_],
-    network: Network,
-) -> NDArray[np.float32]:
-    inputs = read_inputs(patterns, index, network)
-    return fit_head(network.build(), inputs, single)
 
 
 class Doubts(NamedTuple):
@@ -383,3 +377,204 @@ def compare_with_ranking(
     usual = isotonic_regression(ranked, increasing=False) if len(ranked) else ranked
     difference[ranking.index] = ranked - usual
     return difference
+
+
+N_RINGS = 12
+N_SECTORS = 12
+AT_ONCE = 64
+TINY = 1e-37  # the sigmoid of float32 resolves small outputs, not those near 1
+
+
+@dataclass(frozen=True, eq=False)
+class Saliency:
+    """What speaks for and against a single hit in one pattern.
+
+    A part's value is how far it moves the log odds of a single hit: above 0 it speaks
+    for a single hit, below 0 against one.
+
+    Attributes
+    ----------
+    by_place
+        (rows, columns) float64: of the places on the detector; NaN = bad pixels, and
+        what is too far out.
+    by_separation
+        (size, size) float64: of the fringes that belong to a separation; 0 in the
+        middle, at [size / 2, size / 2]; NaN outside the circle.
+    patterson
+        (size, size) float32: the Patterson map itself, in units of its noise.
+    period
+        In pixels; fringes of a separation repeat every period / separation pixels.
+    by_rings
+        Of the mean intensity of all rings, which depends on size and shape of the
+        particle.
+    log_odds
+        Of the whole pattern.
+    """
+
+    by_place: NDArray[np.float64]
+    by_separation: NDArray[np.float64]
+    patterson: NDArray[np.float32]
+    period: int
+    by_rings: float
+    log_odds: float
+
+    @property
+    def telling_separation(self) -> tuple[float, float, float]:
+        """Length, direction and effect of the separation that matters most.
+
+        In steps of the map; in degrees, counter-clockwise as displayed, 0 to 180; in
+        log odds. That is where effect and height of the Patterson map are large
+        together: where the network is sure, no single part moves it much, and noise may
+        move it as far.
+        """
+        middle = len(self.by_separation) // 2
+        weight = np.abs(self.by_separation) * np.maximum(self.patterson, 0)
+        weight[middle, middle] = 0  # no separation at all
+        row, column = np.unravel_index(np.nanargmax(weight), weight.shape)
+        down, right = row - middle, column - middle
+        angle = np.degrees(np.arctan2(-down, right)) % 180
+        effect = self.by_separation[row, column]
+        return float(np.hypot(down, right)), float(angle), float(effect)
+
+
+def explain_pattern(
+    pattern: NDArray[np.float32],
+    model: TrainedModel,
+    bad_pixels: NDArray[np.bool_],
+    centre: tuple[float, float],
+    typical: NDArray[np.floating],
+) -> Saliency:
+    """Take parts of a pattern away, one after the other, and ask the network again.
+
+    A place is a piece of a ring together with the opposite piece; it is taken away by
+    putting the mean of the ring there. A separation is a small range of directions and
+    lengths; it is taken away by subtracting the fringes that two particles so far apart
+    would make. Fringes cross the whole pattern, so their separation says more than any
+    one place. The rings are taken away by giving them the means that a typical single
+    hit has. Works with every network.
+
+    Parameters
+    ----------
+    pattern
+        (rows, columns) float32, clean.
+    model
+        The trained model.
+    bad_pixels
+        (rows, columns) bool, True = left out.
+    centre
+        (row, column) of the beam, in pixels.
+    typical
+        (rows, columns): mean of many single hits, for its rings.
+
+    References
+    ----------
+    Zeiler and Fergus, ECCV (2014) 818, section 4.2,
+    doi 10.1007/978-3-319-10590-1_53 (occlusion).
+    """
+    maps = PattersonMaps(bad_pixels, centre)
+    rings = _ring_means(pattern, bad_pixels, centre)
+    places = np.where(bad_pixels, -1, _cut_places(pattern.shape, centre))
+    separations = _cut_separations(pattern.shape, maps.window.side)
+    log_odds = _log_odds(model, pattern[np.newaxis])[0]
+    of_place, of_separation = (
+        log_odds - np.concatenate([_log_odds(model, some) for some in without])
+        for without in (
+            _without_places(pattern, rings, places),
+            _without_separations(pattern, rings, bad_pixels, separations),
+        )
+    )
+    usual = _ring_means(typical, bad_pixels, centre)
+    usual *= rings[~bad_pixels].sum() / max(usual[~bad_pixels].sum(), 1e-12)
+    with_usual = np.where(bad_pixels, 0, pattern - rings + usual)
+    size = maps.window.size
+    shown = fft.fftshift(_cut_separations((size, size), size))
+    return Saliency(
+        by_place=np.append(of_place, np.nan)[places],
+        by_separation=np.append(of_separation, np.nan)[shown],
+        period=maps.window.side,
+        patterson=maps.make_maps(pattern[np.newaxis])[0],
+        by_rings=float(log_odds - _log_odds(model, with_usual[np.newaxis])[0]),
+        log_odds=float(log_odds),
+    )
+
+
+def describe_saliency(saliency: Saliency) -> str:
+    """Say in plain words what matters most in a pattern."""
+    length, angle, effect = saliency.telling_separation
+    odds = saliency.log_odds
+    return (
+        f"Probability of a single hit: {expit(odds):.2g}. "
+        f"Without the fringes every {saliency.period / length:.1f} pixels, "
+        f"which belong to the separation {length:.0f} at {angle:.0f}°: "
+        f"{expit(odds - effect):.2g}. "
+        "With the rings of a typical single hit: "
+        f"{expit(odds - saliency.by_rings):.2g}."
+    )
+
+
+def _log_odds(
+    model: TrainedModel, patterns: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    raw = model.predict_uncalibrated(patterns)
+    return model.calibration.calibrated_logit(logit_of(raw, lowest=TINY))
+
+
+def _ring_means(
+    pattern: NDArray[np.floating],
+    bad_pixels: NDArray[np.bool_],
+    centre: tuple[float, float],
+) -> NDArray[np.float32]:
+    """Return (rows, columns): each pixel's mean over its ring, 0 or more."""
+    _, mean = radial_average(pattern, centre, bad_pixels)
+    known = np.nan_to_num(np.maximum(mean, 0)).astype(np.float32)
+    return known[number_rings(centre, pattern.shape)]
+
+
+def _cut_places(
+    shape: tuple[int, ...], centre: tuple[float, float]
+) -> NDArray[np.intp]:
+    """Return the number of each pixel's place, opposite pixels alike; -1 = none."""
+    radius, angle = radius_from(centre, shape), angle_about(centre, shape)
+    return _number(radius / (min(shape) / 2), angle)
+
+
+def _cut_separations(shape: tuple[int, ...], period: float) -> NDArray[np.intp]:
+    """Return the number of each wave's separation in a Fourier transform; -1 = none."""
+    down = fft.fftfreq(shape[0])[:, np.newaxis] * period
+    right = fft.fftfreq(shape[1])[np.newaxis] * period
+    angle = np.degrees(np.arctan2(-down, right))
+    return _number(np.hypot(down, right) / (period / 2), angle)
+
+
+def _number(reach: NDArray[np.float64], angle: NDArray[np.float64]) -> NDArray[np.intp]:
+    ring = (reach * N_RINGS).astype(np.intp)
+    sector = ((angle % 180) / 180 * N_SECTORS).astype(np.intp) % N_SECTORS
+    return np.where(reach < 1, ring * N_SECTORS + sector, -1)
+
+
+def _without_places(
+    pattern: NDArray[np.float32], rings: NDArray[np.float32], places: NDArray[np.intp]
+) -> Iterator[NDArray[np.float32]]:
+    for some in _some_numbers(places):
+        yield np.where(places == some, rings, pattern)
+
+
+def _without_separations(
+    pattern: NDArray[np.float32],
+    rings: NDArray[np.float32],
+    bad_pixels: NDArray[np.bool_],
+    separations: NDArray[np.intp],
+) -> Iterator[NDArray[np.float32]]:
+    noise = np.sqrt(rings)
+    per_noise = np.divide(1, noise, out=np.zeros_like(noise), where=noise > 0)
+    waves = fft.fft2(np.where(bad_pixels, 0, (pattern - rings) * per_noise))
+    for some in _some_numbers(separations):
+        fringes = fft.ifft2(np.where(separations == some, waves, 0)).real * noise
+        yield np.where(bad_pixels, 0, pattern - fringes).astype(np.float32)
+
+
+def _some_numbers(parts: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Give the numbers from 0 to the highest, a few at a time, (k, 1, 1)."""
+    numbers = np.arange(parts.max() + 1)[:, np.newaxis, np.newaxis]
+    for start in range(0, len(numbers), AT_ONCE):
+        yield numbers[start : start + AT_ONCE]

@@ -197,7 +197,8 @@ def expect_purity(
     odds = logit_of(probability[order])
     n_possible = max(int((probability > LOWEST).sum()), 1)
     number = np.unique(np.linspace(1, n_possible, N_THRESHOLDS).astype(np.int64))
-    purities = np.stack([_purity_of(odds, each, number) for each in corrections])
+    expected = (np.cumsum(expit(slope * odds + by)) for slope, by in corrections)
+    purities = np.stack([singles[number - 1] / number for singles in expected])
     purity = purities.mean(axis=0)
     low, high = percentile_interval(_add_chance(purities, purity, number, seed))
     return PurityCurve(
@@ -243,17 +244,6 @@ def _draw_corrections(
     with threadpool_limits(1, user_api="blas"):  # too small to be shared out
         fits = (solver.fit(odds, answers, weight) for weight in weights)
         return np.array([(fit.coef_[0, 0], fit.intercept_[0]) for fit in fits])
-
-
-def _purity_of(
-    odds: NDArray[np.float64],
-    correction: NDArray[np.float64],
-    number: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    slope, offset = correction
-    expected = np.cumsum(expit(slope * odds + offset))
-    purity: NDArray[np.float64] = expected[number - 1] / number
-    return purity
 
 
 def describe_selection_by_truth(
@@ -373,20 +363,14 @@ def measure_diameters(
         (m,) float64: rings of a particle of diameter d repeat every size / d pixels of
         the window of `size` pixels that the map is made from. NaN without photons.
     """
-    geometry = _geometry_in_steps(centre, patterns.shape[1:])
-    return estimate_diameters(patterns, index, geometry)
-
-
-def _geometry_in_steps(centre: tuple[float, float], shape: tuple[int, ...]) -> Geometry:
-    """Return a geometry in which one nanometre is one step of the map."""
-    window = Window.around(centre, (shape[0], shape[1]))
-    period = window.size * window.binning
-    return Geometry(
+    window = Window.around(centre, patterns.shape[1:])
+    geometry = Geometry(  # in which one nanometre is one step of the map
         centre=centre,
         pixel_size_um=1.0,
         distance_mm=FAR / 1000,
-        wavelength_nm=period / FAR,
+        wavelength_nm=window.side / FAR,
     )
+    return estimate_diameters(patterns, index, geometry)
 
 
 @dataclass(frozen=True)
@@ -434,7 +418,8 @@ def measure_physics(
     parts = (spread_evenly(np.flatnonzero(some), n_most) for some in (taken, left))
     index = np.concatenate(list(parts))
     diameter = measure_diameters(patterns, index, experiment.centre)
-    usual = _median(diameter[taken[index]])
+    of_taken = diameter[taken[index] & np.isfinite(diameter)]
+    usual = float(np.median(of_taken)) if of_taken.size else float("inf")
     peak = np.full(len(index), np.nan)
     try:
         score = PattersonScore(patterns.bad_pixels, experiment.centre, usual)
@@ -447,9 +432,3 @@ def measure_physics(
             peak[here] = scores
     photons = experiment.measurements.photons[index]
     return Physics(taken[index], photons, diameter / usual, peak, level)
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    """Return the median of what is finite; infinite where nothing is."""
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else float("inf")

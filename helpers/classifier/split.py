@@ -62,6 +62,16 @@ class Split:
     why: str
     seed: int
 
+    @property
+    def parts(self) -> dict[str, NDArray[np.int64]]:
+        """What trains, validates and tests, by the names in `PARTS`."""
+        return {name: getattr(self, name) for name in PARTS}
+
+    @property
+    def labelled(self) -> NDArray[np.int64]:
+        """All of these, one part after the other."""
+        return np.concatenate([*self.parts.values()])
+
 
 def split_labels(
     labels: NDArray[np.str_],
@@ -86,7 +96,7 @@ def split_labels(
     ----------
     labels
         (n,) label words, "" = unlabelled; "" and "unsure" are left out.
-    file_index
+    groups
         (n,) the run (file) of each pattern.
     seed
         Of the shuffle.
@@ -133,14 +143,13 @@ def extend_split(
         (n,) the run (file) of each pattern.
     """
     labelled = is_labelled(words)
-    kept = {name: _where(getattr(split, name), labelled) for name in PARTS}
-    known = np.concatenate([getattr(split, name) for name in PARTS])
-    new = np.setdiff1d(np.flatnonzero(labelled), known)
+    kept = {name: index[labelled[index]] for name, index in split.parts.items()}
+    new = np.setdiff1d(np.flatnonzero(labelled), split.labelled)
     if split.grouped:
         judging = np.unique(runs[np.concatenate([split.validation, split.test])])
         new = new[~np.isin(runs[new], judging)]
     kept["training"] = np.union1d(kept["training"], new)
-    taken = np.concatenate(list(kept.values()))
+    taken = np.concatenate([*kept.values()])
     rest = np.setdiff1d(np.arange(len(words)), taken)
     why = split.why.split("; then")[0]
     if len(new):
@@ -184,10 +193,6 @@ def _check_labels(labels: NDArray[np.str_], groups: NDArray[np.integer]) -> None
             f"{', '.join((*TRAINED_WORDS, 'unsure'))}. Rename them in the CSV."
         )
         raise LabelsError(message)
-    _check_class_sizes(labels)
-
-
-def _check_class_sizes(labels: NDArray[np.str_]) -> None:
     n_single, n_other = _count_classes(labels)
     if min(n_single, n_other) < FEWEST_PER_CLASS:
         message = (
@@ -210,10 +215,6 @@ def _is_enough(labels: NDArray[np.str_], drawn: NDArray[np.int64]) -> bool:
     return share >= FEWEST_DRAWN and min(_count_classes(of_drawn)) >= FEWEST_PER_CLASS
 
 
-def _where(index: NDArray[np.int64], chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return index[chosen[index]]
-
-
 def _divide_all(
     labels: NDArray[np.str_],
     groups: NDArray[np.integer],
@@ -222,29 +223,21 @@ def _divide_all(
 ) -> Split:
     labelled = np.flatnonzero(is_labelled(labels))
     words, runs = labels[labelled], groups[labelled]
-    part, grouped, why = _divide(words, runs, seed, fractions)
-    training, validation, test = (labelled[part == i] for i in range(3))
-    to_predict = np.flatnonzero(~is_labelled(labels))
-    return Split(training, validation, test, to_predict, grouped, why, seed)
-
-
-def _divide(
-    words: NDArray[np.str_],
-    runs: NDArray[np.integer],
-    seed: int,
-    fractions: tuple[float, float, float],
-) -> tuple[NDArray[np.int64], bool, str]:
-    n_runs = np.unique(runs).size
-    needed = round(1 / min(fractions))
+    n_runs, needed = np.unique(runs).size, round(1 / min(fractions))
+    part, grouped = _divide_patterns(words, seed, fractions), False
     if n_runs < needed:
         of = "1 run" if n_runs == 1 else f"{n_runs} runs"
         why = f"divided by pattern: {of}, {needed} needed to keep runs whole"
-        return _divide_patterns(words, seed, fractions), False, why
-    part = _divide_runs(words, runs, seed, fractions)
-    if _is_balanced(part, is_single(words), fractions):
-        return part, True, f"divided by run: {n_runs} runs, each in one part only"
-    why = f"divided by pattern: whole runs ({n_runs}) would leave a part too small"
-    return _divide_patterns(words, seed, fractions), False, why
+    else:
+        by_run = _divide_runs(words, runs, seed, fractions)
+        grouped = _is_balanced(by_run, is_single(words), fractions)
+        why = f"divided by pattern: whole runs ({n_runs}) would leave a part too small"
+        if grouped:
+            part = by_run
+            why = f"divided by run: {n_runs} runs, each in one part only"
+    training, validation, test = (labelled[part == i] for i in range(3))
+    to_predict = np.flatnonzero(~is_labelled(labels))
+    return Split(training, validation, test, to_predict, grouped, why, seed)
 
 
 def _divide_patterns(
@@ -293,19 +286,14 @@ def _one_fold(
     from sklearn.model_selection import StratifiedGroupKFold
 
     n_folds = min(round(1 / fraction), np.unique(runs).size)
-    common = _merge_rare_words(words, n_folds)
+    values, counts = np.unique(words, return_counts=True)
+    rare = values[(counts < n_folds) & (values != "single")]  # not one for each fold
+    common = np.where(np.isin(words, rare), "other", words)
     folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():  # of rare words: _is_balanced looks afterwards
         warnings.simplefilter("ignore", UserWarning)
         _, chosen = next(folds.split(common, common, runs))
     return np.asarray(chosen, np.int64)
-
-
-def _merge_rare_words(words: NDArray[np.str_], fewest: int) -> NDArray[np.str_]:
-    """Join words that are too rare to be in each fold; "single" stays by itself."""
-    values, counts = np.unique(words, return_counts=True)
-    rare = values[(counts < fewest) & (values != "single")]
-    return np.where(np.isin(words, rare), "other", words)
 
 
 def _is_balanced(
@@ -347,8 +335,7 @@ def write_partition(
     path = Path(path)
     with atomic_hdf5(path) as file:
         contents = {}
-        for name in PARTS:
-            index = getattr(split, name)
+        for name, index in split.parts.items():
             group = _write_part(file, name, index, labels)
             contents[name] = _write_patterns(group, patterns, index)
         group = _write_part(file, "to_predict", split.to_predict, labels)
@@ -421,7 +408,7 @@ def _check_given_labels(
     if labels.shape != words.shape:
         message = f"divides {labels.size} patterns; the stack has {words.size}"
         raise PARTITION.make_error(path, message)
-    known = np.concatenate([getattr(split, name) for name in PARTS])
+    known = split.labelled
     n_changed = np.count_nonzero(labels[known] != words[known])
     n_new = np.count_nonzero(is_labelled(words[split.to_predict]))
     mend = f"Run {PARTITION.writer} again to let them count."
@@ -459,12 +446,25 @@ def write_images(
     labels
         (n,) label words.
     """
+    from PIL import Image
+
     folder = Path(folder)
     with atomic_folder(folder) as temporary:
-        for name in PARTS:
-            index = getattr(split, name)
-            _write_image_set(temporary / f"{name}_set", patterns, index, labels)
+        for name, index in split.parts.items():
+            part = temporary / f"{name}_set"
+            for kind in CLASSES:
+                (part / kind).mkdir(parents=True)
+            progress = f"Write images of the {part.name}"
+            found = patterns.map(_to_images, index, here=True, progress=progress)
+            for here, images in found:
+                for i, image in zip(index[here], images, strict=True):
+                    kind = CLASSES[int(labels[i] == "single")]
+                    Image.fromarray(image).save(part / kind / f"{i:06d}.png")
     return folder
+
+
+def _to_images(block: NDArray[np.float32]) -> NDArray[np.uint8]:
+    return np.rint(scale_to_255(block)).astype(np.uint8)
 
 
 def _write_part(
@@ -559,27 +559,3 @@ def _bounds(groups: NDArray[np.int64], index: NDArray[np.int64]) -> list[int]:
     """Return where stretches that are consecutive in one file begin, and the end."""
     apart = (np.diff(index) != 1) | (np.diff(groups) != 0)
     return [0, *(np.flatnonzero(apart) + 1).tolist(), index.size]
-
-
-def _write_image_set(
-    folder: Path, patterns: Patterns, index: NDArray[np.int64], labels: NDArray[np.str_]
-) -> None:
-    for name in CLASSES:
-        (folder / name).mkdir(parents=True)
-    progress = f"Write images of the {folder.name}"
-    for here, images in patterns.map(_to_images, index, here=True, progress=progress):
-        chosen = index[here]
-        for i, image, single in zip(
-            chosen, images, is_single(labels[chosen]), strict=True
-        ):
-            _write_png(folder / CLASSES[int(single)] / f"{i:06d}.png", image)
-
-
-def _to_images(block: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.rint(scale_to_255(block)).astype(np.uint8)
-
-
-def _write_png(path: Path, image: NDArray[np.uint8]) -> None:
-    from PIL import Image
-
-    Image.fromarray(image).save(path)

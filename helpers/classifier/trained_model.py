@@ -6,7 +6,6 @@ it was trained on and how well it did.
 """
 
 import hashlib
-import itertools
 import json
 import zipfile
 from collections.abc import Iterator
@@ -178,18 +177,17 @@ def _forget_when_saved(path: Path) -> None:
     metadata.pop("date_saved", None)
     parts["metadata.json"] = json.dumps(metadata).encode()
     config = json.loads(parts["config.json"])
-    renamed = _number_operations(config["config"]["layers"])
+    # operations without weights, which Keras numbers itself
+    own = [
+        layer["name"]
+        for layer in config["config"]["layers"]
+        if layer["module"].startswith(OPERATIONS)
+    ]
+    renamed = {name: f"operation_{i}" for i, name in enumerate(own)}
     parts["config.json"] = json.dumps(_simplify(config, renamed)).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(zipfile.ZipInfo(name), content)  # as of 1980
-
-
-def _number_operations(layers: list[dict[str, Any]]) -> dict[str, str]:
-    """Return new names of operations without weights, which Keras numbers itself."""
-    is_operation = (layer["module"].startswith(OPERATIONS) for layer in layers)
-    own = [layer["name"] for layer in itertools.compress(layers, is_operation)]
-    return {name: f"operation_{i}" for i, name in enumerate(own)}
 
 
 def _simplify(item: Any, renamed: dict[str, str]) -> Any:
@@ -223,7 +221,7 @@ def load_model(work_dir: str | Path) -> TrainedModel:
     _check_facts(work_dir, facts)
     # a network of another run of the same detector may stand here, too
     check_fits(path, MODEL_FACTS, may_be_of_others=True)
-    network = _restore_network(work_dir / MODEL_FACTS.name, facts)
+    network = _restore_network(path, facts)
     return TrainedModel(
         network=network,
         keras_model=_read_keras_model(work_dir / MODEL.name, network),
@@ -250,25 +248,22 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
         If the shape of a pattern, the unit or the bad pixels differ.
     """
     found = describe_patterns(patterns)
+    taught = found | model.facts
     here = ", ".join(map(str, patterns.files))
-    if (
-        model.facts.get("pattern_shape", found["pattern_shape"])
-        != found["pattern_shape"]
-    ):
+    if taught["pattern_shape"] != found["pattern_shape"]:
         message = (
             f"{here}: patterns have shape {found['pattern_shape']}; the model was "
-            f"trained on {model.facts['pattern_shape']}. Train it on these in 05-train."
+            f"trained on {taught['pattern_shape']}. Train it on these in 05-train."
         )
         raise ModelError(message)
-    if model.facts.get("unit", found["unit"]) != found["unit"]:
+    if taught["unit"] != found["unit"]:
         message = (
             f"{here}: the unit is {found['unit']}; the model was trained with "
-            f"{model.facts['unit']}. Give adu_per_photon in 01-inspect, or train it on "
+            f"{taught['unit']}. Give adu_per_photon in 01-inspect, or train it on "
             "these in 05-train."
         )
         raise ModelError(message)
-    key = "bad_pixels_sha256"
-    if model.facts.get(key, found[key]) != found[key]:
+    if taught["bad_pixels_sha256"] != found["bad_pixels_sha256"]:
         message = (
             f"{here}: {int(patterns.bad_pixels.sum())} bad pixels, which are not those "
             "that the model was trained with. Open the patterns with the same bad "

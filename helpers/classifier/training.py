@@ -1,10 +1,9 @@
 """Train a network on the labelled patterns and judge it."""
 
 import warnings
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,6 @@ from helpers.classifier.split import (
     write_partition,
 )
 from helpers.classifier.trained_model import (
-    CLASSES,
     Judged,
     TrainedModel,
     describe_patterns,
@@ -42,18 +40,13 @@ from helpers.classifier.trained_model import (
     save_model,
 )
 from helpers.errors import LabelsError
+from helpers.features import keep_features
 from helpers.made_from import name_centre, name_labels, name_values
 from helpers.patterns import Patterns
 from helpers.work_folder import PARTITION
 
 ENOUGH_TO_TEST = 500  # labels, of which a fifth may stay aside
-MOST_KEPT = 20_000  # patterns, of which each has about 1 kB of features
 N_UNLABELLED = 1000  # patterns without a label that help to calibrate
-
-# Features by stack and network, for as long as the stack is used.
-_KEPT: WeakKeyDictionary[Patterns, dict[str, dict[int, NDArray[np.float32]]]] = (
-    WeakKeyDictionary()
-)
 
 
 def train_model(
@@ -106,45 +99,29 @@ def train_model(
     check_recall(recall)
     _check_stack(patterns, split, labels)
     parts = {
-        name: (
-            read_inputs(patterns, getattr(split, name), network),
-            is_single(labels[getattr(split, name)]),
-        )
-        for name in PARTS
+        name: (read_inputs(patterns, index, network), is_single(labels[index]))
+        for name, index in split.parts.items()
     }
+    made_from = name_values(patterns) | {"labels": name_labels(labels, split.parts)}
+    if centre := getattr(network, "centre", None):
+        made_from["centre"] = name_centre(centre)
     facts = describe_patterns(patterns) | {
         "patterns_files": [str(path) for path in patterns.files],
         "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
+        "made_from": made_from,
     }
-    facts["made_from"] = _name_origin(patterns, split, labels, network)
     n_unlabelled = N_UNLABELLED if network.is_solved else 0
     rest = split.to_predict[patterns.is_measurement[split.to_predict]]
-    index = _draw(rest, n_unlabelled, schedule.seed)
-    unlabelled = read_inputs(patterns, index, network)
+    drawn = np.random.default_rng(schedule.seed).permutation(rest)[:n_unlabelled]
     return _train_parts(
         network,
         parts,
-        {name: getattr(split, name) for name in PARTS},
-        unlabelled,
+        split.parts,
+        read_inputs(patterns, np.sort(drawn), network),
         facts=facts,
         work_dir=work_dir,
         schedule=schedule,
         recall=recall,
-    )
-
-
-def _name_origin(
-    patterns: Patterns, split: Split, labels: NDArray[np.str_], network: Network
-) -> dict[str, str]:
-    centre = getattr(network, "centre", None)
-    return (
-        name_values(patterns)
-        | {
-            "labels": name_labels(
-                labels, {name: getattr(split, name) for name in PARTS}
-            )
-        }
-        | ({} if centre is None else {"centre": name_centre(centre)})
     )
 
 
@@ -181,16 +158,14 @@ def train_from_images(
         for name in PARTS
     }
     unlabelled = np.zeros((0, *network.input_shape), np.float32)
-    facts = {"image_folder": str(folder)}
-    schedule = schedule or Schedule()
     return _train_parts(
         network,
         parts,
         {name: np.arange(len(single)) for name, (_, single) in parts.items()},
         unlabelled,
-        facts=facts,
+        facts={"image_folder": str(folder)},
         work_dir=work_dir,
-        schedule=schedule,
+        schedule=schedule or Schedule(),
         recall=recall,
     )
 
@@ -236,7 +211,7 @@ def read_images(folder: Path, image_size: int = 256, channels: int = 1) -> Part:
 
 
 def _check_stack(patterns: Patterns, split: Split, labels: NDArray[np.str_]) -> None:
-    n_split = sum(len(getattr(split, name)) for name in (*PARTS, "to_predict"))
+    n_split = len(split.labelled) + len(split.to_predict)
     if not len(patterns) == len(labels) == n_split:
         message = (
             f"{len(patterns)} patterns, {len(labels)} labels and a split of {n_split}; "
@@ -249,36 +224,15 @@ def read_inputs(
     patterns: Patterns, index: NDArray[np.int64], network: Network
 ) -> NDArray[np.float32]:
     """Make a network's inputs of some patterns; features are made once, and kept."""
-    if len(network.input_shape) > 1:  # images, which take as much room as patterns
-        return _make_inputs(patterns, index, network)
-    known = _KEPT.setdefault(patterns, {}).setdefault(repr(network), {})
-    asked = dict.fromkeys(index.tolist())
-    missing = np.array([i for i in asked if i not in known], np.int64)
-    made = dict(
-        zip(missing.tolist(), _make_inputs(patterns, missing, network), strict=True)
-    )
-    if len(known) + len(made) <= MOST_KEPT:
-        known |= made
-    inputs = np.empty((index.size, *network.input_shape), np.float32)
-    for row, i in zip(inputs, index.tolist(), strict=True):
-        row[:] = made[i] if i in made else known[i]
-    return inputs
-
-
-def _make_inputs(
-    patterns: Patterns, index: NDArray[np.int64], network: Network
-) -> NDArray[np.float32]:
-    inputs = np.empty((index.size, *network.input_shape), np.float32)
-    are_images = len(network.input_shape) > 1
-    parts = patterns.map(network.make_inputs, index, here=are_images, progress="Read")
-    for here, some in parts:
-        inputs[here] = some
-    return inputs
-
-
-def _draw(index: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
-    """Return n random values of an index, or all of them if there are fewer."""
-    return np.sort(np.random.default_rng(seed).permutation(index)[:n])
+    make, shape = network.make_inputs, network.input_shape
+    if len(shape) == 1:
+        return keep_features(
+            patterns, index, make, repr(network), *shape, progress="Read"
+        )
+    images = np.empty((index.size, *shape), np.float32)  # too much to be kept
+    for here, some in patterns.map(make, index, here=True, progress="Read"):
+        images[here] = some
+    return images
 
 
 def _train_parts(
@@ -295,28 +249,34 @@ def _train_parts(
     keras_model = network.build(schedule.seed)
     n_labels = sum(len(single) for _, single in parts.values())
     teaches_all = network.is_solved and n_labels < ENOUGH_TO_TEST
-    in_order = np.concatenate([index[name] for name in PARTS])
-    order = np.argsort(in_order, kind="stable")  # whatever part each one is in
+    labelled = np.concatenate([*index.values()])
+    order = np.argsort(labelled, kind="stable")  # whatever part each one is in
     taught = _teach_all(parts, order) if teaches_all else parts
     fitted = network.fit(keras_model, taught, unlabelled, schedule)
-    probability = fitted.calibration.apply(fitted.out_of_fold)
+    calibration = fitted.calibration
+    known = calibration.apply(fitted.out_of_fold)
+    threshold = choose_threshold(known, fitted.single)
     thresholds = {
-        "highest_f1": choose_threshold(probability, fitted.single),
-        "recall": choose_threshold_for_recall(probability, fitted.single, recall),
+        "highest_f1": threshold,
+        "recall": choose_threshold_for_recall(known, fitted.single, recall),
     }
-    trained = TrainedModel(
-        network, keras_model, fitted.calibration, thresholds["highest_f1"], {}
-    )
     if teaches_all:
-        part = taught["training"]
-        judged = _judge_nested(network, part, in_order[order], unlabelled)
+        inputs, single = taught["training"]
+        found = cross_validate_whole_fit(network.build(), inputs, single, unlabelled)
+        judged = Judged("nested cross-validation", labelled[order], single, *found)
     else:
-        judged = _judge_test(trained, parts["test"], index["test"])
+        inputs, single = parts["test"]
+        probability = calibration.apply(predict_inputs(keras_model, inputs))
+        same = np.full(len(single), threshold)
+        judged = Judged("test set", index["test"], single, probability, same)
     facts |= {
         "thresholds": thresholds,
         "recall": recall,
         "training": {"fit": fitted.way, **asdict(schedule), **fitted.how},
-        "n_labels": {name: _count(single) for name, (_, single) in parts.items()},
+        "n_labels": {
+            name: {"not_single": int((~single).sum()), "single": int(single.sum())}
+            for name, (_, single) in parts.items()
+        },
         "n_fitted": fitted.n_labels,
         "teaches_all": teaches_all,
         "history": fitted.history,
@@ -326,7 +286,7 @@ def _train_parts(
             for name, value in asdict(judged).items()
         },
     }
-    trained = replace(trained, facts=facts)
+    trained = TrainedModel(network, keras_model, calibration, threshold, facts)
     if network.is_solved and (why := explain_chance(facts["metrics"])):
         warnings.warn(why, stacklevel=3)
     save_model(trained, work_dir)
@@ -336,34 +296,10 @@ def _train_parts(
 def _teach_all(parts: dict[str, Part], order: NDArray[np.int64]) -> dict[str, Part]:
     """Make one training part of all, in an order, and leave the others empty."""
     inputs, single = (
-        np.concatenate(each)[order]
-        for each in zip(*(parts[name] for name in PARTS), strict=True)
+        np.concatenate(each)[order] for each in zip(*parts.values(), strict=True)
     )
     nothing = inputs[:0], single[:0]
     return {"training": (inputs, single), "validation": nothing, "test": nothing}
-
-
-def _judge_test(trained: TrainedModel, test: Part, index: NDArray[np.int64]) -> Judged:
-    inputs, single = test
-    raw = predict_inputs(trained.keras_model, inputs)
-    threshold = np.full(len(single), trained.threshold)
-    probability = trained.calibration.apply(raw)
-    return Judged("test set", index, single, probability, threshold)
-
-
-def _judge_nested(
-    network: Network,
-    labelled: Part,
-    index: NDArray[np.int64],
-    unlabelled: NDArray[np.float32],
-) -> Judged:
-    inputs, single = labelled
-    found = cross_validate_whole_fit(network.build(), inputs, single, unlabelled)
-    return Judged("nested cross-validation", index, single, *found)
-
-
-def _count(single: NDArray[np.bool_]) -> dict[str, int]:
-    return dict(zip(CLASSES, np.bincount(single, minlength=2).tolist(), strict=True))
 
 
 def retrain(
@@ -387,9 +323,8 @@ def retrain(
     before = load_model(work_dir)
     split = extend_split(read_partition(path)[0], words, patterns.file_index)
     write_partition(path, patterns, split, words)
-    told = asdict(cast(Any, before.network))
-    parameters = {name: told[name] for name in before.network.parameters}
-    network = make_network(before.network.name, patterns, **parameters)
+    network = before.network
+    parameters = {name: getattr(network, name) for name in network.parameters}
     training = before.facts["training"]
     schedule = Schedule(**{each.name: training[each.name] for each in fields(Schedule)})
     return train_model(
@@ -397,7 +332,7 @@ def retrain(
         split,
         words,
         work_dir,
-        network,
+        make_network(network.name, patterns, **parameters),
         schedule=schedule,
         recall=before.facts["recall"],
     )

@@ -11,6 +11,7 @@ from helpers.features.pattern_features import (
     FirstGuess,
     PatternFeatures,
     guess_particles,
+    keep_features,
     name_encoder,
     standardise,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "FirstGuess",
     "PatternFeatures",
     "guess_particles",
+    "keep_features",
     "name_encoder",
     "standardise",
 ]

@@ -6,11 +6,13 @@ which direction a particle is how long, so a second particle beside a rod shows 
 is worked out in NumPy: importing TensorFlow would take longer than a thousand patterns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import h5py
 import numpy as np
@@ -118,11 +120,17 @@ def run_encoder(
     each = both.reshape(*both.shape[:2], -1)
     for name in ("direction", "direction_last"):
         each = _rectify(each, *weights[name])
-    pooled = [each.mean(axis=1), each.max(axis=1), light * np.float32(SCALE_OF_LIGHT)]
-    hidden = _rectify(np.concatenate(pooled, axis=1), *weights["hidden"])
+    # a matrix of one row for each pattern: BLAS adds up the rows of a larger one in
+    # different orders on some processors, and the numbers would depend on the place
+    pooled = [
+        each.mean(axis=1, keepdims=True),
+        each.max(axis=1, keepdims=True),
+        light[:, np.newaxis] * np.float32(SCALE_OF_LIGHT),
+    ]
+    hidden = _rectify(np.concatenate(pooled, axis=2), *weights["hidden"])
     numbers = _rectify(hidden, *weights["numbers"])
     kernel, bias = weights["taught"]
-    return numbers, numbers @ kernel + bias
+    return numbers[:, 0], (numbers @ kernel + bias)[:, 0]
 
 
 def _convolve(values: Array, kernel: Array, bias: Array, step: int) -> Array:
@@ -219,7 +227,8 @@ class AngularMaps:
         noise = white.noise * np.float32(self._maps.pixel_noise)
         sums /= noise * np.sqrt(np.maximum(self._n_pixels, 1))
         found[..., 2] = np.arcsinh(sums).reshape(n, N_RINGS, N_ANGLES)
-        mean = white.rings @ self._regroup / np.maximum(self._ring_good, 1)
+        of_ring = (white.rings[:, np.newaxis] @ self._regroup)[:, 0]
+        mean = of_ring / np.maximum(self._ring_good, 1)
         profile = np.log(mean / white.level + np.float32(FLOOR))
         profile *= self._ring_good > 0
         found[..., 3] = profile[:, :, np.newaxis]
@@ -257,6 +266,7 @@ def _find_sector(
 
 
 N_LOOKED_AT = 1_000
+MOST_KEPT = 20_000  # patterns of a stack, of which each has about 1 kB of features
 
 
 def whiten_in_groups(
@@ -295,25 +305,15 @@ class FirstGuess:
     single: NDArray[np.float32]
     multiple: NDArray[np.float32]
 
-    def find_doubtful(self, seed: int = 0) -> NDArray[np.int64]:
-        """Return the hits that are least surely of one or of several, at random.
-
-        A quarter of those that do not look blank.
-        """
-        hit = np.flatnonzero(self.blank < 0.5)
-        surest_last = np.argsort(np.abs(self.single[hit] - self.multiple[hit]))
-        doubtful = hit[surest_last[: len(hit) // 4]]
-        shuffled: NDArray[np.int64] = np.random.default_rng(seed).permutation(doubtful)
-        return self.index[shuffled]
-
     def order_first_labels(
         self, shuffled: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
         """Return which patterns to label first, and why: at random, in doubt, in turn.
 
-        On the kinds that this was chosen with, 50 labels in this order gave the network
-        a mean F1 of 0.92 in place of 0.90; where singles are rare, 0.85 in place of
-        0.46.
+        In doubt are, of those that do not look blank, the quarter that is least surely
+        of one or of several. On the kinds that this was chosen with, 50 labels in this
+        order gave the network a mean F1 of 0.92 in place of 0.90; where singles are
+        rare, 0.85 in place of 0.46.
 
         Parameters
         ----------
@@ -326,7 +326,10 @@ class FirstGuess:
         index, reason
             (m,) int64 pattern indices, each once, and (m,) str.
         """
-        doubtful = self.find_doubtful()
+        hit = np.flatnonzero(self.blank < 0.5)
+        surest_last = np.argsort(np.abs(self.single[hit] - self.multiple[hit]))
+        in_doubt = self.index[hit[surest_last[: len(hit) // 4]]]
+        doubtful = np.random.default_rng(0).permutation(in_doubt)
         at_random = shuffled[: len(doubtful)]
         doubtful = doubtful[~np.isin(doubtful, at_random)]
         pairs = np.column_stack([at_random[: len(doubtful)], doubtful])
@@ -345,10 +348,10 @@ class FirstGuess:
         )
 
 
-def guess_particles(
-    patterns: Patterns, centre: tuple[float, float], n_most: int = N_LOOKED_AT
-) -> FirstGuess:
-    """Guess the number of particles in some patterns of a run.
+def guess_particles(patterns: Patterns, centre: tuple[float, float]) -> FirstGuess:
+    """Guess the number of particles in at most 1,000 patterns of a run.
+
+    None are looked at where patterns are too small.
 
     Parameters
     ----------
@@ -356,13 +359,11 @@ def guess_particles(
         The stack.
     centre
         (row, column) of the beam, in pixels.
-    n_most
-        At most so many patterns are looked at; none where patterns are too small.
     """
     known = np.flatnonzero(patterns.is_measurement)
     if min(patterns.shape[1:]) < SMALLEST_WINDOW:
         known = known[:0]
-    index = spread_evenly(known, n_most)
+    index = spread_evenly(known, N_LOOKED_AT)
     probability = np.zeros((len(index), 3), np.float32)
     if not len(index):
         return FirstGuess(index, *probability.T)
@@ -434,6 +435,56 @@ class PatternFeatures:
         return features
 
 
+# Features by stack, for as long as it is used, by what makes them, and by pattern.
+_KEPT: WeakKeyDictionary[Patterns, dict[str, dict[int, Array]]] = WeakKeyDictionary()
+
+
+def keep_features(
+    patterns: Patterns,
+    index: NDArray[np.int64],
+    make: Callable[[Array], Array],
+    name: str,
+    n_features: int,
+    *,
+    progress: str = "",
+) -> NDArray[np.float32]:
+    """Return features of some patterns, which are made once while the stack is used.
+
+    Parameters
+    ----------
+    patterns
+        The stack.
+    index
+        (m,) which patterns.
+    make
+        Takes patterns (n, rows, columns), returns (n, n_features) float32.
+    name
+        Of the features: the same for what makes the same of this stack.
+    n_features
+        Of a pattern.
+    progress
+        Of the bar; none without it.
+
+    Returns
+    -------
+    ndarray
+        (m, n_features) float32.
+    """
+    of_stack = _KEPT.setdefault(patterns, {})
+    known = of_stack.get(name, {})
+    asked = dict.fromkeys(index.tolist())
+    missing = np.array([i for i in asked if i not in known], np.int64)
+    parts = (part for _, part in patterns.map(make, missing, progress=progress))
+    rows = chain.from_iterable(parts)
+    known = known | dict(zip(missing.tolist(), rows, strict=True))
+    if len(known) <= MOST_KEPT:
+        of_stack[name] = known
+    features = np.empty((index.size, n_features), np.float32)
+    for row, i in zip(features, index.tolist(), strict=True):
+        row[:] = known[i]
+    return features
+
+
 def standardise(
     features: NDArray[Value], mean: NDArray[Value], deviation: NDArray[Value]
 ) -> NDArray[Value]:
@@ -444,7 +495,7 @@ def standardise(
 
 
 class FringeFeatures:
-    """The numbers by which the invariant network knows a pattern.
+    """Rings and fringes of a pattern in numbers.
 
     Turning a pattern about the centre, turning it by half a turn (Friedel's law: the
     two halves are averaged), or multiplying it leaves them alone; bad pixels count
@@ -484,20 +535,16 @@ class FringeFeatures:
         highest = np.maximum.reduceat(values, starts, axis=1)
         outward = np.maximum.accumulate(highest[:, ::-1], axis=1)[:, ::-1]
         lowest = np.minimum.reduceat(values, starts, axis=1)
+        pairs = _sum_pairs(white.rings, self._pair_pixels.size)[:, self._profile]
+        share = pairs / self._pair_pixels[self._profile] / white.level
         numbers = (
             np.log(power + 1e-3),
             np.arcsinh(outward),
             np.arcsinh(lowest),
-            self._find_profile(white),
+            np.log(share + np.float32(FLOOR)),
             np.log(white.level / white.noise**2),
         )
         return np.concatenate(numbers, axis=1)
-
-    def _find_profile(self, white: Whitened) -> NDArray[np.float32]:
-        pairs = _sum_pairs(white.rings, self._pair_pixels.size)[:, self._profile]
-        share = pairs / self._pair_pixels[self._profile] / white.level
-        profile: NDArray[np.float32] = np.log(share + np.float32(FLOOR))
-        return profile
 
 
 def _sum_pairs(rings: NDArray[np.float32], n_pairs: int) -> NDArray[np.float32]:

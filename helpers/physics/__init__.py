@@ -10,6 +10,7 @@ from helpers.physics.geometry import (
     find_centre,
     flatten_patterns,
     make_geometry,
+    number_rings,
     radial_average,
     radius_from,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "flatten_patterns",
     "inverse",
     "make_geometry",
+    "number_rings",
     "radial_average",
     "radius_from",
 ]

@@ -193,11 +193,16 @@ class Window:
         ]
         return cls(size, binning, *first)
 
+    @property
+    def side(self) -> int:
+        """Rows and columns, in detector pixels."""
+        return self.size * self.binning
+
     def cut(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the sums over binned pixels, (n, size²) float32."""
-        n, side = len(patterns), self.size * self.binning
-        rows = slice(self.row, self.row + side)
-        columns = slice(self.column, self.column + side)
+        n = len(patterns)
+        rows = slice(self.row, self.row + self.side)
+        columns = slice(self.column, self.column + self.side)
         pixels = patterns[:, rows, columns]
         if self.binning > 1:
             shape = (n, self.size, self.binning, self.size, self.binning)
@@ -253,11 +258,19 @@ def find_centre(
     symmetry = _symmetry(_tame(powder, good), good)
     best = np.unravel_index(np.argmax(symmetry), symmetry.shape)
     if symmetry[best] < _POOR_SYMMETRY:
-        _warn_of_poor_symmetry(float(symmetry[best]))
+        message = (
+            "The powder is not symmetric about any point: the best correlation with "
+            f"its own reflection is {symmetry[best]:.2f}, expected at least "
+            f"{_POOR_SYMMETRY}. Look at the powder, mark bad pixels, sum more "
+            "patterns, or pass the centre."
+        )
+        warnings.warn(message, UserWarning, stacklevel=2)
     if symmetry[best] <= 0:
         return (powder.shape[0] - 1) / 2, (powder.shape[1] - 1) / 2
-    row, column = _refine_maximum(symmetry, (int(best[0]), int(best[1])))
-    return row / 2, column / 2
+    row, column = (int(place) for place in best)
+    along_rows = _vertex(symmetry[max(row - 1, 0) : row + 2, column])
+    along_columns = _vertex(symmetry[row, max(column - 1, 0) : column + 2])
+    return (row + along_rows) / 2, (column + along_columns) / 2
 
 
 def good_pixels(
@@ -291,11 +304,21 @@ def _symmetry(
     if not good.any():
         return np.full((2 * good.shape[0] - 1, 2 * good.shape[1] - 1), -1.0)
     image = np.where(good, image - image[good].mean(), 0)
-    mask_f, image_f, square_f = (_forward(a) for a in (good, image, image**2))
-    n_pairs = np.rint(_back(mask_f * mask_f, good.shape))
-    total = _back(image_f * mask_f, good.shape)
-    squares = _back(square_f * mask_f, good.shape)
-    products = _back(image_f * image_f, good.shape)
+    full = [fft.next_fast_len(2 * n - 1, real=True) for n in good.shape]
+    mask_f, image_f, square_f = (
+        fft.rfft2(values, full) for values in (good.astype(float), image, image**2)
+    )
+
+    def correlate(
+        one: NDArray[np.complex128], other: NDArray[np.complex128]
+    ) -> NDArray[np.float64]:
+        image: NDArray[np.float64] = fft.irfft2(one * other, full)
+        return image[: 2 * good.shape[0] - 1, : 2 * good.shape[1] - 1]
+
+    n_pairs = np.rint(correlate(mask_f, mask_f))
+    total = correlate(image_f, mask_f)
+    squares = correlate(square_f, mask_f)
+    products = correlate(image_f, image_f)
     mean_square = total**2 / np.maximum(n_pairs, 1)
     variance = squares - mean_square
     trusted = n_pairs >= _MINIMAL_OVERLAP * n_pairs.max()
@@ -305,29 +328,6 @@ def _symmetry(
     return coefficient
 
 
-def _forward(image: NDArray[np.generic]) -> NDArray[np.complex128]:
-    shape = [fft.next_fast_len(2 * n - 1, real=True) for n in image.shape]
-    transformed: NDArray[np.complex128] = fft.rfft2(image.astype(np.float64), shape)
-    return transformed
-
-
-def _back(
-    transformed: NDArray[np.complex128], shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    full = [fft.next_fast_len(2 * n - 1, real=True) for n in shape]
-    image: NDArray[np.float64] = fft.irfft2(transformed, full)
-    return image[: 2 * shape[0] - 1, : 2 * shape[1] - 1]
-
-
-def _refine_maximum(
-    values: NDArray[np.float64], best: tuple[int, int]
-) -> tuple[float, float]:
-    row, column = best
-    along_rows = _vertex(values[max(row - 1, 0) : row + 2, column])
-    along_columns = _vertex(values[row, max(column - 1, 0) : column + 2])
-    return row + along_rows, column + along_columns
-
-
 def _vertex(values: NDArray[np.float64]) -> float:
     """Where a parabola through three neighbours peaks, from -0.5 to 0.5."""
     if len(values) < 3 or values.min() <= -1:
@@ -335,15 +335,6 @@ def _vertex(values: NDArray[np.float64]) -> float:
     before, middle, after = values
     curvature = before - 2 * middle + after
     return float(0.5 * (before - after) / curvature) if curvature < 0 else 0.0
-
-
-def _warn_of_poor_symmetry(coefficient: float) -> None:
-    message = (
-        f"The powder is not symmetric about any point: the best correlation with its"
-        f" own reflection is {coefficient:.2f}, expected at least {_POOR_SYMMETRY}."
-        " Look at the powder, mark bad pixels, sum more patterns, or pass the centre."
-    )
-    warnings.warn(message, UserWarning, stacklevel=3)
 
 
 def radial_average(
@@ -371,7 +362,7 @@ def radial_average(
         Mean over each ring, in the unit of the image; NaN where no pixel is good.
     """
     good = good_pixels(image, bad_pixels)
-    ring = np.rint(radius_from(centre, image.shape)).astype(np.intp)
+    ring = number_rings(centre, image.shape)
     n_rings = int(ring.max()) + 1
     total = np.bincount(ring[good], image[good], minlength=n_rings)
     n_pixels = np.bincount(ring[good], minlength=n_rings)
@@ -387,6 +378,13 @@ def radius_from(
     rows, columns = np.ogrid[: shape[0], : shape[1]]
     distance: NDArray[np.float64] = np.hypot(rows - centre[0], columns - centre[1])
     return distance
+
+
+def number_rings(
+    centre: tuple[float, float], shape: tuple[int, ...]
+) -> NDArray[np.intp]:
+    """Give each pixel's distance from the centre in whole pixels, (rows, columns)."""
+    return np.rint(radius_from(centre, shape)).astype(np.intp)
 
 
 def angle_about(
@@ -425,7 +423,7 @@ def flatten_patterns(
     NDArray[np.float64]
         (n, rows, columns): 1 = as bright as the ring; NaN where no pixel of it is good.
     """
-    ring = np.rint(radius_from(centre, patterns.shape[1:])).astype(np.intp)
+    ring = number_rings(centre, patterns.shape[1:])
     flat = np.empty(patterns.shape)
     for out, pattern in zip(flat, patterns, strict=True):
         _, mean = radial_average(pattern, centre, bad_pixels)
@@ -481,26 +479,18 @@ def estimate_diameters(
     The sphere's form factor: Rayleigh, Proc. R. Soc. A 90, 219 (1914),
     doi:10.1098/rspa.1914.0023.
     """
-    rings, n_pixels = _make_rings(geometry, patterns.bad_pixels)
+    good = ~patterns.bad_pixels
+    rings = number_rings(geometry.centre, good.shape)
+    n_pixels = np.bincount(rings[good], minlength=int(rings.max()) + 1)
     q = geometry.q_inv_nm(np.arange(n_pixels.size, dtype=np.float64))
     diameters = _make_candidates(q)
     log_shares = _make_log_shares(q, diameters, n_pixels)
     found = np.full(len(index), np.nan)
-    add_up = partial(_sum_rings, rings=rings, n_rings=n_pixels.size)
+    add_up = partial(_sum_rings, rings=rings.ravel(), n_rings=n_pixels.size)
     for here, photons in patterns.map(add_up, index, progress="Estimate sizes"):
         best = (photons @ log_shares.T).argmax(axis=1) % diameters.size
         found[here] = np.where(photons.any(axis=1), diameters[best], np.nan)
     return found
-
-
-def _make_rings(
-    geometry: Geometry, bad_pixels: NDArray[np.bool_]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return each pixel's ring, and how many good pixels are in each ring."""
-    radius = radius_from(geometry.centre, bad_pixels.shape)
-    rings = np.rint(radius).astype(np.intp)
-    n_pixels = np.bincount(rings[~bad_pixels], minlength=int(rings.max()) + 1)
-    return rings.ravel(), n_pixels
 
 
 def _make_candidates(q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -517,7 +507,8 @@ def _make_log_shares(
 
     Rings without a good pixel are 0: they cannot say anything.
     """
-    sphere = _normalise(_sphere(np.outer(diameters / 2, q)) * n_pixels)
+    sphere = _sphere(np.outer(diameters / 2, q)) * n_pixels
+    sphere /= sphere.sum(axis=1, keepdims=True)
     even = n_pixels / n_pixels.sum()
     shares = np.concatenate([(1 - b) * sphere + b * even for b in BACKGROUNDS])
     logs = np.zeros_like(shares)
@@ -531,10 +522,6 @@ def _sphere(x: NDArray[np.float64]) -> NDArray[np.float64]:
     far = x > 1e-3
     amplitude[far] = 3 * (np.sin(x[far]) - x[far] * np.cos(x[far])) / x[far] ** 3
     return amplitude**2
-
-
-def _normalise(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(values / values.sum(axis=1, keepdims=True))
 
 
 def _sum_rings(

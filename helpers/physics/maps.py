@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse
 
-from helpers.physics.geometry import Window, angle_about, radius_from
+from helpers.physics.geometry import Window, angle_about, number_rings, radius_from
 
 N_ANGLES = 96
 REACH = 0.375  # of the shorter side; farther out there is next to nothing to compare
@@ -488,9 +488,7 @@ class PattersonMaps:
 
     def _prepare_rings(self) -> None:
         size = self.window.size
-        rows, columns = np.ogrid[:size, :size]
-        radius = np.hypot(rows - self.middle[0], columns - self.middle[1])
-        self.ring = np.rint(radius).astype(np.intp).ravel()
+        self.ring = number_rings(self.middle, (size, size)).ravel()
         pixel = np.flatnonzero(self.n_good)
         ones = np.ones(pixel.size, np.float32)
         shape = (int(self.ring.max()) + 1, size**2)

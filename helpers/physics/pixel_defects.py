@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.physics.geometry import find_centre, radius_from
+from helpers.physics.geometry import find_centre, number_rings
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -423,7 +423,7 @@ class _Rings:
     """
 
     def __init__(self, centre: tuple[float, float], shape: tuple[int, int]) -> None:
-        self.number = np.rint(radius_from(centre, shape)).astype(np.intp)
+        self.number = number_rings(centre, shape)
         self._order = np.argsort(self.number.ravel(), kind="stable")
 
     def quantiles(self, values: Floats, among: Bools, quantile: float) -> Floats:

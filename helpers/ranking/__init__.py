@@ -6,23 +6,15 @@ ranking and are looked at, or used for training, first.
 """
 
 from helpers.ranking.match import Match, match_template, pick_turned
-from helpers.ranking.metric import (
-    Metric,
-    MetricOptions,
-    Nearest,
-    rotate_templates,
-    scale_to_255,
-)
+from helpers.ranking.metric import Metric, Nearest, rotate_templates, scale_to_255
 from helpers.ranking.ranking import (
     AUTO,
     METRICS,
-    MetricChoice,
     RankAgreement,
     Ranking,
     choose_metric,
     compare_rankings,
     describe_top,
-    find_metric,
     order_singles,
     precision_at,
     rank_patterns,
@@ -37,15 +29,12 @@ __all__ = [
     "METRICS",
     "Match",
     "Metric",
-    "MetricChoice",
-    "MetricOptions",
     "Nearest",
     "RankAgreement",
     "Ranking",
     "choose_metric",
     "compare_rankings",
     "describe_top",
-    "find_metric",
     "match_template",
     "order_singles",
     "pick_turned",

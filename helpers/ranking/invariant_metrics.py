@@ -8,22 +8,23 @@ which face.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft
 
 from helpers.errors import ParameterError
-from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, standardise
-from helpers.patterns import reused_array, spread_evenly
+from helpers.features import (
+    N_NUMBERS,
+    N_SUMMARY,
+    PatternFeatures,
+    keep_features,
+    standardise,
+)
+from helpers.patterns import Patterns, reused_array, spread_evenly
 from helpers.physics import FriedelAverage, FriedelMaps, PolarGrid, find_centre, inverse
 from helpers.ranking.metric import Metric, MetricOptions, Nearest, mean_of_nearest
-
-if TYPE_CHECKING:
-    from helpers.patterns import Patterns
 
 _NOISE_SHARE = 0.9
 _MOST_HARMONICS = 21
@@ -34,7 +35,7 @@ _MOST_PAIRS = 2**18  # of patterns and templates, which take 350 bytes each
 
 
 def nearest_by_rotation(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the template nearest to each pattern over all rotations in the plane.
 
@@ -73,21 +74,21 @@ def nearest_by_rotation(
     return Nearest.join([nearest for _, nearest in found])
 
 
-def _friedel_about(patterns: "Patterns", centre: tuple[float, float]) -> FriedelAverage:
+def _friedel_about(patterns: Patterns, centre: tuple[float, float]) -> FriedelAverage:
     grid = PolarGrid(patterns.shape[1:], centre, patterns.bad_pixels)
     return FriedelAverage(grid)
 
 
 def _make_templates(
-    patterns: "Patterns", hits: NDArray[np.int64], friedel: FriedelAverage
+    patterns: Patterns, hits: NDArray[np.int64], friedel: FriedelAverage
 ) -> "RotatedTemplates":
     raw = (patterns.read_raw(part) for part in _cut(hits, _AT_ONCE))
     return RotatedTemplates(FriedelMaps.join(list(map(friedel.average, raw))))
 
 
 def find_source(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
-) -> tuple["Patterns", tuple[float, float], tuple[float, float]]:
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
+) -> tuple[Patterns, tuple[float, float], tuple[float, float]]:
     """Return the stack that the templates are of, its centre, and that of `patterns`.
 
     A centre that is not given is found in the templates.
@@ -99,7 +100,7 @@ def find_source(
 
 
 def find_templates_centre(
-    patterns: "Patterns", hits: NDArray[np.int64]
+    patterns: Patterns, hits: NDArray[np.int64]
 ) -> tuple[float, float]:
     """Find the centre of symmetry of the templates: (row, column), in pixels."""
     images = patterns[hits[:_MOST_IN_POWDER]]
@@ -283,7 +284,7 @@ def _refined_peak(curves: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def compare_by_rotation(
-    patterns: "Patterns",
+    patterns: Patterns,
     index: NDArray[np.int64],
     hits: NDArray[np.int64],
     centre: tuple[float, float],
@@ -300,7 +301,7 @@ def compare_by_rotation(
 
 
 def find_angle(
-    patterns: "Patterns", index: int, template: int, centre: tuple[float, float]
+    patterns: Patterns, index: int, template: int, centre: tuple[float, float]
 ) -> float:
     """Find by how many degrees to turn a template so that it looks like a pattern."""
     average = _friedel_about(patterns, centre).average
@@ -318,7 +319,7 @@ N_ENCODED = N_NUMBERS + N_SUMMARY
 
 
 def nearest_by_encoder(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the template whose features are nearest to those of each pattern.
 
@@ -340,7 +341,7 @@ def nearest_by_encoder(
         There are no angles.
     """
     source, source_centre, centre = find_source(patterns, hits, options)
-    compare = _Compare.make(patterns, centre, source, source_centre, hits)
+    compare = EncodedTemplates(patterns, centre, source, source_centre, hits)
 
     def find_nearest(images: Array) -> Nearest:
         distances = compare(images)
@@ -353,102 +354,67 @@ def nearest_by_encoder(
 
 
 def compare_by_encoder(
-    patterns: "Patterns",
+    patterns: Patterns,
     index: NDArray[np.int64],
     hits: NDArray[np.int64],
     centre: tuple[float, float],
 ) -> NDArray[np.floating]:
     """Return the distances of some patterns from each template, (m, n_hits)."""
-    compare = _Compare.make(patterns, centre, patterns, centre, hits)
+    compare = EncodedTemplates(patterns, centre, patterns, centre, hits)
     return np.concatenate([part for _, part in patterns.map(compare, index)])
 
 
-def _make_features(
-    patterns: "Patterns", features: PatternFeatures, index: NDArray[np.int64]
-) -> Array:
-    return np.concatenate([part for _, part in patterns.map(features, index)])
+class EncodedTemplates:
+    """Templates to compare patterns with, by features and encoder.
 
+    Every number is in standard deviations over the stack that the templates are of;
+    rings and fringes, the encoder's numbers and its summary count the same. Of rings
+    none count where another mask makes others of them.
 
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """Mean and standard deviation of each number over a stack.
-
-    Attributes
+    Parameters
     ----------
-    mean, deviation
-        (n_numbers,) float32, of the last of the features.
-    sizes
-        How many numbers are of rings and fringes, of the encoder, of its summary. Of
-        rings there are none where another mask makes others of them.
+    patterns, centre
+        The stack that is compared, and its centre.
+    source, source_centre, hits
+        The stack that the templates are of, its centre, and which they are.
     """
 
-    mean: Array
-    deviation: Array
-    sizes: tuple[int, int, int]
-
-    @classmethod
-    def of(cls, features: Array, n_rings: int) -> "Scale":
-        """Measure (n, n_features) features, the last `n_rings` of rings and others."""
-        sizes = n_rings, N_NUMBERS, N_SUMMARY
-        used = features[:, -sum(sizes) :]
-        deviation = np.maximum(used.std(axis=0), SMALLEST)
-        return cls(used.mean(axis=0), deviation, sizes)
-
-    def apply(self, features: Array) -> Array:
-        """Standardise, so that rings, numbers and summary count the same."""
-        each = [1 / np.sqrt(max(size, 1)) for size in self.sizes]
-        weights = np.repeat(each, self.sizes).astype(np.float32)
-        used = features[:, -len(weights) :]
-        weighted: Array = standardise(used, self.mean, self.deviation) * weights
-        return weighted
-
-
-# Scale and templates by stack; of each, those that were asked for last.
-_KEPT: WeakKeyDictionary["Patterns", dict[Any, tuple[Scale, Array]]] = (
-    WeakKeyDictionary()
-)
-
-
-@dataclass(frozen=True, eq=False)
-class _Compare:
-    features: PatternFeatures
-    scale: Scale
-    templates: Array
-
-    @classmethod
-    def make(
-        cls,
-        patterns: "Patterns",
+    def __init__(
+        self,
+        patterns: Patterns,
         centre: tuple[float, float],
-        source: "Patterns",
+        source: Patterns,
         source_centre: tuple[float, float],
         hits: NDArray[np.int64],
-    ) -> "_Compare":
-        """Standardise over the stack that the templates are of.
-
-        Scale and templates are kept for as long as that stack is used: who chooses the
-        metric and then ranks by it would make the features of 1,000 patterns twice.
-        """
+    ) -> None:
         theirs = PatternFeatures(source.bad_pixels, source_centre, with_encoder=True)
-        features = theirs
+        ours = theirs
         if source is not patterns:
-            features = PatternFeatures(patterns.bad_pixels, centre, with_encoder=True)
-        n_rings = len(theirs) - N_ENCODED if len(features) == len(theirs) else 0
-        known = _KEPT.setdefault(source, {})
-        what = (source_centre, n_rings, hits.tobytes())
-        if what not in known:
-            some = spread_evenly(np.flatnonzero(source.is_measurement), N_TO_SCALE)
-            scale = Scale.of(_make_features(source, theirs, some), n_rings)
-            known.clear()
-            known[what] = scale, scale.apply(_make_features(source, theirs, hits))
-        return cls(features, *known[what])
+            ours = PatternFeatures(patterns.bad_pixels, centre, with_encoder=True)
+        n_rings = len(theirs) - N_ENCODED if len(ours) == len(theirs) else 0
+        sizes = n_rings, N_NUMBERS, N_SUMMARY
+        each = [1 / np.sqrt(max(size, 1)) for size in sizes]
+        self._features = ours
+        self._weights = np.repeat(each, sizes).astype(np.float32)
+        some = spread_evenly(np.flatnonzero(source.is_measurement), N_TO_SCALE)
+        name = f"about {source_centre}"
+        used = keep_features(source, some, theirs, name, len(theirs))[:, -sum(sizes) :]
+        self._mean = used.mean(axis=0)
+        self._deviation = np.maximum(used.std(axis=0), SMALLEST)
+        of_hits = [part for _, part in source.map(theirs, hits)]
+        self._templates = self._scale(np.concatenate(of_hits))
 
     def __call__(self, patterns: Array) -> NDArray[np.float64]:
         """Return the distances of patterns (m, rows, columns) from each template."""
         from scipy.spatial.distance import cdist  # slow to import
 
-        features = self.scale.apply(self.features(patterns))
-        return np.asarray(cdist(features, self.templates))
+        features = self._scale(self._features(patterns))
+        return np.asarray(cdist(features, self._templates))
+
+    def _scale(self, features: Array) -> Array:
+        used = features[:, -self._weights.size :]
+        scaled: Array = standardise(used, self._mean, self._deviation) * self._weights
+        return scaled
 
 
 ENCODER = Metric("encoder", True, nearest_by_encoder, compare_by_encoder)

@@ -1,18 +1,15 @@
 """A pattern beside its nearest template, turned to match it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helpers.errors import ParameterError
+from helpers.patterns import Patterns
 from helpers.physics import REACH
 from helpers.ranking.invariant_metrics import find_angle, find_templates_centre
 from helpers.ranking.ranking import Ranking, find_metric
-
-if TYPE_CHECKING:
-    from helpers.patterns import Patterns
 
 _LEAST_TURN_DEG = 30.0
 _BEST_SHARE = 0.1
@@ -85,7 +82,7 @@ def pick_turned(ranking: Ranking, photons: NDArray[np.floating]) -> int:
 
 
 def match_template(
-    patterns: "Patterns",
+    patterns: Patterns,
     ranking: Ranking,
     index: int,
     centre: tuple[float, float] | None = None,

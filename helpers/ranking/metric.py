@@ -10,17 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, special
 
-from helpers.patterns import count_threads, run_in_order
-
-if TYPE_CHECKING:
-    from helpers.patterns import Patterns
-
+from helpers.patterns import Patterns, count_threads, run_in_order
 
 N_NEAREST = 3
 
@@ -90,7 +86,7 @@ class MetricOptions:
     n_rotations: int
     step_deg: float
     max_bytes: int
-    source: "Patterns | None" = None
+    source: Patterns | None = None
     source_centre: tuple[float, float] | None = None
 
 
@@ -117,7 +113,7 @@ class Metric:
 
     name: str
     turns_about_centre: bool
-    nearest: Callable[["Patterns", NDArray[np.int64], MetricOptions], Nearest]
+    nearest: Callable[[Patterns, NDArray[np.int64], MetricOptions], Nearest]
     compare: Callable[..., NDArray[np.floating]] | None = None
 
 
@@ -233,7 +229,7 @@ _LONGEST_GROUP = 512  # patterns: the product is no faster with more
 
 
 def nearest_by_article(
-    patterns: "Patterns", hits: NDArray[np.int64], options: MetricOptions
+    patterns: Patterns, hits: NDArray[np.int64], options: MetricOptions
 ) -> Nearest:
     """Find the rotated template nearest to each pattern by the Frobenius norm.
 
@@ -267,52 +263,19 @@ def nearest_by_article(
     number = np.zeros(len(patterns), dtype=np.int64)
     for part, some in enumerate(sets):
         name = f"Ranking, part {part + 1} of {len(sets)}" if sets[1:] else "Ranking"
-        templates = (options.source or patterns).read_later(some)
-        found, which = _compare(patterns, templates, angles_deg, name, max_bytes)
+        read_hits = (options.source or patterns).read_later(some)
+        templates = RotatedHits(read_hits, angles_deg)
+        most = int(max_bytes * _FOR_PATTERNS)
+        length = templates.group_length(most, len(patterns))
+        nearest = patterns.map(templates.find_nearest, length=length, progress=name)
+        parts = zip(*(each for _, each in nearest), strict=True)
+        found, which = map(np.concatenate, parts)
         better = found < squared
         squared[better] = found[better]
         number[better] = which[better] + part * len(sets[0]) * n_turns
     hit, turn = np.divmod(number, n_turns)
     angle_deg = np.asarray(angles_deg, dtype=np.float32)[turn]
     return Nearest(np.sqrt(squared), hit, angle_deg, n_turns)
-
-
-def _compare(
-    patterns: "Patterns",
-    read_templates: Callable[[], NDArray[np.float32]],
-    angles_deg: NDArray[np.floating],
-    name: str,
-    max_bytes: int,
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Find the nearest of some rotated templates for all patterns."""
-    find_nearest = _FindNearest(read_templates, angles_deg)
-    length = find_nearest.templates.group_length(
-        int(max_bytes * _FOR_PATTERNS), len(patterns)
-    )
-    found = patterns.map(find_nearest, length=length, progress=name)
-    squared, number = zip(*(nearest for _, nearest in found), strict=True)
-    return np.concatenate(squared), np.concatenate(number)
-
-
-@dataclass(frozen=True)
-class _FindNearest:
-    """What is done with a part; each process rotates the templates for itself."""
-
-    read_hits: Callable[[], NDArray[np.float32]]
-    angles_deg: NDArray[np.floating]
-
-    @cached_property
-    def templates(self) -> "RotatedImages":
-        scaled = scale_to_255(self.read_hits())
-        return RotatedImages(rotate_templates(scaled, self.angles_deg))
-
-    def __call__(
-        self, images: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        return self.templates.find_nearest(images)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _FindNearest, (self.read_hits, self.angles_deg)
 
 
 def scale_to_255(
@@ -343,26 +306,44 @@ def scale_to_255(
     return scaled
 
 
-class RotatedImages:
+class RotatedHits:
     """Templates in all rotations, to find the one nearest to an image.
+
+    Whoever is sent them, in another process, reads and rotates the hits again.
 
     Parameters
     ----------
-    images
-        Float32, shape (n_hits, n_rotations, rows, columns).
+    read_hits
+        Gives the templates, (n_hits, rows, columns).
+    angles_deg
+        (n_rotations,): degrees, counter-clockwise as displayed.
     """
 
-    def __init__(self, images: NDArray[np.float32]) -> None:
-        n_hits, n_turns, rows, columns = images.shape
-        self._flat = images.reshape(n_hits * n_turns, rows * columns)
-        self._squares = _squared_norms(self._flat)
+    def __init__(
+        self,
+        read_hits: Callable[[], NDArray[np.float32]],
+        angles_deg: NDArray[np.floating],
+    ) -> None:
+        self._made_of = read_hits, angles_deg
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send none of the rotated images."""
+        return RotatedHits, self._made_of
+
+    @cached_property
+    def _rotated(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The rotated images, hit after hit, (n, pixels), and their squared norms."""
+        read_hits, angles_deg = self._made_of
+        rotated = rotate_templates(scale_to_255(read_hits()), angles_deg)
+        flat = rotated.reshape(-1, math.prod(rotated.shape[2:]))
+        return flat, _squared_norms(flat)
 
     def group_length(self, max_bytes: int, n_images: int) -> int:
         """Size groups of images, so that all threads together need no more memory.
 
         Each thread gets as many groups as the others: none waits for the last one.
         """
-        n_templates, n_pixels = self._flat.shape
+        n_templates, n_pixels = map(int, self._rotated[0].shape)
         image_bytes = 4 * (n_pixels + 4 * n_templates)
         n_threads = count_threads()
         longest = max(1, min(max_bytes // n_threads // image_bytes, _LONGEST_GROUP))
@@ -391,23 +372,21 @@ class RotatedImages:
         """
         flat = scale_to_255(images, out=images).reshape(len(images), -1)
         squares = _squared_norms(flat)
-        estimate = flat @ self._flat.T
+        templates, their_squares = self._rotated
+        estimate = flat @ templates.T
         squared = np.full(len(flat), np.inf)
         number = np.zeros(len(flat), dtype=np.int64)
         for image, products in enumerate(estimate):
-            sizes = squares[image] + self._squares
+            sizes = squares[image] + their_squares
             error = _PRODUCT_ERROR * sizes
             lowest = sizes - 2 * products - error
             limit = (lowest + 2 * error).min()
             for rival in np.flatnonzero(lowest <= limit):
-                exact = self._exact_squared(flat[image], int(rival))
+                apart = np.subtract(flat[image], templates[rival], dtype=np.float64)
+                exact = float(apart @ apart)
                 if exact < squared[image]:
                     squared[image], number[image] = exact, rival
         return squared, number
-
-    def _exact_squared(self, image: NDArray[np.float32], template: int) -> float:
-        difference = np.subtract(image, self._flat[template], dtype=np.float64)
-        return float(difference @ difference)
 
 
 def _squared_norms(flat: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -416,7 +395,7 @@ def _squared_norms(flat: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _sets_that_fit(
-    hits: NDArray[np.int64], n_turns: int, patterns: "Patterns", max_bytes: int
+    hits: NDArray[np.int64], n_turns: int, patterns: Patterns, max_bytes: int
 ) -> list[NDArray[np.int64]]:
     """Split the hits so that each part, rotated, needs at most `max_bytes`."""
     bytes_per_hit = 4 * math.prod(patterns.shape[1:]) * n_turns

@@ -1,8 +1,8 @@
 """Rank a stack by one of the `METRICS`, which the labels can choose; judge rankings."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,19 +11,11 @@ from helpers.errors import ParameterError
 from helpers.intervals import Proportion
 from helpers.made_from import check_fits, name_centre, name_values, read_origin
 from helpers.outputs import atomic_hdf5, write_provenance
+from helpers.patterns import Patterns
 from helpers.physics import SMALLEST_WINDOW
 from helpers.ranking.invariant_metrics import ENCODER, ROTATION, find_templates_centre
-from helpers.ranking.metric import (
-    ARTICLE,
-    Metric,
-    MetricOptions,
-    Nearest,
-    mean_of_nearest,
-)
+from helpers.ranking.metric import ARTICLE, Metric, MetricOptions, mean_of_nearest
 from helpers.work_folder import CLEAN_SINGLE_HITS, RANKING
-
-if TYPE_CHECKING:
-    from helpers.patterns import Patterns
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +65,7 @@ class Ranking:
 
 
 def write_clean_single_hits(
-    path: str | Path, patterns: "Patterns", hits_index: ArrayLike
+    path: str | Path, patterns: Patterns, hits_index: ArrayLike
 ) -> None:
     """Copy the clean single hits out of the stack into a file of their own.
 
@@ -266,7 +258,7 @@ METRICS = {metric.name: metric for metric in (ROTATION, ENCODER, ARTICLE)}
 
 
 def rank_patterns(
-    patterns: "Patterns",
+    patterns: Patterns,
     hits_index: ArrayLike,
     metric: str = "rotation",
     *,
@@ -274,7 +266,7 @@ def rank_patterns(
     n_rotations: int = 36,
     step_deg: float = 5.0,
     max_bytes: int = 6 * 2**30 // 5,
-    source: "Patterns | None" = None,
+    source: Patterns | None = None,
     source_centre: tuple[float, float] | None = None,
 ) -> Ranking:
     """Rank all patterns but the templates by their distance from the nearest template.
@@ -326,19 +318,29 @@ def rank_patterns(
     if n_rotations < 1:
         message = f"n_rotations is {n_rotations}; expected at least 1."
         raise ParameterError(message)
-    how = centre, n_rotations, step_deg, max_bytes
-    options = MetricOptions(*how, source, source_centre)
+    options = MetricOptions(
+        centre, n_rotations, step_deg, max_bytes, source, source_centre
+    )
     nearest = chosen.nearest(patterns, hits, options)
     patterns.check_unchanged()
     others = np.flatnonzero(patterns.is_measurement)
     if source is None:
         others = np.setdiff1d(others, hits)
-    made_from = {"patterns": patterns.fingerprint}
-    made_from |= name_values(patterns)
+    index = others[np.argsort(nearest.distance[others], kind="stable")]
+    made_from = {"patterns": patterns.fingerprint, **name_values(patterns)}
     if centre is not None and chosen.turns_about_centre:
         made_from["centre"] = name_centre(centre)
-    ranking = _order(nearest, hits, others, metric, patterns.fingerprint)
-    return replace(ranking, made_from=made_from)
+    return Ranking(
+        index=index,
+        distance=nearest.distance[index].astype(np.float32),
+        template=hits[nearest.hit[index]],
+        angle_deg=nearest.angle_deg[index],
+        metric=metric,
+        n_rotations=nearest.n_rotations,
+        n_templates=len(hits),
+        fingerprint=patterns.fingerprint,
+        made_from=made_from,
+    )
 
 
 def find_metric(name: str) -> Metric:
@@ -353,27 +355,6 @@ def find_metric(name: str) -> Metric:
         message = f"metric is {name!r}; expected one of {', '.join(METRICS)}."
         raise ParameterError(message)
     return METRICS[name]
-
-
-def _order(
-    nearest: Nearest,
-    hits: NDArray[np.int64],
-    others: NDArray[np.int64],
-    metric: str,
-    fingerprint: str,
-) -> Ranking:
-    best_first = np.argsort(nearest.distance[others], kind="stable")
-    index = others[best_first]
-    return Ranking(
-        index=index,
-        distance=nearest.distance[index].astype(np.float32),
-        template=hits[nearest.hit[index]],
-        angle_deg=nearest.angle_deg[index],
-        metric=metric,
-        n_rotations=nearest.n_rotations,
-        n_templates=len(hits),
-        fingerprint=fingerprint,
-    )
 
 
 def _check_hits(hits_index: ArrayLike, n_patterns: int) -> NDArray[np.int64]:
@@ -437,7 +418,7 @@ class MetricChoice:
 
 
 def choose_metric(
-    patterns: "Patterns",
+    patterns: Patterns,
     hits_index: ArrayLike,
     labels: NDArray[np.str_],
     *,
