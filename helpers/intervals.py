@@ -1,4 +1,4 @@
-"""How sure one can be of a number: the 95 % intervals of every room.
+"""How sure one can be of a number: the 95 % intervals of all scores.
 
 A share of a sample has the interval of Jeffreys' prior. It covers the truth as often as
 it says, on average, also with few patterns and near 0 or 1, where the normal

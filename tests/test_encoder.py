@@ -7,15 +7,18 @@ from any_sample import SEEN_BODIES, simulate_any
 from bench_particles import JUDGED, JUDGED_BODIES
 from encoder_recipe import Examples, build_encoder, train_encoder
 
+from helpers import features as module
 from helpers.classifier import InvariantNetwork
 from helpers.errors import ParameterError
 from helpers.features import (
+    N_ANGLES,
+    N_CHANNELS,
+    N_RINGS,
+    AngularMaps,
     FirstGuess,
     PatternFeatures,
     guess_particles,
-    pattern_features,
 )
-from helpers.features.pattern_features import N_ANGLES, N_CHANNELS, N_RINGS, AngularMaps
 from helpers.patterns import open_patterns
 from helpers.physics import PattersonMaps
 from helpers.simulate import Detector, Sample, simulate_patterns, write_simulated
@@ -95,14 +98,12 @@ def test_it_is_what_keras_would_make_of_it(monkeypatch, tmp_path):
         [np.abs(w) * 0.9 + 0.05 * rng.random(w.shape) for w in model.get_weights()]
     )
     monkeypatch.setattr(encoder_recipe, "WEIGHTS_FILE", tmp_path / "encoder.h5")
-    monkeypatch.setattr(pattern_features, "WEIGHTS_FILE", tmp_path / "encoder.h5")
+    monkeypatch.setattr(module, "WEIGHTS_FILE", tmp_path / "encoder.h5")
     encoder_recipe.write_weights(model)
     maps = rng.normal(size=(4, N_RINGS, N_ANGLES, N_CHANNELS)).astype(np.float32)
     light = rng.normal(size=(4, 1)).astype(np.float32)
     expected = [np.asarray(each) for each in model([maps, light], training=False)]
-    found = pattern_features.run_encoder(
-        pattern_features.load_weights.__wrapped__(), maps, light
-    )
+    found = module.run_encoder(module.load_weights.__wrapped__(), maps, light)
     for one, other in zip(found, expected, strict=True):
         # kept in half precision
         np.testing.assert_allclose(one, other, rtol=0.02, atol=0.02)
@@ -147,12 +148,9 @@ def test_a_network_that_stands_on_another_encoder_is_refused():
         InvariantNetwork(shape=SHAPE, centre=(64.0, 64.0), encoder="0123")
     without = InvariantNetwork(shape=SHAPE, centre=(64.0, 64.0))
     with_it = InvariantNetwork(
-        shape=SHAPE, centre=(64.0, 64.0), encoder=pattern_features.name_encoder()
+        shape=SHAPE, centre=(64.0, 64.0), encoder=module.name_encoder()
     )
-    assert (
-        with_it.input_shape[0]
-        == without.input_shape[0] + pattern_features.N_NUMBERS + 3
-    )
+    assert with_it.input_shape[0] == without.input_shape[0] + module.N_NUMBERS + 3
 
 
 def test_a_first_guess_without_a_label(tmp_path):

@@ -3,7 +3,7 @@
 Every key press is one more event in a database, and nothing in it is ever changed or
 taken out: undo is an event as well, and the label of a pattern is what the events say.
 `open_label_store` opens one file for one person, or a PostgreSQL database for several
-people at once. This room knows no widgets.
+people at once. Nothing here knows widgets.
 """
 
 from helpers.labels.database import LABELS

@@ -437,7 +437,7 @@ FIRST_ZERO = 4.4934  # of sin x - x cos x, where the first dark ring is
 
 
 class Stack(Protocol):
-    """What is needed of `patterns.Patterns`, which stands on this room."""
+    """What is needed of `patterns.Patterns`, which imports this subpackage."""
 
     @property
     def bad_pixels(self) -> NDArray[np.bool_]:

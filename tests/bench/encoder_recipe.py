@@ -19,7 +19,7 @@ from any_sample import SEEN_BODIES, UNSEEN_BODIES, simulate_any
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from helpers.features.pattern_features import (
+from helpers.features import (
     N_ANGLES,
     N_CHANNELS,
     N_GUESSED,
@@ -273,7 +273,7 @@ def write_card(model: Any, n_particles: int, epochs: int, figures: list[str]) ->
     card = f"""# The encoder
 
 {model.count_params():,} weights in `{WEIGHTS_FILE.name}`; the architecture is in
-`pattern_features.py`, the recipe in `tests/bench/encoder_recipe.py`. Made by
+`features.py`, the recipe in `tests/bench/encoder_recipe.py`. Made by
 `make encoder` from nothing but simulated patterns: {n_examples:,} windows of
 {n_particles:,} particles (their seeds count from 0), {epochs} passes, seed 1. Bodies:
 {", ".join(SEEN_BODIES)}.

@@ -1,9 +1,10 @@
-"""The numbers by which a pattern is known: rings, fringes, and those of an encoder.
+"""Features: numbers that tell patterns apart, however a particle lies.
 
-The encoder was trained once, on simulated patterns of ever other particles, detectors
-and masks (`tests/bench/encoder_recipe.py`), and comes with the package. It knows in
-which direction a particle is how long, so a second particle beside a rod shows too. It
-is worked out in NumPy: importing TensorFlow would take longer than a thousand patterns.
+Those of rings and fringes need no training. The encoder was trained once, on simulated
+patterns of ever other particles, detectors and masks (`tests/bench/encoder_recipe.py`),
+and comes with the package. It knows in which direction a particle is how long, so a
+second particle beside a rod shows too. It is worked out in NumPy: importing TensorFlow
+would take longer than a thousand patterns.
 """
 
 from collections.abc import Callable, Iterator
