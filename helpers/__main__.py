@@ -227,7 +227,7 @@ def _run(options: argparse.Namespace) -> None:
         only=options.only,
         notebooks_dir=options.notebooks,
         force=options.force,
-        say=_say,
+        log=_print_line,
     )
     lines = summarise(options.work_dir, parameters.get("store_url", ""))
     print("", "Found:", *(f"  {line}" for line in lines), sep="\n")
@@ -454,23 +454,23 @@ def _apply(options: argparse.Namespace) -> None:
         )
         raise ParameterError(message)
     if options.cluster:
-        _say(use_cluster(options.cluster))
+        _print_line(use_cluster(options.cluster))
     beamtime = Beamtime(
         Path(options.model).expanduser().absolute(),
         options.patterns,
         Path(options.out).expanduser().absolute(),
         options.purity,
     )
-    rows = apply_model(beamtime, watch_s=60 * options.watch, say=_say)
+    rows = apply_model(beamtime, watch_s=60 * options.watch, log=_print_line)
     audit = audit_whole(beamtime.out_dir, rows)
-    report = write_pages(beamtime.out_dir, rows, beamtime.known, audit)
-    _say(f"\n{describe_table(rows, audit_runs(beamtime.out_dir, rows))}")
+    report = write_pages(beamtime.out_dir, rows, beamtime.reference, audit)
+    _print_line(f"\n{describe_table(rows, audit_runs(beamtime.out_dir, rows))}")
     if audit:
-        _say(audit.describe())
+        _print_line(audit.describe())
     print("", f"Report: {report}", sep="\n")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
@@ -559,16 +559,16 @@ def _describe(name: str, needed_by: tuple[str, ...]) -> Licence:
     if not _is_installed(name):
         return Licence(name, "", "not installed here", needed_by)
     found = importlib.metadata.distribution(name)
-    facts = found.metadata
+    metadata = found.metadata
     classifiers = [
         each.removeprefix(_CLASSIFIER)
-        for each in facts.get_all("Classifier") or ()
+        for each in metadata.get_all("Classifier") or ()
         if each.startswith(_CLASSIFIER)
     ]
     said = [
-        *(facts.get_all("License-Expression") or ()),
+        *(metadata.get_all("License-Expression") or ()),
         "; ".join(classifiers),
-        *(_first_line(text) for text in facts.get_all("License") or ()),
+        *(_first_line(text) for text in metadata.get_all("License") or ()),
         *(
             _first_line(file.read_text())
             for file in found.files or ()

@@ -23,11 +23,11 @@ from helpers.work_folder import (
     CANNOT_BE_READ,
     EXPERIMENT,
     MEASUREMENTS,
-    MODEL_FACTS,
+    MODEL_METADATA,
     PARTITION,
     WorkFile,
-    read_facts,
     read_json,
+    read_metadata,
 )
 
 MADE_FROM = "made_from"
@@ -111,10 +111,12 @@ def name_labels(words: NDArray[np.str_], parts: Mapping[str, NDArray[np.int64]])
     parts
         Pattern indices by the name of the set.
     """
-    return _say_labels({name: (index, words[index]) for name, index in parts.items()})
+    return _digest_labels(
+        {name: (index, words[index]) for name, index in parts.items()}
+    )
 
 
-def _say_labels(parts: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> str:
+def _digest_labels(parts: Mapping[str, tuple[NDArray[Any], NDArray[Any]]]) -> str:
     told = {name: [each.tolist() for each in pair] for name, pair in parts.items()}
     n_labels = sum(index.size for index, _ in parts.values())
     text = json.dumps(told, sort_keys=True)
@@ -167,7 +169,7 @@ class Change:
         ).strip()
         if not self.of_network:
             return said
-        first = f"Run {MODEL_FACTS.writer} first."
+        first = f"Run {MODEL_METADATA.writer} first."
         return f"Its network is out of date. {said} {first}"
 
     def describe_source(self) -> str:
@@ -190,14 +192,14 @@ def _name_bad_pixels_in(path: Path) -> str:
 
 
 def _name_scale_in(path: Path) -> str:
-    facts = read_json(path)
-    return name_scale(facts["pedestal"], facts["adu_per_photon"])
+    metadata = read_json(path)
+    return name_scale(metadata["pedestal"], metadata["adu_per_photon"])
 
 
 def _name_labels_in(path: Path) -> str:
     names = [f"{part}/{name}" for part in SETS for name in ("index", "label")]
     arrays, _ = PARTITION.read_hdf5(path, only=names)
-    return _say_labels(
+    return _digest_labels(
         {part: (arrays[f"{part}/index"], arrays[f"{part}/label"]) for part in SETS}
     )
 
@@ -218,7 +220,7 @@ SOURCES = {
     ),
     "labels": Source("labels or sets", PARTITION, _name_labels_in),
     "model": Source(
-        "network", MODEL_FACTS, lambda path: str(read_json(path)["model_sha256"])
+        "network", MODEL_METADATA, lambda path: str(read_json(path)["model_sha256"])
     ),
 }
 
@@ -232,13 +234,15 @@ def read_origin(path: str | Path) -> Names:
         An HDF5 or JSON file of the work folder, or none.
     """
     path = Path(path).expanduser()
-    facts = read_facts(path)
+    metadata = read_metadata(path)
     with suppress(*CANNOT_BE_READ):  # whoever reads the whole file says what is wrong
-        found = facts.get(MADE_FROM, {})
+        found = metadata.get(MADE_FROM, {})
         names = json.loads(found) if isinstance(found, str) else found
-        told = {"patterns": facts.get("fingerprint")}  # all that older versions wrote
-        if path.suffix != ".json" and not facts.get(MODEL_ELSEWHERE):
-            told["model"] = facts.get("model_sha256")
+        told = {
+            "patterns": metadata.get("fingerprint")
+        }  # all that older versions wrote
+        if path.suffix != ".json" and not metadata.get(MODEL_ELSEWHERE):
+            told["model"] = metadata.get("model_sha256")
         return {
             **{name: str(text) for name, text in names.items() if name in SOURCES},
             **{name: text for name, text in told.items() if isinstance(text, str)},
@@ -280,7 +284,7 @@ def find_changes(
 
 def _find_changes_of_network(folder: Path) -> dict[str, Change]:
     """Find what makes the folder's network out of date; {} for one of other runs."""
-    changes = find_changes(folder / MODEL_FACTS.name)
+    changes = find_changes(folder / MODEL_METADATA.name)
     if "patterns" in changes:
         return {}
     return {name: replace(each, of_network=True) for name, each in changes.items()}

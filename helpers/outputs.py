@@ -59,9 +59,10 @@ def explain_os_errors(path: str | Path) -> Iterator[None]:
         if why is None or not _is_of(error, path):
             raise
         message = (
-            f"{path} cannot be written: {why}{_say_free(path, error)}. Nothing "
-            "half-written is left, and what stood there before still does. Make room, "
-            "ask for the permission or choose another place; then run this step again."
+            f"{path} cannot be written: {why}{_describe_free_space(path, error)}. "
+            "Nothing half-written is left, and what stood there before still does. "
+            "Make room, ask for the permission or choose another place; then run this "
+            "step again."
         )
         raise WorkFolderError(message) from error
 
@@ -80,7 +81,7 @@ def _is_of(error: OSError, path: Path) -> bool:
     )
 
 
-def _say_free(path: Path, error: OSError) -> str:
+def _describe_free_space(path: Path, error: OSError) -> str:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return ""
     try:
@@ -255,12 +256,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def provenance(**facts: Any) -> dict[str, Any]:
+def provenance(**metadata: Any) -> dict[str, Any]:
     """Say who made a file, when and from what.
 
     Parameters
     ----------
-    **facts
+    **metadata
         What the caller knows: source files, fingerprint, parameters.
     """
     packages = ("h5py", "numpy", "scipy", "keras", "tensorflow", "scikit-learn")
@@ -270,13 +271,13 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "package_versions": {
             name: importlib.metadata.version(name) for name in packages
         },
-        **facts,
+        **metadata,
     }
 
 
-def write_provenance(file: h5py.File, **facts: Any) -> None:
+def write_provenance(file: h5py.File, **metadata: Any) -> None:
     """Write `provenance` as attributes of an HDF5 file; what is nested, as JSON."""
-    for name, value in provenance(**facts).items():
+    for name, value in provenance(**metadata).items():
         nested = isinstance(value, dict | list | tuple)
         file.attrs[name] = json.dumps(value) if nested else value
 

@@ -384,8 +384,8 @@ def write_map(work_dir: str | Path, pattern_map: PatternMap) -> Path:
     with atomic_hdf5(path) as file:
         for name in MAP.datasets:
             file[name] = getattr(pattern_map, name)
-        facts = {name: getattr(pattern_map, name) for name in MAP.facts}
-        write_provenance(file, **facts, made_from=pattern_map.made_from)
+        metadata = {name: getattr(pattern_map, name) for name in MAP.metadata}
+        write_provenance(file, **metadata, made_from=pattern_map.made_from)
     return path
 
 
@@ -400,7 +400,7 @@ def read_map(work_dir: str | Path) -> PatternMap:
         If it is of other patterns than the folder.
     """
     path = Path(work_dir) / MAP.name
-    arrays, facts = MAP.read_hdf5(path)
+    arrays, metadata = MAP.read_hdf5(path)
     check_fits(path, MAP)
     if arrays["position"].shape[1] != 2:
         raise MAP.make_error(path, "holds positions that are not on a plane")
@@ -408,7 +408,7 @@ def read_map(work_dir: str | Path) -> PatternMap:
         raise MAP.make_error(path, "was made of patterns that it does not hold")
     if arrays["cluster"].max(initial=-1) >= len(arrays["cluster"]):
         raise MAP.make_error(path, "numbers more clusters than it has patterns")
-    values: dict[str, Any] = arrays | {name: facts[name] for name in MAP.facts}
+    values: dict[str, Any] = arrays | {name: metadata[name] for name in MAP.metadata}
     return PatternMap(**values, made_from=read_origin(path))
 
 

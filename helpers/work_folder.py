@@ -137,14 +137,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if (size := path.stat().st_size) > LARGEST_JSON:
         message = f"it has {size:,} bytes; expected {LARGEST_JSON:,} at most"
         raise ValueError(message)
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(facts, dict):
-        message = f"it holds a {type(facts).__name__}; expected names and values"
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(metadata, dict):
+        message = f"it holds a {type(metadata).__name__}; expected names and values"
         raise ValueError(message)
-    return facts
+    return metadata
 
 
-def read_facts(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """Return a JSON file, or the attributes of an HDF5 file; {} of a damaged one."""
     with suppress(*CANNOT_BE_READ):
         if path.suffix == ".json":
@@ -169,7 +169,7 @@ _KINDS: Mapping[type, str | tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Fact:
+class Entry:
     """What an attribute of an HDF5 file, or a name in a JSON file, may be."""
 
     what: str
@@ -191,28 +191,28 @@ def _is_list(is_right: Callable[[Any], bool], length: int = 0) -> Callable[..., 
     )
 
 
-PATH = Fact("a path", lambda found: isinstance(found, str))
-TEXT = Fact("a text", lambda found: isinstance(found, str))
-FILES = Fact("file names", _is_list(TEXT.is_right))
-WORDS = Fact("words", _is_list(TEXT.is_right))
-SHARE = Fact(
+PATH = Entry("a path", lambda found: isinstance(found, str))
+TEXT = Entry("a text", lambda found: isinstance(found, str))
+FILES = Entry("file names", _is_list(TEXT.is_right))
+WORDS = Entry("words", _is_list(TEXT.is_right))
+SHARE = Entry(
     "a number from 0 to 1", lambda found: _is_number(found) and 0 <= found <= 1
 )
-COUNT = Fact(
+COUNT = Entry(
     "a whole number from 0",
     lambda found: _is_number(found) and found == int(found) >= 0,
 )
-FLAG = Fact("true or false", lambda found: isinstance(found, bool | np.bool_))
-SIZES = Fact("sizes of files", _is_list(COUNT.is_right), may_lack=True)
-GEOMETRY = Fact("a path", lambda found: isinstance(found, str | None), may_lack=True)
+FLAG = Entry("true or false", lambda found: isinstance(found, bool | np.bool_))
+SIZES = Entry("sizes of files", _is_list(COUNT.is_right), may_lack=True)
+GEOMETRY = Entry("a path", lambda found: isinstance(found, str | None), may_lack=True)
 MASK_OF_EACH = replace(FLAG, may_lack=True)
-NUMBER = Fact("a number", _is_number)
-GAIN = Fact("a number above 0", lambda found: _is_number(found) and found > 0)
-POINT = Fact(
+NUMBER = Entry("a number", _is_number)
+GAIN = Entry("a number above 0", lambda found: _is_number(found) and found > 0)
+POINT = Entry(
     "row and column",
     _is_list(lambda each: _is_number(each) and abs(each) < FARTHEST, length=2),
 )
-NAMES = Fact("names and values", lambda found: isinstance(found, dict))
+NAMES = Entry("names and values", lambda found: isinstance(found, dict))
 
 
 def _is_calibration(found: Any) -> bool:
@@ -222,7 +222,7 @@ def _is_calibration(found: Any) -> bool:
     return all(map(_is_number, found.values())) and all(each > 0 for each in above_0)
 
 
-CALIBRATION = Fact("slope and below above 0, and an offset", _is_calibration)
+CALIBRATION = Entry("slope and below above 0, and an offset", _is_calibration)
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class WorkFile:
         In a few words.
     datasets
         Of an HDF5 file, by their paths: those that are read back.
-    facts
+    metadata
         Attributes of an HDF5 file, or names in a JSON file: those that are read back.
     error
         Raised when it cannot be read.
@@ -249,7 +249,7 @@ class WorkFile:
     writer: str
     holds: str
     datasets: Mapping[str, Values] = field(default_factory=dict)
-    facts: Mapping[str, Fact] = field(default_factory=dict)
+    metadata: Mapping[str, Entry] = field(default_factory=dict)
     error: type[HelpersError] = WorkFolderError
 
     def read_hdf5(
@@ -287,19 +287,19 @@ class WorkFile:
                     else file[name][()].astype(values.dtype, copy=False)
                     for name, values in wanted.items()
                 }
-                facts = {
+                metadata = {
                     name: value.item() if isinstance(value, np.generic) else value
                     for name, value in file.attrs.items()
                 }
         except (OSError, KeyError, ValueError, RuntimeError) as error:
             raise self.make_error(path, f"cannot be read ({error})") from error
-        self._refuse(path, self._find_fact_problems(facts))
+        self._refuse(path, self._find_entry_problems(metadata))
         problems = (
             wanted[name].find_value_problems(name, array, n_patterns)
             for name, array in arrays.items()
         )
         self._refuse(path, chain.from_iterable(problems))
-        return arrays, facts
+        return arrays, metadata
 
     def read_json(self, path: str | Path) -> dict[str, Any]:
         """Read the names and values of a JSON file.
@@ -312,11 +312,11 @@ class WorkFile:
         path = Path(path).expanduser()
         self.check_exists(path)
         try:
-            facts = read_json(path)
+            metadata = read_json(path)
         except (OSError, ValueError, RecursionError) as error:
             raise self.make_error(path, f"cannot be read ({error})") from error
-        self._refuse(path, self._find_fact_problems(facts))
-        return facts
+        self._refuse(path, self._find_entry_problems(metadata))
+        return metadata
 
     def check_exists(self, path: str | Path) -> None:
         """Raise the error of a file that is not there."""
@@ -331,14 +331,14 @@ class WorkFile:
         """Return the error of a file that is there but wrong."""
         return self.error(f"{path} {problem}. Run {self.writer} again.")
 
-    def _find_fact_problems(self, facts: Mapping[str, Any]) -> Iterator[str]:
-        needed = (name for name, fact in self.facts.items() if not fact.may_lack)
-        missing = [name for name in needed if name not in facts]
+    def _find_entry_problems(self, metadata: Mapping[str, Any]) -> Iterator[str]:
+        needed = (name for name, entry in self.metadata.items() if not entry.may_lack)
+        missing = [name for name in needed if name not in metadata]
         if missing:
             yield f"it lacks {', '.join(missing)}"
-        for name, fact in self.facts.items():
-            if name in facts and not fact.is_right(facts[name]):
-                yield f"{name} is {facts[name]!r:.80}; expected {fact.what}"
+        for name, entry in self.metadata.items():
+            if name in metadata and not entry.is_right(metadata[name]):
+                yield f"{name} is {metadata[name]!r:.80}; expected {entry.what}"
 
     def _refuse(self, path: Path, problems: Iterable[str]) -> None:
         found = "; ".join(problems)
@@ -364,7 +364,7 @@ EXPERIMENT = WorkFile(
     "experiment.json",
     "01-inspect",
     "what was found in the patterns' files",
-    facts={
+    metadata={
         "patterns_files": FILES,
         "dataset": PATH,
         "centre": POINT,
@@ -439,11 +439,11 @@ RANKING = WorkFile(
 )
 MODEL = WorkFile("model.keras", "05-train", "the network", error=ModelError)
 WEIGHTS = WorkFile("model.weights.h5", "05-train", "its weights", error=ModelError)
-MODEL_FACTS = WorkFile(
+MODEL_METADATA = WorkFile(
     "model.json",
     "05-train",
     "how the network was made and how good it is",
-    facts={
+    metadata={
         "model": TEXT,
         "settings": NAMES,
         "classes": WORDS,

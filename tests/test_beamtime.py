@@ -31,7 +31,7 @@ from helpers.beamtime import (
     show_drift,
     write_pages,
 )
-from helpers.beamtime.run_row import Drift, estimate_share_of_singles, tell_apart
+from helpers.beamtime.run_row import Drift, estimate_share_of_singles, two_sample_auc
 from helpers.classifier.networks import move
 from helpers.errors import ModelError, ParameterError
 from helpers.experiment import (
@@ -107,7 +107,7 @@ def done(model_dir: Path, runs: Path, tmp_path_factory: Any) -> SimpleNamespace:
     out = tmp_path_factory.mktemp("out")
     beamtime = Beamtime(model_dir, [runs / "run*.h5"], out)
     said: list[str] = []
-    rows = apply_model(beamtime, say=said.append)
+    rows = apply_model(beamtime, log=said.append)
     return SimpleNamespace(beamtime=beamtime, out=out, rows=rows, said=said)
 
 
@@ -191,7 +191,7 @@ def test_a_second_call_does_what_is_new_changed_or_failed(
         said: list[str] = []
         apply_model(
             Beamtime(model_dir, [tmp_path / "run*.h5"], tmp_path / "out"),
-            say=said.append,
+            log=said.append,
         )
         return [line.split(":")[0] for line in said]
 
@@ -240,7 +240,7 @@ def test_watching_takes_runs_that_arrive_and_lets_them_settle(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(applying.time, "sleep", sleep)
-    rows = apply_model(beamtime, watch_s=3600, say=said.append)
+    rows = apply_model(beamtime, watch_s=3600, log=said.append)
     assert [row.run for row in rows] == ["run7"]
     assert said[-1] == "Stopped watching."
 
@@ -304,11 +304,11 @@ def test_table_and_report_name_every_run(done: Any) -> None:
     assert two.endswith("  drifted")
     assert [line.split()[-1] for line in text.splitlines()[3:5]] == ["used", "used"]
     in_one_line = " ".join(text.split())
-    assert f"{done.rows[1].run}: {done.rows[1].says} " in in_one_line
+    assert f"{done.rows[1].run}: {done.rows[1].summary} " in in_one_line
     assert "of the other 1 it is not known" in in_one_line
     assert "its own labels alone can say" in in_one_line
     assert max(map(len, text.splitlines())) <= 96
-    path = write_pages(done.out, done.rows, done.beamtime.known)
+    path = write_pages(done.out, done.rows, done.beamtime.reference)
     html = path.read_text("utf-8")
     for row in done.rows:
         assert f'id="run-{row.run}"' in html
@@ -428,10 +428,10 @@ def test_thresholds_of_runs_are_found_through_a_link(tmp_path: Path) -> None:
 def test_alike_samples_cannot_be_told_apart_and_others_can() -> None:
     rng = np.random.default_rng(0)
     one, other = rng.normal(size=(2, 300, 20)).astype("f4")
-    assert abs(tell_apart(one, other) - 0.5) < 0.1
+    assert abs(two_sample_auc(one, other) - 0.5) < 0.1
     other[:, 3] += 2
-    assert tell_apart(one, other) > 0.85
-    assert np.isnan(tell_apart(one[:5], other))
+    assert two_sample_auc(one, other) > 0.85
+    assert np.isnan(two_sample_auc(one[:5], other))
 
 
 def test_the_share_of_singles_is_found_again() -> None:

@@ -167,7 +167,7 @@ def test_an_experiment_is_read_as_it_was_written(written):
     work_dir, patterns, measured = written
     found = experiment.open_experiment(work_dir)
     assert found.centre == (12.25, 9)
-    assert found.facts["lit"] == 1.0
+    assert found.metadata["lit"] == 1.0
     np.testing.assert_array_equal(found.patterns.bad_pixels, patterns.bad_pixels)
     np.testing.assert_array_equal(found.measurements.photons, measured.photons)
     np.testing.assert_array_equal(found.patterns[3], patterns[3])
@@ -209,8 +209,8 @@ def test_a_broken_experiment_file_says_so(written, content):
 )
 def test_a_strange_fact_is_named(written, name, value, said):
     path = written[0] / "experiment.json"
-    facts = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(facts | {name: value}))
+    metadata = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(metadata | {name: value}))
     with pytest.raises(WorkFolderError, match=said):
         experiment.open_experiment(written[0])
 

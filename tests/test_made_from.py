@@ -56,9 +56,9 @@ def work_dir(finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def inspect(work_dir: Path, patterns: Patterns, centre=CENTRE, **facts) -> Patterns:
+def inspect(work_dir: Path, patterns: Patterns, centre=CENTRE, **metadata) -> Patterns:
     measured = measure_patterns(patterns, 1)
-    write_experiment(work_dir, patterns, measured, centre, **facts)
+    write_experiment(work_dir, patterns, measured, centre, **metadata)
     return patterns
 
 
@@ -135,8 +135,8 @@ def test_another_centre_makes_ranking_and_network_stale(
 
 def test_a_centre_written_by_hand_is_seen(work_dir: Path) -> None:
     path = work_dir / "experiment.json"
-    facts = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps(facts | {"centre": [20, 30]}))
+    metadata = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(metadata | {"centre": [20, 30]}))
     stale = {"ranking.h5", "model.json", "predictions.h5"}
     assert find_refused(work_dir).keys() == stale
 
@@ -219,10 +219,10 @@ def test_changed_geometry_file_is_reported(finished: Path, tmp_path: Path) -> No
 
 def test_folder_of_an_older_version_says_so(work_dir: Path) -> None:
     path = work_dir / "experiment.json"
-    facts = json.loads(path.read_text("utf-8"))
-    old = facts["fingerprint"][:32] + "0" * 32
-    assert look_alike(old, facts["fingerprint"])
-    path.write_text(json.dumps(facts | {"fingerprint": old}))
+    metadata = json.loads(path.read_text("utf-8"))
+    old = metadata["fingerprint"][:32] + "0" * 32
+    assert look_alike(old, metadata["fingerprint"])
+    path.write_text(json.dumps(metadata | {"fingerprint": old}))
     with pytest.raises(OtherPatternsError, match="older version"):
         open_experiment(work_dir)
 
@@ -346,9 +346,9 @@ def test_state_counts_labels_once(
 
 def test_state_of_a_damaged_experiment_sends_on(finished: Path, tmp_path: Path) -> None:
     inspect(tmp_path, open_patterns(finished / "run.h5"))
-    facts = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
-    del facts["fingerprint"]
-    (tmp_path / "experiment.json").write_text(json.dumps(facts), "utf-8")
+    metadata = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
+    del metadata["fingerprint"]
+    (tmp_path / "experiment.json").write_text(json.dumps(metadata), "utf-8")
     (tmp_path / "labels.sqlite").touch()
     said = describe_state(tmp_path)
     assert "labels  " not in said
@@ -406,7 +406,7 @@ def test_selection_of_another_network_is_told(work_dir: Path, finished: Path) ->
     predictions = classifier.read_predictions(work_dir / "predictions.h5", patterns)
     words = np.full(len(patterns), "")
     selection = select_patterns(predictions.probability, 0.5, words)
-    sha256 = classifier.load_model(work_dir).facts["model_sha256"]
+    sha256 = classifier.load_model(work_dir).metadata["model_sha256"]
     folder = write_selection(work_dir, patterns, selection, model_sha256=sha256)
     assert find_changes(folder / "selection.h5", work_dir) == {}
     rank(work_dir, patterns, seed=9)

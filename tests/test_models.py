@@ -56,8 +56,10 @@ def trained(request: pytest.FixtureRequest, patterns: Patterns) -> TrainedModel:
     else:
         for weights in keras_model.trainable_weights:
             weights.assign(rng.normal(0, 0.1, weights.shape))
-    facts = describe_patterns(patterns) | {"metrics": {}, "history": {}}
-    return TrainedModel(network, keras_model, Calibration(0.7, -0.2, 0.5), 0.4, facts)
+    metadata = describe_patterns(patterns) | {"metrics": {}, "history": {}}
+    return TrainedModel(
+        network, keras_model, Calibration(0.7, -0.2, 0.5), 0.4, metadata
+    )
 
 
 # --- images ---------------------------------------------------------------------------
@@ -208,10 +210,10 @@ def test_a_saved_model_gives_the_same_numbers(trained, patterns, tmp_path):
 
 def test_a_calibration_without_a_bend_is_a_straight_line(trained, tmp_path):
     save_model(trained, tmp_path)
-    facts = json.loads((tmp_path / "model.json").read_text())
-    assert facts["calibration"] == {"slope": 0.7, "offset": -0.2, "below": 0.5}
-    del facts["calibration"]["below"]  # as older versions wrote it
-    (tmp_path / "model.json").write_text(json.dumps(facts))
+    metadata = json.loads((tmp_path / "model.json").read_text())
+    assert metadata["calibration"] == {"slope": 0.7, "offset": -0.2, "below": 0.5}
+    del metadata["calibration"]["below"]  # as older versions wrote it
+    (tmp_path / "model.json").write_text(json.dumps(metadata))
     assert load_model(tmp_path).calibration == Calibration(0.7, -0.2)
 
 
@@ -225,25 +227,25 @@ def test_the_weights_alone_fit_a_new_network(trained, tmp_path):
 
 
 def break_model(work_dir: Path, how: str) -> None:
-    facts = json.loads((work_dir / "model.json").read_text())
+    metadata = json.loads((work_dir / "model.json").read_text())
     match how:
         case "no json":
             (work_dir / "model.json").unlink()
         case "json cut short":
             (work_dir / "model.json").write_text('{"model": ')
         case "json lacks threshold":
-            del facts["threshold"]
+            del metadata["threshold"]
         case "other classes":
-            facts["classes"] = ["cat", "dog"]
+            metadata["classes"] = ["cat", "dog"]
         case "unknown network":
-            facts["model"] = "yolo"
+            metadata["model"] = "yolo"
         case "no keras file":
             (work_dir / "model.keras").unlink()
         case "keras file changed":
             with (work_dir / "model.keras").open("r+b") as file:
                 file.write(b"?")
     if how in {"json lacks threshold", "other classes", "unknown network"}:
-        (work_dir / "model.json").write_text(json.dumps(facts))
+        (work_dir / "model.json").write_text(json.dumps(metadata))
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_the_work_folder_says_which_patterns_are_measurements(write, tmp_path):
     experiment.write_experiment(tmp_path / "work", patterns, measured, (48, 46))
     found = experiment.open_experiment(tmp_path / "work")
     assert np.flatnonzero(~found.patterns.is_measurement).tolist() == [3, 8]
-    assert found.facts["no_measurement"]["constant"] == 2
+    assert found.metadata["no_measurement"]["constant"] == 2
     assert names_of(found.measurements) == {3: "constant", 8: "constant"}
     with h5py.File(tmp_path / "work" / "experiment.h5") as file:
         assert "2: constant" in file["no_measurement"].attrs["meaning"]

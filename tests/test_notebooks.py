@@ -227,20 +227,20 @@ def test_run_writes_what_the_design_promises(work_dir: Path) -> None:
 
 @pytest.mark.notebooks
 def test_experiment_describes_both_files(simulated: Path, work_dir: Path) -> None:
-    facts = json.loads((work_dir / "experiment.json").read_text("utf-8"))
+    metadata = json.loads((work_dir / "experiment.json").read_text("utf-8"))
     files = [str(simulated / "run1.h5"), str(simulated / "run2.h5")]
-    assert facts["patterns_files"] == files
-    assert facts["shape"] == [160, 96, 95]
-    assert facts["unit"] == "photons"
+    assert metadata["patterns_files"] == files
+    assert metadata["shape"] == [160, 96, 95]
+    assert metadata["unit"] == "photons"
 
 
 @pytest.mark.notebooks
 def test_labels_are_those_of_the_csv_file(simulated: Path, work_dir: Path) -> None:
-    facts = json.loads((work_dir / "experiment.json").read_text("utf-8"))
+    metadata = json.loads((work_dir / "experiment.json").read_text("utf-8"))
     with (simulated / "labels.csv").open(newline="", encoding="utf-8") as file:
         given = {int(row["pattern"]): row["label"] for row in csv.DictReader(file)}
     path = work_dir / "labels.sqlite"
-    with open_label_store(path, facts["fingerprint"], 160) as store:
+    with open_label_store(path, metadata["fingerprint"], 160) as store:
         words = store.current_labels()
     assert {i: words[i] for i in np.flatnonzero(words != "").tolist()} == given
 
@@ -266,26 +266,28 @@ def test_ranking_and_templates_have_their_formats(work_dir: Path) -> None:
 def test_predictions_have_their_format(simulated: Path, work_dir: Path) -> None:
     with h5py.File(work_dir / "predictions.h5") as file:
         predictions, raw = file["predictions"][()], file["raw"][()]
-        facts = dict(file.attrs)
+        metadata = dict(file.attrs)
     assert predictions.dtype == raw.dtype == np.float32
     assert predictions.shape == raw.shape == (160,)
     assert predictions.min() >= 0
     assert predictions.max() <= 1
-    assert facts["model_sha256"] == sha256_of(work_dir / "model.keras")
-    assert 0 <= facts["threshold"] <= 1
-    assert {"classes", "model_file", "patterns_files", "package_versions"} <= set(facts)
-    assert str(simulated / "run2.h5") in facts["patterns_files"]
+    assert metadata["model_sha256"] == sha256_of(work_dir / "model.keras")
+    assert 0 <= metadata["threshold"] <= 1
+    assert {"classes", "model_file", "patterns_files", "package_versions"} <= set(
+        metadata
+    )
+    assert str(simulated / "run2.h5") in metadata["patterns_files"]
 
 
 @pytest.mark.notebooks
 def test_selection_follows_labels_then_predictions(work_dir: Path) -> None:
-    facts = json.loads((work_dir / "experiment.json").read_text("utf-8"))
+    metadata = json.loads((work_dir / "experiment.json").read_text("utf-8"))
     text = (work_dir / "selection" / "selection.txt").read_text("ascii")
     selected = {int(line) for line in text.split()}
     with h5py.File(work_dir / "predictions.h5") as file:
         taken = file["predictions"][()] >= file.attrs["threshold"]
     path = work_dir / "labels.sqlite"
-    with open_label_store(path, facts["fingerprint"], 160) as store:
+    with open_label_store(path, metadata["fingerprint"], 160) as store:
         words = store.current_labels()
     chosen = np.where(words == "", taken, words == "single")
     assert selected == set(np.flatnonzero(chosen).tolist())
@@ -357,10 +359,10 @@ def test_measured_patterns_with_their_own_labels_and_mask(
 ) -> None:
     file = real_file("pr772_30.h5")
     run_notebooks(file, tmp_path, parameters=QUICK)
-    facts = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
-    assert (facts["shape"], facts["unit"]) == ([30, 128, 128], "photons")
+    metadata = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
+    assert (metadata["shape"], metadata["unit"]) == ([30, 128, 128], "photons")
     assert (
-        facts["n_bad_pixels"]
+        metadata["n_bad_pixels"]
         >= read_bad_pixels(f"{file}:/mask", (128, 128)).pixels.sum()
     )
     assert "11 single, 19 other" in summarise(tmp_path)[1]
@@ -373,9 +375,9 @@ def test_measured_adu_without_labels_can_be_inspected_and_labelled(
     tmp_path: Path, real_file: Callable[[str], Path]
 ) -> None:
     run_notebooks(real_file("pnccd_adu_10.h5"), tmp_path, only=["inspect", "label"])
-    facts = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
-    assert (facts["shape"], facts["unit"]) == ([10, 260, 257], "ADU")
-    row, column = facts["centre"]
+    metadata = json.loads((tmp_path / "experiment.json").read_text("utf-8"))
+    assert (metadata["shape"], metadata["unit"]) == ([10, 260, 257], "ADU")
+    row, column = metadata["centre"]
     assert 115 < row < 145
     assert 115 < column < 145
     assert "labels       0: none yet" in summarise(tmp_path)

@@ -167,8 +167,8 @@ def test_a_model_of_another_unit_is_refused(write, tmp_path):
     from helpers.classifier import trained_model
 
     adu = write(to_adu(counts_of(), 0, 130, 0.12).astype("f4"))
-    facts = trained_model.describe_patterns(adu)
-    model = type("Model", (), {"facts": facts})
+    metadata = trained_model.describe_patterns(adu)
+    model = type("Model", (), {"metadata": metadata})
     trained_model.check_model_fits(model, adu)
     with pytest.raises(ModelError, match=r"unit is photons; .* trained with ADU"):
         trained_model.check_model_fits(model, adu.with_scale(0, 130))

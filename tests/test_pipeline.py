@@ -35,8 +35,8 @@ from helpers.run.kernel_host import can_fork
 from helpers.run.stages import (
     Parameter,
     assign_parameters,
-    claim_folder,
     is_called,
+    lock_folder,
     read_parameters,
     read_value,
 )
@@ -120,7 +120,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "work",
             parameters={"n_shown": "7"},
             notebooks_dir="nb",
-            say=lines.append,
+            log=lines.append,
         )
     (folder / "said").write_text("\n".join(lines))
     return folder
@@ -533,10 +533,14 @@ def test_interrupted_run_leaves_no_kernel_and_no_half_file(
 def test_kernels_are_forked_from_one_process_that_ends_with_the_run(
     tmp_path: Path, patterns_file: Path
 ) -> None:
-    facts = "os.getppid(), os.getcwd(), os.environ.get('IMPORT_FIRST'), '' in sys.path"
+    metadata = (
+        "os.getppid(), os.getcwd(), os.environ.get('IMPORT_FIRST'), '' in sys.path"
+    )
     drawn = "import numpy\nopen(f'{name}-drawn', 'w').write(f'{numpy.random.rand()}')"
     for name in ("01-a", "02-b"):
-        told = f"import os, sys\nwith open({name!r}, 'w') as f: print({facts}, file=f)"
+        told = (
+            f"import os, sys\nwith open({name!r}, 'w') as f: print({metadata}, file=f)"
+        )
         ends = "import subprocess\nsubprocess.run(['false']).returncode"
         named = f"name = {name!r}"
         write_notebook(tmp_path / f"nb/{name}.ipynb", [told, ends, named, drawn])
@@ -676,7 +680,7 @@ def two_stages(tmp_path: Path) -> Callable[..., list[str]]:
     def run(**options: Any) -> list[str]:
         said: list[str] = []
         patterns = options.pop("patterns", tmp_path / "p.h5")
-        options = {"notebooks_dir": folder, "say": said.append} | options
+        options = {"notebooks_dir": folder, "log": said.append} | options
         run_notebooks(patterns, tmp_path / "w", **options)
         counts = [(tmp_path / "w" / f"{n}.txt").read_text() for n in ("01-a", "02-b")]
         return [*counts, *said]
@@ -807,7 +811,7 @@ def test_second_run_in_the_same_folder_is_refused(
 ) -> None:
     two_stages()
     with (
-        claim_folder(tmp_path / "w", print),
+        lock_folder(tmp_path / "w", print),
         pytest.raises(WorkFolderError, match="in use by another run"),
     ):
         two_stages(force=True)

@@ -216,7 +216,7 @@ def test_probabilities_are_shown_on_a_linear_scale():
     kinds = {(100, 90_000): LogNorm, (1e-14, 0.99): Normalize, (1, 7): Normalize}
     for ends, kind in kinds.items():
         assert type(plots.choose_norm(np.array(ends, float))) is kind
-    assert [plots.say_number(each) for each in (27743.2, 0.93213)] == [
+    assert [plots.format_number(each) for each in (27743.2, 0.93213)] == [
         "27,743",
         "0.9321",
     ]

@@ -106,8 +106,8 @@ class Thirds:
 
 def load_thirds(_: object) -> TrainedModel:
     network = ArticleNetwork(32)
-    facts = {"model_sha256": "0", "settings": vars(network)}
-    return TrainedModel(network, Thirds(), Calibration(), 0.5, facts)
+    metadata = {"model_sha256": "0", "settings": vars(network)}
+    return TrainedModel(network, Thirds(), Calibration(), 0.5, metadata)
 
 
 def predict_and_die(folder: Path) -> None:
@@ -205,7 +205,7 @@ def test_another_model_does_not_take_over_a_half_done_run(
     model = load_thirds(None)
     masked = patterns.with_bad_pixels(np.eye(36, 34, dtype=bool))
     names = {prediction._work_file(tmp_path, model, p).name for p in (patterns, masked)}
-    model.facts["model_sha256"] = "1"
+    model.metadata["model_sha256"] = "1"
     names.add(prediction._work_file(tmp_path, model, patterns).name)
     assert len(names) == 3
 
@@ -267,8 +267,8 @@ def test_predicting_with_the_default_network_imports_no_tensorflow(tmp_path) -> 
     write_simulated(tmp_path / "run.h5", 40, 2, bad_pixels=np.zeros((48, 48), bool))
     patterns = open_patterns(tmp_path / "run.h5")
     network = make_network("invariant", patterns)
-    facts = describe_patterns(patterns) | {"metrics": {}, "history": {}}
-    model = TrainedModel(network, network.build(), Calibration(2, 0.1), 0.3, facts)
+    metadata = describe_patterns(patterns) | {"metrics": {}, "history": {}}
+    model = TrainedModel(network, network.build(), Calibration(2, 0.1), 0.3, metadata)
     save_model(model, tmp_path)
     code = PREDICT.format(str(tmp_path / "run.h5"), str(tmp_path))
     typed = [sys.executable, "-P", "-c", code]

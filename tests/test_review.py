@@ -442,7 +442,7 @@ def test_the_map_points_at_the_separation_of_two_particles(work):
     ratios = []
     for pattern in pairs(work)[:6]:
         saliency = explain(work, pattern)
-        length, *_ = saliency.telling_separation
+        length, *_ = saliency.decisive_separation
         ratios.append(details["separation_nm"][pattern] / length)
         assert np.nanmin(saliency.by_separation) < -0.05
     assert len(ratios) == 6
@@ -637,10 +637,10 @@ def test_training_again_uses_the_new_labels_and_the_same_test_set(
     split, stored = read_partition(tmp_path / "partition.h5")
     assert np.array_equal(split.test, work.split.test)
     assert np.array_equal(stored, words)
-    n_training = sum(model.facts["n_labels"]["training"].values())
+    n_training = sum(model.metadata["n_labels"]["training"].values())
     assert n_training == len(work.split.training) + 100
     assert model.network == work.model.network
-    assert load_model(tmp_path).facts["split"]["why"] == split.why
+    assert load_model(tmp_path).metadata["split"]["why"] == split.why
 
 
 def test_training_again_on_the_same_labels_changes_nothing(work, tmp_path):

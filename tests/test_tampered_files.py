@@ -50,7 +50,7 @@ from helpers.work_folder import (
     EXPERIMENT,
     MEASUREMENTS,
     MODEL,
-    MODEL_FACTS,
+    MODEL_METADATA,
     PARTITION,
     PREDICTIONS,
     QUEUE,
@@ -80,8 +80,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_clean_single_hits(work / CLEAN_SINGLE_HITS.name, patterns, [0, 2])
     rest = np.delete(np.arange(N), [0, 2])
     zeros = np.zeros(rest.size, np.float32)
-    facts = ("rotation", 36, 2, patterns.fingerprint)
-    ranking = Ranking(rest, zeros, np.zeros(rest.size, np.int64), zeros, *facts)
+    metadata = ("rotation", 36, 2, patterns.fingerprint)
+    ranking = Ranking(rest, zeros, np.zeros(rest.size, np.int64), zeros, *metadata)
     write_ranking(work / RANKING.name, ranking)
     save_trained(work, patterns)
     predict_patterns(patterns, work)
@@ -109,13 +109,13 @@ READERS: dict[str, Callable[[Path], Any]] = {
     ),
     RANKING.name: lambda work: read_ranking(work / RANKING.name),
     MODEL.name: load_model,
-    MODEL_FACTS.name: load_model,
+    MODEL_METADATA.name: load_model,
     PREDICTIONS.name: lambda work: read_predictions(work / PREDICTIONS.name),
     QUEUE.name: lambda work: read_queue(work, N),
 }
 
 
-def facts(**values: Any) -> Damage:
+def metadata(**values: Any) -> Damage:
     """Change names and values of a JSON file; None takes a name out."""
 
     def damage(path: Path) -> None:
@@ -218,7 +218,7 @@ def nan_weights(path: Path) -> None:
     model = keras.saving.load_model(path)
     model.set_weights([np.full_like(each, np.nan) for each in model.get_weights()])
     model.save(path)
-    facts(model_sha256=sha256_of(path))(path.with_name(MODEL_FACTS.name))
+    metadata(model_sha256=sha256_of(path))(path.with_name(MODEL_METADATA.name))
 
 
 def fewer(path: Path) -> None:
@@ -232,15 +232,15 @@ DAMAGES: list[tuple[WorkFile, str, Damage]] = [
     (EXPERIMENT, "nested", text("[" * 100_000)),
     (EXPERIMENT, "binary", text(b"\xff\x00\xfe")),
     (EXPERIMENT, "huge", hole),
-    (EXPERIMENT, "no dataset", facts(dataset=None)),
-    (EXPERIMENT, "dataset is a number", facts(dataset=7)),
-    (EXPERIMENT, "centre NaN", facts(centre=[float("nan"), 3.0])),
-    (EXPERIMENT, "centre far away", facts(centre=[1e300, 3.0])),
-    (EXPERIMENT, "centre of three", facts(centre=[1.0, 2.0, 3.0])),
-    (EXPERIMENT, "no files", facts(patterns_files=[])),
-    (EXPERIMENT, "sizes are words", facts(patterns_sizes=["large"])),
-    (EXPERIMENT, "fingerprint is a list", facts(fingerprint=["a"])),
-    (EXPERIMENT, "geometry is a number", facts(geometry_file=3)),
+    (EXPERIMENT, "no dataset", metadata(dataset=None)),
+    (EXPERIMENT, "dataset is a number", metadata(dataset=7)),
+    (EXPERIMENT, "centre NaN", metadata(centre=[float("nan"), 3.0])),
+    (EXPERIMENT, "centre far away", metadata(centre=[1e300, 3.0])),
+    (EXPERIMENT, "centre of three", metadata(centre=[1.0, 2.0, 3.0])),
+    (EXPERIMENT, "no files", metadata(patterns_files=[])),
+    (EXPERIMENT, "sizes are words", metadata(patterns_sizes=["large"])),
+    (EXPERIMENT, "fingerprint is a list", metadata(fingerprint=["a"])),
+    (EXPERIMENT, "geometry is a number", metadata(geometry_file=3)),
     (MEASUREMENTS, "cut", cut),
     (MEASUREMENTS, "text", text("on tape")),
     (MEASUREMENTS, "photons NaN", dataset("photons", put(np.nan))),
@@ -274,16 +274,20 @@ DAMAGES: list[tuple[WorkFile, str, Damage]] = [
     (RANKING, "metric is a list", attribute("metric", ["a", "b"])),
     (MODEL, "cut", cut),
     (MODEL, "weights NaN", nan_weights),
-    (MODEL_FACTS, "threshold 7", facts(threshold=7)),
-    (MODEL_FACTS, "slope NaN", facts(calibration={"slope": float("nan")})),
-    (MODEL_FACTS, "slope negative", facts(calibration={"slope": -1, "offset": 0})),
-    (MODEL_FACTS, "unknown curve", facts(calibration={"bend": 1})),
-    (MODEL_FACTS, "curve of words", facts(calibration={"slope": "steep"})),
-    (MODEL_FACTS, "unknown network", facts(model="cleverer")),
-    (MODEL_FACTS, "unknown setting", facts(settings={"depth": 9})),
-    (MODEL_FACTS, "setting of words", facts(settings={"image_size": "large"})),
-    (MODEL_FACTS, "setting negative", facts(settings={"image_size": -3})),
-    (MODEL_FACTS, "another file", facts(model_sha256="0" * 64)),
+    (MODEL_METADATA, "threshold 7", metadata(threshold=7)),
+    (MODEL_METADATA, "slope NaN", metadata(calibration={"slope": float("nan")})),
+    (
+        MODEL_METADATA,
+        "slope negative",
+        metadata(calibration={"slope": -1, "offset": 0}),
+    ),
+    (MODEL_METADATA, "unknown curve", metadata(calibration={"bend": 1})),
+    (MODEL_METADATA, "curve of words", metadata(calibration={"slope": "steep"})),
+    (MODEL_METADATA, "unknown network", metadata(model="cleverer")),
+    (MODEL_METADATA, "unknown setting", metadata(settings={"depth": 9})),
+    (MODEL_METADATA, "setting of words", metadata(settings={"image_size": "large"})),
+    (MODEL_METADATA, "setting negative", metadata(settings={"image_size": -3})),
+    (MODEL_METADATA, "another file", metadata(model_sha256="0" * 64)),
     (PREDICTIONS, "7", dataset("predictions", put(7.0))),
     (PREDICTIONS, "raw infinite", dataset("raw", put(np.inf))),
     (PREDICTIONS, "of fewer", fewer),
@@ -353,7 +357,7 @@ def change_part(folder: Path, name: str, change: Callable[[bytes], bytes]) -> No
     with zipfile.ZipFile(path, "w") as archive:
         for each, content in parts.items():
             archive.writestr(each, content)
-    facts(model_sha256=sha256_of(path))(folder / MODEL_FACTS.name)
+    metadata(model_sha256=sha256_of(path))(folder / MODEL_METADATA.name)
 
 
 def of_module(module: str | None, name: str, **more: Any) -> dict[str, Any]:
@@ -510,7 +514,7 @@ def test_network_that_unpacks_to_more_than_the_memory(network_dir: Path) -> None
     path = network_dir / MODEL.name
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", bytes(2**26))
-    facts(model_sha256=sha256_of(path))(network_dir / MODEL_FACTS.name)
+    metadata(model_sha256=sha256_of(path))(network_dir / MODEL_METADATA.name)
     with pytest.raises(ModelError, match=r"its parts would take \d+ MiB of memory"):
         load_model(network_dir)
 
@@ -540,9 +544,9 @@ def test_impossible_settings_of_a_network(
     settings: dict[str, Any], networks: Path, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(networks / "invariant", tmp_path / "network"))
-    told = json.loads((folder / MODEL_FACTS.name).read_text("utf-8"))["settings"]
+    told = json.loads((folder / MODEL_METADATA.name).read_text("utf-8"))["settings"]
     agrees = {"pattern_shape": [36, 34]}
-    facts(settings=told | settings, **agrees)(folder / MODEL_FACTS.name)
+    metadata(settings=told | settings, **agrees)(folder / MODEL_METADATA.name)
     with pytest.raises(ModelError, match=r"cannot be used|network is for"):
         load_model(folder)
 

@@ -599,26 +599,26 @@ def test_training_learns_saves_and_reports(trainable, tmp_path):
     assert np.array_equal(
         again.predict_uncalibrated(test), trained.predict_uncalibrated(test)
     )
-    assert again.facts["n_labels"]["test"] == {"not_single": 7, "single": 3}
+    assert again.metadata["n_labels"]["test"] == {"not_single": 7, "single": 3}
     assert again.threshold == trained.threshold
-    assert again.facts["n_fitted"] == split.training.size
-    assert again.facts["training"]["calibrated_by"] == "the validation part"
+    assert again.metadata["n_fitted"] == split.training.size
+    assert again.metadata["training"]["calibrated_by"] == "the validation part"
 
 
 def test_both_thresholds_and_what_was_fitted_are_written_down(trainable, tmp_path):
     patterns, split, labels = trainable
     train_model(patterns, split, labels, tmp_path, recall=0.8)
-    facts = load_model(tmp_path).facts
-    assert facts["thresholds"].keys() == {"highest_f1", "recall"}
-    assert facts["thresholds"]["highest_f1"] == facts["threshold"]
-    assert 0 < facts["thresholds"]["recall"] < 1
-    assert facts["recall"] == 0.8
+    metadata = load_model(tmp_path).metadata
+    assert metadata["thresholds"].keys() == {"highest_f1", "recall"}
+    assert metadata["thresholds"]["highest_f1"] == metadata["threshold"]
+    assert 0 < metadata["thresholds"]["recall"] < 1
+    assert metadata["recall"] == 0.8
     n_labels = sum(getattr(split, part).size for part in PARTS)
-    assert facts["n_fitted"] == n_labels
-    assert facts["judged"]["by"] == "nested cross-validation"
-    assert len(facts["judged"]["index"]) == n_labels
-    assert facts["training"]["fit"] == "exact"
-    by = facts["training"]["calibrated_by"]
+    assert metadata["n_fitted"] == n_labels
+    assert metadata["judged"]["by"] == "nested cross-validation"
+    assert len(metadata["judged"]["index"]) == n_labels
+    assert metadata["training"]["fit"] == "exact"
+    by = metadata["training"]["calibrated_by"]
     assert "cross-validation" in by
     assert by.endswith(f"and {split.to_predict.size} patterns without a label")
 
@@ -682,7 +682,7 @@ def test_what_the_encoder_says_is_left_out_where_it_misleads():
 def test_with_many_labels_a_test_part_stays_aside(trainable, with_test_part, tmp_path):
     patterns, split, labels = trainable
     model = train_model(patterns, split, labels, tmp_path)
-    assert model.facts["n_fitted"] == split.training.size + split.validation.size
+    assert model.metadata["n_fitted"] == split.training.size + split.validation.size
     assert model.judged.by == "test set"
     assert np.array_equal(model.judged.index, split.test)
     assert np.array_equal(model.judged.probability, model.predict(patterns[split.test]))
@@ -784,7 +784,7 @@ def test_a_network_is_a_line_in_the_table(trainable, tmp_path, monkeypatch):
     trained = train_model(patterns, split, labels, tmp_path, network)
     restored = load_model(tmp_path)
     assert restored.network == network == MeanNetwork(0.5)
-    assert restored.facts["training"]["fit"] == "not at all"
+    assert restored.metadata["training"]["fit"] == "not at all"
     assert np.array_equal(
         restored.predict_uncalibrated(patterns[:3]),
         trained.predict_uncalibrated(patterns[:3]),
@@ -900,7 +900,7 @@ def test_thirty_measured_patterns_are_enough_to_go_through(real_file, tmp_path):
     labels = patterns.recorded_labels
     split = split_labels(labels, patterns.file_index)
     trained = train_model(patterns, split, labels, tmp_path)
-    assert trained.facts["n_labels"]["test"] == {"not_single": 4, "single": 2}
+    assert trained.metadata["n_labels"]["test"] == {"not_single": 4, "single": 2}
     assert 0 < trained.threshold < 1
     raw = trained.predict_uncalibrated(patterns[:])
     known = np.concatenate([split.training, split.validation])

@@ -534,12 +534,12 @@ class TestResults:
 
     @pytest.mark.parametrize("blind", [True, False])
     def test_whoever_labels_blind_sees_no_opinion(self, patterns, store, blind):
-        facts = {"prediction": np.full(N, 0.5), "distance": np.arange(N)}
-        facts |= {
+        metadata = {"prediction": np.full(N, 0.5), "distance": np.arange(N)}
+        metadata |= {
             "photons": np.arange(N),
             "queue": Queue(np.array([3]), np.array([""])),
         }
-        common = {"store": store, "labeller": "anna", "blind": blind, **facts}
+        common = {"store": store, "labeller": "anna", "blind": blind, **metadata}
         for widget in (
             label_patterns(patterns, order="uncertainty", **common),
             show_gallery(patterns, [3], **common),
@@ -576,8 +576,8 @@ def _write_results(folder, fingerprint):
     write_ranking(folder / "ranking.h5", ranking)
     with h5py.File(folder / "predictions.h5", "w") as file:
         file["predictions"] = file["raw"] = np.linspace(0, 1, N, dtype=np.float32)
-        facts = {"threshold": 0.5, "patterns_files": "x", "fingerprint": fingerprint}
-        file.attrs.update(facts)
+        metadata = {"threshold": 0.5, "patterns_files": "x", "fingerprint": fingerprint}
+        file.attrs.update(metadata)
 
 
 class TestLabelService:

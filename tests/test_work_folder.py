@@ -58,8 +58,8 @@ def write(work_file: WorkFile, path: Path) -> Path:
                 if values.dtype is str
                 else make_values(values, shape)
             )
-        for name, fact in work_file.facts.items():
-            file.attrs[name] = FACTS[fact.what]
+        for name, entry in work_file.metadata.items():
+            file.attrs[name] = FACTS[entry.what]
     return path
 
 
@@ -91,9 +91,9 @@ def test_every_file_has_its_own_name_and_a_notebook_that_writes_it() -> None:
 
 @each(IN_HDF5)
 def test_what_is_as_it_says_is_read(work_file: WorkFile, tmp_path: Path) -> None:
-    arrays, facts = work_file.read_hdf5(write(work_file, tmp_path / "file.h5"))
+    arrays, metadata = work_file.read_hdf5(write(work_file, tmp_path / "file.h5"))
     assert arrays.keys() == work_file.datasets.keys()
-    assert work_file.facts.keys() <= facts.keys()
+    assert work_file.metadata.keys() <= metadata.keys()
     for name, values in work_file.datasets.items():
         assert [*arrays[name].shape] == [LENGTHS[letter] for letter in values.shape]
         assert arrays[name].dtype.kind == np.dtype(values.dtype).kind
@@ -165,9 +165,9 @@ def test_datasets_that_are_not_as_they_should_be_are_reported(
 def test_values_that_cannot_be_are_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
-    facts = {name: FACTS[fact.what] for name, fact in EXPERIMENT.facts.items()}
-    facts["shape"] = [LENGTHS[letter] for letter in "NRC"]
-    (tmp_path / EXPERIMENT.name).write_text(json.dumps(facts))
+    metadata = {name: FACTS[entry.what] for name, entry in EXPERIMENT.metadata.items()}
+    metadata["shape"] = [LENGTHS[letter] for letter in "NRC"]
+    (tmp_path / EXPERIMENT.name).write_text(json.dumps(metadata))
     for name, values in work_file.datasets.items():
         is_float = np.dtype(values.dtype).kind == "f"
         wrong = {np.nan} if is_float and not values.may_lack else set()
@@ -185,14 +185,14 @@ def test_values_that_cannot_be_are_reported(
 def test_attributes_that_are_lost_or_strange_are_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
-    for name, fact in work_file.facts.items():
+    for name, entry in work_file.metadata.items():
         path = write(work_file, tmp_path / "file.h5")
         with h5py.File(path, "r+") as file:
             del file.attrs[name]
         assert f"it lacks {name}" in problem_of(work_file, path)
         with h5py.File(path, "r+") as file:
             file.attrs[name] = np.nan
-        assert f"{name} is nan; expected {fact.what}" in problem_of(work_file, path)
+        assert f"{name} is nan; expected {entry.what}" in problem_of(work_file, path)
 
 
 @each(IN_JSON)
@@ -200,7 +200,7 @@ def test_json_that_is_missing_cut_or_strange_is_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
     path = tmp_path / work_file.name
-    right = {name: FACTS[fact.what] for name, fact in work_file.facts.items()}
+    right = {name: FACTS[entry.what] for name, entry in work_file.metadata.items()}
     path.write_text(json.dumps(right))
     assert work_file.read_json(path) == right
     name = next(iter(right))

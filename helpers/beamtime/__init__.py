@@ -8,10 +8,10 @@ folder of all is a work folder again: one stack, one selection, one audit.
 from helpers.beamtime.applying import Beamtime, apply_model, find_runs
 from helpers.beamtime.run_row import (
     Drift,
-    Known,
+    Reference,
     RunRow,
     choose_run,
-    learn_known,
+    read_reference,
     read_table,
 )
 from helpers.beamtime.whole import (
@@ -27,7 +27,7 @@ from helpers.beamtime.whole import (
 __all__ = [
     "Beamtime",
     "Drift",
-    "Known",
+    "Reference",
     "RunRow",
     "WholeAudit",
     "apply_model",
@@ -37,7 +37,7 @@ __all__ = [
     "describe_table",
     "find_runs",
     "find_thresholds",
-    "learn_known",
+    "read_reference",
     "read_table",
     "show_drift",
     "write_pages",

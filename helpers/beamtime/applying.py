@@ -15,20 +15,20 @@ from helpers import __version__
 from helpers.beamtime.run_row import (
     MOVED_PX,
     Drift,
-    Known,
+    Reference,
     RunRow,
     describe_light,
     estimate_share_of_singles,
     find_hit_threshold,
     find_hits,
-    learn_known,
     make_features,
     measure_size,
     order_taken,
+    read_reference,
     read_row,
     read_table,
     run_dir,
-    tell_apart,
+    two_sample_auc,
     write_row,
     write_table,
 )
@@ -72,7 +72,7 @@ HALF_TURN = 180.0  # degrees, through which the article's templates are turned
 HALF_WIDTH = 0.05  # to which labels shall tell the purity of a run that drifted
 
 
-def _say_nothing(_: str) -> None:
+def _log_nothing(_: str) -> None:
     pass
 
 
@@ -129,9 +129,9 @@ class Beamtime:
     purity: float = 0.9
 
     @cached_property
-    def known(self) -> Known:
+    def reference(self) -> Reference:
         """What the model knows; read when the first run needs it."""
-        return learn_known(self.model_dir)
+        return read_reference(self.model_dir)
 
     def name_origin(self, path: Path) -> dict[str, Any]:
         """Return what the results of a run depend on."""
@@ -160,7 +160,7 @@ def apply_model(
     beamtime: Beamtime,
     *,
     watch_s: float = 0.0,
-    say: Callable[[str], None] = _say_nothing,
+    log: Callable[[str], None] = _log_nothing,
 ) -> list[RunRow]:
     """Apply the model to each run that is new or has changed; return all of them.
 
@@ -174,7 +174,7 @@ def apply_model(
     watch_s
         Go on looking for further runs for so many seconds, or until Ctrl-C. A file
         that is still being written to waits.
-    say
+    log
         Called with a line of text for each run.
 
     Raises
@@ -188,16 +188,16 @@ def apply_model(
     rows: list[RunRow] = []
     try:
         while True:
-            done, rows = _apply_once(beamtime, watch_s > 0, say)
+            done, rows = _apply_once(beamtime, watch_s > 0, log)
             if done and rows:
-                write_whole(beamtime.out_dir, rows, beamtime.known, say)
+                write_whole(beamtime.out_dir, rows, beamtime.reference, log)
             if time.monotonic() >= end:
                 break
             time.sleep(min(POLL_S, max(0.0, end - time.monotonic())))
     except KeyboardInterrupt:
         if not watch_s:
             raise
-        say("Stopped watching.")
+        log("Stopped watching.")
         rows = read_table(beamtime.out_dir, find_runs(beamtime.patterns))
     if not rows and not watch_s:
         listed = ", ".join(map(str, beamtime.patterns))
@@ -207,7 +207,7 @@ def apply_model(
 
 
 def _apply_once(
-    beamtime: Beamtime, is_watching: bool, say: Callable[[str], None]
+    beamtime: Beamtime, is_watching: bool, log: Callable[[str], None]
 ) -> tuple[bool, list[RunRow]]:
     runs = find_runs(beamtime.patterns)
     to_do = list(_find_undone(beamtime, runs, is_watching))
@@ -215,7 +215,7 @@ def _apply_once(
         row = _apply_to_run(beamtime, name, path)
         write_row(beamtime.out_dir, row)
         write_table(beamtime.out_dir, read_table(beamtime.out_dir, runs))
-        say(f"{name}: {row.says}")
+        log(f"{name}: {row.summary}")
     return bool(to_do), read_table(beamtime.out_dir, runs)
 
 
@@ -239,10 +239,10 @@ def _find_undone(
 
 
 def _apply_to_run(beamtime: Beamtime, name: str, path: Path) -> RunRow:
-    known = beamtime.known
+    reference = beamtime.reference
     try:
         origin = beamtime.name_origin(path) if path.exists() else {}
-        return _judge_run(beamtime, known, name, path, origin)
+        return _judge_run(beamtime, reference, name, path, origin)
     except (ClusterError, WorkFolderError):
         raise
     except (HelpersError, MemoryError) as error:
@@ -258,36 +258,40 @@ def _remove_results(folder: Path) -> None:
 
 
 def _judge_run(
-    beamtime: Beamtime, known: Known, name: str, path: Path, origin: dict[str, Any]
+    beamtime: Beamtime,
+    reference: Reference,
+    name: str,
+    path: Path,
+    origin: dict[str, Any],
 ) -> RunRow:
     folder = run_dir(beamtime.out_dir, name)
-    patterns, measured = _inspect(known, path)
+    patterns, measured = _inspect(reference, path)
     powder = find_centre(measured.powder, patterns.bad_pixels)
-    moved = tuple(np.subtract(powder, known.centre).tolist())
+    moved = tuple(np.subtract(powder, reference.centre).tolist())
     distance = math.hypot(*moved)
-    row, column = known.experiment.centre
+    row, column = reference.experiment.centre
     if distance > MOVED_PX:
         row, column = row + moved[0], column + moved[1]
     centre = (row, column)
-    model = fit_to_run(known.model, patterns, centre)
-    facts = known.experiment.facts
+    model = fit_to_run(reference.model, patterns, centre)
+    metadata = reference.experiment.metadata
     write_experiment(
         folder,
         patterns,
         measured,
         centre,
-        lit_threshold=facts.get("lit_threshold", 1.0),
+        lit_threshold=metadata.get("lit_threshold", 1.0),
         hit_threshold=find_hit_threshold(measured),
-        geometry_file=facts.get("geometry_file", ""),
+        geometry_file=metadata.get("geometry_file", ""),
     )
-    _rank(known, patterns, centre, folder)
+    _rank(reference, patterns, centre, folder)
     found = predict_patterns(patterns, folder, beamtime.model_dir, model)
-    curve = expect_purity(found.probability, known.out_of_fold, known.words)
+    curve = expect_purity(found.probability, reference.out_of_fold, reference.words)
     at = _choose_place(curve, beamtime.purity, found.threshold)
     taken = found.probability >= curve.threshold[at]
     n_taken = int(taken.sum()) if at >= 0 else 0
     drift = _find_drift(
-        known,
+        reference,
         patterns,
         measured,
         centre=centre,
@@ -335,33 +339,35 @@ def _ask_for_labels(
 
 
 def _rank(
-    known: Known, patterns: Patterns, centre: tuple[float, float], folder: Path
+    reference: Reference, patterns: Patterns, centre: tuple[float, float], folder: Path
 ) -> None:
     """Rank a run by the clean single hits of the model's run, where there are some."""
     path = folder / RANKING.name
-    if known.templates is None:
+    if reference.templates is None:
         path.unlink(missing_ok=True)
         return
     ranking = rank_patterns(
         patterns,
-        known.templates.index,
-        known.templates.metric,
+        reference.templates.index,
+        reference.templates.metric,
         centre=centre,
-        n_rotations=known.templates.n_rotations,
-        step_deg=HALF_TURN / known.templates.n_rotations,
-        source=known.experiment.patterns,
-        source_centre=known.experiment.centre,
+        n_rotations=reference.templates.n_rotations,
+        step_deg=HALF_TURN / reference.templates.n_rotations,
+        source=reference.experiment.patterns,
+        source_centre=reference.experiment.centre,
     )
     write_ranking(path, ranking)
 
 
-def _inspect(known: Known, path: Path) -> tuple[Patterns, Measurements]:
+def _inspect(reference: Reference, path: Path) -> tuple[Patterns, Measurements]:
     """Open and measure a run, without the model's bad pixels and without its own."""
-    facts = known.experiment.facts
-    shape = known.experiment.patterns.shape[1:]
-    scale = float(facts["pedestal"]), float(facts["adu_per_photon"])
+    metadata = reference.experiment.metadata
+    shape = reference.experiment.patterns.shape[1:]
+    scale = float(metadata["pedestal"]), float(metadata["adu_per_photon"])
     patterns = open_patterns(
-        path, dataset=facts["dataset"], geometry=facts.get("geometry_file") or None
+        path,
+        dataset=metadata["dataset"],
+        geometry=metadata.get("geometry_file") or None,
     ).with_scale(*scale)
     if patterns.shape[1:] != shape:
         problem = (
@@ -370,16 +376,16 @@ def _inspect(known: Known, path: Path) -> tuple[Patterns, Measurements]:
             "of its own."
         )
         raise PatternsFileError(path, [problem])
-    if patterns.unit != known.experiment.patterns.unit != "unknown":
+    if patterns.unit != reference.experiment.patterns.unit != "unknown":
         problem = (
             f"its patterns are in {patterns.unit}; the model was trained on "
-            f"{known.experiment.patterns.unit}. Convert them, or train a model of its "
-            "own."
+            f"{reference.experiment.patterns.unit}. Convert them, or train a model of "
+            "its own."
         )
         raise PatternsFileError(path, [problem])
-    bad_pixels = patterns.bad_pixels | known.experiment.patterns.bad_pixels
+    bad_pixels = patterns.bad_pixels | reference.experiment.patterns.bad_pixels
     patterns = patterns.with_bad_pixels(bad_pixels)
-    lit_threshold = float(facts.get("lit_threshold", 1.0))
+    lit_threshold = float(metadata.get("lit_threshold", 1.0))
     measured = measure_patterns(patterns, lit_threshold)
     accepted = accept_bad_pixels(find_bad_pixels(measured, bad_pixels))
     if accepted.any():
@@ -399,7 +405,7 @@ def _choose_place(curve: PurityCurve, purity: float, threshold: float) -> int:
 
 
 def _find_drift(
-    known: Known,
+    reference: Reference,
     patterns: Patterns,
     measured: Measurements,
     *,
@@ -409,16 +415,16 @@ def _find_drift(
 ) -> Drift:
     bright, dim = describe_light(patterns, measured, centre)
     features = make_features(patterns, measured, centre)
-    before = known.experiment.patterns.bad_pixels
-    share = estimate_share_of_singles(probability, known.share)
+    before = reference.experiment.patterns.bad_pixels
+    share = estimate_share_of_singles(probability, reference.share)
     return Drift(
         moved_px=distance,
-        brightness=_divide(bright, known.brightness),
-        background=_divide(dim, known.background),
-        size=_divide(measure_size(patterns, measured, centre), known.size),
+        brightness=_divide(bright, reference.brightness),
+        background=_divide(dim, reference.background),
+        size=_divide(measure_size(patterns, measured, centre), reference.size),
         share=share,
-        share_factor=_divide(share, known.share),
-        features=tell_apart(known.features, features),
+        share_factor=_divide(share, reference.share),
+        features=two_sample_auc(reference.features, features),
         new_bad_pixels=int((patterns.bad_pixels & ~before).sum()),
     )
 

@@ -63,7 +63,7 @@ class Templates:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Reference:
     """What a model has seen.
 
     Attributes
@@ -101,7 +101,7 @@ class Known:
     templates: Templates | None
 
 
-def learn_known(model_dir: str | Path) -> Known:
+def read_reference(model_dir: str | Path) -> Reference:
     """Read a work folder for what its model knows.
 
     Parameters
@@ -121,7 +121,7 @@ def learn_known(model_dir: str | Path) -> Known:
     split, words = read_partition(model_dir / PARTITION.name)
     measured = experiment.measurements
     bright, dim = describe_light(patterns, measured, experiment.centre)
-    return Known(
+    return Reference(
         model=model,
         experiment=experiment,
         features=make_features(patterns, measured, experiment.centre),
@@ -208,7 +208,7 @@ def measure_size(
     )
 
 
-def tell_apart(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def two_sample_auc(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Say how well two samples can be told apart: 0.5 not at all, 1 always.
 
     The area under the curve of a logistic regression that has to say which sample a
@@ -394,7 +394,7 @@ class RunRow:
         return self.labels_advised > 0
 
     @property
-    def says(self) -> str:
+    def summary(self) -> str:
         """What is wrong with it, or how far it drifted."""
         return self.problem or self.drift
 

@@ -16,7 +16,7 @@ from helpers.beamtime.run_row import (
     FAR_PX,
     FEATURES_DIFFER,
     SIZE_DIFFERS,
-    Known,
+    Reference,
     RunRow,
     count_singles,
     describe_singles,
@@ -51,7 +51,10 @@ from helpers.work_folder import LABELS_NAME, PREDICTIONS, RANKING
 
 
 def write_whole(
-    out_dir: Path, rows: Sequence[RunRow], known: Known, say: Callable[[str], None]
+    out_dir: Path,
+    rows: Sequence[RunRow],
+    reference: Reference,
+    log: Callable[[str], None],
 ) -> None:
     """Write the folder of all runs as a work folder of one stack.
 
@@ -63,32 +66,32 @@ def write_whole(
         The folder of all runs.
     rows
         Of the runs; those that could not be used are left out.
-    known
+    reference
         What the model knows.
-    say
+    log
         Called with a line of text if the runs do not form a stack.
     """
     good = [row for row in rows if not row.problem]
     if not good:
         return
     try:
-        _write_whole(out_dir, good, known)
+        _write_whole(out_dir, good, reference)
     except HelpersError as error:
-        say(f"The runs do not form one stack: {error}")
+        log(f"The runs do not form one stack: {error}")
 
 
-def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
+def _write_whole(out_dir: Path, rows: Sequence[RunRow], reference: Reference) -> None:
     folders = [run_dir(out_dir, row.run) for row in rows]
     runs = [open_experiment(folder) for folder in folders]
-    facts = runs[0].facts
+    metadata = runs[0].metadata
     bad_pixels = np.any([run.patterns.bad_pixels for run in runs], axis=0)
     patterns = open_patterns(
         [row.file for row in rows],
-        dataset=facts["dataset"],
-        bad_pixels=None if facts.get("has_mask_of_each") else bad_pixels,
-        geometry=facts.get("geometry_file") or None,
+        dataset=metadata["dataset"],
+        bad_pixels=None if metadata.get("has_mask_of_each") else bad_pixels,
+        geometry=metadata.get("geometry_file") or None,
     ).with_bad_pixels(bad_pixels)
-    patterns = patterns.with_scale(facts["pedestal"], facts["adu_per_photon"])
+    patterns = patterns.with_scale(metadata["pedestal"], metadata["adu_per_photon"])
     measured = _join_measurements(runs)
     patterns = patterns.with_measurements(measured.is_measurement)
     centre = np.mean([run.centre for run in runs], axis=0)
@@ -97,17 +100,17 @@ def _write_whole(out_dir: Path, rows: Sequence[RunRow], known: Known) -> None:
         patterns,
         measured,
         (float(centre[0]), float(centre[1])),
-        lit_threshold=facts["lit_threshold"],
+        lit_threshold=metadata["lit_threshold"],
         hit_threshold=find_hit_threshold(measured),
-        geometry_file=facts["geometry_file"],
+        geometry_file=metadata["geometry_file"],
     )
     found = [read_predictions(folder / PREDICTIONS.name) for folder in folders]
     raw = np.concatenate([each.raw for each in found])
     model_file = Path(found[0].attributes["model_file"])
     write_predictions(
-        out_dir / PREDICTIONS.name, raw, known.model, model_file, patterns
+        out_dir / PREDICTIONS.name, raw, reference.model, model_file, patterns
     )
-    if known.templates is not None:
+    if reference.templates is not None:
         write_ranking(out_dir / RANKING.name, _join_rankings(folders, patterns))
     else:
         (out_dir / RANKING.name).unlink(missing_ok=True)
@@ -297,7 +300,9 @@ def describe_table(
         ).rstrip()
         for line in table
     ]
-    said = [f"{row.run}: {row.says}" for row in rows if row.problem or row.is_drifted]
+    said = [
+        f"{row.run}: {row.summary}" for row in rows if row.problem or row.is_drifted
+    ]
     parts = [
         lines,
         [textwrap.fill(text, WIDTH, subsequent_indent="  ") for text in said],
@@ -359,7 +364,7 @@ LIMITS = {
 def write_pages(
     out_dir: str | Path,
     rows: Sequence[RunRow],
-    known: Known | None = None,
+    reference: Reference | None = None,
     audit: WholeAudit | None = None,
 ) -> Path:
     """Write the report, with a page for each run, and return its path.
@@ -370,7 +375,7 @@ def write_pages(
         The folder that `apply_model` filled.
     rows
         Of the runs.
-    known
+    reference
         What the model knows, to draw pictures of runs that have none yet; those that
         have some keep them.
     audit
@@ -380,7 +385,7 @@ def write_pages(
 
     out_dir = Path(out_dir)
     audits = audit_runs(out_dir, rows)
-    pages = [_describe_page(out_dir, row, known, audits) for row in rows]
+    pages = [_describe_page(out_dir, row, reference, audits) for row in rows]
     summary, note = _sum_up(rows, audits)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True
@@ -394,16 +399,19 @@ def write_pages(
 
 
 def _describe_page(
-    out_dir: Path, row: RunRow, known: Known | None, audits: Mapping[str, Proportion]
+    out_dir: Path,
+    row: RunRow,
+    reference: Reference | None,
+    audits: Mapping[str, Proportion],
 ) -> dict[str, Any]:
     folder, audited = run_dir(out_dir, row.run), audits.get(row.run)
-    if known is not None and not row.problem:
-        _draw_missing(folder, row, known)
+    if reference is not None and not row.problem:
+        _draw_missing(folder, row, reference)
     pictures = [folder / name for name in PICTURES if (folder / name).exists()]
     return {
         "row": row,
         "singles": describe_singles(row, audited),
-        "size": _say("{:.2f}", row.size),
+        "size": _format_or_unknown("{:.2f}", row.size),
         "numbers": _list_numbers(row, audited),
         "pictures": [base64.b64encode(path.read_bytes()).decode() for path in pictures],
     }
@@ -418,13 +426,19 @@ def _list_numbers(row: RunRow, audited: Proportion | None) -> list[tuple[str, st
         ("single hits among them", describe_singles(row, audited)),
         ("beam at row, column", f"{row.row:.1f}, {row.column:.1f}"),
         ("moved", f"{row.moved_px:.1f} pixels"),
-        ("brightness of the hits", _say("{:.2f} × the model's", row.brightness)),
-        ("background", _say("{:.2f} × the model's", row.background)),
-        ("size of the particles", _say("{:.2f} × the model's", row.size)),
-        ("single hits among all", _say("{:.0%}, by the network", row.share)),
+        (
+            "brightness of the hits",
+            _format_or_unknown("{:.2f} × the model's", row.brightness),
+        ),
+        ("background", _format_or_unknown("{:.2f} × the model's", row.background)),
+        ("size of the particles", _format_or_unknown("{:.2f} × the model's", row.size)),
+        (
+            "single hits among all",
+            _format_or_unknown("{:.0%}, by the network", row.share),
+        ),
         (
             "hits told apart from the model's",
-            _say("in {:.0%} of pairs; 50% is chance", row.features),
+            _format_or_unknown("in {:.0%} of pairs; 50% is chance", row.features),
         ),
         ("bad pixels that the model's run had not", f"{row.new_bad_pixels:,}"),
         ("labels advised", f"{row.labels_advised}"),
@@ -432,11 +446,11 @@ def _list_numbers(row: RunRow, audited: Proportion | None) -> list[tuple[str, st
     ]
 
 
-def _say(text: str, value: float) -> str:
+def _format_or_unknown(text: str, value: float) -> str:
     return "not known" if math.isnan(value) else text.format(value)
 
 
-def _draw_missing(folder: Path, row: RunRow, known: Known) -> None:
+def _draw_missing(folder: Path, row: RunRow, reference: Reference) -> None:
     predicted = (folder / PREDICTIONS.name).stat().st_mtime_ns
     places = [folder / name for name in PICTURES]
     if all(p.exists() and p.stat().st_mtime_ns > predicted for p in places):
@@ -447,10 +461,12 @@ def _draw_missing(folder: Path, row: RunRow, known: Known) -> None:
         return
     for path, draw in zip(places, (_draw_drift, _draw_best), strict=True):
         with atomic_write(path) as temporary:
-            draw(folder, run, row, known).savefig(temporary, format="png", dpi=DPI)
+            draw(folder, run, row, reference).savefig(temporary, format="png", dpi=DPI)
 
 
-def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Figure":
+def _draw_drift(
+    folder: Path, run: Experiment, row: RunRow, reference: Reference
+) -> "Figure":
     """Draw the run beside what the model knows."""
     from matplotlib.figure import Figure
 
@@ -467,10 +483,13 @@ def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fi
         name: radial_average(
             one.measurements.powder, one.centre, one.patterns.bad_pixels
         )
-        for name, one in (("model", known.experiment), (row.run, run))
+        for name, one in (("model", reference.experiment), (row.run, run))
     }
     plots.plot_radial_averages(axes[1], averages, unit=run.patterns.unit)
-    for name, one in (("model", known.experiment.measurements), (row.run, measured)):
+    for name, one in (
+        ("model", reference.experiment.measurements),
+        (row.run, measured),
+    ):
         photons = one.photons[find_hits(one) & (one.photons > 0)]
         bins = np.linspace(0, np.log10(1 + photons.max(initial=9)), 60)
         axes[2].hist(
@@ -486,7 +505,7 @@ def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fi
         xlabel="probability of a single hit",
         threshold=row.threshold,
     )
-    curve = expect_purity(probability, known.out_of_fold, known.words)
+    curve = expect_purity(probability, reference.out_of_fold, reference.words)
     plots.plot_purity_curve(
         axes[5], curve.number, curve.purity, curve.low, curve.high, chosen=row.taken
     )
@@ -495,7 +514,9 @@ def _draw_drift(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Fi
     return figure
 
 
-def _draw_best(folder: Path, run: Experiment, row: RunRow, known: Known) -> "Figure":
+def _draw_best(
+    folder: Path, run: Experiment, row: RunRow, reference: Reference
+) -> "Figure":
     """Draw the most probable single hits."""
     from matplotlib.figure import Figure
 

@@ -359,7 +359,7 @@ class KernelHead:
         self._forget_keras()
 
 
-def learn_at_once(
+def fit_in_closed_form(
     head: KernelHead, parts: dict[str, Part], unlabelled: NDArray[np.float32]
 ) -> Fitted:
     """Fit to training and validation part, each pattern judged without itself."""

@@ -300,7 +300,7 @@ def run_in_batches(
     return np.concatenate(outputs)
 
 
-def learn_in_epochs(
+def fit_in_epochs(
     keras_model: Any,
     parts: dict[str, Part],
     schedule: Schedule,

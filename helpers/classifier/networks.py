@@ -22,14 +22,14 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.classifier.kernel_head import KernelHead, learn_at_once
+from helpers.classifier.kernel_head import KernelHead, fit_in_closed_form
 from helpers.classifier.network import (
     Fitted,
     Network,
     Part,
     Schedule,
+    fit_in_epochs,
     import_keras,
-    learn_in_epochs,
 )
 from helpers.errors import ParameterError
 from helpers.features import N_NUMBERS, N_SUMMARY, PatternFeatures, name_encoder
@@ -129,7 +129,7 @@ class InvariantNetwork(Network):
         schedule: Schedule,
     ) -> Fitted:
         """Solve for the weights, from the training and validation parts."""
-        return learn_at_once(keras_model, parts, unlabelled)
+        return fit_in_closed_form(keras_model, parts, unlabelled)
 
 
 def make_head(n_features: int, *, with_encoder: bool = False) -> KernelHead:
@@ -239,7 +239,7 @@ class ArticleNetwork(Network):
         schedule: Schedule,
     ) -> Fitted:
         """Learn from the training part in epochs, as the article does."""
-        return learn_in_epochs(keras_model, parts, schedule, self.build)
+        return fit_in_epochs(keras_model, parts, schedule, self.build)
 
 
 def make_images(

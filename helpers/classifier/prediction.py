@@ -149,8 +149,8 @@ def _work_file(work_dir: Path, model: TrainedModel, patterns: Patterns) -> Path:
     depends_on = {
         **describe_patterns(patterns),
         "n_patterns": len(patterns),
-        "model_sha256": model.facts["model_sha256"],
-        "settings": model.facts["settings"],
+        "model_sha256": model.metadata["model_sha256"],
+        "settings": model.metadata["settings"],
     }
     text = json.dumps(depends_on, sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -216,9 +216,9 @@ def write_predictions(
         file.attrs["threshold"] = model.threshold
         write_provenance(
             file,
-            model=model.facts.get("model", model.network.name),
+            model=model.metadata.get("model", model.network.name),
             model_file=str(model_file.resolve()),
-            model_sha256=model.facts["model_sha256"],
+            model_sha256=model.metadata["model_sha256"],
             patterns_files=[str(source) for source in patterns.files],
             fingerprint=patterns.fingerprint,
             made_from=name_values(patterns),
@@ -292,7 +292,7 @@ def substitute_out_of_fold(
         out_of_fold[split.training] = np.nan
         return out_of_fold
     learnt = np.concatenate([split.training, split.validation])
-    if model.facts.get("teaches_all"):
+    if model.metadata.get("teaches_all"):
         learnt = np.sort(split.labelled)  # as in the training
     inputs = read_inputs(patterns, learnt, model.network)
     raw = fit_head(model.network.build(), inputs, is_single(words[learnt]))
@@ -419,7 +419,7 @@ class Saliency:
     log_odds: float
 
     @property
-    def telling_separation(self) -> tuple[float, float, float]:
+    def decisive_separation(self) -> tuple[float, float, float]:
         """Length, direction and effect of the separation that matters most.
 
         In steps of the map; in degrees, counter-clockwise as displayed, 0 to 180; in
@@ -500,7 +500,7 @@ def explain_pattern(
 
 def describe_saliency(saliency: Saliency) -> str:
     """Say in plain words what matters most in a pattern."""
-    length, angle, effect = saliency.telling_separation
+    length, angle, effect = saliency.decisive_separation
     odds = saliency.log_odds
     return (
         f"Probability of a single hit: {expit(odds):.2g}. "

@@ -381,7 +381,7 @@ def read_partition(
     LabelsError
         If more than a tenth of its labels are others than `words`.
     """
-    arrays, facts = PARTITION.read_hdf5(path)
+    arrays, metadata = PARTITION.read_hdf5(path)
     check_fits(path, PARTITION)
     parts = (*PARTS, "to_predict")
     indices = {part: arrays[f"{part}/index"] for part in parts}
@@ -394,7 +394,7 @@ def read_partition(
         problem = f"holds words that are no labels: {', '.join(sorted(unknown))[:80]}"
         raise PARTITION.make_error(path, problem)
     values: dict[str, Any] = indices | {
-        name: facts[name] for name in ("grouped", "why", "seed")
+        name: metadata[name] for name in ("grouped", "why", "seed")
     }
     split, labels = Split(**values), labels[np.argsort(index)]
     if words is not None:

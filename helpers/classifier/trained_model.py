@@ -25,7 +25,7 @@ from helpers.errors import ModelError, ParameterError
 from helpers.made_from import check_fits
 from helpers.outputs import atomic_write, provenance, sha256_of, write_json
 from helpers.patterns import Patterns
-from helpers.work_folder import MODEL, MODEL_FACTS, WEIGHTS
+from helpers.work_folder import MODEL, MODEL_METADATA, WEIGHTS
 
 CLASSES = ("not_single", "single")
 OPERATIONS = "keras.src.ops"  # their module, in the file
@@ -76,7 +76,7 @@ class TrainedModel:
         Gives one number from 0 to 1 per input.
     calibration, threshold
         The calibrated probability from which a pattern counts as single.
-    facts
+    metadata
         The content of `model.json`: labels, metrics, history, provenance.
     """
 
@@ -84,17 +84,17 @@ class TrainedModel:
     keras_model: Any
     calibration: Calibration
     threshold: float
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def metrics(self) -> dict[str, Any]:
         """How well it did on the test part: name to value and interval."""
-        return dict(self.facts["metrics"])
+        return dict(self.metadata["metrics"])
 
     @property
     def judged(self) -> Judged:
         """The patterns behind the metrics."""
-        told = self.facts["judged"]
+        told = self.metadata["judged"]
         return Judged(
             told["by"],
             np.array(told["index"], np.int64),
@@ -106,7 +106,7 @@ class TrainedModel:
     @property
     def history(self) -> dict[str, list[float]]:
         """Loss and accuracy of each epoch, on the training and validation parts."""
-        return dict(self.facts["history"])
+        return dict(self.metadata["history"])
 
     def predict(self, patterns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the calibrated probability of a single hit for clean patterns."""
@@ -153,7 +153,7 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
         written = Path(elsewhere, WEIGHTS.name)
         model.keras_model.save_weights(written)
         copyfile(written, path)
-    facts = {
+    metadata = {
         "model": model.network.name,
         "settings": asdict(cast(Any, model.network)),
         "classes": list(CLASSES),
@@ -161,7 +161,7 @@ def save_model(model: TrainedModel, work_dir: str | Path) -> None:
         "threshold": model.threshold,
         "model_sha256": sha256_of(work_dir / MODEL.name),
     }
-    write_json(work_dir / MODEL_FACTS.name, facts | model.facts | provenance())
+    write_json(work_dir / MODEL_METADATA.name, metadata | model.metadata | provenance())
 
 
 def _forget_when_saved(path: Path) -> None:
@@ -216,18 +216,18 @@ def load_model(work_dir: str | Path) -> TrainedModel:
         labels than the folder has now.
     """
     work_dir = Path(work_dir).expanduser()
-    path = work_dir / MODEL_FACTS.name
-    facts = MODEL_FACTS.read_json(path)
-    _check_facts(work_dir, facts)
+    path = work_dir / MODEL_METADATA.name
+    metadata = MODEL_METADATA.read_json(path)
+    _check_metadata(work_dir, metadata)
     # a network of another run of the same detector may stand here, too
-    check_fits(path, MODEL_FACTS, may_be_of_others=True)
-    network = _restore_network(path, facts)
+    check_fits(path, MODEL_METADATA, may_be_of_others=True)
+    network = _restore_network(path, metadata)
     return TrainedModel(
         network=network,
         keras_model=_read_keras_model(work_dir / MODEL.name, network),
-        calibration=Calibration(**facts["calibration"]),
-        threshold=float(facts["threshold"]),
-        facts=facts,
+        calibration=Calibration(**metadata["calibration"]),
+        threshold=float(metadata["threshold"]),
+        metadata=metadata,
     )
 
 
@@ -248,7 +248,7 @@ def check_model_fits(model: TrainedModel, patterns: Patterns) -> None:
         If the shape of a pattern, the unit or the bad pixels differ.
     """
     found = describe_patterns(patterns)
-    taught = found | model.facts
+    taught = found | model.metadata
     here = ", ".join(map(str, patterns.files))
     if taught["pattern_shape"] != found["pattern_shape"]:
         message = (
@@ -294,7 +294,7 @@ def fit_to_run(
     ModelError
         If the shape of a pattern differs.
     """
-    found, expected = list(patterns.shape[1:]), model.facts.get("pattern_shape")
+    found, expected = list(patterns.shape[1:]), model.metadata.get("pattern_shape")
     if found != expected:
         message = (
             f"{patterns.files[0]}: patterns have shape {found}; the model was trained "
@@ -304,7 +304,7 @@ def fit_to_run(
         raise ModelError(message)
     network = adapt_network(model.network, patterns, centre)
     settings = {"settings": asdict(cast(Any, network))}
-    return replace(model, network=network, facts=model.facts | settings)
+    return replace(model, network=network, metadata=model.metadata | settings)
 
 
 def _find_foreign(path: Path) -> list[str]:
@@ -345,39 +345,39 @@ def _shorten(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
-def _check_facts(work_dir: Path, facts: dict[str, Any]) -> None:
-    if tuple(facts["classes"]) != CLASSES:
-        found = f"has the classes {', '.join(facts['classes'])}; expected "
-        path = work_dir / MODEL_FACTS.name
-        raise MODEL_FACTS.make_error(path, found + ", ".join(CLASSES))
-    shape = facts["settings"].get("shape", facts.get("pattern_shape"))
-    if shape != facts.get("pattern_shape", shape):
+def _check_metadata(work_dir: Path, metadata: dict[str, Any]) -> None:
+    if tuple(metadata["classes"]) != CLASSES:
+        found = f"has the classes {', '.join(metadata['classes'])}; expected "
+        path = work_dir / MODEL_METADATA.name
+        raise MODEL_METADATA.make_error(path, found + ", ".join(CLASSES))
+    shape = metadata["settings"].get("shape", metadata.get("pattern_shape"))
+    if shape != metadata.get("pattern_shape", shape):
         found = (
-            f"is of patterns of shape {facts['pattern_shape']}, but its network is for "
-            f"{shape}"
+            f"is of patterns of shape {metadata['pattern_shape']}, but its network is "
+            f"for {shape}"
         )
-        raise MODEL_FACTS.make_error(work_dir / MODEL_FACTS.name, found)
+        raise MODEL_METADATA.make_error(work_dir / MODEL_METADATA.name, found)
     path = work_dir / MODEL.name
     if not path.is_file():
-        raise MODEL.make_error(path, f"is no file, but {MODEL_FACTS.name} is there")
-    if sha256_of(path) != facts["model_sha256"]:
+        raise MODEL.make_error(path, f"is no file, but {MODEL_METADATA.name} is there")
+    if sha256_of(path) != metadata["model_sha256"]:
         found = (
-            f"is not the file that {MODEL_FACTS.name} describes (SHA-256 differs): it "
-            "is damaged or from another training"
+            f"is not the file that {MODEL_METADATA.name} describes (SHA-256 differs): "
+            "it is damaged or from another training"
         )
         raise MODEL.make_error(path, found)
 
 
-def _restore_network(path: Path, facts: dict[str, Any]) -> Network:
+def _restore_network(path: Path, metadata: dict[str, Any]) -> Network:
     try:
-        network = restore_network(facts["model"], facts["settings"])
+        network = restore_network(metadata["model"], metadata["settings"])
         _ = network.input_shape  # the settings are used here for the first time
     except ParameterError as error:
         found = f"cannot be used: {error}".rstrip(".")
-        raise MODEL_FACTS.make_error(path, found) from error
+        raise MODEL_METADATA.make_error(path, found) from error
     except Exception as error:  # whatever impossible settings end in
         found = f"has settings that cannot be used ({_shorten(str(error))})"
-        raise MODEL_FACTS.make_error(path, found) from error
+        raise MODEL_METADATA.make_error(path, found) from error
     return network
 
 

@@ -105,7 +105,7 @@ def train_model(
     made_from = name_values(patterns) | {"labels": name_labels(labels, split.parts)}
     if centre := getattr(network, "centre", None):
         made_from["centre"] = name_centre(centre)
-    facts = describe_patterns(patterns) | {
+    metadata = describe_patterns(patterns) | {
         "patterns_files": [str(path) for path in patterns.files],
         "split": {"grouped": split.grouped, "why": split.why, "seed": split.seed},
         "made_from": made_from,
@@ -118,7 +118,7 @@ def train_model(
         parts,
         split.parts,
         read_inputs(patterns, np.sort(drawn), network),
-        facts=facts,
+        metadata=metadata,
         work_dir=work_dir,
         schedule=schedule,
         recall=recall,
@@ -163,7 +163,7 @@ def train_from_images(
         parts,
         {name: np.arange(len(single)) for name, (_, single) in parts.items()},
         unlabelled,
-        facts={"image_folder": str(folder)},
+        metadata={"image_folder": str(folder)},
         work_dir=work_dir,
         schedule=schedule or Schedule(),
         recall=recall,
@@ -241,7 +241,7 @@ def _train_parts(
     index: dict[str, NDArray[np.int64]],
     unlabelled: NDArray[np.float32],
     *,
-    facts: dict[str, Any],
+    metadata: dict[str, Any],
     work_dir: str | Path,
     schedule: Schedule,
     recall: float,
@@ -269,7 +269,7 @@ def _train_parts(
         probability = calibration.apply(predict_inputs(keras_model, inputs))
         same = np.full(len(single), threshold)
         judged = Judged("test set", index["test"], single, probability, same)
-    facts |= {
+    metadata |= {
         "thresholds": thresholds,
         "recall": recall,
         "training": {"fit": fitted.way, **asdict(schedule), **fitted.how},
@@ -286,8 +286,8 @@ def _train_parts(
             for name, value in asdict(judged).items()
         },
     }
-    trained = TrainedModel(network, keras_model, calibration, threshold, facts)
-    if network.is_solved and (why := explain_chance(facts["metrics"])):
+    trained = TrainedModel(network, keras_model, calibration, threshold, metadata)
+    if network.is_solved and (why := explain_chance(metadata["metrics"])):
         warnings.warn(why, stacklevel=3)
     save_model(trained, work_dir)
     return trained
@@ -325,7 +325,7 @@ def retrain(
     write_partition(path, patterns, split, words)
     network = before.network
     parameters = {name: getattr(network, name) for name in network.parameters}
-    training = before.facts["training"]
+    training = before.metadata["training"]
     schedule = Schedule(**{each.name: training[each.name] for each in fields(Schedule)})
     return train_model(
         patterns,
@@ -334,5 +334,5 @@ def retrain(
         work_dir,
         make_network(network.name, patterns, **parameters),
         schedule=schedule,
-        recall=before.facts["recall"],
+        recall=before.metadata["recall"],
     )

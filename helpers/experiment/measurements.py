@@ -373,7 +373,7 @@ class Experiment:
         (row, column) of the beam in pixels, fractions allowed.
     measurements
         Photons, lit pixels and powder.
-    facts
+    metadata
         The content of `experiment.json`.
     work_dir
         The work folder.
@@ -382,7 +382,7 @@ class Experiment:
     patterns: Patterns
     centre: tuple[float, float]
     measurements: Measurements
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     work_dir: Path
 
 
@@ -391,7 +391,7 @@ def write_experiment(
     patterns: Patterns,
     measurements: Measurements,
     centre: tuple[float, float],
-    **facts: Any,
+    **metadata: Any,
 ) -> Path:
     """Write `experiment.json` and `experiment.h5`; return the path of the first.
 
@@ -405,7 +405,7 @@ def write_experiment(
         Of that stack.
     centre
         (row, column) in pixels.
-    **facts
+    **metadata
         More for `experiment.json`: thresholds and what was chosen by hand.
     """
     _check_centre(centre, patterns)
@@ -437,11 +437,11 @@ def write_experiment(
             for kind, number in NUMBERS.items()
         },
         "has_mask_of_each": patterns.has_mask_of_each,
-        **facts,
+        **metadata,
     }
     made_from = {
         **name_values(patterns),
-        "geometry": name_file(facts.get("geometry_file")),
+        "geometry": name_file(metadata.get("geometry_file")),
     }
     origin = provenance(fingerprint=patterns.fingerprint, made_from=made_from)
     write_json(work_dir / EXPERIMENT.name, content | origin)
@@ -483,33 +483,33 @@ def open_experiment(
         If the patterns are not those that were inspected.
     """
     work_dir = Path(work_dir).expanduser()
-    facts = EXPERIMENT.read_json(work_dir / EXPERIMENT.name)
+    metadata = EXPERIMENT.read_json(work_dir / EXPERIMENT.name)
     check_fits(work_dir / EXPERIMENT.name, EXPERIMENT)
     arrays, _ = MEASUREMENTS.read_hdf5(work_dir / MEASUREMENTS.name)
     check_fits(work_dir / MEASUREMENTS.name, MEASUREMENTS)
     bad_pixels = arrays.pop("bad_pixels")
     patterns = open_patterns(
-        patterns_file or facts["patterns_files"],
-        dataset=facts["dataset"],
+        patterns_file or metadata["patterns_files"],
+        dataset=metadata["dataset"],
         # the files' own masks are asked again where each pattern has one
-        bad_pixels=None if facts.get("has_mask_of_each") else bad_pixels,
-        geometry=facts.get("geometry_file"),
+        bad_pixels=None if metadata.get("has_mask_of_each") else bad_pixels,
+        geometry=metadata.get("geometry_file"),
     ).with_bad_pixels(bad_pixels)
-    patterns = patterns.with_scale(facts["pedestal"], facts["adu_per_photon"])
-    if patterns.fingerprint != facts["fingerprint"]:
-        alike = look_alike(patterns.fingerprint, facts["fingerprint"])
+    patterns = patterns.with_scale(metadata["pedestal"], metadata["adu_per_photon"])
+    if patterns.fingerprint != metadata["fingerprint"]:
+        alike = look_alike(patterns.fingerprint, metadata["fingerprint"])
         message = (
-            f"{work_dir} belongs to {', '.join(facts['patterns_files'])}; found other "
-            f"patterns in {', '.join(map(str, patterns.files))}. "
+            f"{work_dir} belongs to {', '.join(metadata['patterns_files'])}; found "
+            f"other patterns in {', '.join(map(str, patterns.files))}. "
             f"{LOOK_ALIKE if alike else OTHERS}"
         )
         raise OtherPatternsError(message)
-    _warn_of_other_sizes(patterns, facts.get("patterns_sizes", []))
-    row, column = facts["centre"]
+    _warn_of_other_sizes(patterns, metadata.get("patterns_sizes", []))
+    row, column = metadata["centre"]
     sums: dict[str, Any] = dict(arrays)
     measured = Measurements(**sums)
     patterns = patterns.with_measurements(measured.is_measurement)
-    return Experiment(patterns, (row, column), measured, facts, work_dir)
+    return Experiment(patterns, (row, column), measured, metadata, work_dir)
 
 
 def _warn_of_other_sizes(patterns: Patterns, sizes: list[int]) -> None:

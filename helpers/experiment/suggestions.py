@@ -132,7 +132,7 @@ def find_photon_scale(patterns: Patterns) -> PhotonScale:
     """
     values = _sample(patterns)
     may_be_counts = patterns.unit == "photons"
-    if may_be_counts and patterns.says_photons:
+    if may_be_counts and patterns.declares_photons:
         return PhotonScale(0, 1, 0, _count_whole(values), "the file says photons")
     if values.size == 0:
         return PhotonScale(0, 1, 0, _count_whole(values), "nothing varies")

@@ -263,7 +263,7 @@ def write_sparse_hdf5(folder: Path, request: Request) -> None:
             _write_lists(several, done, photons.place_multi, photons.multi)
             _write_lists(counts, done, photons.count_multi, photons.multi)
             done += len(block)
-        write_provenance(file, **request.facts)
+        write_provenance(file, **request.metadata)
     _write_detector_if_known(folder, request)
 
 
@@ -319,8 +319,8 @@ def write_detector(
         file["corr"] = geometry.correction((n_rows, n_columns)).ravel()
         file["mask"] = np.where(bad_pixels, BAD, GOOD).astype(np.uint8).ravel()
         file["detd"] = file["ewald_rad"] = radius
-        facts = vars(geometry) | {"voxel_inv_nm": geometry.voxel_inv_nm}
-        write_provenance(file, shape=[n_rows, n_columns], **facts)
+        metadata = vars(geometry) | {"voxel_inv_nm": geometry.voxel_inv_nm}
+        write_provenance(file, shape=[n_rows, n_columns], **metadata)
 
 
 # CXI [2]_: the selected patterns as recorded.
@@ -350,7 +350,7 @@ def write_cxi(folder: Path, request: Request) -> None:
         data = file.create_group("/entry_1/data_1")
         for name in ("data", "mask", ONE_PER_EVENT):
             data[name] = h5py.SoftLink(f"{CXI_DETECTOR}/{name}")
-        write_provenance(file, **request.facts)
+        write_provenance(file, **request.metadata)
 
 
 def _write_identifiers(file: h5py.File, request: Request) -> None:
@@ -547,5 +547,5 @@ def write_handoff(
             "description": FORMATS[format_name].description,
             "files": names,
         }
-        write_json(temporary / README_NAME, about | provenance(**request.facts))
+        write_json(temporary / README_NAME, about | provenance(**request.metadata))
     return [folder / name for name in (*names, README_NAME)]

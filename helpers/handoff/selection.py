@@ -186,7 +186,7 @@ def find_rows(patterns: Patterns, index: NDArray[np.int64]) -> NDArray[np.int64]
 
 
 def write_selection(
-    work_dir: str | Path, patterns: Patterns, selection: Selection, **facts: Any
+    work_dir: str | Path, patterns: Patterns, selection: Selection, **metadata: Any
 ) -> Path:
     """Write the folder `selection/` and return its path.
 
@@ -204,7 +204,7 @@ def write_selection(
         The stack that the indices count.
     selection
         What was chosen.
-    **facts
+    **metadata
         More for the provenance, e.g. the model.
     """
     folder = Path(work_dir).expanduser() / "selection"
@@ -217,7 +217,9 @@ def write_selection(
             file["from_label"] = selection.from_label
             file["file"] = patterns.file_index[selection.index]
             file["row"] = find_rows(patterns, selection.index)
-            write_provenance(file, **describe_selection(patterns, selection), **facts)
+            write_provenance(
+                file, **describe_selection(patterns, selection), **metadata
+            )
     return folder
 
 
@@ -294,7 +296,7 @@ class Request:
             yield f"{names[file]}{between}{row}"
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the provenance of a file says."""
         optional = {
             "adu_per_photon": self.adu_per_photon,

@@ -220,11 +220,13 @@ def find_schema_problems(connection: Connection) -> list[str]:
         columns = {column["name"] for column in found.get_columns(each.name)}
         known = {column.name for column in each.columns}
         if columns != known:
-            problems.append(_say_columns(each.name, known - columns, columns - known))
+            problems.append(
+                _describe_columns(each.name, known - columns, columns - known)
+            )
     return problems
 
 
-def _say_columns(name: str, lacking: set[str], unknown: set[str]) -> str:
+def _describe_columns(name: str, lacking: set[str], unknown: set[str]) -> str:
     sides = ("without", lacking), ("with unknown", unknown)
     said = [f"{word} {', '.join(sorted(side))}" for word, side in sides if side]
     return f"{name} is {' and '.join(said)}"
@@ -350,7 +352,7 @@ class Database:
                 raise StoreLostError(self.name, f"it is damaged («{reason}»)") from None
             message = (
                 f"{self.name}: the database answered «{reason}». "
-                f"{self._place.say_what_to_do()}"
+                f"{self._place.describe_recovery()}"
             )
             # The driver's own error may hold a part of a password.
             raise LabelsError(message) from None
@@ -365,7 +367,7 @@ Identity = tuple[str, int]
 """Fingerprint and number of the patterns."""
 
 
-def claim_store(database: Database, ours: Identity, same_run: bool = False) -> None:
+def bind_store(database: Database, ours: Identity, same_run: bool = False) -> None:
     """Make a new store for these patterns, or check that an old one is for them.
 
     Parameters
@@ -397,12 +399,12 @@ def check_same_patterns(name: str, found: Identity, expected: Identity) -> None:
     if found == expected:
         return
     message = (
-        f"{_say_other(name, found, expected)} Open the files that were labelled, in "
-        "the same order, or choose another work folder. If you are sure that these "
-        "are the same patterns in the same order (the file was recompressed, its "
-        "dtype changed, or patterns were appended at the end), say so once with "
-        "same_run=True, which is a parameter of 03-label too: the labels stay as "
-        "they are."
+        f"{_describe_other_patterns(name, found, expected)} Open the files that were "
+        "labelled, in the same order, or choose another work folder. If you are sure "
+        "that these are the same patterns in the same order (the file was "
+        "recompressed, its dtype changed, or patterns were appended at the end), say "
+        "so once with same_run=True, which is a parameter of 03-label too: the labels "
+        "stay as they are."
     )
     raise OtherPatternsError(message)
 
@@ -411,14 +413,14 @@ def _check_not_fewer(name: str, known: list[Identity], ours: Identity) -> None:
     most = max(known, key=lambda identity: identity[1])
     if ours[1] < most[1]:
         message = (
-            f"{_say_other(name, most, ours)} They cannot be the same run with patterns "
-            "appended, because they are fewer. Open all files that were labelled, in "
-            "the same order, or choose another work folder."
+            f"{_describe_other_patterns(name, most, ours)} They cannot be the same run "
+            "with patterns appended, because they are fewer. Open all files that were "
+            "labelled, in the same order, or choose another work folder."
         )
         raise OtherPatternsError(message)
 
 
-def _say_other(name: str, found: Identity, expected: Identity) -> str:
+def _describe_other_patterns(name: str, found: Identity, expected: Identity) -> str:
     return (
         f"{name}: these are labels of {found[1]} patterns with fingerprint {found[0]}; "
         f"expected labels of {expected[1]} patterns with fingerprint {expected[0]}."
@@ -434,7 +436,7 @@ def _find(database: Database) -> list[Identity]:
         if not tables and database.may_be_filled:
             return []
         if problems := find_schema_problems(connection):
-            raise LabelsError(_say_schema(database.name, problems))
+            raise LabelsError(_describe_wrong_schema(database.name, problems))
         # Stores made before a run could change its fingerprint lack the second.
         there = [each for each in (labelled_patterns, same_runs) if each.name in tables]
         queries = [
@@ -444,11 +446,11 @@ def _find(database: Database) -> list[Identity]:
         rows = [row for query in queries for row in connection.execute(query)]
     if not rows:
         problem = f"{labelled_patterns.name} does not say for which patterns it is"
-        raise LabelsError(_say_schema(database.name, [problem]))
+        raise LabelsError(_describe_wrong_schema(database.name, [problem]))
     return [(row.fingerprint, row.n_patterns) for row in rows]
 
 
-def _say_schema(name: str, problems: list[str]) -> str:
+def _describe_wrong_schema(name: str, problems: list[str]) -> str:
     return (
         f"{name}: holds no labels of this version of the package: "
         f"{'; '.join(problems)}. Nothing was changed. Name another file, or a database "
@@ -460,7 +462,7 @@ def _say_schema(name: str, problems: list[str]) -> str:
 def _make(database: Database, ours: Identity) -> list[Identity]:
     def fill(connection: sa.Connection) -> None:
         metadata.create_all(connection)
-        connection.execute(sa.insert(labelled_patterns), {"id": 1, **_facts(ours)})
+        connection.execute(sa.insert(labelled_patterns), {"id": 1, **_as_row(ours)})
 
     try:
         database.make(fill)
@@ -476,14 +478,14 @@ def _remember(database: Database, ours: Identity) -> None:
     try:
         with database.writing() as connection:
             same_runs.create(connection, checkfirst=True)
-            connection.execute(sa.insert(same_runs), _facts(ours))
+            connection.execute(sa.insert(same_runs), _as_row(ours))
     except LabelsError:
         # Another process may have said so at this very moment.
         if ours not in _find(database):
             raise
 
 
-def _facts(ours: Identity) -> dict[str, Any]:
+def _as_row(ours: Identity) -> dict[str, Any]:
     return {
         "fingerprint": ours[0],
         "n_patterns": ours[1],

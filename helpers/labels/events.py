@@ -72,9 +72,9 @@ class LabelEvent:
             return f"an undo by {self.labeller}"
         return f"«{self.label}» for pattern {self.pattern} by {self.labeller}"
 
-    def says_the_same_as(self, other: "LabelEvent") -> bool:
+    def has_same_content(self, other: "LabelEvent") -> bool:
         """Say whether the same labeller did the same, whatever the time."""
-        return _saying(self) == _saying(other)
+        return _content_of(self) == _content_of(other)
 
 
 class Press(NamedTuple):
@@ -242,7 +242,7 @@ def append_imports(
     """
     given = sorted(given, key=lambda each: each.labelled_at or _LATEST)
     last = {(each.labeller, each.pattern): each for each in given}
-    known = _Known(connection, sorted({each.labeller for each in given}))
+    known = _StoredEvents(connection, sorted({each.labeller for each in given}))
     new = []
     for each in given:
         is_last = last[each.labeller, each.pattern] is each
@@ -289,7 +289,7 @@ def insert_events(connection: sa.Connection, events: Sequence[LabelEvent]) -> No
         connection.execute(sa.insert(label_events), [vars(each) for each in events])
 
 
-class _Known:
+class _StoredEvents:
     """What a store already holds of some labellers, while an import goes on."""
 
     def __init__(self, connection: sa.Connection, labellers: Sequence[str]) -> None:
@@ -340,7 +340,7 @@ class _Known:
             self._last_seq[event.session] = event.seq
 
 
-def _saying(event: LabelEvent) -> tuple[Any, ...]:
+def _content_of(event: LabelEvent) -> tuple[Any, ...]:
     undone = event.undone_session, event.undone_seq
     return event.kind, event.labeller, event.pattern, event.label, *undone
 

@@ -242,11 +242,13 @@ def describe_agreement(store: "LabelReader") -> str:
         both = (words != "") & (others != "")
         if n := np.count_nonzero(both):
             n_same = np.count_nonzero(both & (words == others))
-            kappa = _say(cohen_kappa(words, others))
+            kappa = _format_kappa(cohen_kappa(words, others))
             said = f"{n_same} of {n} patterns alike, Cohen's kappa {kappa}"
         lines.append(f"{first} and {second}: {said}.")
     if len(names) > 2:
-        lines.append(f"All {len(names)}: Fleiss' kappa {_say(fleiss_kappa(votes))}.")
+        lines.append(
+            f"All {len(names)}: Fleiss' kappa {_format_kappa(fleiss_kappa(votes))}."
+        )
     different = disagreements(votes)
     lines.append(f"Different words: {list_patterns(different.tolist())}.")
     return "\n".join(lines)
@@ -270,18 +272,18 @@ def describe_repeats(store: "LabelReader", labeller: str) -> str:
     same = repeats.same
     return (
         f"{head} {same.n_counted} of {n} blind repeats got the same word, "
-        f"{same.value:.0%} ({_say_interval(same.interval)}).\n"
-        f"Cohen's kappa {_say(repeats.kappa)} "
-        f"({_say_interval(repeats.kappa_interval)}).\n"
+        f"{same.value:.0%} ({_format_interval(same.interval)}).\n"
+        f"Cohen's kappa {_format_kappa(repeats.kappa)} "
+        f"({_format_interval(repeats.kappa_interval)}).\n"
         f"Another word the second time: {list_patterns(repeats.changed.tolist())}."
     )
 
 
-def _say(kappa: float) -> str:
+def _format_kappa(kappa: float) -> str:
     return "not defined (one word throughout)" if np.isnan(kappa) else f"{kappa:.2f}"
 
 
-def _say_interval(interval: tuple[float, float]) -> str:
+def _format_interval(interval: tuple[float, float]) -> str:
     low, high = interval
     return "no interval" if np.isnan(low) else f"95 % interval {low:.2f} to {high:.2f}"
 

@@ -20,11 +20,11 @@ from helpers.experiment import Experiment, open_experiment
 from helpers.labels.database import (
     WORD_DTYPE,
     Database,
+    bind_store,
     check_label,
     check_names,
     check_same_patterns,
     check_words,
-    claim_store,
     labelled_patterns,
 )
 from helpers.labels.events import (
@@ -204,7 +204,7 @@ class LabelStore(LabelReader):
         super().__init__(database, n_patterns)
         self._given: dict[tuple[str, int], LabelEvent] = {}
         try:
-            claim_store(database, self.made_for, same_run)
+            bind_store(database, self.made_for, same_run)
             with database.reading() as connection:
                 self._origin = connection.execute(sa.select(labelled_patterns)).first()
                 self._newest = find_newest(connection)
@@ -285,7 +285,7 @@ class LabelStore(LabelReader):
             for event in events:
                 if event.seq not in known:
                     new.append(event)
-                elif not known[event.seq].says_the_same_as(event):
+                elif not known[event.seq].has_same_content(event):
                     raise LabelsError(self._conflict(known[event.seq], event))
             stored = known | {
                 event.seq: event for event in append_events(connection, new)
@@ -327,7 +327,7 @@ class LabelStore(LabelReader):
             For each undo, the pattern whose label was taken back, or None.
         """
         head = make_head("undo", labeller, session)
-        told: list[int | None] = []
+        now_shown: list[int | None] = []
         done: list[LabelEvent] = []
         with self._writing() as connection:
             known = find_events(connection, session, [each.seq for each in undos])
@@ -336,8 +336,8 @@ class LabelStore(LabelReader):
             )
             new = []
             for seq, follows in undos:
-                if follows is not None and (not told or told[-1] != follows):
-                    told.append(None)
+                if follows is not None and (not now_shown or now_shown[-1] != follows):
+                    now_shown.append(None)
                     continue
                 event = known.get(seq)
                 asked = LabelEvent(**head, seq=index(seq))
@@ -346,11 +346,11 @@ class LabelStore(LabelReader):
                     new.append(event)
                 elif (event.kind, event.labeller) != ("undo", labeller):
                     raise LabelsError(self._conflict(event, asked))
-                told.append(event.pattern)
+                now_shown.append(event.pattern)
                 done.append(event)
             dated = {each.seq: each for each in append_events(connection, new)}
         self._keep([dated.get(each.seq, each) for each in done])
-        return told
+        return now_shown
 
     def import_csv(
         self,
@@ -487,7 +487,7 @@ class LabelStore(LabelReader):
         with self._writing() as connection:
             known = {event.address: event for event in read_events(connection)}
             for event in events:
-                if not event.says_the_same_as(known.get(event.address, event)):
+                if not event.has_same_content(known.get(event.address, event)):
                     raise LabelsError(self._conflict(known[event.address], event))
             new = [event for event in events if event.address not in known]
             insert_events(connection, new)

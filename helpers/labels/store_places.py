@@ -236,7 +236,7 @@ class StoreFile:
         else:
             self._version = version
 
-    def say_what_to_do(self) -> str:
+    def describe_recovery(self) -> str:
         """Say what an error means for labels, and what to do."""
         return (
             "Nothing of this step was stored; what was stored before is safe. Check "
@@ -330,11 +330,11 @@ class StoreFile:
             if not is_shut or had_journal or not self._path.is_file():
                 raise
             connection = _open(self._path, **{**self._options, "immutable": "1"})
-            warnings.warn(self._say_no_journal(journal), stacklevel=2)
+            warnings.warn(self._describe_missing_journal(journal), stacklevel=2)
             return connection
         if _read(connection, "PRAGMA journal_mode") == "wal":
             if not had_journal:
-                warnings.warn(self._say_no_journal(journal), stacklevel=2)
+                warnings.warn(self._describe_missing_journal(journal), stacklevel=2)
             if self._may_write():
                 _read(connection, "PRAGMA journal_mode = DELETE")
         return connection
@@ -344,7 +344,7 @@ class StoreFile:
         is_asked_for = self._options.get("mode") != "ro"
         return is_asked_for and all(os.access(place, os.W_OK) for place in places)
 
-    def _say_no_journal(self, journal: Path) -> str:
+    def _describe_missing_journal(self, journal: Path) -> str:
         return (
             f"{self.name}: was written with a journal beside it, {journal.name}, which "
             "is not there. If the store was closed before it was copied, it is whole. "
@@ -474,7 +474,7 @@ class StoreServer:
         """Tell whether the server says that this is no store any more."""
         return self._was_open and getattr(error, "sqlstate", None) in _LOST
 
-    def say_what_to_do(self) -> str:
+    def describe_recovery(self) -> str:
         """Say what an error means for labels, and what to do."""
         stored = (
             "Whether this step was stored is not known"

@@ -433,12 +433,12 @@ if hasattr(os, "register_at_fork"):
 def answer_parent() -> None:
     """Visit each file that is named on stdin: this is what the child runs."""
     answers = _take_stdout()
-    _say(answers, None)
+    _answer(answers, None)
     for line in sys.stdin:
         path, seconds = json.loads(line)
         with suppress(Exception):  # only whether it survives is of interest
             visit_everything(Path(path), partial(_begin_step, answers, seconds))
-        _say(answers, None)
+        _answer(answers, None)
 
 
 def _take_stdout() -> TextIO:
@@ -451,10 +451,10 @@ def _take_stdout() -> TextIO:
 
 def _begin_step(answers: TextIO, seconds: float, place: str) -> None:
     end_unless_called_again(seconds)
-    _say(answers, place)
+    _answer(answers, place)
 
 
-def _say(answers: TextIO, place: str | None) -> None:
+def _answer(answers: TextIO, place: str | None) -> None:
     answers.write(json.dumps(place) + "\n")
     answers.flush()
 

@@ -238,11 +238,11 @@ def warn_of_storage_outside(path: Path, file: h5py.File, where: str) -> Iterator
     `find_link_problems`.
     """
     dataset = get_dataset(file, where)
-    if dataset is not None and (outside := _say_storage_outside(path, dataset)):
+    if dataset is not None and (outside := _describe_storage_outside(path, dataset)):
         yield f"{dataset.name} {outside}"
 
 
-def _say_storage_outside(path: Path, dataset: h5py.Dataset) -> str:
+def _describe_storage_outside(path: Path, dataset: h5py.Dataset) -> str:
     places = [Path(name).resolve() for name, _, _ in dataset.external or ()]
     folder = path.resolve().parent
     outside = sorted({str(each) for each in places if folder not in each.parents})
@@ -331,7 +331,7 @@ def _find_problems_of(
                 wanted = tuple(end + 1 for end in last)
                 found = f"has shape {dataset.shape}; {wanted} is wanted"
                 return [f"{path}:{where} {found}. {MEND}"]
-            if outside := _say_storage_outside(path, dataset):
+            if outside := _describe_storage_outside(path, dataset):
                 return [f"{path}:{where} {outside}."]
             if not is_whole(file, dataset):
                 return [f"{path}:{where} is not there as a whole. {MEND}"]

@@ -44,13 +44,13 @@ class Unit(NamedTuple):
         "photons", "ADU" or "unknown".
     why
         In words, for `Patterns.describe`.
-    is_said
+    is_declared
         Whether the file or its layout says so; otherwise its values suggest it.
     """
 
     name: str
     why: str
-    is_said: bool = False
+    is_declared: bool = False
 
 
 class Patterns:
@@ -67,7 +67,7 @@ class Patterns:
         In the order of the stack; bytes when opened, 0 for a folder; of the first file.
     shape, dtype
         (n, rows, columns), as recorded; a dtype that holds the values of all files.
-    unit, says_photons
+    unit, declares_photons
         "photons", "ADU" or "unknown", of what `patterns[key]` gives; whether files say
         so, not only their values.
     pedestal, adu_per_photon
@@ -105,7 +105,7 @@ class Patterns:
         dtypes = {source.dtype for source in sources}
         self.dtype = dtypes.pop() if len(dtypes) == 1 else np.result_type(*dtypes)
         self.unit = unit.name
-        self.says_photons = unit.is_said and unit.name == "photons"
+        self.declares_photons = unit.is_declared and unit.name == "photons"
         self.pedestal, self.adu_per_photon = 0.0, 1.0
         self.chunk = max(source.chunk for source in sources)
         lengths = [source.shape[0] for source in sources]

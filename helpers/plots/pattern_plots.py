@@ -40,7 +40,7 @@ def select_by_word(
     return [group for group in groups if group[1].any()]
 
 
-def say_number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number as people read it: 27,740 or 0.932."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
@@ -500,7 +500,7 @@ def _describe_group(group: "Group") -> str:
     parts = [
         name,
         f"{group.index.size:,} patterns",
-        f"{say_number(group.photons)} photons",
+        f"{format_number(group.photons)} photons",
     ]
     if np.isfinite(group.size):
         parts.append(f"size {group.size:.1f}")

@@ -119,12 +119,12 @@ def read_clean_single_hits(
 
 
 def write_ranking(path: str | Path, ranking: Ranking) -> None:
-    """Write a ranking as HDF5: its arrays as datasets, its facts as attributes."""
+    """Write a ranking as HDF5: its arrays as datasets, its metadata as attributes."""
     with atomic_hdf5(path) as file:
         for name, values in RANKING.datasets.items():
             file[name] = np.asarray(getattr(ranking, name), dtype=values.dtype)
-        facts = {name: getattr(ranking, name) for name in RANKING.facts}
-        write_provenance(file, **facts, made_from=ranking.made_from)
+        metadata = {name: getattr(ranking, name) for name in RANKING.metadata}
+        write_provenance(file, **metadata, made_from=ranking.made_from)
 
 
 def read_ranking(path: str | Path) -> Ranking:
@@ -138,9 +138,11 @@ def read_ranking(path: str | Path) -> Ranking:
     OtherPatternsError
         If it is of other patterns.
     """
-    arrays, facts = RANKING.read_hdf5(path)
+    arrays, metadata = RANKING.read_hdf5(path)
     check_fits(path, RANKING)
-    values: dict[str, Any] = arrays | {name: facts[name] for name in RANKING.facts}
+    values: dict[str, Any] = arrays | {
+        name: metadata[name] for name in RANKING.metadata
+    }
     return Ranking(**values, made_from=read_origin(path))
 
 

@@ -25,8 +25,8 @@ from helpers.run.kernel_host import KernelHost, can_fork, find_imports
 from helpers.run.stages import (
     StageBook,
     assign_parameters,
-    claim_folder,
     is_called,
+    lock_folder,
     open_labels,
 )
 from helpers.work_folder import (
@@ -36,13 +36,13 @@ from helpers.work_folder import (
     LABELS_NAME,
     MAP,
     MEASUREMENTS,
-    MODEL_FACTS,
+    MODEL_METADATA,
     PARTITION,
     PREDICTIONS,
     QUEUE,
     RANKING,
-    read_facts,
     read_json,
+    read_metadata,
 )
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ HALF_WRITTEN = re.compile(r"\..+-[a-z0-9_]{8}\.(ipynb|html)")  # by atomic_write
 SKIPPED = "skipped, since nothing that it depends on has changed (--force runs it)"
 SHOWN_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
 SELECTION = "selection/selection.h5"
-STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_FACTS, PREDICTIONS)
+STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_METADATA, PREDICTIONS)
 KEPT = (
     *(EXPERIMENT, MEASUREMENTS, MAP, PARTITION, CLEAN_SINGLE_HITS, RANKING),
-    *(MODEL_FACTS, PREDICTIONS),
+    *(MODEL_METADATA, PREDICTIONS),
 )
 WRITERS = {each.name: each.writer for each in KEPT} | {SELECTION: PREDICTIONS.writer}
 LONGEST_LINE = 80  # of what is said about changes
@@ -83,7 +83,7 @@ class PipelineRun:
     report: Path
 
 
-def _say_nothing(_: str) -> None:
+def _log_nothing(_: str) -> None:
     pass
 
 
@@ -96,7 +96,7 @@ def run_notebooks(
     only: Sequence[str] = (),
     notebooks_dir: str | Path | None = None,
     force: bool = False,
-    say: Callable[[str], None] = _say_nothing,
+    log: Callable[[str], None] = _log_nothing,
 ) -> PipelineRun:
     """Run the notebooks in order; keep executed copies and one HTML report.
 
@@ -118,7 +118,7 @@ def run_notebooks(
         lie.
     force
         True runs also what need not run again.
-    say
+    log
         Called with a line of text whenever a notebook has ended.
 
     Raises
@@ -138,7 +138,7 @@ def run_notebooks(
         check_backend()
     reports = _make_reports_folder(work_dir)
     with (
-        claim_folder(reports.parent, say),
+        lock_folder(reports.parent, log),
         _passing_password(assigned),
         ExitStack() as stack,
     ):
@@ -149,10 +149,10 @@ def run_notebooks(
             for notebook, values in zip(chosen, assigned, strict=True):
                 why = "" if force else book.why_run(notebook, values)
                 if why is None:
-                    _say_ended(say, notebook, SKIPPED, book.warnings_of(notebook))
+                    _log_end(log, notebook, SKIPPED, book.warnings_of(notebook))
                     continue
                 if why:
-                    say(f"{notebook.stem}: runs again, since this has changed: {why}")
+                    log(f"{notebook.stem}: runs again, since this has changed: {why}")
                 kernels = kernels or stack.enter_context(_start(chosen, notebook))
                 (reports / notebook.name).unlink(missing_ok=True)
                 _remove_later(notebook, every, chosen, reports)
@@ -161,7 +161,7 @@ def run_notebooks(
                 warned = kernels.execute(notebook, reports / notebook.name, values)
                 book.finish(notebook, values, warned)
                 done = f"done in {_duration(time.monotonic() - started)}"
-                _say_ended(say, notebook, done, warned)
+                _log_end(log, notebook, done, warned)
         except NotebookError:
             _remove_later(notebook, every, (), reports)
             with suppress(WorkFolderError):  # a full disk is said already
@@ -207,12 +207,12 @@ def _sweep(reports: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _say_ended(
-    say: Callable[[str], None], notebook: Path, how: str, warned: Sequence[str]
+def _log_end(
+    log: Callable[[str], None], notebook: Path, how: str, warned: Sequence[str]
 ) -> None:
-    say(f"{notebook.stem}: {how}")
+    log(f"{notebook.stem}: {how}")
     for warning in warned:
-        say(f"  Warning: {warning}")
+        log(f"  Warning: {warning}")
 
 
 def find_notebooks(notebooks_dir: str | Path) -> list[Path]:
@@ -365,8 +365,8 @@ def _summarise(folder: Path, counts: Counts, stale: Stale) -> list[str]:
         "patterns": (EXPERIMENT.name, _describe_patterns),
         "labels": (LABELS_NAME, lambda _: _describe_labels(counts)),
         "hits": (MEASUREMENTS.name, _describe_hits),
-        "model": (MODEL_FACTS.name, _describe_model),
-        "scores": (MODEL_FACTS.name, _describe_scores),
+        "model": (MODEL_METADATA.name, _describe_model),
+        "scores": (MODEL_METADATA.name, _describe_scores),
         "predictions": (PREDICTIONS.name, _describe_predictions),
         "selection": (SELECTION, _describe_selection),
     }
@@ -375,7 +375,7 @@ def _summarise(folder: Path, counts: Counts, stale: Stale) -> list[str]:
         with suppress(*CANNOT_BE_READ):
             said = describe(folder) + " (out of date)" * (name in stale)
             lines += _list_under(head, [said])
-    return [*lines, *_say_stale(stale)]
+    return [*lines, *_describe_stale(stale)]
 
 
 def _list_under(head: str, lines: Sequence[str]) -> list[str]:
@@ -389,7 +389,7 @@ def _find_stale(folder: Path) -> Stale:
     return {name: changes for name, changes in found.items() if changes}
 
 
-def _say_stale(stale: Stale) -> list[str]:
+def _describe_stale(stale: Stale) -> list[str]:
     """Say once what has changed, for all files that it makes out of date."""
     reasons: dict[str, list[str]] = {}
     for name, changes in stale.items():
@@ -430,7 +430,7 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
     written = [
         f"{each.name} {made_at[:16].replace('T', ' ')} UTC"
         for each in STAGES
-        if (made_at := str(read_facts(folder / each.name).get("made_at", "")))
+        if (made_at := str(read_metadata(folder / each.name).get("made_at", "")))
     ]
     shown = (f"  {line}" for line in (*lines, *_list_under("written", written)))
     return "\n".join([f"In {folder}:", *shown, _next(folder, stale, counts)])
@@ -438,7 +438,7 @@ def describe_state(work_dir: str | Path, store_url: str = "") -> str:
 
 def _next(folder: Path, stale: Stale, counts: Counts) -> str:
     needed = {stage.name for stage in STAGES}
-    if read_facts(folder / PREDICTIONS.name).get(MODEL_ELSEWHERE):  # of a beamtime
+    if read_metadata(folder / PREDICTIONS.name).get(MODEL_ELSEWHERE):  # of a beamtime
         needed = {EXPERIMENT.name, PREDICTIONS.name}
     for name, writer in WRITERS.items():
         if name in needed and not (folder / name).exists():
@@ -452,11 +452,11 @@ def _next(folder: Path, stale: Stale, counts: Counts) -> str:
 
 
 def _describe_patterns(work_dir: Path) -> str:
-    facts = read_json(work_dir / EXPERIMENT.name)
-    n_patterns, n_rows, n_columns = facts["shape"]
+    metadata = read_json(work_dir / EXPERIMENT.name)
+    n_patterns, n_rows, n_columns = metadata["shape"]
     return (
-        f"{n_patterns} of {n_rows} × {n_columns} pixels, {facts['unit']}, "
-        f"{facts['n_bad_pixels']} bad pixels"
+        f"{n_patterns} of {n_rows} × {n_columns} pixels, {metadata['unit']}, "
+        f"{metadata['n_bad_pixels']} bad pixels"
     )
 
 
@@ -494,16 +494,16 @@ def _may_have_labels(counts: Counts) -> bool:
 
 
 def _describe_model(work_dir: Path) -> str:
-    facts = read_json(work_dir / MODEL_FACTS.name)
-    judged = facts["judged"]
+    metadata = read_json(work_dir / MODEL_METADATA.name)
+    judged = metadata["judged"]
     return (
-        f"{facts['model']}, trained on {facts['n_fitted']} labels, "
+        f"{metadata['model']}, trained on {metadata['n_fitted']} labels, "
         f"judged on {len(judged['index'])} by {judged['by']}"
     )
 
 
 def _describe_scores(work_dir: Path) -> str:
-    metrics = read_json(work_dir / MODEL_FACTS.name)["metrics"]
+    metrics = read_json(work_dir / MODEL_METADATA.name)["metrics"]
     scores = [
         f"{name} {metrics[key]['value']:.2f} "
         f"({metrics[key]['low']:.2f}–{metrics[key]['high']:.2f})"

@@ -71,7 +71,9 @@ class Parameter:
         return f"{self.name} ({about}): {self.comment}"
 
 
-Known = Mapping[Path, Mapping[str, Parameter]]  # the parameters of each notebook
+ParameterTables = Mapping[
+    Path, Mapping[str, Parameter]
+]  # the parameters of each notebook
 
 
 def is_called(notebook: Path, name: str) -> bool:
@@ -176,7 +178,7 @@ def assign_parameters(
     return assigned
 
 
-def _missing_names(known: Known, needed: Mapping[str, Any]) -> list[str]:
+def _missing_names(known: ParameterTables, needed: Mapping[str, Any]) -> list[str]:
     return [
         f"{FROM_THE_RUNNER[name]} was given, but no notebook that runs "
         f"({_list_names(known)}) has the parameter {name}."
@@ -201,7 +203,7 @@ def _given_to(notebook: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     return to_all | to_this
 
 
-def _unknown_names(known: Known, given: Mapping[str, Any]) -> list[str]:
+def _unknown_names(known: ParameterTables, given: Mapping[str, Any]) -> list[str]:
     problems, n_unknown = [], 0
     for name in given:
         called, dot, own_name = name.rpartition(".")
@@ -211,14 +213,14 @@ def _unknown_names(known: Known, given: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name} is set by {set_by}, not as a parameter.")
         elif not any(own_name in of_notebook for of_notebook in meant.values()):
             n_unknown += 1
-            problems.append(_say_unknown(name, meant, known))
+            problems.append(_describe_unknown(name, meant, known))
     if n_unknown:
         free = _free_parameters(known)
         problems += ["Known parameters:", *(f"  {each}" for each in free.values())]
     return problems
 
 
-def _say_unknown(name: str, meant: Known, known: Known) -> str:
+def _describe_unknown(name: str, meant: ParameterTables, known: ParameterTables) -> str:
     called, dot, own_name = name.rpartition(".")
     if not meant:
         names = _list_names(known)
@@ -230,7 +232,7 @@ def _say_unknown(name: str, meant: Known, known: Known) -> str:
     return f"{next(iter(meant)).stem} has no parameter {own_name}.{question}"
 
 
-def _free_parameters(known: Known) -> dict[str, Parameter]:
+def _free_parameters(known: ParameterTables) -> dict[str, Parameter]:
     """Return all parameters but those that the runner gives, by name."""
     return {
         name: parameter
@@ -489,11 +491,13 @@ def open_labels(work_dir: Path, store_url: str) -> "LabelStore":
     """
     from helpers.labels import open_label_store  # slow to import
 
-    facts = read_json(work_dir / EXPERIMENT.name)
+    metadata = read_json(work_dir / EXPERIMENT.name)
     path = work_dir / LABELS_NAME
     if not store_url:
         path.stat()  # opening it would make it
-    return open_label_store(store_url or path, facts["fingerprint"], facts["shape"][0])
+    return open_label_store(
+        store_url or path, metadata["fingerprint"], metadata["shape"][0]
+    )
 
 
 def _mark_labels(work_dir: Path, values: Mapping[str, Any]) -> str:
@@ -521,7 +525,7 @@ def _digest_package() -> str:
 
 
 @contextmanager
-def claim_folder(work_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
+def lock_folder(work_dir: Path, log: Callable[[str], None]) -> Iterator[None]:
     """Keep other runs out of a work folder while the block runs.
 
     The system lets go of it with the process, however that ends.
@@ -530,7 +534,7 @@ def claim_folder(work_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
     ----------
     work_dir
         The work folder.
-    say
+    log
         Called with a line of text where the disk has no locks to give.
 
     Raises
@@ -555,7 +559,7 @@ def claim_folder(work_dir: Path, say: Callable[[str], None]) -> Iterator[None]:
         )
         raise WorkFolderError(message) from error
     except OSError:
-        say(f"  {work_dir} has no locks: start no second run in it.")
+        log(f"  {work_dir} has no locks: start no second run in it.")
     try:
         yield
     finally:

@@ -264,13 +264,13 @@ class PuritySlider(ipywidgets.VBox):
         self._text = ipywidgets.Label()
         self._slider.observe(self._follow, "value")
         super().__init__([self._slider, self._text])
-        self._say()
+        self._describe()
 
     def _follow(self, change: Any) -> None:
         self.threshold = float(self._curve.threshold[change.new])
-        self._say()
+        self._describe()
 
-    def _say(self) -> None:
+    def _describe(self) -> None:
         self._text.value = self._curve.describe(self._slider.value)
 
 

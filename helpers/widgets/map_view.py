@@ -20,7 +20,7 @@ from helpers.plots import (
     NO_COLOUR,
     choose_norm,
     find_crop,
-    say_number,
+    format_number,
 )
 from helpers.widgets.gallery import Gallery, show_gallery
 from helpers.widgets.label_service import number_words
@@ -162,7 +162,7 @@ class MapView(ipywidgets.VBox):
         self.picture.value = preview_png(pixels.codes)
         name = name_cluster(int(self._map.cluster[pattern]))
         known = {
-            key: say_number(values[pattern])
+            key: format_number(values[pattern])
             for key, values in self._numbers.items()
             if np.isfinite(values[pattern])
         }

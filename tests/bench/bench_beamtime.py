@@ -102,10 +102,10 @@ def make_model(folder: Path, n: int) -> None:
     patterns = open_patterns(folder / "model.h5")
     measured = measure_patterns(patterns, 1.0)
     centre = find_centre(measured.powder, patterns.bad_pixels)
-    facts = {"lit_threshold": 1.0, "geometry_file": ""}
+    metadata = {"lit_threshold": 1.0, "geometry_file": ""}
     hit_threshold = suggest_hit_threshold(measured.lit_pixels)
     write_experiment(
-        folder, patterns, measured, centre, hit_threshold=hit_threshold, **facts
+        folder, patterns, measured, centre, hit_threshold=hit_threshold, **metadata
     )
     words = np.full(n, "", "U8")
     labelled = patterns.shuffled()[:N_LABELS]
@@ -154,7 +154,7 @@ def list_lines(
 ) -> Iterator[str]:
     for row in rows:
         yield f"{row.run}  built in: {BUILT_IN.get(row.run, 'nothing')}"
-        yield f"       said: {row.says[:160]}"
+        yield f"       said: {row.summary[:160]}"
         if truth := judge(out_dir, row):
             known = describe_singles(row, audits.get(row.run))
             yield f"       expected or audited {known}; {truth}"
@@ -178,14 +178,14 @@ def main() -> None:
                 write_run(folder / f"{name}.h5", options.patterns, seed, name)
         print(use_cluster(options.cluster))
         beamtime = Beamtime(model_dir, [folder / "run*.h5"], out_dir)
-        rows = apply_model(beamtime, say=print)
+        rows = apply_model(beamtime, log=print)
         for labelled in (False, True):
             if labelled:
                 give_labels(out_dir, rows)
             audits = audit_runs(out_dir, rows)
             print("", describe_table(rows, audits), sep="\n")
         print("", *list_lines(out_dir, rows, audits), sep="\n")
-        print("", f"Report: {write_pages(out_dir, rows, beamtime.known)}", sep="\n")
+        print("", f"Report: {write_pages(out_dir, rows, beamtime.reference)}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def draw(axes: list[Axes], work_dir: Path, labeller: bytes) -> None:
     predictions = classifier.read_predictions(work_dir / "predictions.h5", patterns)
     threshold = predictions.threshold
     single = predictions.probability >= threshold
-    hits = inspected.measurements.lit_pixels > inspected.facts["hit_threshold"]
+    hits = inspected.measurements.lit_pixels > inspected.metadata["hit_threshold"]
     show(axes[0], [0, 193, 232, 464, 502, 696])
     found = pattern_map.read_map(work_dir)
     plots.plot_clusters(axes[1], found.position, found.cluster)

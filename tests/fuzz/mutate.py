@@ -79,16 +79,18 @@ def mutate(kind: str, random: Random, seeds: list[bytes]) -> bytes:
 
 def mutate_json(random: Random, content: bytearray) -> bytes:
     """Put something strange in place of some value, or leave it out."""
-    facts: Any = json.loads(content)
+    metadata: Any = json.loads(content)
     for _ in range(random.randint(1, 3)):
-        key = random.choice(sorted(facts))
-        if random.random() < 0.3 and len(facts) > 1:
-            del facts[key]
-        elif isinstance(facts[key], list) and facts[key] and random.random() < 0.5:
-            facts[key][0] = copy.deepcopy(random.choice(STRANGE))
+        key = random.choice(sorted(metadata))
+        if random.random() < 0.3 and len(metadata) > 1:
+            del metadata[key]
+        elif (
+            isinstance(metadata[key], list) and metadata[key] and random.random() < 0.5
+        ):
+            metadata[key][0] = copy.deepcopy(random.choice(STRANGE))
         else:
-            facts[key] = copy.deepcopy(random.choice(STRANGE))
-    return json.dumps(facts if random.random() < 0.95 else [facts]).encode()
+            metadata[key] = copy.deepcopy(random.choice(STRANGE))
+    return json.dumps(metadata if random.random() < 0.95 else [metadata]).encode()
 
 
 def mutate_csv(random: Random, content: bytearray) -> bytes:
