@@ -25,6 +25,7 @@ from helpers.work_folder import (
     MEASUREMENTS,
     MODEL_METADATA,
     PARTITION,
+    SETS,
     WorkFile,
     read_json,
     read_metadata,
@@ -33,7 +34,6 @@ from helpers.work_folder import (
 MADE_FROM = "made_from"
 MODEL_ELSEWHERE = "model_elsewhere"  # the folder's own network was not asked
 DIGITS = 12  # of a SHA-256, enough to tell two apart
-SETS = ("training", "validation", "test")
 
 Names = dict[str, str]
 

@@ -358,6 +358,9 @@ def _find_lengths(folder: Path) -> dict[str, int]:
 
 LABELS_NAME = "labels.sqlite"  # the label store, which `helpers.labels` reads
 
+SETS = ("training", "validation", "test")
+"""Into which labelled patterns are divided."""
+
 _INDEX_ONCE = Values(np.int64, "n", are_patterns=True, are_unique=True)
 
 EXPERIMENT = WorkFile(
@@ -408,9 +411,7 @@ PARTITION = WorkFile(
     "the training, validation and test sets",
     {
         f"{part}/{name}": values
-        for part, letter in zip(
-            ("training", "validation", "test", "to_predict"), "tvep", strict=True
-        )
+        for part, letter in zip((*SETS, "to_predict"), "tvep", strict=True)
         for name, values in (
             ("index", Values(np.int64, letter, are_patterns=True)),
             ("label", Values(str, letter)),
@@ -464,5 +465,12 @@ PREDICTIONS = WorkFile(
         "raw": Values(np.float32, "N", may_lack=True),
     },
     {"threshold": SHARE, "fingerprint": TEXT, "patterns_files": TEXT},
+)
+SELECTION = WorkFile(
+    "selection/selection.h5",
+    "06-review",
+    "which patterns are selected, and from which file and row each comes",
+    {"index": _INDEX_ONCE},
+    {"threshold": NUMBER},
 )
 QUEUE = WorkFile("to_label.csv", "07-improve", "the most useful patterns to label next")

@@ -13,12 +13,13 @@ from hypothesis.extra.numpy import arrays
 from reference import photons_of_emc, photons_of_sparse_hdf5
 
 from helpers.__main__ import main
-from helpers.errors import ParameterError
+from helpers.errors import ParameterError, WorkFolderError
 from helpers.experiment import Measurements, write_experiment
 from helpers.handoff import (
     FORMATS,
     add_diameters,
     cut_selection,
+    read_threshold,
     select_patterns,
     write_handoff,
     write_selection,
@@ -180,6 +181,17 @@ def test_the_selection_says_which_file_and_row(two_runs, tmp_path):
         assert file.attrs["threshold"] == 0.5
         assert file.attrs["model"] == "article"
         assert file.attrs["fingerprint"] == two_runs.fingerprint
+
+
+def test_the_threshold_of_a_selection_is_read_back(two_runs, tmp_path):
+    with pytest.raises(
+        WorkFolderError, match=r"selection\.h5 is not there.* 06-review"
+    ):
+        read_threshold(tmp_path)
+    for threshold in (0.7, 1.5, 0.0):
+        selection = select_patterns(np.ones(7, np.float32), threshold, np.full(7, ""))
+        write_selection(tmp_path, two_runs, selection)
+        assert read_threshold(tmp_path) == threshold
 
 
 def test_an_empty_selection_is_a_whole_file(two_runs, tmp_path):

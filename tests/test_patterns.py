@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.errors import ParameterError, PatternsFileError
-from helpers.patterns import Patterns, open_patterns, sources
+from helpers.patterns import Patterns, find_run_numbers, open_patterns, sources
 from helpers.patterns.sources import DatasetSource, JoinedSources
 
 ROWS, COLUMNS = 5, 4
@@ -645,3 +645,17 @@ class TestMeasuredFiles:
     def test_single_image(self, real_file: Callable[[str], Path]) -> None:
         error = error_of(real_file("minimal.cxi"))
         assert "has shape (50, 100); expected (patterns, rows, columns)" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("run12.h5", [12]),
+        ("r0012-detector2.h5", [12]),
+        ("cxi_r7_run08.cxi", [7, 8]),
+        ("myRun12.h5", [12]),
+        ("laser5.h5", []),
+    ],
+)
+def test_runs_are_numbered_by_the_names_of_files(name: str, runs: list[int]) -> None:
+    assert find_run_numbers(Path("run1") / name) == runs

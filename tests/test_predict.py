@@ -274,3 +274,11 @@ def test_predicting_with_the_default_network_imports_no_tensorflow(tmp_path) -> 
     typed = [sys.executable, "-P", "-c", code]
     ran = subprocess.run(typed, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "surest"), [(["single", "multiple", "multiple", ""], 2), ([""] * 4, 3)]
+)
+def test_the_multiple_hit_that_is_surest_is_explained(words, surest) -> None:
+    probability = np.array([0.9, np.nan, 0.3, 0.1], np.float32)
+    assert prediction.pick_surest_multiple(probability, np.array(words)) == surest

@@ -103,7 +103,7 @@ def test_what_is_as_it_says_is_read(work_file: WorkFile, tmp_path: Path) -> None
 def test_what_is_missing_cut_or_no_hdf5_is_reported(
     work_file: WorkFile, tmp_path: Path
 ) -> None:
-    path = tmp_path / work_file.name
+    path = tmp_path / Path(work_file.name).name
     assert f"is not there; expected what {work_file.writer}" in problem_of(
         work_file, path
     )

@@ -379,6 +379,25 @@ def compare_with_ranking(
     return difference
 
 
+def pick_surest_multiple(
+    probability: NDArray[np.float32], words: NDArray[np.str_]
+) -> int:
+    """Pick the multiple hit that the network is surest of, to explain it.
+
+    Without labels of such, the pattern that is surest to be no single hit.
+
+    Parameters
+    ----------
+    probability
+        (n,), NaN = no measurement.
+    words
+        (n,) label words.
+    """
+    multiple = np.flatnonzero((words == "multiple") & np.isfinite(probability))
+    candidates = multiple if multiple.size else np.arange(len(probability))
+    return int(candidates[np.nanargmin(probability[candidates])])
+
+
 N_RINGS = 12
 N_SECTORS = 12
 AT_ONCE = 64

@@ -22,9 +22,9 @@ from helpers.made_from import check_fits, name_values
 from helpers.outputs import atomic_folder, atomic_hdf5, open_to_read, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
-from helpers.work_folder import PARTITION
+from helpers.work_folder import PARTITION, SETS
 
-PARTS = ("training", "validation", "test")
+PARTS = SETS
 TRAINED_WORDS = ("single", "multiple", "other", "blank")
 LEFT_OUT_WORDS = ("", "unsure")
 FEWEST_PER_CLASS = 5  # three to train on, one to validate, one to test

@@ -11,6 +11,7 @@ from helpers.handoff.selection import (
     add_diameters,
     cut_selection,
     find_scale,
+    read_threshold,
     select_patterns,
     write_selection,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "add_diameters",
     "cut_selection",
     "find_scale",
+    "read_threshold",
     "select_patterns",
     "write_handoff",
     "write_selection",

@@ -9,7 +9,6 @@ References
 """
 
 import csv
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -34,7 +33,7 @@ from helpers.outputs import (
     write_json,
     write_provenance,
 )
-from helpers.patterns import CXI_SHOTS, Patterns
+from helpers.patterns import CXI_SHOTS, Patterns, find_run_numbers
 from helpers.physics import Geometry
 
 README_NAME = "README.json"
@@ -144,10 +143,8 @@ def _find_runs(request: Request) -> list[int]:
     files = request.patterns.files
     if request.run is not None and len(files) == 1:
         return [request.run]
-    # not the r of another word, such as laser5
-    run = re.compile(r"(?:run|(?:^|[^a-z])r)[-_]?(\d+)", re.IGNORECASE)
-    found = [run.findall(path.stem) for path in files]
-    runs = [int(numbers[0]) for numbers in found if len(numbers) == 1]
+    found = map(find_run_numbers, files)
+    runs = [numbers[0] for numbers in found if len(numbers) == 1]
     if len(runs) < len(files) or len(set(runs)) < len(files):
         message = (
             f"{', '.join(path.name for path in files)}: expected one run a file and "

@@ -14,6 +14,7 @@ from helpers.experiment import Experiment
 from helpers.outputs import atomic_folder, new_hdf5, write_provenance
 from helpers.patterns import Patterns
 from helpers.physics import Geometry, estimate_diameters
+from helpers.work_folder import SELECTION
 
 Range = tuple[float, float]
 
@@ -207,7 +208,7 @@ def write_selection(
     **metadata
         More for the provenance, e.g. the model.
     """
-    folder = Path(work_dir).expanduser() / "selection"
+    folder = (Path(work_dir).expanduser() / SELECTION.name).parent
     with atomic_folder(folder) as temporary:
         lines = "".join(f"{index}\n" for index in selection.index)
         (temporary / "selection.txt").write_text(lines, encoding="ascii")
@@ -221,6 +222,18 @@ def write_selection(
                 file, **describe_selection(patterns, selection), **metadata
             )
     return folder
+
+
+def read_threshold(work_dir: str | Path) -> float:
+    """Return the probability from which the selection in a work folder takes patterns.
+
+    Raises
+    ------
+    WorkFolderError
+        If there is no selection, or it cannot be read.
+    """
+    path = Path(work_dir).expanduser() / SELECTION.name
+    return float(SELECTION.read_hdf5(path)[1]["threshold"])
 
 
 def describe_selection(patterns: Patterns, selection: Selection) -> dict[str, Any]:

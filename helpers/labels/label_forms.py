@@ -30,7 +30,13 @@ from helpers.labels.label_csv import (
     read_text,
 )
 from helpers.labels.store import LabelStore, open_label_store
-from helpers.patterns import Patterns, find_layout, get_whole_dataset, open_hdf5
+from helpers.patterns import (
+    Patterns,
+    find_layout,
+    find_run_numbers,
+    get_whole_dataset,
+    open_hdf5,
+)
 
 PR772_FILES = ("train_index.dat", "train_labels.dat")
 SPECKLENN_COLUMNS = ("exp", "run", "event_num", "label")
@@ -38,7 +44,6 @@ SPECKLENN_COLUMNS = ("exp", "run", "event_num", "label")
 SQLITE = b"SQLite format 3\0"
 OWN_FORMS = "CSV with the header pattern,label; a label store, such as labels.sqlite"
 LINES_SHOWN = 3
-RUN_IN_NAME = re.compile(r"(?:^|[^a-z])r(?:un)?[-_]?0*(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -479,7 +484,7 @@ def _place_events(path: Path, lines: list[Line], patterns: Patterns) -> Placed:
 
 def _of_one_run(path: Path, lines: list[Line], patterns: Patterns) -> list[Line]:
     runs = Counter(line.place for line in lines)
-    named = {n for file in patterns.files for n in RUN_IN_NAME.findall(file.stem)}
+    named = {n for file in patterns.files for n in find_run_numbers(file)}
     run = f" run {named.pop()}" if len(named) == 1 and "" not in runs else ""
     wanted = [name for name in runs if name.endswith(run)]
     if len(wanted) == 1 or not lines:
@@ -497,7 +502,7 @@ def _find_spans(path: Path, patterns: Patterns) -> dict[str, range]:
 
     By "" those of the one file that there is, or whose name is in that of the labels.
     """
-    names = [Path(file).name for file in patterns.files]
+    names = [file.name for file in patterns.files]
     if repeated := [name for name, n in Counter(names).items() if n > 1]:
         message = (
             f"Several files of the stack are called {', '.join(repeated)}, so that "
@@ -506,7 +511,11 @@ def _find_spans(path: Path, patterns: Patterns) -> dict[str, range]:
         raise LabelsError(message)
     first = np.searchsorted(patterns.file_index, np.arange(len(names) + 1)).tolist()
     spans = {name: range(*first[i : i + 2]) for i, name in enumerate(names)}
-    runs = {run: spans[name] for name in names for run in RUN_IN_NAME.findall(name)}
+    runs = {
+        str(run): spans[file.name]
+        for file in patterns.files
+        for run in find_run_numbers(file)
+    }
     meant = [name for name in names if len(names) == 1 or Path(name).stem in path.stem]
     return spans | runs | ({"": spans[meant[0]]} if len(meant) == 1 else {})
 

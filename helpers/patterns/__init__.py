@@ -11,7 +11,7 @@ from helpers.patterns.hdf5 import describe_missing_file, get_whole_dataset, open
 from helpers.patterns.layout_table import CXI_SHOTS, LAYOUTS, Layout, find_layout
 from helpers.patterns.mask_convention import UnclearMask
 from helpers.patterns.masks import find_mask_shape, read_bad_pixels
-from helpers.patterns.opening import match_files, open_patterns
+from helpers.patterns.opening import find_run_numbers, match_files, open_patterns
 from helpers.patterns.scan import (
     count_threads,
     reused_array,
@@ -32,6 +32,7 @@ __all__ = [
     "describe_missing_file",
     "find_layout",
     "find_mask_shape",
+    "find_run_numbers",
     "get_whole_dataset",
     "match_files",
     "number_of_worker",

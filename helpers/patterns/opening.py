@@ -26,6 +26,8 @@ LOWEST_SHARE = 0.001  # of the values: what is below may be defects
 LOWEST_PHOTONS = 10  # that the darkest pixels of photon counts do not reach
 RARE = 0.05  # share of values that are -1
 WARNINGS_SHOWN = 5
+# not the r of another word, such as laser5
+RUN_IN_NAME = re.compile(r"(?:run|(?:^|[^a-z])r)[-_]?(\d+)", re.IGNORECASE)
 
 
 def open_patterns(
@@ -115,6 +117,11 @@ def _match(name: Path) -> list[Path]:
         problem = f"no file has a name like this. Check folder and ending.{counted}"
         raise PatternsFileError(name, [problem])
     return paths
+
+
+def find_run_numbers(path: Path) -> list[int]:
+    """Return the numbers of runs in the name of a file: run12.h5, r0012.cxi."""
+    return [int(number) for number in RUN_IN_NAME.findall(path.stem)]
 
 
 def match_files(name: Path) -> list[Path]:

@@ -148,9 +148,7 @@ class Proposal(NamedTuple):
     evidence: Floats
 
 
-def find_defects(
-    sums: PixelSums, bad_pixels: Bools, centre: tuple[float, float] | None = None
-) -> dict[str, Proposal]:
+def find_defects(sums: PixelSums, bad_pixels: Bools) -> dict[str, Proposal]:
     """Find pixels that are no measurement, by what all patterns together show.
 
     *Constant*: one value in all patterns, other than the one that the good pixels start
@@ -169,15 +167,13 @@ def find_defects(
         Over the patterns.
     bad_pixels
         (rows, columns) bool, True = left out already; never proposed again.
-    centre
-        (row, column) of the beam; found from the powder without it.
 
     Returns
     -------
     dict
         By kind, in the order of `MEANING`.
     """
-    search = _Search(sums, bad_pixels, centre)
+    search = _Search(sums, bad_pixels)
     found = search.find() if search.varies.any() else {}
     nothing = Proposal(np.zeros_like(bad_pixels), np.full(bad_pixels.shape, np.nan))
     return {kind: found.get(kind, nothing) for kind in MEANING}
@@ -205,12 +201,9 @@ class _Search:
         (rows, columns) bool: pixels that have values, and not always the same.
     """
 
-    def __init__(
-        self, sums: PixelSums, bad_pixels: Bools, centre: tuple[float, float] | None
-    ) -> None:
+    def __init__(self, sums: PixelSums, bad_pixels: Bools) -> None:
         self._sums = sums
         self._n = np.maximum(sums.n_finite, 1)
-        self._centre = centre
         has_values = (sums.n_finite >= (1 - MOSTLY) * sums.n_patterns) & ~bad_pixels
         self._not_finite = ~has_values & ~bad_pixels
         self._constant = has_values & (sums.lowest == sums.highest)
@@ -285,11 +278,9 @@ class _Search:
     @cached_property
     def _rings(self) -> "_Rings":
         lit = self._good & (self._sums.n_lit > 0)
-        centre = self._centre
-        if centre is None:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # rings about a wrong one find nothing
-                centre = _find_centre_roughly(np.where(lit, self._light, 0), lit)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # rings about a wrong one find nothing
+            centre = _find_centre_roughly(np.where(lit, self._light, 0), lit)
         return _Rings(centre, lit.shape)
 
     def _find_hot(self) -> Proposal:

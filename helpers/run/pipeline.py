@@ -41,6 +41,7 @@ from helpers.work_folder import (
     PREDICTIONS,
     QUEUE,
     RANKING,
+    SELECTION,
     read_json,
     read_metadata,
 )
@@ -54,13 +55,12 @@ REPORT_NAME = "report.html"
 HALF_WRITTEN = re.compile(r"\..+-[a-z0-9_]{8}\.(ipynb|html)")  # by atomic_write
 SKIPPED = "skipped, since nothing that it depends on has changed (--force runs it)"
 SHOWN_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
-SELECTION = "selection/selection.h5"
 STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_METADATA, PREDICTIONS)
 KEPT = (
     *(EXPERIMENT, MEASUREMENTS, MAP, PARTITION, CLEAN_SINGLE_HITS, RANKING),
-    *(MODEL_METADATA, PREDICTIONS),
+    *(MODEL_METADATA, PREDICTIONS, SELECTION),
 )
-WRITERS = {each.name: each.writer for each in KEPT} | {SELECTION: PREDICTIONS.writer}
+WRITERS = {each.name: each.writer for each in KEPT}
 LONGEST_LINE = 80  # of what is said about changes
 
 Stale = dict[str, dict[str, Change]]  # what has changed, by the names of files
@@ -368,7 +368,7 @@ def _summarise(folder: Path, counts: Counts, stale: Stale) -> list[str]:
         "model": (MODEL_METADATA.name, _describe_model),
         "scores": (MODEL_METADATA.name, _describe_scores),
         "predictions": (PREDICTIONS.name, _describe_predictions),
-        "selection": (SELECTION, _describe_selection),
+        "selection": (SELECTION.name, _describe_selection),
     }
     lines = []
     for head, (name, describe) in describers.items():
