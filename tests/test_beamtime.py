@@ -25,14 +25,14 @@ from helpers.beamtime import (
     audit_runs,
     audit_whole,
     describe_table,
+    drift,
     find_runs,
     find_thresholds,
     read_table,
-    run_row,
     show_drift,
     write_pages,
 )
-from helpers.beamtime.run_row import Drift, estimate_share_of_singles, two_sample_auc
+from helpers.beamtime.drift import Drift, estimate_share_of_singles, two_sample_auc
 from helpers.classifier.networks import move
 from helpers.errors import ModelError, ParameterError
 from helpers.experiment import (
@@ -420,7 +420,7 @@ def test_thresholds_of_runs_are_found_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "disk" / "run1.h5").touch()
     (tmp_path / "data").symlink_to(tmp_path / "disk")
     named = tmp_path / "data" / "run1.h5"
-    run_row.write_row(tmp_path, run_row.RunRow("run1", str(named), threshold=0.75))
+    drift.write_row(tmp_path, drift.RunRow("run1", str(named), threshold=0.75))
     stack = SimpleNamespace(files=(named.resolve(),), file_index=np.zeros(3, int))
     found = find_thresholds(tmp_path, cast(Any, stack))
     np.testing.assert_array_equal(found, [0.75] * 3)
@@ -452,17 +452,17 @@ def test_what_is_no_measurement_is_no_hit(monkeypatch: pytest.MonkeyPatch) -> No
     sums = (2.0 * lit_pixels, lit_pixels, *[picture] * 3)
     measured = Measurements(*sums, no_measurement=none)
     is_hit = np.repeat([False, False, True, True, False], 10)
-    np.testing.assert_array_equal(run_row.find_hits(measured), is_hit)
+    np.testing.assert_array_equal(drift.find_hits(measured), is_hit)
     threshold = suggest_hit_threshold(lit_pixels[none == 0])  # as in 01-inspect
-    assert run_row.find_hit_threshold(measured) == threshold
+    assert drift.find_hit_threshold(measured) == threshold
     sized: list[int] = []
 
     def measure(_: Any, index: NDArray[np.int64], __: Any) -> NDArray[np.float64]:
         sized.extend(index.tolist())
         return index * 1.0
 
-    monkeypatch.setattr(run_row, "measure_diameters", measure)
-    run_row.measure_size(cast(Any, None), measured, (2.0, 2.0))
+    monkeypatch.setattr(drift, "measure_diameters", measure)
+    drift.measure_size(cast(Any, None), measured, (2.0, 2.0))
     assert sized == np.flatnonzero(is_hit).tolist()
 
 

@@ -20,9 +20,9 @@ from helpers.classifier import (
     prediction,
     save_model,
 )
-from helpers.classifier import network as network_room
+from helpers.classifier import network_base as network_room
 from helpers.classifier.kernel_head import KernelHead, fit_head
-from helpers.classifier.network import predict_inputs
+from helpers.classifier.network_base import predict_inputs
 from helpers.classifier.networks import make_head
 from helpers.classifier.prediction import predict_patterns, read_predictions
 from helpers.classifier.trained_model import describe_patterns

@@ -59,7 +59,7 @@ from helpers.classifier.kernel_head import (
     fit_head,
     fit_kernel,
 )
-from helpers.classifier.network import predict_inputs
+from helpers.classifier.network_base import predict_inputs
 from helpers.classifier.networks import make_head
 from helpers.errors import LabelsError, ParameterError, WorkFolderError
 from helpers.patterns import Patterns, open_patterns

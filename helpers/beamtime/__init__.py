@@ -5,16 +5,7 @@ the model was trained on, and predicted. `read_table` gives what was found, and 
 folder of all is a work folder again: one stack, one selection, one audit.
 """
 
-from helpers.beamtime.applying import Beamtime, apply_model, find_runs
-from helpers.beamtime.run_row import (
-    Drift,
-    Reference,
-    RunRow,
-    choose_run,
-    read_reference,
-    read_table,
-)
-from helpers.beamtime.whole import (
+from helpers.beamtime.all_runs import (
     WholeAudit,
     audit_runs,
     audit_whole,
@@ -22,6 +13,15 @@ from helpers.beamtime.whole import (
     find_thresholds,
     show_drift,
     write_pages,
+)
+from helpers.beamtime.applying import Beamtime, apply_model, find_runs
+from helpers.beamtime.drift import (
+    Drift,
+    Reference,
+    RunRow,
+    choose_run,
+    read_reference,
+    read_table,
 )
 
 __all__ = [

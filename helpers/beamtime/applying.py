@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers import __version__
-from helpers.beamtime.run_row import (
+from helpers.beamtime.all_runs import write_whole
+from helpers.beamtime.drift import (
     MOVED_PX,
     Drift,
     Reference,
@@ -32,7 +33,6 @@ from helpers.beamtime.run_row import (
     write_row,
     write_table,
 )
-from helpers.beamtime.whole import write_whole
 from helpers.classifier import PurityCurve, expect_purity, fit_to_run, predict_patterns
 from helpers.errors import (
     ClusterError,

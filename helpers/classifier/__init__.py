@@ -25,7 +25,7 @@ from helpers.classifier.calibration import (
     fit_calibration_in_stack,
     reliability_curve,
 )
-from helpers.classifier.network import (
+from helpers.classifier.network_base import (
     Fitted,
     Network,
     Schedule,

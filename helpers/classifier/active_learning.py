@@ -20,7 +20,7 @@ from helpers.classifier.kernel_head import (
     fit_head,
     fit_kernel,
 )
-from helpers.classifier.network import (
+from helpers.classifier.network_base import (
     Network,
     import_keras,
     predict_inputs,

@@ -21,7 +21,7 @@ from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
 from helpers.classifier.calibration import choose_threshold, fit_calibration_in_stack
-from helpers.classifier.network import Fitted, Part, import_keras, predict_inputs
+from helpers.classifier.network_base import Fitted, Part, import_keras, predict_inputs
 from helpers.features import FARTHEST, standardise
 from helpers.patterns import spread_evenly
 from helpers.work_folder import Values

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.kernel_head import KernelHead, fit_in_closed_form
-from helpers.classifier.network import (
+from helpers.classifier.network_base import (
     Fitted,
     Network,
     Part,

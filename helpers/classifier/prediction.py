@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from helpers.classifier.calibration import fit_calibration, logit_of
 from helpers.classifier.kernel_head import fit_head
-from helpers.classifier.network import KerasOutputs, Network, batch_length
+from helpers.classifier.network_base import KerasOutputs, Network, batch_length
 from helpers.classifier.networks import InvariantNetwork
 from helpers.classifier.split import Split, is_labelled, is_single
 from helpers.classifier.trained_model import (

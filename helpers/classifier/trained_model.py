@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helpers.classifier.calibration import Calibration
-from helpers.classifier.network import Network, predict_inputs
+from helpers.classifier.network_base import Network, predict_inputs
 from helpers.classifier.networks import adapt_network, restore_network
 from helpers.errors import ModelError, ParameterError
 from helpers.made_from import check_fits

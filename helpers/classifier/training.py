@@ -16,7 +16,7 @@ from helpers.classifier.calibration import (
     explain_chance,
 )
 from helpers.classifier.kernel_head import cross_validate_whole_fit
-from helpers.classifier.network import (
+from helpers.classifier.network_base import (
     Network,
     Part,
     Schedule,

@@ -34,7 +34,7 @@ from helpers.classifier import (
     pick_uncertain_and_diverse,
 )
 from helpers.classifier.kernel_head import fit_head
-from helpers.classifier.network import predict_inputs
+from helpers.classifier.network_base import predict_inputs
 from helpers.classifier.networks import encode_pixels
 from helpers.features import name_encoder
 from helpers.simulate import SAMPLES, Simulator

@@ -27,7 +27,7 @@ from helpers.beamtime import (
     describe_table,
     write_pages,
 )
-from helpers.beamtime.run_row import describe_singles
+from helpers.beamtime.drift import describe_singles
 from helpers.experiment import (
     measure_patterns,
     open_experiment,

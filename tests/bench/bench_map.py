@@ -46,7 +46,7 @@ from sklearn.metrics import (
 
 from helpers.classifier import pick_uncertain_and_diverse
 from helpers.classifier.kernel_head import KernelHead, fit_head
-from helpers.classifier.network import predict_inputs
+from helpers.classifier.network_base import predict_inputs
 from helpers.classifier.networks import make_head
 from helpers.pattern_map import (
     FittedMap,

@@ -29,7 +29,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from helpers import experiment
 from helpers.classifier import InvariantNetwork
 from helpers.classifier.kernel_head import fit_head
-from helpers.classifier.network import predict_inputs
+from helpers.classifier.network_base import predict_inputs
 from helpers.classifier.networks import make_head
 from helpers.patterns import Patterns, open_patterns
 from helpers.ranking import rank_patterns

@@ -61,7 +61,7 @@ from helpers.classifier import (
     train_model,
 )
 from helpers.classifier.kernel_head import fit_head
-from helpers.classifier.network import Schedule, fit_gradient, predict_inputs
+from helpers.classifier.network_base import Schedule, fit_gradient, predict_inputs
 from helpers.classifier.networks import make_head
 from helpers.classifier.prediction import predict_patterns
 from helpers.patterns import Patterns, open_patterns

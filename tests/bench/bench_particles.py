@@ -47,7 +47,7 @@ from helpers.classifier import (
     fit_calibration_in_stack,
 )
 from helpers.classifier.kernel_head import fit_head
-from helpers.classifier.network import predict_inputs
+from helpers.classifier.network_base import predict_inputs
 from helpers.patterns import open_patterns
 from helpers.ranking import METRICS, choose_metric, rank_patterns
 from helpers.simulate import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helpers.beamtime.run_row import (
+from helpers.beamtime.drift import (
     FACTOR,
     FAR_PX,
     FEATURES_DIFFER,
