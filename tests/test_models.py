@@ -323,13 +323,13 @@ def run_python(code: str) -> str:
 TWO_DEVICES = """
 import numpy as np
 import tensorflow as tf
-from helpers.classifier import Schedule, network
+from helpers.classifier import Schedule, network_base
 from helpers.classifier.networks import ArticleNetwork
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
-network.list_gpus = lambda: ["/device:CPU:0", "/device:CPU:1"]
+network_base.list_gpus = lambda: ["/device:CPU:0", "/device:CPU:1"]
 
 rng = np.random.default_rng(0)
 single = np.arange(33) % 2 == 0
@@ -346,10 +346,10 @@ assert np.isfinite(fitted.history["loss"]).all()
 after = model.get_weights()
 assert all(np.isfinite(each).all() for each in after)
 assert any((a != b).any() for a, b in zip(before, after))
-expected = network.KerasOutputs(model)(images)
-packed = network.KerasOutputs(model).__reduce__()
+expected = network_base.KerasOutputs(model)(images)
+packed = network_base.KerasOutputs(model).__reduce__()
 for number in (0, 1):
-    network.number_of_worker = lambda: number
+    network_base.number_of_worker = lambda: number
     make, given = packed
     there = make(*given)
     devices = {each.value.device[-5:] for each in there._keras_model.weights}
