@@ -289,3 +289,17 @@ def test_a_damaged_image_that_asks_for_all_memory_says_so(tmp_path, monkeypatch)
     monkeypatch.setattr(tifffile, "TiffFile", fail)
     with pytest.raises(PatternsFileError, match=r"cannot be read as \.tif .*Memory"):
         open_patterns(tmp_path / "run.tif")
+
+
+@pytest.mark.parametrize("name", ["masks", "mask.byt", "mask.npy", "mask.geom"])
+def test_what_is_no_file_of_a_mask_says_so(run, tmp_path, name):
+    path = tmp_path / name
+    with pytest.raises(PatternsFileError, match="there is no such file"):
+        open_patterns(run, bad_pixels=path)
+    path.touch()
+    with pytest.raises(PatternsFileError, match=r"is empty .* expected a mask"):
+        open_patterns(run, bad_pixels=path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(PatternsFileError, match=r"is a folder; expected a mask\. Name"):
+        open_patterns(run, bad_pixels=path)

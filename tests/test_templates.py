@@ -258,6 +258,13 @@ def test_impossible_requests_are_refused(stack_of, noisy, hits, options, message
         rank_patterns(stack_of(noisy), hits, **options)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_templates_of_another_shape_are_refused(stack_of, noisy, metric):
+    smaller = stack_of(noisy[:, 1:])
+    with pytest.raises(ParameterError, match=r"templates are of shape .*same detector"):
+        rank_patterns(smaller, [1], metric, source=stack_of(noisy))
+
+
 def test_a_metric_is_a_line_in_the_table(stack_of, noisy, monkeypatch):
     def by_number(patterns, hits, options):
         apart = np.abs(np.arange(len(patterns))[:, None] - hits)

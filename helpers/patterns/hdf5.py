@@ -88,7 +88,7 @@ def describe_missing_file(path: Path) -> str:
     return f"there is no such file. Check the name.{counted}"
 
 
-def check_file(path: Path, expected: str = "an HDF5 file") -> None:
+def check_file(path: Path, expected: str = "an HDF5 file", in_folder: str = "") -> None:
     """Refuse what is no file that can be read.
 
     Parameters
@@ -97,6 +97,8 @@ def check_file(path: Path, expected: str = "an HDF5 file") -> None:
         The file.
     expected
         What it should be.
+    in_folder
+        What to do where it is a folder; by default all its files are asked for.
 
     Raises
     ------
@@ -105,7 +107,7 @@ def check_file(path: Path, expected: str = "an HDF5 file") -> None:
     """
     try:
         if path.is_dir():
-            remedy = f"Pass its files: '{path}/*.h5'."
+            remedy = in_folder or f"Pass its files: '{path}/*.h5'."
             problem = f"is a folder; expected {expected}. {remedy}"
         elif path.stat().st_size == 0:
             remedy = "Copy or write it again."

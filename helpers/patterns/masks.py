@@ -16,7 +16,7 @@ from helpers.errors import PatternsFileError
 from helpers.patterns.detector_geometry import read_crystfel_mask
 from helpers.patterns.dragonfly import is_detector, read_detector_text
 from helpers.patterns.hdf5 import (
-    describe_missing_file,
+    check_file,
     find_datasets,
     follow,
     get_dataset,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 SAMPLE_BYTES = 64 * 2**20
 SAMPLED = (32, 200)  # fewest and most patterns
 MASK_KINDS = "biuf"  # of NumPy dtypes
+A_MASK = "a mask", "Name the file of the mask in it."
 MASK_VALUES = 8  # a mask of a name that others have too holds at most so many
 _MASK_NAME = re.compile(
     r"(?i)(\w*_)?mask(_?shared|_?\d+|s)?|(bad|good|dead|hot)_?(pix\w*|map|mask)?"
@@ -344,8 +345,7 @@ def read_bad_pixels(
     reader = _Named(name, frame, source, warn or (lambda _: None))
     if inside and path.suffix.lower() != ".npz":
         return _read_hdf5_mask(path, inside, reader, convention)
-    if not path.is_file():
-        raise PatternsFileError(path, [describe_missing_file(path)])
+    check_file(path, *A_MASK)
     if path.suffix == ".geom":
         return read_crystfel_mask(path, frame, source)
     if path.suffix == ".byt":
@@ -474,8 +474,7 @@ def _read_raw(path: Path, frame: tuple[int, int]) -> NDArray[np.uint8]:
 
 def _read_array(path: Path, where: str) -> tuple[NDArray[Any], MaskConvention | None]:
     """Read a mask from a NumPy file, a text of Dragonfly or a detector image."""
-    if not path.is_file():
-        raise PatternsFileError(path, [describe_missing_file(path)])
+    check_file(path, *A_MASK)
     detector = read_detector_text(path)
     if detector is not None:
         return detector, DRAGONFLY

@@ -312,11 +312,17 @@ def rank_patterns(
     Raises
     ------
     ParameterError
-        If the metric is unknown, there is no template, a template is named twice or
-        does not exist, or there are no rotations.
+        If the metric is unknown, there is no template, a template is named twice, does
+        not exist or is of another shape, or there are no rotations.
     """
     chosen = find_metric(metric)
     hits = _check_hits(hits_index, len(source or patterns))
+    if source is not None and source.shape[1:] != patterns.shape[1:]:
+        message = (
+            f"The templates are of shape {source.shape[1:]}, the patterns of shape "
+            f"{patterns.shape[1:]}. Rank by templates from the same detector."
+        )
+        raise ParameterError(message)
     if n_rotations < 1:
         message = f"n_rotations is {n_rotations}; expected at least 1."
         raise ParameterError(message)
