@@ -474,3 +474,12 @@ SELECTION = WorkFile(
     {"threshold": NUMBER},
 )
 QUEUE = WorkFile("to_label.csv", "07-improve", "the most useful patterns to label next")
+
+STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_METADATA, PREDICTIONS)
+"""The files without which the next notebook cannot go on, in the order of a run."""
+
+TRACKED = (
+    *(EXPERIMENT, MEASUREMENTS, MAP, PARTITION, CLEAN_SINGLE_HITS, RANKING),
+    *(MODEL_METADATA, PREDICTIONS, SELECTION),
+)
+"""The files that say what they were made from, so that they can be out of date."""

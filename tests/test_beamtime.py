@@ -5,11 +5,12 @@ import json
 import math
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import h5py
 import numpy as np
 import pytest
 from matplotlib import pyplot
@@ -33,7 +34,12 @@ from helpers.beamtime import (
     write_pages,
 )
 from helpers.beamtime.drift import Drift, estimate_share_of_singles, two_sample_auc
-from helpers.classifier.networks import move
+from helpers.classifier.networks import (
+    ArticleNetwork,
+    adapt_network,
+    decode_pixels,
+    move,
+)
 from helpers.errors import ModelError, ParameterError
 from helpers.experiment import (
     Measurements,
@@ -496,3 +502,25 @@ def test_rows_of_other_versions_are_made_anew(tmp_path: Path) -> None:
     for content in ("", "[]", json.dumps({"unknown": 1})):
         (folder / "run.json").write_text(content)
         assert read_table(tmp_path) == []
+
+
+@dataclass(frozen=True)
+class Wedge(ArticleNetwork):
+    """A network of its own that knows centre and bad pixels."""
+
+    centre: tuple[float, float] = (10.0, 10.0)
+    bad_pixels: str = ""
+
+
+def test_every_network_that_knows_the_centre_is_moved_to_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with h5py.File(path, "w") as file:
+        file["patterns"] = np.ones((2, 20, 21), "f4")
+    patterns = open_patterns(path)
+    moved = cast(Any, adapt_network(Wedge(32), patterns, (12.0, 9.5)))
+    assert moved.centre == (12.0, 9.5)
+    assert decode_pixels(moved.bad_pixels, (20, 21)).tolist() == (
+        patterns.bad_pixels.tolist()
+    )
+    article = ArticleNetwork(32)
+    assert adapt_network(article, patterns, (12.0, 9.5)) is article

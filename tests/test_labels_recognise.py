@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.errors import LabelsError, OtherPatternsError
-from helpers.labels import LabelStore, import_labels, open_label_store
+from helpers.labels import LabelStore, import_labels, label_forms, open_label_store
 from helpers.patterns import Patterns, open_patterns
 
 N = 6
@@ -251,3 +251,28 @@ def test_impossible_settings(
     path.write_text("90 0 1\n")
     with pytest.raises(LabelsError, match=said):
         import_labels(store, path, patterns, **options)
+
+
+def test_a_form_that_counts_the_stack_may_not_count_beyond_it(
+    store: LabelStore, patterns: Patterns, tmp_path: Path, monkeypatch: Any
+) -> None:
+    path = tmp_path / "labels.toy"
+    path.write_text("toy\n0 single\n6 single\n-1 blank\n")
+
+    def parse(path: Path, _: Patterns) -> list[label_forms.Line]:
+        rows = [line.split() for line in path.read_text().splitlines()[1:]]
+        return [label_forms.Line(i, "", int(n), w) for i, (n, w) in enumerate(rows, 2)]
+
+    form = label_forms.LabelForm(
+        "a toy",
+        lambda found: found.begins_with(b"toy"),
+        parse,
+        "stack",
+        lambda _: {"single": "single", "blank": "blank"},
+    )
+    monkeypatch.setattr(label_forms, "FORMS", (*label_forms.FORMS, form))
+    with pytest.raises(LabelsError, match=r"line 3: pattern 6 is not within 0 … 5"):
+        import_labels(store, path, patterns)
+    path.write_text("toy\n0 single\n5 blank\n")
+    assert import_labels(store, path, patterns) == 2
+    assert words_of(store) == ["single", "", "", "", "", "blank"]

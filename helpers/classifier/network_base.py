@@ -101,7 +101,9 @@ class Network(ABC):
     name
         What notebooks and `model.json` know it by.
     parameters
-        What it takes from the experiment and the notebook, such as "centre".
+        What it takes from the experiment and the notebook, such as "centre". One with
+        the fields `centre` and `bad_pixels` is moved to further runs, see
+        `networks.adapt_network`.
     is_solved
         Whether its best weights are computed at once, not found in epochs. Then
         cross-validation takes no time, and all labels but those of the test set teach.

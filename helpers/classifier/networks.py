@@ -485,24 +485,25 @@ def adapt_network(
     Parameters
     ----------
     network
-        Of a trained model; one that takes neither into account stays as it is.
+        Of a trained model. One without the fields `centre` and `bad_pixels` (from
+        `encode_pixels`) stays as it is.
     patterns
         The run, with its bad pixels.
     centre
         (row, column) of its beam.
     """
-    if not isinstance(network, InvariantNetwork):
+    if not {"centre", "bad_pixels"} <= vars(network).keys():
         return network
+    one: Any = network
     here = encode_pixels(patterns.bad_pixels)
     rows, columns = (
-        round(known - found)
-        for known, found in zip(network.centre, centre, strict=True)
+        round(known - found) for known, found in zip(one.centre, centre, strict=True)
     )
     moved = encode_pixels(move(patterns.bad_pixels, rows, columns, np.bool_(True)))
     there = (centre[0] + rows, centre[1] + columns)
     options = (
-        replace(network, centre=centre, bad_pixels=here),
-        MovedNetwork(replace(network, centre=there, bad_pixels=moved), rows, columns),
+        replace(one, centre=centre, bad_pixels=here),
+        MovedNetwork(replace(one, centre=there, bad_pixels=moved), rows, columns),
     )
     fitting = (each for each in options if each.input_shape == network.input_shape)
     return next(fitting, network)

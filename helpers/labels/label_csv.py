@@ -34,7 +34,7 @@ LARGEST_TABLE = 256 * 2**20
 
 _MOST_PROBLEMS = 50
 _MOST_ALIKE = 3
-_OUTSIDE = "is not within"
+OUTSIDE = "is not within"
 _WHOLE = re.compile(r"^(\d+)[.,]0*$")  # 12.0, as programs for tables write 12
 _PREAMBLE = re.compile(r"\A(?:[ \t]*(?:(?:#|sep=).*)?\n)*", re.IGNORECASE)
 
@@ -308,7 +308,7 @@ def parse_pattern(text: str, n_patterns: int, first_index: int = 0) -> int:
         raise ValueError(message) from None
     if not 0 <= pattern < n_patterns:
         last = n_patterns - 1 + first_index
-        message = f"pattern {text} {_OUTSIDE} {first_index} … {last}"
+        message = f"pattern {text} {OUTSIDE} {first_index} … {last}"
         raise ValueError(message)
     return pattern
 
@@ -338,7 +338,7 @@ def _moment(text: str) -> datetime | None:
 
 def all_problems(path: Path, problems: Sequence[str]) -> str:
     """Say what is wrong with every line of a file of labels, in one message."""
-    are_alike = all(_OUTSIDE in problem for problem in problems)
+    are_alike = all(OUTSIDE in problem for problem in problems)
     most = _MOST_ALIKE if are_alike else _MOST_PROBLEMS
     advice = "Nothing was imported. Mend these lines and try again."
     if are_alike:

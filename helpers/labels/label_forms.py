@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from helpers.errors import LabelsError, PatternsFileError
 from helpers.labels.database import LABELS, WORD_DTYPE
 from helpers.labels.label_csv import (
+    OUTSIDE,
     all_problems,
     explain_csv_errors,
     find_header,
@@ -252,7 +253,7 @@ PR772 = LabelForm(
     "files",
     lambda _: {"0": "other", "1": "single"},
 )
-FORMS = (
+FORMS = (  # HDF5 before those whose text is read
     PR772,
     LabelForm(
         "an HDF5 file with one label for each pattern in /labels",
@@ -446,6 +447,13 @@ def _place(
 ) -> Placed:
     """Find the patterns that are meant."""
     if form.counts == "stack":
+        n = len(patterns.file_index)
+        if beyond := [line for line in lines if not 0 <= line.index < n]:
+            problems = [
+                f"line {each.number}: pattern {each.index} {OUTSIDE} 0 … {n - 1}"
+                for each in beyond
+            ]
+            raise LabelsError(all_problems(path, problems))
         return [(line, line.index) for line in lines]
     if form.counts == "events":
         return _place_events(path, _of_one_run(path, lines, patterns), patterns)

@@ -31,17 +31,16 @@ from helpers.run.stages import (
 )
 from helpers.work_folder import (
     CANNOT_BE_READ,
-    CLEAN_SINGLE_HITS,
     EXPERIMENT,
     LABELS_NAME,
-    MAP,
     MEASUREMENTS,
     MODEL_METADATA,
     PARTITION,
     PREDICTIONS,
     QUEUE,
-    RANKING,
     SELECTION,
+    STAGES,
+    TRACKED,
     read_json,
     read_metadata,
 )
@@ -55,12 +54,7 @@ REPORT_NAME = "report.html"
 HALF_WRITTEN = re.compile(r"\..+-[a-z0-9_]{8}\.(ipynb|html)")  # by atomic_write
 SKIPPED = "skipped, since nothing that it depends on has changed (--force runs it)"
 SHOWN_METRICS = {"precision": "precision", "recall": "recall", "f1": "F1"}
-STAGES = (EXPERIMENT, PARTITION, RANKING, MODEL_METADATA, PREDICTIONS)
-KEPT = (
-    *(EXPERIMENT, MEASUREMENTS, MAP, PARTITION, CLEAN_SINGLE_HITS, RANKING),
-    *(MODEL_METADATA, PREDICTIONS, SELECTION),
-)
-WRITERS = {each.name: each.writer for each in KEPT}
+WRITERS = {each.name: each.writer for each in TRACKED}
 LONGEST_LINE = 80  # of what is said about changes
 
 Stale = dict[str, dict[str, Change]]  # what has changed, by the names of files
