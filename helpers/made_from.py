@@ -25,7 +25,7 @@ from helpers.work_folder import (
     MEASUREMENTS,
     MODEL_METADATA,
     PARTITION,
-    SETS,
+    PARTS,
     WorkFile,
     read_json,
     read_metadata,
@@ -197,10 +197,10 @@ def _name_scale_in(path: Path) -> str:
 
 
 def _name_labels_in(path: Path) -> str:
-    names = [f"{part}/{name}" for part in SETS for name in ("index", "label")]
+    names = [f"{part}/{name}" for part in PARTS for name in ("index", "label")]
     arrays, _ = PARTITION.read_hdf5(path, only=names)
     return _digest_labels(
-        {part: (arrays[f"{part}/index"], arrays[f"{part}/label"]) for part in SETS}
+        {part: (arrays[f"{part}/index"], arrays[f"{part}/label"]) for part in PARTS}
     )
 
 
@@ -238,9 +238,8 @@ def read_origin(path: str | Path) -> Names:
     with suppress(*CANNOT_BE_READ):  # whoever reads the whole file says what is wrong
         found = metadata.get(MADE_FROM, {})
         names = json.loads(found) if isinstance(found, str) else found
-        told = {
-            "patterns": metadata.get("fingerprint")
-        }  # all that older versions wrote
+        # all that older versions wrote
+        told = {"patterns": metadata.get("fingerprint")}
         if path.suffix != ".json" and not metadata.get(MODEL_ELSEWHERE):
             told["model"] = metadata.get("model_sha256")
         return {

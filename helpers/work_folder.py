@@ -358,8 +358,8 @@ def _find_lengths(folder: Path) -> dict[str, int]:
 
 LABELS_NAME = "labels.sqlite"  # the label store, which `helpers.labels` reads
 
-SETS = ("training", "validation", "test")
-"""Into which labelled patterns are divided."""
+PARTS = ("training", "validation", "test")
+"""Of the labelled patterns: what trains, validates and tests."""
 
 _INDEX_ONCE = Values(np.int64, "n", are_patterns=True, are_unique=True)
 
@@ -411,7 +411,7 @@ PARTITION = WorkFile(
     "the training, validation and test sets",
     {
         f"{part}/{name}": values
-        for part, letter in zip((*SETS, "to_predict"), "tvep", strict=True)
+        for part, letter in zip((*PARTS, "to_predict"), "tvep", strict=True)
         for name, values in (
             ("index", Values(np.int64, letter, are_patterns=True)),
             ("label", Values(str, letter)),

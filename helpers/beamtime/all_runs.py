@@ -349,7 +349,6 @@ REPORT_NAME = "report.html"
 PICTURES = ("drift.png", "best.png")
 N_BEST = 12
 DPI = 70
-FAR = "#D55E00"
 LARGER = 1 + SIZE_DIFFERS
 LIMITS = {
     "moved_px": ("beam moved by pixels", 0.0, 0.0, FAR_PX),
@@ -486,10 +485,8 @@ def _draw_drift(
         for name, one in (("model", reference.experiment), (row.run, run))
     }
     plots.plot_radial_averages(axes[1], averages, unit=run.patterns.unit)
-    for name, one in (
-        ("model", reference.experiment.measurements),
-        (row.run, measured),
-    ):
+    of_model = reference.experiment.measurements
+    for name, one in (("model", of_model), (row.run, measured)):
         photons = one.photons[find_hits(one) & (one.photons > 0)]
         bins = np.linspace(0, np.log10(1 + photons.max(initial=9)), 60)
         axes[2].hist(
@@ -539,6 +536,8 @@ def show_drift(rows: Sequence[RunRow]) -> "Figure":
     """
     from matplotlib import pyplot as plt  # slow to import
 
+    from helpers import plots
+
     good = [row for row in rows if not row.problem]
     lines = np.arange(len(good))
     size = (12, 1.2 + 0.3 * max(len(good), 2))
@@ -549,7 +548,7 @@ def show_drift(rows: Sequence[RunRow]) -> "Figure":
         ax.axvspan(low, high, color="0.93")
         ax.axvline(same, color="0.6", linestyle="--")
         ax.plot(value[~is_far], lines[~is_far], "o")
-        ax.plot(value[is_far], lines[is_far], "D", color=FAR)
+        ax.plot(value[is_far], lines[is_far], "D", color=plots.VERMILION)
         for line in lines[np.isnan(value)]:
             ax.text(same, line, "not known", ha="center", va="center", fontsize=8)
         ax.set_title(title, fontsize=9)

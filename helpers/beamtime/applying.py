@@ -72,10 +72,6 @@ HALF_TURN = 180.0  # degrees, through which the article's templates are turned
 HALF_WIDTH = 0.05  # to which labels shall tell the purity of a run that drifted
 
 
-def _log_nothing(_: str) -> None:
-    pass
-
-
 def find_runs(patterns: Sequence[str | Path]) -> dict[str, Path]:
     """Return the files of the runs by the names of the runs, run2 before run10.
 
@@ -160,7 +156,7 @@ def apply_model(
     beamtime: Beamtime,
     *,
     watch_s: float = 0.0,
-    log: Callable[[str], None] = _log_nothing,
+    log: Callable[[str], None] = lambda _: None,
 ) -> list[RunRow]:
     """Apply the model to each run that is new or has changed; return all of them.
 

@@ -65,7 +65,6 @@ from helpers.classifier.purity import (
     measure_physics,
 )
 from helpers.classifier.split import (
-    PARTS,
     Split,
     extend_split,
     is_labelled,
@@ -89,6 +88,7 @@ from helpers.classifier.training import (
     train_from_images,
     train_model,
 )
+from helpers.work_folder import PARTS
 
 __all__ = [
     "CLASSES",

@@ -22,9 +22,8 @@ from helpers.made_from import check_fits, name_values
 from helpers.outputs import atomic_folder, atomic_hdf5, open_to_read, write_provenance
 from helpers.patterns import Patterns
 from helpers.ranking import scale_to_255
-from helpers.work_folder import PARTITION, SETS
+from helpers.work_folder import PARTITION, PARTS
 
-PARTS = SETS
 TRAINED_WORDS = ("single", "multiple", "other", "blank")
 LEFT_OUT_WORDS = ("", "unsure")
 FEWEST_PER_CLASS = 5  # three to train on, one to validate, one to test
@@ -224,17 +223,18 @@ def _divide_all(
     labelled = np.flatnonzero(is_labelled(labels))
     words, runs = labels[labelled], groups[labelled]
     n_runs, needed = np.unique(runs).size, round(1 / min(fractions))
-    part, grouped = _divide_patterns(words, seed, fractions), False
+    grouped = False
     if n_runs < needed:
         of = "1 run" if n_runs == 1 else f"{n_runs} runs"
         why = f"divided by pattern: {of}, {needed} needed to keep runs whole"
     else:
-        by_run = _divide_runs(words, runs, seed, fractions)
-        grouped = _is_balanced(by_run, is_single(words), fractions)
+        part = _divide_runs(words, runs, seed, fractions)
+        grouped = _is_balanced(part, is_single(words), fractions)
         why = f"divided by pattern: whole runs ({n_runs}) would leave a part too small"
-        if grouped:
-            part = by_run
-            why = f"divided by run: {n_runs} runs, each in one part only"
+    if grouped:
+        why = f"divided by run: {n_runs} runs, each in one part only"
+    else:
+        part = _divide_patterns(words, seed, fractions)
     training, validation, test = (labelled[part == i] for i in range(3))
     to_predict = np.flatnonzero(~is_labelled(labels))
     return Split(training, validation, test, to_predict, grouped, why, seed)

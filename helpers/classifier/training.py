@@ -25,7 +25,6 @@ from helpers.classifier.network_base import (
 )
 from helpers.classifier.networks import DEFAULT, ArticleNetwork, make_network
 from helpers.classifier.split import (
-    PARTS,
     Split,
     extend_split,
     is_single,
@@ -43,7 +42,7 @@ from helpers.errors import LabelsError
 from helpers.features import keep_features
 from helpers.made_from import name_centre, name_labels, name_values
 from helpers.patterns import Patterns
-from helpers.work_folder import PARTITION
+from helpers.work_folder import PARTITION, PARTS
 
 ENOUGH_TO_TEST = 500  # labels, of which a fifth may stay aside
 N_UNLABELLED = 1000  # patterns without a label that help to calibrate

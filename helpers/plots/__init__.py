@@ -31,6 +31,7 @@ from helpers.plots.curve_plots import (
 )
 from helpers.plots.pattern_plots import (
     CLASS_COLOURS,
+    VERMILION,
     Crop,
     describe_crop,
     find_crop,
@@ -51,6 +52,7 @@ __all__ = [
     "CLASS_COLOURS",
     "CLUSTER_COLOURS",
     "NO_COLOUR",
+    "VERMILION",
     "Crop",
     "choose_norm",
     "colour_clusters",

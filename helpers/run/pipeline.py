@@ -77,10 +77,6 @@ class PipelineRun:
     report: Path
 
 
-def _log_nothing(_: str) -> None:
-    pass
-
-
 def run_notebooks(
     patterns_files: str | Path | Sequence[str | Path],
     work_dir: str | Path,
@@ -90,7 +86,7 @@ def run_notebooks(
     only: Sequence[str] = (),
     notebooks_dir: str | Path | None = None,
     force: bool = False,
-    log: Callable[[str], None] = _log_nothing,
+    log: Callable[[str], None] = lambda _: None,
 ) -> PipelineRun:
     """Run the notebooks in order; keep executed copies and one HTML report.
 

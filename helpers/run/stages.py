@@ -71,9 +71,8 @@ class Parameter:
         return f"{self.name} ({about}): {self.comment}"
 
 
-ParameterTables = Mapping[
-    Path, Mapping[str, Parameter]
-]  # the parameters of each notebook
+# the parameters of each notebook
+ParameterTables = Mapping[Path, Mapping[str, Parameter]]
 
 
 def is_called(notebook: Path, name: str) -> bool:
